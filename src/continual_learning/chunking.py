@@ -1,0 +1,94 @@
+"""Cutting text where it can be cut: passages of sentences, sentences, fragments of a sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+# Words that begin a phrase: a sentence may be cut before them.
+_PHRASE_STARTS = frozenset(
+    "and which who whom that but where when because while whose as with after before although under in by "
+    "for from during through including".split()
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]”’]?\s+(?=[A-Z0-9À-Þ\"'(\[“])|\n\s*\n")
+_ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Dr|Mr|Mrs|Ms|St|No|vs|ca?|Jr|Sr|Prof|Gen|Fig|al|e\.g|i\.e|max|min))\.$")
+_PHRASE_END = re.compile(r"[,;:)\]–—]\s*$")
+
+CountTokens = Callable[[str], int]
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, stripped, in order; none is empty. Blank lines end a sentence too."""
+    found: list[str] = []
+    start = 0
+    for match in _SENTENCE_END.finditer(text):
+        piece = text[start : match.end()].strip()
+        if piece and not _ABBREVIATION.search(piece):
+            found.append(" ".join(piece.split()))
+            start = match.end()
+    rest = " ".join(text[start:].split())
+    if rest:
+        found.append(rest)
+    return found
+
+
+def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
+    """Whole sentences joined into passages of about equal length, none over ``limit`` tokens.
+
+    Only a sentence that is longer than the limit by itself is cut, into fragments.
+    """
+    pieces: list[str] = []
+    for sentence in sentences(text):
+        pieces += [sentence] if count_tokens(sentence) <= limit else fragments(sentence, count_tokens, limit)
+    sizes = [count_tokens(piece) for piece in pieces]
+    # Equal lengths: a last passage of ten words would be learned badly.
+    goal = sum(sizes) / max(1, math.ceil(sum(sizes) / limit))
+    grouped: list[list[str]] = []
+    size = 0
+    for piece, tokens in zip(pieces, sizes, strict=True):
+        if not grouped or size + tokens > limit or size + tokens / 2 > goal:
+            grouped.append([])
+            size = 0
+        grouped[-1].append(piece)
+        size += tokens
+    return [" ".join(group) for group in grouped]
+
+
+def fragments(sentence: str, count_tokens: CountTokens, limit: int) -> list[str]:
+    """A sentence in pieces of at most ``limit`` tokens, cut at punctuation and before phrases where possible."""
+    total = count_tokens(sentence)
+    if total <= limit:
+        return [sentence.strip()] if sentence.strip() else []
+    goal = total / math.ceil(total / limit)
+    found: list[str] = []
+    current = ""
+    for phrase in _phrases(sentence, count_tokens, limit):
+        if current and count_tokens(current + phrase) > limit:
+            found.append(current)
+            current = ""
+        current += phrase
+        if count_tokens(current) >= 0.85 * goal:
+            found.append(current)
+            current = ""
+    if current:
+        if found and count_tokens(found[-1] + current) <= limit:
+            found[-1] += current
+        else:
+            found.append(current)
+    return [piece.strip() for piece in found if piece.strip()]
+
+
+def _phrases(sentence: str, count_tokens: CountTokens, limit: int) -> Sequence[str]:
+    found: list[str] = []
+    current = ""
+    for word in re.findall(r"\S+\s*", sentence):
+        begins = word.strip().lower().strip(",;:()") in _PHRASE_STARTS
+        if current and (begins or count_tokens(current + word) > limit):
+            found.append(current)
+            current = ""
+        current += word
+        if _PHRASE_END.search(word):
+            found.append(current)
+            current = ""
+    return [*found, current] if current else found

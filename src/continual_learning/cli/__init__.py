@@ -1,0 +1,1 @@
+"""The command line. Each file holds one group of commands: it parses, calls one function and renders."""

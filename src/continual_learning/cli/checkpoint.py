@@ -1,0 +1,167 @@
+"""`checkpoint`: versions of a memory with a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.output import Output, plain, size
+from continual_learning.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from continual_learning.store import Store, Version
+
+app = options.group("Checkpoints: named versions of a memory.")
+
+Name = Annotated[str, typer.Argument(help="Name of the checkpoint.")]
+
+
+@app.command()
+def save(
+    name: Name, memory: options.Memory = None, overwrite: options.Overwrite = False, as_json: options.Json = False
+) -> None:
+    """Name the current version."""
+    from continual_learning.cli.session import open_store
+
+    out = Output(as_json)
+    store = open_store(memory)
+    version = store.checkpoint(name, overwrite)
+    out.result({"memory": store.name, "checkpoint": name, "version": plain(version)})
+    out.line(f"checkpoint {name!r} of memory {store.name!r} is version {version.id}")
+
+
+@app.command()
+def load(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
+    """Go back to a checkpoint. What was learned since stays in the history: `memory rollback --to VERSION`."""
+    from continual_learning.cli.session import open_store
+
+    out = Output(as_json)
+    store = open_store(memory)
+    version = store.rollback(_checkpoint(store, name).id)
+    out.result({"memory": store.name, "checkpoint": name, "version": plain(version)})
+    out.line(f"memory {store.name!r} is at {version.id}, with the {version.documents} documents of checkpoint {name!r}")
+
+
+@app.command("list")
+def list_(memory: options.Memory = None, as_json: options.Json = False) -> None:
+    """All checkpoints of a memory."""
+    from continual_learning.cli.session import open_store
+
+    out = Output(as_json)
+    store = open_store(memory)
+    found = store.checkpoints()
+    out.result({"memory": store.name, "checkpoints": [{"name": n, "version": plain(v)} for n, v in found.items()]})
+    if not found:
+        out.line(f"memory {store.name!r} has no checkpoint; `continual-learning checkpoint save NAME` makes one")
+        return
+    rows = [(name, v.id, v.created_at, v.documents, size(v.bytes)) for name, v in found.items()]
+    out.table(("name", "version", "created_at", "documents", "size"), rows)
+
+
+@app.command()
+def info(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
+    """One checkpoint: its version and its documents."""
+    from continual_learning.cli.memory import show_documents
+    from continual_learning.cli.session import open_store, version_meta
+
+    out = Output(as_json)
+    store = open_store(memory)
+    version = _checkpoint(store, name)
+    meta = version_meta(store, version.id)
+    facts = {"memory": store.name, "checkpoint": name, "strategy": meta["strategy"], "model": meta["base_name"]}
+    out.result({**facts, "version": plain(version), "documents": meta["documents"]})
+    out.facts({**facts, "version": version.id, "created_at": version.created_at, "size": size(version.bytes)})
+    out.line()
+    show_documents(out, meta["documents"])
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A checkpoint or version.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    memory: options.Memory = None,
+    as_json: options.Json = False,
+) -> None:
+    """What differs from one checkpoint or version to another: documents and weights."""
+    from continual_learning.cli.session import open_store
+
+    out = Output(as_json)
+    store = open_store(memory)
+    found = store.diff(first, second)
+    out.result({"memory": store.name, **found})
+    changed = {name: part for name, part in found["parts"].items() if part["status"] != "same"}
+    for verb in ("added", "removed"):
+        for document in found["documents"][verb]:
+            out.line(f"{verb}  {document['id']}  {document['title']}")
+    if not changed:
+        out.line(f"{first} and {second} hold the same weights")
+        return
+    columns = ("status", "tensors", "tensors_changed", "l2", "cosine")
+    rows = [(name, *(_rounded(part[c]) for c in columns)) for name, part in changed.items()]
+    out.table(("part", *columns), rows)
+
+
+@app.command()
+def export(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    memory: options.Memory = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write a checkpoint to a single file; `memory import` reads it."""
+    from continual_learning.cli.session import open_store
+
+    out = Output(as_json)
+    store = open_store(memory)
+    path = store.export(file, _checkpoint(store, name).id, overwrite)
+    out.result({"memory": store.name, "checkpoint": name, "file": path, "bytes": path.stat().st_size})
+    out.line(f"wrote {path} ({size(path.stat().st_size)})")
+
+
+@app.command()
+def delete(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
+    """Remove a checkpoint's name. Its version stays until `memory cleanup`."""
+    from continual_learning.cli.session import open_store
+
+    out = Output(as_json)
+    store = open_store(memory)
+    store.delete_checkpoint(name)
+    out.result({"memory": store.name, "deleted": [name]})
+    out.line(f"removed checkpoint {name!r} of memory {store.name!r}")
+
+
+@app.command()
+def cleanup(
+    memory: options.Memory = None,
+    keep: Annotated[int, typer.Option("--keep", metavar="N", help="Checkpoints to keep.", min=0)] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Remove all but the newest checkpoints. Their versions stay until `memory cleanup`."""
+    from continual_learning.cli.session import open_store
+
+    out = Output(as_json)
+    store = open_store(memory)
+    newest = sorted(store.checkpoints().items(), key=lambda item: item[1].id, reverse=True)
+    old = [name for name, _ in newest[keep:]]
+    if not dry_run:
+        for name in old:
+            store.delete_checkpoint(name)
+    out.result({"memory": store.name, "deleted": old, "dry_run": dry_run})
+    out.line(f"{'would remove' if dry_run else 'removed'} {len(old)} checkpoints{': ' if old else ''}{', '.join(old)}")
+
+
+def _checkpoint(store: Store, name: str) -> Version:
+    found = store.checkpoints()
+    if name not in found:
+        known = ", ".join(found) or "none"
+        raise UnknownNameError(f"memory {store.name!r} has no checkpoint {name!r}; it has: {known}")
+    return found[name]
+
+
+def _rounded(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value

@@ -1,0 +1,96 @@
+"""`config`: settings, and where each comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.output import Output
+from continual_learning.errors import UnknownNameError
+
+app = options.group("Settings: show, get, set.")
+
+Key = Annotated[str, typer.Argument(help="Dotted, such as model.name or strategies.ttt.max_seconds.")]
+
+
+@app.command()
+def show(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every option of every strategy too, not only those that are set.")
+    ] = False,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="A settings file with every default and what it means.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """All settings with the place that each comes from."""
+    from continual_learning.cli.output import plain
+    from continual_learning.config import load_config
+
+    out = Output(as_json)
+    if defaults:
+        import yaml
+
+        from continual_learning.config_edit import default_yaml
+
+        text = default_yaml()
+        out.result(yaml.safe_load(text))
+        out.line(text.removesuffix("\n"))
+        return
+    found = load_config().items(strategies=everything)
+    out.result({"settings": plain(found)})
+    out.table(("setting", "value", "from"), [(s.key, s.value, s.origin) for s in found])
+
+
+@app.command()
+def get(key: Key, as_json: options.Json = False) -> None:
+    """One setting."""
+    import difflib
+
+    from continual_learning.cli.output import plain
+    from continual_learning.config import load_config
+
+    out = Output(as_json)
+    found = {s.key: s for s in load_config().items(strategies=key.startswith("strategies."))}
+    if key not in found:
+        near = difflib.get_close_matches(key, found, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(found)}"
+        raise UnknownNameError(f"no setting {key!r}; {hint}")
+    out.result(plain(found[key]))
+    out.line(str(found[key].value))
+
+
+@app.command("set")
+def set_(
+    key: Key,
+    value: Annotated[str, typer.Argument(help="The value; it is checked before anything is written.")],
+    as_json: options.Json = False,
+) -> None:
+    """Write one setting: to continual-learning.yaml in this folder if there is one, else to your own file."""
+    from continual_learning.config import load_config
+    from continual_learning.config_edit import file_to_write, set_value
+
+    out = Output(as_json)
+    path = file_to_write()
+    written = set_value(key, value, path)
+    out.result({"key": key, "value": written, "file": path})
+    out.line(f"{key} = {written} in {path}")
+    origin = load_config().origins.get(key, "")
+    if not origin.startswith(str(path)):
+        out.note(f"note: {origin} still wins over it")
+
+
+@app.command("path")
+def path_(as_json: options.Json = False) -> None:
+    """The files that are read, the weakest first, and the one that `config set` writes."""
+    from continual_learning.config import config_files
+    from continual_learning.config_edit import file_to_write
+
+    out = Output(as_json)
+    files, written = config_files(), file_to_write()
+    out.result({"files": [{"path": p, "exists": p.exists(), "written": p == written} for p in files]})
+    for path in files:
+        state = "read" if path.exists() else "not there"
+        out.line(f"{path}  ({state}{'; written by config set' if path == written else ''})")

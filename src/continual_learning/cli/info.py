@@ -1,0 +1,51 @@
+"""`info`: what this installation works with."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from continual_learning import __version__
+from continual_learning.cli import options
+from continual_learning.cli.output import Output
+
+
+def info(memory: options.Memory = None, as_json: options.Json = False) -> None:
+    """Version, model, strategy, memory, paths and device. Does not load the model."""
+    import torch
+
+    from continual_learning.cli.session import memory_names, stored_names
+    from continual_learning.config import config_files, load_config, strategy_names
+    from continual_learning.paths import data_home
+
+    out = Output(as_json)
+    settings = load_config({"memory": memory}).settings
+    names = memory_names()
+    stored = stored_names(settings.memory)
+    strategy, model = stored or (settings.strategy, settings.model.name)
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "model": model,
+        "strategy": strategy,
+        "strategies": strategy_names(),
+        "memory": settings.memory,
+        "memory_exists": settings.memory in names,
+        "memories": names,
+        "data_home": str(data_home()),
+        "config_files": [str(path) for path in config_files() if path.exists()],
+        "device": device(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    out.result(facts)
+    out.facts({name: ", ".join(v) or "none" if isinstance(v, list) else v for name, v in facts.items()})
+
+
+def device() -> str:
+    """What ``device: auto`` takes here, with its name."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()})"

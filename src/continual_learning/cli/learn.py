@@ -1,0 +1,160 @@
+"""`learn`: documents into a memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.output import Output, percent, plain, progress_bar, size
+from continual_learning.documents import Document, Skipped, read_documents
+from continual_learning.errors import ContinualLearningError, InputError, LearningError
+
+if TYPE_CHECKING:
+    from continual_learning.cli.session import Choice
+    from continual_learning.learner import Learner
+    from continual_learning.strategy import LearnReport, QuestionAnswer
+
+Paths = Annotated[
+    list[str], typer.Argument(metavar="PATH", help="Files (.txt, .md, .jsonl), folders, or - for standard input.")
+]
+Title = Annotated[str | None, typer.Option("--title", help="Title of the document; only with a single one.")]
+QA = Annotated[
+    Path | None,
+    typer.Option(
+        "--qa", metavar="FILE", help="Questions with their answers (.jsonl, .json, .csv) for a single document."
+    ),
+]
+
+
+def learn(
+    paths: Paths,
+    strategy: options.Strategy = None,
+    memory: options.Memory = None,
+    title: Title = None,
+    model: options.Model = None,
+    settings: options.Set = None,
+    qa: QA = None,
+    as_json: options.Json = False,
+) -> None:
+    """Learn documents. Exit code 1 if none was accepted."""
+    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.qa import load_qa
+
+    out = Output(as_json)
+    started = time.perf_counter()
+    documents, skipped = _read(paths, title)
+    if qa is not None and len(documents) != 1:
+        raise InputError(f"--qa {qa}: its questions fit one document, and there are {len(documents)}; learn it alone")
+    choice = choose(memory, strategy, model, settings or (), must_exist=False)
+    questions = load_qa(qa) if qa is not None else None
+    for item in skipped:
+        out.note(f"skipped {item.source}: {item.reason}")
+    with learner_for(choice) as learner:
+        reports = _learn_all(out, learner, documents, questions)
+    _show(out, choice, documents, reports, skipped, time.perf_counter() - started)
+    if not any(report.accepted for report in reports):
+        raise typer.Exit(1)
+
+
+def _read(paths: Sequence[str], title: str | None) -> tuple[list[Document], list[Skipped]]:
+    """All documents of all paths, before anything is learned: one bad path, and nothing has changed."""
+    documents: list[Document] = []
+    skipped: list[Skipped] = []
+    for path in paths:
+        found, passed_over = read_documents(path)
+        documents += found
+        skipped += passed_over
+    if title is not None:
+        if len(documents) != 1:
+            raise InputError(f"--title {title!r}: fits one document, and there are {len(documents)}; leave it out")
+        documents = [Document(documents[0].text, " ".join(title.split()), documents[0].source)]
+    return documents, skipped
+
+
+def _learn_all(
+    out: Output, learner: Learner, documents: list[Document], questions: list[QuestionAnswer] | None
+) -> list[LearnReport]:
+    reports: list[LearnReport] = []
+    many = len(documents) > 1
+    for number, document in enumerate(documents, 1):
+        name = document.title or document.source
+        try:
+            report = _learn_one(learner, document, questions, f"{number}/{len(documents)} {name}" if many else name)
+        except (KeyboardInterrupt, ContinualLearningError) as error:
+            kept = sum(r.accepted for r in reports)
+            if not kept:
+                raise
+            known = f"{kept} of {len(documents)} documents were learned before that and are kept"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(known) from None
+            raise type(error)(f"{error}; {known}") from error
+        reports.append(report)
+        if many or not report.accepted:
+            out.line(f"{'learned' if report.accepted else 'refused'}  {name}: {report.reason}")
+        for warning in report.warnings:
+            out.note(f"warning: {name}: {warning}")
+    return reports
+
+
+def _learn_one(learner: Learner, document: Document, questions: list[QuestionAnswer] | None, label: str) -> LearnReport:
+    from continual_learning.strategy import LearnReport
+
+    started = time.perf_counter()
+    try:
+        with progress_bar(label) as progress:
+            report = learner.learn(document, qa=questions, progress=progress)
+    except LearningError as error:  # this document cannot be learned; the next one may
+        seconds = time.perf_counter() - started
+        return LearnReport(False, str(error), document.id, document.title, 0, seconds, 0)
+    assert isinstance(report, LearnReport)  # one document in, one report out
+    return report
+
+
+def _show(
+    out: Output,
+    choice: Choice,
+    documents: list[Document],
+    reports: list[LearnReport],
+    skipped: list[Skipped],
+    seconds: float,
+) -> None:
+    accepted = sum(r.accepted for r in reports)
+    out.result(
+        {
+            **choice.names,
+            "documents": [{**plain(r), "source": d.source} for d, r in zip(documents, reports, strict=True)],
+            "skipped": plain(skipped),
+            "accepted": accepted,
+            "refused": len(reports) - accepted,
+            "seconds": seconds,
+        }
+    )
+    if out.as_json:
+        return
+    rows = [
+        (
+            report.title or document.source,
+            "yes" if report.accepted else "no",
+            report.tokens,
+            percent(report.recall_before),
+            percent(report.recall_after),
+            percent(report.general_kept),
+            None if report.perplexity_change is None else f"{report.perplexity_change:+.1%}",
+            size(report.bytes),
+            f"{report.seconds:.1f}",
+        )
+        for document, report in zip(documents, reports, strict=True)
+    ]
+    columns = ("document", "learned", "tokens", "recall before", "after", "kept", "perplexity", "size", "seconds")
+    out.table(columns, rows)
+    left_out = sum(report.tokens_left_out for report in reports)
+    if left_out:
+        out.note(f"{left_out} tokens were left out: they are beyond the limit for a document")
+    out.line(
+        f"memory {choice.memory!r} ({choice.strategy}, {choice.model}): {accepted} of {len(reports)} documents learned"
+    )

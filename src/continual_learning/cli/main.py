@@ -1,0 +1,160 @@
+"""Entry of the command line: the commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from continual_learning import __version__
+from continual_learning.cli import ask, chat, checkpoint, config, doctor, info, learn, memory, model
+from continual_learning.cli.output import note, print_json
+from continual_learning.errors import ContinualLearningError
+
+PROGRAM = "continual-learning"
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells report it."""
+PIPE_CLOSED = 141
+"""128 and the number of SIGPIPE: whoever read standard output has had enough."""
+
+
+class _PassedOn(Exception):
+    """Carries an exception past typer, which has its own ideas about some."""
+
+    def __init__(self, error: BaseException):
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Group(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, OSError, EOFError) as error:
+            raise _PassedOn(error) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    name=PROGRAM,
+    help="A small language model that reads your documents, keeps what it read, and answers from it.",
+    epilog="Settings: `continual-learning config show`. Something wrong: `continual-learning doctor`.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (also CONTINUAL_LEARNING_DEBUG=1).")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+app.command("learn")(learn.learn)
+app.command("ask")(ask.ask)
+app.command("chat")(chat.chat)
+app.add_typer(memory.app, name="memory")
+app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(config.app, name="config")
+app.add_typer(model.app, name="model")
+app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 bad input, 1 failure, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Accepted anywhere, so that it can be put behind the command that has just failed.
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in options or os.environ.get("CONTINUAL_LEARNING_DEBUG", "") not in ("", "0")
+    arguments = [a for a in options if a != "--debug"] + arguments[len(options) :]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # an answer may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="replace")
+    _show_log(debug)
+    try:
+        code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BaseException as raised:
+        error = raised.error if isinstance(raised, _PassedOn) else raised
+        if isinstance(error, BrokenPipeError):
+            # Python flushes standard output once more on leaving, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        if isinstance(error, SystemExit):
+            raise
+        if debug and not _is_usage(error):
+            traceback.print_exception(error)
+        code, message = _outcome(error)
+        note(f"{'' if code == INTERRUPTED else 'error: '}{message}")
+        if "--json" in options:
+            print_json({"error": {"type": type(error).__name__, "message": message, "exit_code": code}})
+        return code
+
+
+class _NoteHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{'' if record.levelno == logging.INFO else record.levelname.lower() + ': '}{record.getMessage()}")
+
+
+def _show_log(debug: bool) -> None:
+    """What the package logs, such as that the first use of a model takes a while, goes to standard error."""
+    logger = logging.getLogger("continual_learning")
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
+        logger.addHandler(_NoteHandler())
+
+
+def _outcome(error: BaseException) -> tuple[int, str]:
+    """Exit code and one line for an error."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return INTERRUPTED, f"interrupted; {str(error) or 'the memory is as it was'}"
+    if isinstance(error, ContinualLearningError):
+        return error.exit_code, _one_line(error)
+    if _is_usage(error):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else PROGRAM
+        text = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
+        return 2, f"{text}{_refused_value(error)}; see {command} --help"
+    return 1, f"{type(error).__name__}: {_one_line(error)}; this was not expected: run with --debug for the traceback"
+
+
+def _is_usage(error: BaseException) -> bool:
+    # by what it has, not by its class: typer has moved that class between versions
+    return hasattr(error, "format_message")
+
+
+def _refused_value(error: BaseException) -> str:
+    """The value that typer refused, which its message leaves out where pydantic judged it."""
+    details = getattr(error.__context__, "errors", None)
+    return f", not {details()[0]['input']!r}" if callable(details) else ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

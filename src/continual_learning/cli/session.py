@@ -1,0 +1,137 @@
+"""From flags and settings to an open Learner or Store: the one place where commands get theirs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from continual_learning.config import Config, load_config, parse_assignments
+from continual_learning.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from continual_learning.learner import Learner
+    from continual_learning.store import Store
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which memory, strategy and model a command works with."""
+
+    memory: str
+    strategy: str
+    model: str
+    exists: bool
+    """Whether the memory is on disk already."""
+    options: dict[str, Any]
+    """Options of the strategy that are not left to it."""
+    config: Config
+
+    @property
+    def names(self) -> dict[str, str]:
+        """For the JSON document of a command."""
+        return {"memory": self.memory, "strategy": self.strategy, "model": self.model}
+
+
+def choose(
+    memory: str | None = None,
+    strategy: str | None = None,
+    model: str | None = None,
+    assignments: Sequence[str] = (),
+    max_new_tokens: int | None = None,
+    must_exist: bool = True,
+) -> Choice:
+    """Settle the names. A memory that exists brings its own strategy and model.
+
+    Raises UnknownNameError for a memory that must exist and does not, ConfigError for a flag that
+    contradicts the memory.
+    """
+    flags = {"memory": memory, "strategy": strategy, "model.name": model, "max_new_tokens": max_new_tokens}
+    config = load_config(flags)
+    settings = config.settings
+    texts = parse_assignments(list(assignments))
+    stored = stored_names(settings.memory)
+    if stored is None:
+        if must_exist:
+            raise no_memory(settings.memory)
+        options = config.strategy_options(settings.strategy, texts)
+        return Choice(settings.memory, settings.strategy, settings.model.name, False, options, config)
+    made_with, base = stored
+    if strategy is not None and strategy != made_with:
+        found = f"--strategy {strategy}: memory {settings.memory!r} was made with strategy {made_with!r}"
+        raise ConfigError(f"{found}; leave --strategy out, or give --memory another name")
+    # A model is known by its weights, not by its name, so a flag that differs is for the Learner to judge.
+    # The memory keeps the options that it was made with; only what this command sets goes over them.
+    options = {key: value for key, value in config.strategy_options(made_with, texts).items() if key in texts}
+    return Choice(settings.memory, made_with, model or base, True, options, config)
+
+
+def open_learner(choice: Choice) -> Learner:
+    """The Learner for a choice; imports torch and loads the model."""
+    from continual_learning.learner import Learner
+
+    place = choice.config.settings.model
+    return Learner.open(
+        choice.model, choice.strategy, choice.memory, device=place.device, dtype=place.dtype, **choice.options
+    )
+
+
+@contextlib.contextmanager
+def learner_for(choice: Choice) -> Iterator[Learner]:
+    """`open_learner`, closed at the end."""
+    learner = open_learner(choice)
+    try:
+        yield learner
+    finally:
+        learner.close()
+
+
+def open_store(memory: str | None = None) -> Store:
+    """The store of a memory that exists. Raises UnknownNameError naming those that do."""
+    from continual_learning.store import Store
+
+    name = memory_name(memory)
+    if name not in memory_names():
+        raise no_memory(name)
+    return Store.open(name, create=False)
+
+
+def memory_name(memory: str | None) -> str:
+    """The name given, else the setting."""
+    return load_config({"memory": memory}).settings.memory
+
+
+def memory_names() -> list[str]:
+    """Names of all memories on disk."""
+    from continual_learning.store import Store
+
+    return sorted(Store.list())
+
+
+def no_memory(name: str) -> UnknownNameError:
+    """The error for a memory that is not there."""
+    names = memory_names()
+    known = f"those there are: {', '.join(names)}" if names else "there is none yet"
+    return UnknownNameError(f"no memory {name!r}; {known}; `continual-learning learn PATH --memory {name}` makes it")
+
+
+def stored_names(memory: str) -> tuple[str, str] | None:
+    """Strategy and model of a memory on disk; None if it is not there or has no version yet."""
+    from continual_learning.store import Store
+
+    meta = head_meta(Store.open(memory))
+    return None if meta is None else (str(meta["strategy"]), str(meta["base_name"]))
+
+
+def head_meta(store: Store) -> dict[str, Any] | None:
+    """What the current version knows about itself, as `StateMeta.to_json` gave it; None before the first save."""
+    head = store.head
+    return None if head is None else version_meta(store, head.id)
+
+
+def version_meta(store: Store, version_id: str) -> dict[str, Any]:
+    """The metadata of one version, without its tensors and so without torch."""
+    from continual_learning.store.folder import MemoryFolder
+
+    return MemoryFolder(store.root).manifest(version_id).state

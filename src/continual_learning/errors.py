@@ -1,0 +1,91 @@
+"""Every exception that this package raises on purpose.
+
+    ContinualLearningError            anything below; carries `exit_code` for the command line
+    ├── InputError                    the caller gave something unusable (exit 2)
+    │   ├── ConfigError               an unknown setting, or a value out of its range
+    │   ├── DocumentError             empty, binary, not UTF-8, too large, missing
+    │   ├── UnknownNameError          no such strategy, model, memory, checkpoint or document
+    │   └── UnsafeNameError           a name that would leave its folder, such as ../../x
+    ├── ModelError                    the base model cannot be used (exit 1)
+    │   ├── ModelNotFoundError        not installed, not cached, not on the hub
+    │   └── UnsupportedModelError     its structure is not one that we can patch
+    ├── MemoryStoreError              the memory on disk cannot be used (exit 1)
+    │   ├── CorruptMemoryError        truncated, edited or half-written
+    │   ├── MismatchError             made with another base model, strategy or format
+    │   └── StorageError              the disk is full, read-only, or the memory is in use
+    ├── LearningError                 learning could not go on; the memory is as it was (exit 1)
+    │   └── DivergedError             a NaN or infinite loss
+    └── MissingExtraError             an optional dependency is not installed (exit 1)
+
+Messages are one line: the value, what was expected, the next step.
+"""
+
+from __future__ import annotations
+
+
+class ContinualLearningError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(ContinualLearningError):
+    """The caller gave something unusable; nothing was changed."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """An unknown setting, or a value that the setting does not take."""
+
+
+class DocumentError(InputError):
+    """A document that cannot be read: empty, binary, not UTF-8, too large or missing."""
+
+
+class UnknownNameError(InputError):
+    """No strategy, model, memory, checkpoint or document has this name."""
+
+
+class UnsafeNameError(InputError):
+    """A name that would leave its folder, such as ``../../x``."""
+
+
+class ModelError(ContinualLearningError):
+    """The base model cannot be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """The base model is not installed, not cached and not on the hub."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model's structure is not one that a strategy can patch."""
+
+
+class MemoryStoreError(ContinualLearningError):
+    """The memory on disk cannot be used."""
+
+
+class CorruptMemoryError(MemoryStoreError):
+    """A file of the memory is truncated, edited or half-written."""
+
+
+class MismatchError(MemoryStoreError):
+    """The memory was made with another base model, strategy or format."""
+
+
+class StorageError(MemoryStoreError):
+    """The disk is full or read-only, or another process holds the memory."""
+
+
+class LearningError(ContinualLearningError):
+    """Learning could not go on; the memory is as it was before."""
+
+
+class DivergedError(LearningError):
+    """The loss became NaN or infinite; the memory is as it was before."""
+
+
+class MissingExtraError(ContinualLearningError):
+    """An optional dependency is not installed."""

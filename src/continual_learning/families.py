@@ -1,0 +1,282 @@
+"""What each model family calls its parts. The only file that names architectures.
+
+Tensor names carry their shape: D = hidden size, I = intermediate size, F = D, I or 2·I, N = any
+number of tokens; ``...`` stands for any leading axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from continual_learning.errors import UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family keeps its blocks and their MLPs, as dotted paths in the causal LM."""
+
+    name: str
+    blocks_path: str
+    """Path of the list of transformer blocks."""
+    mlp_name: str
+    """Name of the MLP inside a block."""
+    logit_softcap: str | None = None
+    """Field of the config with the soft cap c of the logits, c·tanh(logits / c); None: logits are used as they are."""
+
+
+_LLAMA_LIKE = ("model.layers", "mlp")
+_FAMILIES: dict[str, Family] = {
+    "llama": Family("llama", *_LLAMA_LIKE),  # SmolLM2 too
+    "qwen2": Family("qwen2", *_LLAMA_LIKE),  # Qwen2.5 too
+    "qwen3": Family("qwen3", *_LLAMA_LIKE),
+    "gemma2": Family("gemma2", *_LLAMA_LIKE, logit_softcap="final_logit_softcapping"),
+    "gemma3_text": Family("gemma3", *_LLAMA_LIKE, logit_softcap="final_logit_softcapping"),
+    "mistral": Family("mistral", *_LLAMA_LIKE),
+    "phi3": Family("phi3", *_LLAMA_LIKE),
+    "gpt2": Family("gpt2", "transformer.h", "mlp"),
+    "gpt_neox": Family("gpt_neox", "gpt_neox.layers", "mlp"),
+}
+
+
+class MLPLayout(NamedTuple):
+    """Names of the parts of an MLP module. With ``fused``, ``up`` holds gate rows first, then up rows."""
+
+    gate: str | None
+    up: str
+    down: str
+    activation: str
+    fused: bool = False
+
+
+_LAYOUTS = (
+    MLPLayout("gate_proj", "up_proj", "down_proj", "act_fn"),  # Llama, Qwen, Gemma, Mistral
+    MLPLayout(None, "gate_up_proj", "down_proj", "activation_fn", fused=True),  # Phi-3
+    MLPLayout(None, "c_fc", "c_proj", "act"),  # GPT-2
+    MLPLayout(None, "dense_h_to_4h", "dense_4h_to_h", "act"),  # GPT-NeoX
+)
+
+
+@dataclass(frozen=True)
+class MLPParts:
+    """A block's MLP as a function: ``down_w @ (act(gate_w @ x + gate_b) * (up_w @ x + up_b)) + down_b``.
+
+    Without a gate (``gate_w`` is None) it is ``down_w @ act(up_w @ x + up_b) + down_b``. Rows of
+    ``gate_w`` and ``up_w`` and columns of ``down_w`` belong to one neuron. All tensors are views of
+    the module's own parameters: never write to them.
+    """
+
+    gate_w: Tensor | None
+    """[I, D], or None for an MLP without a gate."""
+    gate_b: Tensor | None
+    """[I] or None."""
+    up_w: Tensor
+    """[I, D]."""
+    up_b: Tensor | None
+    """[I] or None."""
+    down_w: Tensor
+    """[D, I]."""
+    down_b: Tensor | None
+    """[D] or None."""
+    activation: Callable[[Tensor], Tensor]
+
+    @property
+    def intermediate_size(self) -> int:
+        """I, the number of neurons."""
+        return self.up_w.shape[0]
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+        return self.up_w.shape[1]
+
+    def neurons(self, hidden: Tensor) -> Tensor:
+        """Neuron activations ``[..., I]`` of inputs ``[..., D]``: what the down projection reads."""
+        up = F.linear(hidden, self.up_w, self.up_b)
+        if self.gate_w is None:
+            return self.activation(up)
+        return self.activation(F.linear(hidden, self.gate_w, self.gate_b)) * up
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Outputs ``[..., D]`` of inputs ``[..., D]``; equal to the module's up to rounding."""
+        return F.linear(self.neurons(hidden), self.down_w, self.down_b)
+
+
+def find_family(model: nn.Module, use_table: bool = True) -> Family:
+    """The family of a Hugging Face causal LM: by its ``config.model_type``, else by its structure.
+
+    ``use_table=False`` goes by structure alone. Raises UnsupportedModelError listing what was tried.
+    """
+    model_type = str(getattr(getattr(model, "config", None), "model_type", "unknown"))
+    tried: list[str] = []
+    if use_table:
+        known = _FAMILIES.get(model_type)
+        if known is None:
+            tried.append(f"model_type {model_type!r} is not among {', '.join(_FAMILIES)}")
+        else:
+            try:
+                first_block = model.get_submodule(known.blocks_path + ".0")
+                mlp_parts(first_block.get_submodule(known.mlp_name))
+                return known
+            except (AttributeError, UnsupportedModelError) as error:
+                tried.append(f"{known.blocks_path}.0.{known.mlp_name} of family {known.name!r}: {error}")
+    return _find_by_structure(model, model_type, tried)
+
+
+def _find_by_structure(model: nn.Module, model_type: str, tried: list[str]) -> Family:
+    lists = [(path, m) for path, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
+    if not lists:
+        tried.append("no nn.ModuleList of blocks in it")
+    # The decoder's stack is the longest list; ties go to the outermost.
+    for path, blocks in sorted(lists, key=lambda item: (-len(item[1]), item[0].count("."))):
+        classes = sorted({type(block).__name__ for block in blocks})
+        if len(classes) > 1:
+            tried.append(f"{path}: blocks of different classes ({', '.join(classes)})")
+            continue
+        found, reasons = [], []
+        for name, child in blocks[0].named_children():
+            try:
+                mlp_parts(child)
+                found.append(name)
+            except UnsupportedModelError as error:
+                reasons.append(f"{name}: {error}")
+        if len(found) == 1:
+            return Family(model_type, path, found[0], logit_softcap="final_logit_softcapping")
+        why = f"{len(found)} MLPs ({', '.join(found)})" if found else f"no MLP ({'; '.join(reasons) or 'no children'})"
+        tried.append(f"{path} ({len(blocks)} x {classes[0]}): expected one child with an MLP, found {why}")
+    raise UnsupportedModelError(
+        f"model of type {model_type!r} cannot be patched: expected a list of blocks with one MLP each, "
+        f"tried: {' | '.join(tried)}; use one of the families {', '.join(f.name for f in _FAMILIES.values())}"
+    )
+
+
+def softcap(family: Family, config: Any) -> float | None:
+    """The soft cap of the logits under this config, or None."""
+    value = getattr(config, family.logit_softcap, None) if family.logit_softcap else None
+    return None if value is None else float(value)
+
+
+def mlp_layout(mlp: nn.Module) -> MLPLayout:
+    """Names of the MLP's parts. Raises UnsupportedModelError when it does not compute what `MLPParts` says."""
+    for layout in _LAYOUTS:
+        names = (layout.up, layout.down, *([layout.gate] if layout.gate else []))
+        if all(_is_linear(getattr(mlp, name, None)) for name in names) and callable(
+            getattr(mlp, layout.activation, None)
+        ):
+            return layout
+    return _layout_by_structure(mlp)
+
+
+def mlp_parts(mlp: nn.Module) -> MLPParts:
+    """A uniform view of an MLP made of `nn.Linear` or `Conv1D` modules, gated, fused or plain.
+
+    Raises UnsupportedModelError for any other structure.
+    """
+    return _parts(mlp, mlp_layout(mlp))
+
+
+@torch.no_grad()
+def activations(mlp: nn.Module, hidden: Tensor) -> Tensor:
+    """What the MLP's down projection reads, ``[..., I]``, for inputs ``[..., D]``; exact, without gradients.
+
+    The module itself is run up to its down projection, so the values are the ones it uses, bit for bit.
+    """
+    captured: list[Tensor] = []
+
+    def capture(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        captured.append(args[0])
+        raise StopForward
+
+    handle = getattr(mlp, mlp_layout(mlp).down).register_forward_pre_hook(capture)
+    try:
+        mlp(hidden)
+    except StopForward:
+        pass
+    finally:
+        handle.remove()
+    return captured[0]
+
+
+class StopForward(Exception):
+    """Raised by a hook that has what it wanted, to skip the rest of a forward pass; no caller sees it."""
+
+
+def _is_linear(module: object) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _weight_FD(module: nn.Module) -> Tensor:
+    """Weight as [out, in]. Conv1D keeps [in, out]."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.t() if isinstance(module, Conv1D) else weight
+
+
+def _parts(mlp: nn.Module, layout: MLPLayout) -> MLPParts:
+    up, down = getattr(mlp, layout.up), getattr(mlp, layout.down)
+    gate = getattr(mlp, layout.gate) if layout.gate else None
+    gate_w, gate_b = (_weight_FD(gate), gate.bias) if gate is not None else (None, None)
+    up_w, up_b = _weight_FD(up), up.bias
+    if layout.fused:
+        gate_w, up_w = up_w.chunk(2, dim=0)
+        gate_b, up_b = up_b.chunk(2) if up_b is not None else (None, None)
+    return MLPParts(gate_w, gate_b, up_w, up_b, _weight_FD(down), down.bias, getattr(mlp, layout.activation))
+
+
+def _layout_by_structure(mlp: nn.Module) -> MLPLayout:
+    """Try every way of reading the module's children as an MLP; take the one that computes the same."""
+    linears = {name: child for name, child in mlp.named_children() if _is_linear(child)}
+    others = [
+        name
+        for name, child in mlp.named_children()
+        if not _is_linear(child) and not any(True for _ in child.parameters())
+    ]
+    # Activations are often plain functions kept as attributes, not modules.
+    others += [name for name, value in vars(mlp).items() if callable(value) and not name.startswith("_")]
+    if not 2 <= len(linears) <= 3:
+        raise UnsupportedModelError(f"{type(mlp).__name__} has {len(linears)} linear children, expected 2 or 3")
+    if not others:
+        raise UnsupportedModelError(f"{type(mlp).__name__} has no activation among its attributes")
+    for layout in _candidates(linears, others):
+        if _computes_the_same(mlp, _parts(mlp, layout)):
+            return layout
+    names = ", ".join(linears)
+    raise UnsupportedModelError(f"{type(mlp).__name__} does not compute down(act(gate) * up) with its children {names}")
+
+
+def _candidates(linears: dict[str, nn.Module], activations: list[str]) -> Iterator[MLPLayout]:
+    for order in permutations(linears):
+        *ups, down = order
+        shapes = [tuple(_weight_FD(linears[name]).shape) for name in ups]
+        outer, inner = _weight_FD(linears[down]).shape
+        for activation in activations:
+            if len(ups) == 2 and shapes == [(inner, outer)] * 2:
+                yield MLPLayout(ups[0], ups[1], down, activation)
+            elif len(ups) == 1 and inner > outer and shapes == [(inner, outer)]:
+                yield MLPLayout(None, ups[0], down, activation)
+            elif len(ups) == 1 and shapes == [(2 * inner, outer)]:
+                yield MLPLayout(None, ups[0], down, activation, fused=True)
+
+
+@torch.no_grad()
+def _computes_the_same(mlp: nn.Module, parts: MLPParts) -> bool:
+    weight = parts.up_w
+    # A fixed input: the global random state stays as it was.
+    generator = torch.Generator().manual_seed(0)
+    probe_1ND = torch.randn(1, 4, parts.hidden_size, generator=generator).to(weight.device, weight.dtype)
+    try:
+        expected: Any = mlp(probe_1ND)
+        got: Any = parts(probe_1ND)
+    except (TypeError, RuntimeError, ValueError):
+        return False  # this reading of the module does not even run: another one may
+    if not (torch.is_tensor(expected) and torch.is_tensor(got)) or expected.shape != got.shape:
+        return False
+    tolerance = 1e-4 if weight.dtype == torch.float32 else 5e-2
+    return bool((expected - got).norm() <= tolerance * expected.norm())

@@ -1,0 +1,338 @@
+"""Learner: a base, a strategy, a state, a store and one lock. What users meet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+from continual_learning.base import BaseModel, Message
+from continual_learning.documents import Document, read_documents
+from continual_learning.errors import InputError
+from continual_learning.retention import perplexity
+from continual_learning.state import DocumentRecord, State
+from continual_learning.store import Store, Version, check_compatible
+from continual_learning.strategy import (
+    Answer,
+    LearnReport,
+    ProgressCallback,
+    QuestionAnswer,
+    Strategy,
+    TokenCallback,
+    make_strategy,
+)
+
+Source = str | Path | Document
+QA = QuestionAnswer | Mapping[str, Any]
+
+
+class Learner:
+    """Learns documents, answers from them, keeps them. Safe for use by several threads, one at a time.
+
+    Without a ``memory`` name what is learned lives as long as this object; named checkpoints and history need one.
+    """
+
+    def __init__(self, base: BaseModel, strategy: Strategy[Any], store: Store | None = None):
+        self.base = base
+        self.strategy = strategy
+        self.store = store
+        self._lock = threading.RLock()
+        self._earlier: list[State] = []  # for rollback where there is no store
+        self._state = strategy.init(base)
+        self._version: str | None = None
+        self._refresh()
+
+    @classmethod
+    def open(
+        cls,
+        model: str | BaseModel = "smollm2-135m",
+        strategy: str = "ttt",
+        memory: str | None = None,
+        home: Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        **options: Any,
+    ) -> Learner:
+        """Open a model with a strategy, and a memory of this name on disk if one is given.
+
+        ``options`` are fields of the strategy's Config; over a memory that exists they go over the ones that it was
+        made with. Raises ConfigError for an unknown one, UnknownNameError for an unknown strategy,
+        ModelNotFoundError, UnsafeNameError, MismatchError and CorruptMemoryError.
+        """
+        make_strategy(strategy, options)  # a wrong name or option is told before seconds of loading
+        store = Store.open(memory, home) if memory is not None else None
+        if store is not None and store.head is not None:
+            kept = store.load().meta
+            if kept.strategy == strategy:
+                options = {**kept.config, **options}
+        base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype)
+        return cls(base, make_strategy(strategy, options), store)
+
+    # -- learning and answering --------------------------------------------------------------------
+
+    @overload
+    def learn(
+        self,
+        source: Source,
+        title: str | None = None,
+        qa: Sequence[QA] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> LearnReport: ...
+    @overload
+    def learn(
+        self,
+        source: Sequence[Source],
+        title: str | None = None,
+        qa: Sequence[QA] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> list[LearnReport]: ...
+    def learn(
+        self,
+        source: Source | Sequence[Source],
+        title: str | None = None,
+        qa: Sequence[QA] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> LearnReport | list[LearnReport]:
+        """Learn a text, a path, a Document, or a list of them; a list, a folder or a .jsonl gives a list of reports.
+
+        A `str` that names an existing file or folder is a path, any other is the text itself. ``qa`` are
+        questions known beforehand, for strategies and checks that use them: mappings with ``question`` and ``answer``
+        (a string or a list of accepted ones). A document that is refused, or an exception, Ctrl-C among
+        them, leaves the memory as it was before that document.
+        """
+        many = isinstance(source, Sequence) and not isinstance(source, str)
+        sources: Sequence[Source] = source if many else [source]  # type: ignore[list-item, assignment]
+        documents: list[Document] = []
+        for one in sources:
+            found, several = _documents(one, title)
+            documents += found
+            many = many or several
+        asked = [_question_answer(q) for q in qa or ()]
+        if many and (title is not None or asked):
+            given = f"title {title!r}" if title is not None else f"{len(asked)} questions"
+            raise InputError(f"{given} with {len(documents)} documents; expected one document, learn them one by one")
+        reports = [self._learn_one(document, asked, progress) for document in documents]
+        return reports if many else reports[0]
+
+    def _learn_one(
+        self, document: Document, qa: Sequence[QuestionAnswer], progress: ProgressCallback | None
+    ) -> LearnReport:
+        with self._writing():
+            state, report = self.strategy.learn(self.base, self._state, document, qa, progress)
+            if report.accepted:
+                self._keep(state, "learn", document.title or document.source)
+            return report
+
+    @overload
+    def ask(self, question: str, max_new_tokens: int = 64, on_token: TokenCallback | None = None) -> Answer: ...
+    @overload
+    def ask(
+        self, question: Sequence[str], max_new_tokens: int = 64, on_token: TokenCallback | None = None
+    ) -> list[Answer]: ...
+    def ask(
+        self, question: str | Sequence[str], max_new_tokens: int = 64, on_token: TokenCallback | None = None
+    ) -> Answer | list[Answer]:
+        """Answer a question, or a list of them in a batch, in the same order. ``on_token`` streams a single one."""
+        questions = [question] if isinstance(question, str) else list(question)
+        for text in questions:
+            if not text.strip():
+                raise InputError(f"the question {text!r} is empty; expected some words")
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
+        if on_token is not None and len(questions) != 1:
+            raise InputError(f"on_token with {len(questions)} questions; expected one to stream")
+        with self._lock:
+            answers = self.strategy.answer(self.base, self._state, questions, max_new_tokens, on_token)
+        return answers[0] if isinstance(question, str) else answers
+
+    def chat(self, max_new_tokens: int = 256) -> Chat:
+        """A conversation that keeps its history."""
+        return Chat(self, max_new_tokens)
+
+    def perplexity(self, texts: Sequence[str]) -> float:
+        """Perplexity of the model with its memory in place: exp of the mean over all tokens of all texts."""
+        if isinstance(texts, str):
+            texts = [texts]
+        with self._lock:
+            return perplexity(self.base, self.strategy, self._state, texts)
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """What is learned now."""
+        return self._state
+
+    @property
+    def documents(self) -> tuple[DocumentRecord, ...]:
+        """The documents in the memory, in the order in which they were learned."""
+        return self._state.meta.documents
+
+    @property
+    def history(self) -> list[Version]:
+        """The versions on disk, newest first; empty without a named memory."""
+        return self.store.history() if self.store else []
+
+    def save(self, name: str, overwrite: bool = False) -> Version:
+        """Name the present version as a checkpoint."""
+        store = self._needs_store(f"save {name!r}")
+        with self._writing():
+            if store.head is None:
+                self._keep(self._state, "init", "nothing learned yet")
+            return store.checkpoint(name, overwrite)
+
+    def load(self, name: str) -> None:
+        """Go back to a checkpoint or version. What was learned since stays in the history."""
+        store = self._needs_store(f"load {name!r}")
+        with self._writing():
+            self._check(store.load(name))
+            store.rollback(name)
+            self._refresh()
+
+    def rollback(self, ref: str | None = None) -> None:
+        """Undo the last change, or go back to a version. Repeated, it goes further back."""
+        with self._writing():
+            if self.store is not None:
+                self.store.rollback(ref)
+                self._refresh()
+            elif ref is not None:
+                self._needs_store(f"rollback to {ref!r}")
+            elif not self._earlier:
+                raise InputError("nothing to roll back: this memory has no earlier version")
+            else:
+                self._state = self._earlier.pop()
+
+    def forget(self, document_id: str) -> None:
+        """Remove a document as if it had never been learned. Raises UnknownNameError if it is not there."""
+        with self._writing():
+            state = self.strategy.forget(self.base, self._state, document_id)
+            self._keep(state, "forget", document_id)
+
+    def clear(self) -> None:
+        """Remove everything that was learned. Earlier versions stay in the history."""
+        with self._writing():
+            self._keep(self.strategy.init(self.base), "clear", "")
+
+    def info(self) -> dict[str, Any]:
+        """Facts about the model, the strategy and the memory: JSON values only."""
+        with self._lock:
+            return {
+                "model": self.base.name,
+                "family": self.base.family.name,
+                "device": str(self.base.device),
+                "window": self.base.window,
+                "fingerprint": self.base.fingerprint,
+                "strategy": self.strategy.name,
+                "config": self.strategy.config.model_dump(mode="json"),
+                "documents": len(self.documents),
+                "bytes": self._state.bytes,
+                "memory": str(self.store.root) if self.store else None,
+                **self.strategy.describe(self.base, self._state),
+            }
+
+    def close(self) -> None:
+        """Nothing is left to write: every change is on disk when its call returns."""
+
+    def __enter__(self) -> Learner:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Alone with the memory, in this process and among processes, and with its newest version."""
+        with self._lock:
+            if self.store is None:
+                yield
+            else:
+                with self.store.lock():
+                    self._refresh()
+                    yield
+
+    def _keep(self, state: State, action: str, note: str) -> None:
+        if self.store is not None:
+            # On disk first: if that fails, memory and disk still agree.
+            self._version = self.store.save(state, action, note).id
+        else:
+            self._earlier.append(self._state)
+        self._state = state
+
+    def _refresh(self) -> None:
+        """Take over what another process, or a rollback, made the current version."""
+        if self.store is None:
+            return
+        head = self.store.head
+        if head is None or head.id == self._version:
+            return
+        state = self.store.load()
+        self._check(state)
+        self._state, self._version = state, head.id
+
+    def _check(self, state: State) -> None:
+        check_compatible(state, self.strategy.name, self.base.fingerprint, self.base.name)
+
+    def _needs_store(self, what: str) -> Store:
+        if self.store is None:
+            raise InputError(f"cannot {what}: this memory has no name; open it with Learner.open(memory='work')")
+        return self.store
+
+
+class Chat:
+    """A conversation: the strategy answers each turn with the history before it."""
+
+    def __init__(self, learner: Learner, max_new_tokens: int = 256):
+        self._learner = learner
+        self._max_new_tokens = max_new_tokens
+        self.history: list[Message] = []
+
+    def say(self, text: str, on_token: Callable[[str], None] | None = None) -> Answer:
+        """One turn. Interrupted or failed, it leaves the history as it was."""
+        if not text.strip():
+            raise InputError(f"the message {text!r} is empty; expected some words")
+        learner = self._learner
+        with learner._lock:
+            [answer] = learner.strategy.answer(
+                learner.base, learner.state, [text], self._max_new_tokens, on_token, self.history
+            )
+        self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
+        return answer
+
+    def clear_history(self) -> None:
+        """Forget the conversation; the memory stays."""
+        self.history.clear()
+
+
+def _documents(source: Source, title: str | None) -> tuple[list[Document], bool]:
+    """The documents of a source, and whether it can hold several."""
+    if isinstance(source, Document):
+        return [source if title is None else Document(source.text, title, source.source)], False
+    if isinstance(source, Path) or _names_a_file(source):
+        path = Path(source)
+        found, _ = read_documents(path, title)
+        return found, path.is_dir() or path.suffix == ".jsonl"
+    return [Document(source, title or "")], False
+
+
+def _names_a_file(text: str) -> bool:
+    if "\n" in text or len(text) > 1000:
+        return False
+    try:
+        return Path(text).expanduser().exists() or text.endswith((".txt", ".md", ".jsonl")) and " " not in text
+    except (OSError, ValueError):  # not a name that the file system can hold
+        return False
+
+
+def _question_answer(given: QA) -> QuestionAnswer:
+    if isinstance(given, QuestionAnswer):
+        return given
+    try:
+        answer = given["answer"]
+        answers = (answer,) if isinstance(answer, str) else tuple(answer)
+        return QuestionAnswer(str(given["question"]), answers)
+    except (KeyError, TypeError):
+        raise InputError(f"qa item {given!r}; expected 'question' and 'answer' (a string or a list)") from None

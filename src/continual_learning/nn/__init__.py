@@ -1,0 +1,1 @@
+"""Pure modules and functions on tensors: no files, no printing, no knowledge of strategies."""

@@ -1,0 +1,28 @@
+"""Where this package keeps its files. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+HOME_VARIABLE = "CONTINUAL_LEARNING_HOME"
+
+
+def data_home() -> Path:
+    """The data folder: `CONTINUAL_LEARNING_HOME`, else the platform's user data folder. Not created."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return platformdirs.user_data_path("continual-learning", appauthor=False)
+
+
+def models_home() -> Path:
+    """Folder of model files that `model pull` fetched. Not created."""
+    return data_home() / "models"
+
+
+def model_cache_home() -> Path:
+    """Folder of dequantised models, one subfolder each. Not created; may be deleted at any time."""
+    return models_home() / "cache"

@@ -1,0 +1,109 @@
+"""State: what a strategy has learned, as tensors and plain data.
+
+A state is a value. `Strategy.learn` takes one and returns another; the model holds none of it.
+So clear is `Strategy.init`, rollback is keeping an older state, and fork is a copy.
+
+Tensor names are ``<part>/<name>``. A part is what is written, shared between versions and deleted as
+a whole: one document's weights, say (``doc-1f3a…/22.down``). Names and bytes depend only on what
+was learned, never on when, so that learning A, B, C and forgetting B gives the bytes of A, C.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DocumentRecord:
+    """Provenance of one learned document."""
+
+    id: str
+    title: str
+    source: str
+    """Where it came from: a path, ``-`` for standard input, or ``text``."""
+    sha256: str
+    """Of the title and the text, UTF-8."""
+    tokens: int
+    """Tokens actually learned, counted by the base's tokenizer."""
+    learned_at: str
+    """UTC, ISO 8601."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the strategy wants to remember about it: loss, recall, seconds … JSON values only."""
+
+
+@dataclass(frozen=True)
+class StateMeta:
+    """The JSON half of a state."""
+
+    strategy: str
+    config: dict[str, Any]
+    """The strategy's configuration when the state was made, JSON values only."""
+    base_name: str
+    base_fingerprint: str
+    documents: tuple[DocumentRecord, ...] = ()
+    """In the order in which they were learned."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Whatever else the strategy keeps, JSON values only."""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StateMeta:
+        """Inverse of `to_json`. Raises KeyError or TypeError on missing or wrong fields."""
+        fields = dict(data)
+        fields["documents"] = tuple(DocumentRecord(**d) for d in fields["documents"])
+        return cls(**fields)
+
+    def document(self, document_id: str) -> DocumentRecord | None:
+        """The record with this id, or None."""
+        return next((d for d in self.documents if d.id == document_id), None)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a strategy has learned: ``tensors`` (name to CPU tensor) and ``meta``."""
+
+    tensors: Mapping[str, torch.Tensor]
+    meta: StateMeta
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors in bytes."""
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+    @property
+    def parts(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Tensors grouped by the part of their name before the first ``/``, sorted."""
+        grouped: dict[str, dict[str, torch.Tensor]] = {}
+        for name in sorted(self.tensors):
+            part, _, rest = name.partition("/")
+            grouped.setdefault(part, {})[rest] = self.tensors[name]
+        return grouped
+
+    def digest(self) -> str:
+        """SHA-256 over names, dtypes, shapes and bytes of all tensors, and the learned documents.
+
+        Times and file paths take no part, so two states that learned the same give the same digest.
+        """
+        h = hashlib.sha256()
+        for name in sorted(self.tensors):
+            tensor = self.tensors[name].detach().contiguous().cpu()
+            h.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+            h.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+        h.update(json.dumps([d.sha256 for d in self.meta.documents]).encode())
+        return h.hexdigest()
+
+    def with_documents(self, documents: tuple[DocumentRecord, ...], tensors: Mapping[str, torch.Tensor]) -> State:
+        """This state with other documents and tensors."""
+        return State(dict(tensors), replace(self.meta, documents=documents))

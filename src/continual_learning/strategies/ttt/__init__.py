@@ -1,0 +1,395 @@
+"""TTT-E2E: a document is written into trainable MLP neurons by gradient descent at test time.
+
+The last quarter of the blocks get a Dual MLP (`nn.dual_mlp`): the frozen MLP and beside it a branch that
+learns, after End-to-End Test-Time Training (arXiv 2512.23675). A branch holds the few neurons that TF-IDF
+ranks first for the passage (`nn.neuron_gate`), after Sparse Memory Finetuning (arXiv 2510.15103). Each
+passage has branches of its own, and a question opens those of the passage that it is about (`routing`),
+so that passages do not overwrite one another, anything else is answered by the untouched base, and
+forgetting is deleting.
+
+    config.py       the settings
+    study.py        what is studied: telegraphic questions on fragments of the passage
+    calibration.py  how often ordinary text uses each neuron
+    inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
+    learning.py     one passage from text to weights
+    routing.py      which passage a question is about
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from torch import Tensor
+
+from continual_learning.answering import fitted_prompt, generate_answers, plain_answers
+from continual_learning.background import background_texts
+from continual_learning.base import BaseModel, Message
+from continual_learning.chunking import passages
+from continual_learning.documents import Document
+from continual_learning.errors import ConfigError
+from continual_learning.families import mlp_parts
+from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
+from continual_learning.paths import data_home
+from continual_learning.retention import Limits, check
+from continual_learning.state import DocumentRecord, State
+from continual_learning.strategies.ttt.calibration import Calibration, calibrate
+from continual_learning.strategies.ttt.config import TTTConfig
+from continual_learning.strategies.ttt.learning import (
+    LearnedPassage,
+    Stopwatch,
+    blocks_with_branches,
+    learn_passage,
+)
+from continual_learning.strategies.ttt.routing import Rarity, passage_key
+from continual_learning.strategy import (
+    Answer,
+    LearnReport,
+    Progress,
+    ProgressCallback,
+    QuestionAnswer,
+    Source,
+    Strategy,
+    TokenCallback,
+)
+
+# Name of a passage in a state: (document id, number of the passage).
+Passage = tuple[str, int]
+
+
+class TTT(Strategy[TTTConfig]):
+    """Learns by gradient descent on sparse trainable neurons beside the frozen ones."""
+
+    summary = "writes documents into trainable neurons beside the frozen ones (TTT-E2E)"
+    Config = TTTConfig
+
+    def __init__(self, config: TTTConfig):
+        super().__init__(config)
+        self._background = background_texts(config.background)
+        self._rarity = Rarity.of(self._background)
+
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Write the document into branches of its own, check what came of it, and keep it or not.
+
+        ``qa`` takes part in the check and is never trained on.
+        """
+        started = time.perf_counter()
+        if state.meta.document(document.id):
+            return state, _refusal(document, started, "this memory holds the document already")
+        watch = Stopwatch()
+        text, tokens, left_out = self._cut(base, document.text)
+        parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
+        alpha = self.config.alpha(len(state.meta.documents) + 1)
+        with watch("calibrate"):
+            calibration = self._calibration(base, progress)
+        limit = self.config.max_seconds
+        learned: list[LearnedPassage] = []
+        for number, part in enumerate(parts):
+            deadline = math.inf if limit is None else started + limit * (number + 1) / len(parts)
+            seed = f"{self.config.seed}:{document.sha256}:{number}"
+            learned.append(
+                learn_passage(
+                    base, part, document.title, self.config, calibration, alpha, seed, deadline, watch,
+                    _step_reporter(progress, number, len(parts)),
+                )
+            )  # fmt: skip
+        candidate, size = self._with_document(base, state, document, parts, learned, alpha, tokens)
+        report = self._report(document, started, watch, learned, tokens, left_out, size)
+        if self.config.guard:
+            with watch("retention"):
+                report = self._guarded(base, state, candidate, report, qa, progress)
+        report = replace(report, seconds=time.perf_counter() - started, timings=dict(watch.seconds))
+        return (candidate if report.accepted else state), report
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """Each question is answered with the branches of the passage that it is about, if there is one."""
+        routes: dict[tuple[tuple[Passage, float], ...], list[int]] = {}
+        for i, question in enumerate(questions):
+            routes.setdefault(self._route(state, question, history), []).append(i)
+        answers: dict[int, Answer] = {}
+        for route, chosen in routes.items():
+            asked = [questions[i] for i in chosen]
+            if route:
+                made = self._answer_from(base, state, route, asked, max_new_tokens, on_token, history)
+            else:
+                made = plain_answers(base, asked, max_new_tokens, on_token, history)
+            answers.update(zip(chosen, made, strict=True))
+        return [answers[i] for i in range(len(questions))]
+
+    @contextmanager
+    def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
+        """The base with the branches that ``text`` opens."""
+        with self._patched(base, state, [passage for passage, _ in self._route(state, text)]):
+            yield
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether ``text`` opens a branch."""
+        return bool(self._route(state, text))
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """Delete the document's branches.
+
+        Where alpha depends on how many documents came before, the later ones are learned again from
+        their texts, which such a memory keeps for this.
+        """
+        left = super().forget(base, state, document_id)
+        if not self.config.alpha_varies:
+            return left
+        ids = [d.id for d in state.meta.documents]
+        later = state.meta.documents[ids.index(document_id) + 1 :]
+        for record in later:
+            left = super().forget(base, left, record.id)
+        texts = {d.id: state.meta.extra["texts"][d.id] for d in later}
+        left = State(left.tensors, replace(left.meta, extra=_without_texts(left, [document_id, *texts])))
+        for record in later:
+            document = Document(texts[record.id], record.title, record.source)
+            left, _ = TTT(self.config.model_copy(update={"guard": False})).learn(base, left, document)
+        kept = {d.id: d for d in later}
+        records = tuple(kept.get(d.id, d) for d in left.meta.documents)
+        return State(left.tensors, replace(left.meta, documents=records))
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """Blocks, alpha and parameters, for `info`."""
+        blocks = self._blocks(base)
+        parts = mlp_parts(base.mlp(blocks.start))
+        neurons = min(self.config.neurons or parts.intermediate_size, parts.intermediate_size)
+        matrices = 1 if self.config.train == "values" else (3 if parts.gate_w is not None else 2)
+        return {
+            "blocks": base.block_count,
+            "dual_mlp_blocks": list(blocks),
+            "neurons_per_block": neurons,
+            "parameters": sum(p.numel() for p in base.model.parameters()),
+            "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
+            "alpha": self.config.alpha(max(1, len(state.meta.documents))),
+            "passages": len(self._keys(state)),
+        }
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def _cut(self, base: BaseModel, text: str) -> tuple[str, int, int]:
+        """The text up to the token limit, its tokens, and how many were left out."""
+        ids = base.encode(text)
+        limit = self.config.max_tokens
+        if len(ids) <= limit:
+            return text, len(ids), 0
+        return base.decode(ids[:limit]), limit, len(ids) - limit
+
+    def _blocks(self, base: BaseModel) -> range:
+        try:
+            return blocks_with_branches(base, self.config)
+        except ValueError as error:
+            raise ConfigError(f"strategy 'ttt': {error}") from None
+
+    def _calibration(self, base: BaseModel, progress: ProgressCallback | None) -> Calibration | None:
+        blocks = self._blocks(base)
+        if self.config.selection != "tfidf" or self.config.neurons is None:
+            return None
+
+        def report(done: int, total: int) -> None:
+            if progress:
+                progress(Progress("calibrate", done, total, "counting how often ordinary text uses each neuron"))
+
+        folder = data_home() / "calibration"
+        return calibrate(base, self._background, blocks, self.config.access_share, folder, report)
+
+    def _with_document(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        parts: Sequence[str],
+        learned: Sequence[LearnedPassage],
+        alpha: float,
+        tokens: int,
+    ) -> tuple[State, int]:
+        """The state with the document's branches, and their bytes."""
+        new: dict[str, Tensor] = {}
+        for number, (part, passage) in enumerate(zip(parts, learned, strict=True)):
+            prefix = f"{document.id}/{number:04d}"
+            new[f"{prefix}.key"] = passage_key(document.title, part)
+            for block, deltas in passage.deltas.items():
+                new.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
+        record = DocumentRecord(
+            document.id,
+            document.title,
+            document.source,
+            document.sha256,
+            tokens,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            {"passages": len(parts), "alpha": alpha, "loss": learned[-1].descent.loss if learned else None},
+        )
+        extra = dict(state.meta.extra)
+        if self.config.alpha_varies:
+            extra["texts"] = {**extra.get("texts", {}), document.id: document.text}
+        meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
+        size = sum(t.numel() * t.element_size() for t in new.values())
+        return State({**state.tensors, **new}, meta), size
+
+    def _report(
+        self,
+        document: Document,
+        started: float,
+        watch: Stopwatch,
+        learned: Sequence[LearnedPassage],
+        tokens: int,
+        left_out: int,
+        size: int,
+    ) -> LearnReport:
+        probes = sum(p.probes for p in learned)
+        warnings = []
+        if left_out:
+            warnings.append(
+                f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
+                f"(now {self.config.max_tokens}) to learn them"
+            )
+        done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
+        if done < planned:
+            warnings.append(f"max_seconds ended learning after {done} of {planned} steps")
+        losses = [p.descent.loss for p in learned]
+        return LearnReport(
+            accepted=True,
+            reason="learned; not checked, since guard is off",
+            document_id=document.id,
+            title=document.title,
+            tokens=tokens,
+            seconds=time.perf_counter() - started,
+            bytes=size,
+            tokens_left_out=left_out,
+            recall_before=sum(p.recall_before for p in learned) / probes if probes else None,
+            recall_after=sum(p.recall_after for p in learned) / probes if probes else None,
+            loss=sum(losses) / len(losses),
+            warnings=tuple(warnings),
+        )
+
+    def _guarded(
+        self,
+        base: BaseModel,
+        before: State,
+        after: State,
+        report: LearnReport,
+        qa: Sequence[QuestionAnswer],
+        progress: ProgressCallback | None,
+    ) -> LearnReport:
+        """The report with what the check found, and its verdict."""
+        if progress:
+            progress(Progress("check", 0, 1, "what the model knew before"))
+        limits = Limits(self.config.min_recall_gain, self.config.max_perplexity_rise, self.config.min_general_kept)
+        return check(base, self, before, after, report, qa, limits)
+
+    # -- answering -------------------------------------------------------------------------------
+
+    def _keys(self, state: State) -> dict[Passage, frozenset[int]]:
+        found = {}
+        for name, tensor in state.tensors.items():
+            if name.endswith(".key"):
+                document_id, _, rest = name.partition("/")
+                found[document_id, int(rest.removesuffix(".key"))] = frozenset(tensor.tolist())
+        return found
+
+    def _route(
+        self, state: State, text: str, history: Sequence[Message] = ()
+    ) -> tuple[tuple[Passage, float], ...]:
+        """The passages that ``text`` opens, with their coverage: none or one; without routing, all of them.
+
+        A text that opens none is looked at once more together with the user's turn before it: "And when was that?"
+        """
+        keys = self._keys(state)
+        if not self.config.routing:
+            return tuple((passage, 1.0) for passage in keys)
+        earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
+        for asked in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
+            coverage = self._rarity.coverage(asked, list(keys.values()))
+            best = max(zip(keys, coverage, strict=True), key=lambda kc: kc[1], default=None)
+            if best and best[1] >= self.config.route_threshold and best[1] > 0:
+                return (best,)
+        return ()
+
+    @contextmanager
+    def _patched(self, base: BaseModel, state: State, opened: Sequence[Passage]) -> Iterator[None]:
+        modules: dict[str, Any] = {}
+        for document_id, number in opened:
+            record = state.meta.document(document_id)
+            assert record is not None, document_id
+            for block, deltas in _deltas(state, document_id, number).items():
+                path = base.mlp_path(block)
+                parts = mlp_parts(base.mlp(block))
+                # Nested, they add up: frozen(x) + (1 - a) * branch_1(x) + (1 - b) * branch_2(x)
+                inside = modules.get(path, base.mlp(block))
+                modules[path] = DualMLP(inside, branch_from_deltas(parts, deltas), record.details["alpha"])
+        with base.patched(modules):
+            yield
+
+    def _answer_from(
+        self,
+        base: BaseModel,
+        state: State,
+        route: Sequence[tuple[Passage, float]],
+        questions: Sequence[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+        history: Sequence[Message],
+    ) -> list[Answer]:
+        fitted = [fitted_prompt(base, history, q, max_new_tokens, system=False) for q in questions]
+        titles = {d.id: d.title for d in state.meta.documents}
+        sources = tuple(Source(i, titles[i], coverage) for (i, _), coverage in route)
+        with self._patched(base, state, [passage for passage, _ in route]):
+            return generate_answers(
+                base,
+                questions,
+                [ids for ids, _ in fitted],
+                max_new_tokens,
+                on_token,
+                [notes for _, notes in fitted],
+                [sources for _ in questions],
+            )
+
+
+def _deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
+    """By block, the tensors of one passage."""
+    prefix = f"{document_id}/{number:04d}."
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.tensors.items():
+        if name.startswith(prefix) and not name.endswith(".key"):
+            block, _, part = name.removeprefix(prefix).partition(".")
+            found.setdefault(int(block), {})[part] = tensor
+    return found
+
+
+def _without_texts(state: State, document_ids: Sequence[str]) -> dict[str, Any]:
+    texts = {k: v for k, v in state.meta.extra.get("texts", {}).items() if k not in document_ids}
+    return {**state.meta.extra, "texts": texts}
+
+
+def _step_reporter(progress: ProgressCallback | None, number: int, total: int) -> Any:
+    if progress is None:
+        return None
+
+    def report(step: int, steps: int, loss: float) -> None:
+        progress(Progress("learn", number * steps + step, total * steps, f"passage {number + 1}/{total}, loss {loss:.2f}"))
+
+    return report
+
+
+def _refusal(document: Document, started: float, reason: str) -> LearnReport:
+    seconds = time.perf_counter() - started
+    return LearnReport(False, reason, document.id, document.title, 0, seconds, 0)

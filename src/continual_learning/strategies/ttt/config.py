@@ -1,0 +1,118 @@
+"""Settings of TTT-E2E."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from continual_learning.strategy import StrategyConfig
+
+
+class TTTConfig(StrategyConfig):
+    """Settings of the ttt strategy. The defaults are what measured best within 20 s a passage on two cores."""
+
+    # Where the weights are that learn.
+    first_block: int | None = Field(None, ge=0)
+    """First block with a Dual MLP; none: the last quarter of the blocks."""
+    last_block: int | None = Field(None, ge=1)
+    """Block after the last one with a Dual MLP; none: all to the end."""
+    neurons: int | None = Field(256, ge=1)
+    """Neurons of each block that learn a passage; none: all of them."""
+    selection: Literal["tfidf", "tf", "random"] = "tfidf"
+    """How they are chosen: by accesses and rarity in background text, by accesses alone, or by chance."""
+    access_share: float = Field(0.03, gt=0, le=1)
+    """Share of a block's neurons that a token counts as accessing."""
+    train: Literal["values", "all"] = "all"
+    """Which of their weights learn: the output weights, or the input weights too."""
+    background: Path | None = None
+    """Texts to calibrate on (see `background.background_texts`); none: those that ship with the package."""
+
+    # How much the branch says: out = frozen(x) + (1 - alpha) * branch(x).
+    alpha_initial: float = Field(0.0, ge=0, le=1)
+    """alpha before anything is learned."""
+    alpha_decay: float = Field(0.0, ge=0, le=1)
+    """How much alpha falls with every document; it falls before the document is learned."""
+    alpha_min: float = Field(0.0, ge=0, lt=1)
+    """What alpha never falls below."""
+
+    # What is studied.
+    passage_tokens: int = Field(200, ge=16)
+    """Longest passage that has a branch of its own; longer documents are cut into several."""
+    fragment_tokens: int = Field(20, ge=4)
+    """Longest fragment that is learned as an answer."""
+    questions_per_fragment: int = Field(8, ge=0)
+    """Telegraphic questions made for each fragment."""
+    full_answer_every: int = Field(2, ge=1)
+    """Every n-th question of a fragment is answered in full, the others by the fragment's first tokens:
+    those decide which fragment it is, and the rest needs to be learned only once."""
+    answer_start_tokens: int = Field(5, ge=1)
+    """How many tokens those first tokens are."""
+    text_copies: int = Field(1, ge=0)
+    """Copies of the whole passage as plain text in the study material."""
+    chat_copies: int = Field(0, ge=0)
+    """Copies of it as an answer to being asked about its title."""
+    title_on_passages: bool = True
+    """Whether the document's title stands before each copy and in some of the questions."""
+    max_tokens: int = Field(4096, ge=1)
+    """Longest document; what is beyond is left out, with a word about it."""
+
+    # The inner loop.
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(2e-3, ge=0)
+    batch_items: int = Field(6, ge=1)
+    """Study items of a mini-batch."""
+    gradient_steps: int = Field(1, ge=1)
+    """Steps on each mini-batch."""
+    passes: int = Field(3, ge=1)
+    """Passes over the study material."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Global norm to which gradients are clipped."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the learning rate rises."""
+    max_seconds: float | None = Field(None, gt=0)
+    """Wall-clock limit for a document; what is learned by then is checked and kept. None: as long as it takes."""
+    seed: int = 0
+
+    # Answering.
+    routing: bool = True
+    """Open a passage's branch only for questions about it; otherwise every branch is always open."""
+    route_threshold: float = Field(0.3, ge=0, le=1)
+    """Share of a question's content, weighted by rarity, that a passage must hold to be opened."""
+
+    # Refusing to get worse.
+    guard: bool = True
+    """Check after learning, and keep the previous memory if a limit is passed."""
+    probes: int = Field(12, ge=1)
+    """Held-out cloze questions of the document in that check."""
+    min_recall_gain: float = Field(0.0, ge=0, lt=1)
+    """Recall of the probes must rise by more than this."""
+    max_perplexity_rise: float = Field(0.03, ge=0)
+    """Largest relative rise of the perplexity of unrelated text."""
+    min_general_kept: float = Field(0.95, ge=0, le=1)
+    """Smallest share of general questions that must stay right."""
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> Self:
+        if self.alpha(1) >= 1.0:
+            raise ValueError(
+                "alpha is still 1 when the first document is learned, so the branch would get no gradient and learn "
+                "nothing; set alpha_initial below 1 or alpha_decay above 0"
+            )
+        if self.first_block is not None and self.last_block is not None and self.first_block >= self.last_block:
+            raise ValueError(f"first_block {self.first_block} must be below last_block {self.last_block}")
+        if not (self.questions_per_fragment or self.text_copies or self.chat_copies):
+            raise ValueError(
+                "there is nothing to study; set questions_per_fragment, text_copies or chat_copies above 0"
+            )
+        return self
+
+    def alpha(self, position: int) -> float:
+        """alpha of the document learned as the ``position``-th, counted from 1."""
+        return max(self.alpha_min, self.alpha_initial - self.alpha_decay * position)
+
+    @property
+    def alpha_varies(self) -> bool:
+        """Whether alpha depends on how many documents were learned before."""
+        return self.alpha_decay > 0 and self.alpha_initial > self.alpha_min

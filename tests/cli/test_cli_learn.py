@@ -1,0 +1,215 @@
+"""`learn`."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continual_learning.errors import DivergedError, StorageError
+from continual_learning.learner import Learner
+from continual_learning.store import Store
+from continual_learning.strategy import LearnReport, QuestionAnswer
+
+
+def documents(memory: str) -> list[str]:
+    return [d.title for d in Store.open(memory).load().meta.documents]
+
+
+def test_one_document(cli: Any, tiny: Any, document: Path) -> None:
+    result = cli("learn", document, "--memory", "work")
+    assert (result.code, result.err) == (0, "")
+    header, row, last = result.out.splitlines()
+    assert header.split()[:3] == ["document", "learned", "tokens"]
+    assert row.startswith("Comb jellies  yes")
+    assert last == f"memory 'work' (in_context, {tiny.name}): 1 of 1 documents learned"
+    assert documents("work") == ["Comb jellies"]
+
+
+def test_json_says_everything(cli: Any, tiny: Any, document: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "photo.png").write_bytes(b"x")
+    (tmp_path / "folder" / "b.md").write_text("# Bees\nThey hum.")
+    result = cli("learn", document, tmp_path / "folder", "--json")
+    assert result.code == 0
+    found = result.json
+    assert (found["memory"], found["strategy"]) == ("default", "in_context")
+    assert [d["title"] for d in found["documents"]] == ["Comb jellies", "Bees"]
+    assert [d["source"] for d in found["documents"]] == [str(document), str(tmp_path / "folder" / "b.md")]
+    assert all(d["accepted"] and d["document_id"].startswith("doc-") and d["tokens"] for d in found["documents"])
+    assert [Path(s["source"]).name for s in found["skipped"]] == ["photo.png"]
+    assert (found["accepted"], found["refused"]) == (2, 0)
+    assert found["seconds"] > 0
+    assert "photo.png: suffix '.png'" in result.err
+
+
+def test_title_and_standard_input(cli: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"They hum.")))
+    assert cli("learn", "-", "--title", " Bees ").code == 0
+    assert documents("default") == ["Bees"]
+
+
+def test_what_is_refused_is_shown_and_the_rest_goes_on(cli: Any, tiny: Any, document: Path, tmp_path: Path) -> None:
+    other = tmp_path / "Bees.txt"
+    other.write_text("They hum.")
+    again = tmp_path / "again.jsonl"
+    again.write_text(json.dumps({"text": document.read_text(), "title": "Comb jellies"}))
+    result = cli("learn", document, again, other)
+    assert result.code == 0, "some were accepted"
+    lines = result.out.splitlines()
+    assert lines[0].startswith("learned  Comb jellies: ")
+    assert lines[1].startswith("refused  Comb jellies: ") and "already" in lines[1]
+    assert lines[2].startswith("learned  Bees: ")
+    assert documents("default") == ["Comb jellies", "Bees"]
+    assert cli("learn", document, again).code == 1, "none was accepted"
+    only = cli("learn", document)
+    assert only.code == 1 and "already" in only.out
+    assert cli("learn", document, "--json").json["accepted"] == 0
+
+
+def test_frozen_learns_nothing(cli: Any, tiny: Any, document: Path) -> None:
+    result = cli("learn", document, "--strategy", "frozen", "--memory", "still")
+    assert result.code == 1
+    assert Store.list() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["absent.txt"], ["absent.txt", "no such file"]),
+        (["{document}", "absent.txt"], ["absent.txt"]),
+        (["{document}", "--strategy", "in_contxt"], ["'in_contxt'", "did you mean 'in_context'"]),
+        (["{document}", "--memory", "../../x"], ["'../../x'"]),
+        (["{document}", "--set", "prompt"], ["'prompt'", "KEY=VALUE"]),
+        (["{document}", "--set", "promt={documents}"], ["'promt'", "did you mean 'prompt'"]),
+        (["{document}", "--qa", "absent.jsonl"], ["absent.jsonl"]),
+        (["{document}", "{document}", "--qa", "q.jsonl"], ["q.jsonl", "one document"]),
+        (["{document}", "{document}", "--title", "T"], ["'T'", "one document"]),
+        (["https://example.org/a.txt"], ["URL"]),
+    ],
+)
+def test_bad_input_changes_nothing(cli: Any, tiny: Any, document: Path, arguments: list[str], words: list[str]) -> None:
+    result = cli("learn", *(str(document) if a == "{document}" else a for a in arguments))
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+    assert all(word in result.err for word in words), result.err
+    assert Store.list() == []
+
+
+def test_a_memory_keeps_its_strategy_and_options(cli: Any, tiny: Any, work: Any, document: Path) -> None:
+    result = cli("learn", document, "--memory", "work", "--strategy", "frozen")
+    assert result.code == 2
+    assert all(word in result.err for word in ("'work'", "'in_context'", "frozen", "--strategy"))
+    Path("continual-learning.yaml").write_text("strategy: frozen\n")
+    assert cli("learn", document, "--memory", "work", "--set", "prompt={question}{documents}").code == 0
+    assert documents("work") == ["one", "two", "Comb jellies"]
+
+
+def test_options_reach_the_strategy(cli: Any, tiny: Any, document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONTINUAL_LEARNING_STRATEGY")
+    Path("continual-learning.yaml").write_text(
+        'strategy: in_context\nstrategies: {in_context: {prompt: "a{documents}"}}'
+    )
+    assert cli("learn", document, "--memory", "set").code == 0
+    assert cli("learn", document, "--memory", "flag", "--set", "prompt=b{documents}").code == 0
+    assert Store.open("set").load().meta.config["prompt"] == "a{documents}"
+    assert Store.open("flag").load().meta.config["prompt"] == "b{documents}"
+
+
+def test_model_device_and_dtype_reach_the_model(
+    cli: Any, tiny: Any, document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def load(*arguments: str) -> Any:
+        seen.append(arguments)
+        return tiny
+
+    monkeypatch.setattr("continual_learning.base.BaseModel.load", load)
+    monkeypatch.delenv("CONTINUAL_LEARNING_MODEL__NAME")
+    Path("continual-learning.yaml").write_text("model: {name: other, device: cpu, dtype: float32}")
+    cli("learn", document)
+    cli("learn", document, "--memory", "new", "--model", "third")
+    assert seen == [("other", "cpu", "float32"), ("third", "cpu", "float32")]
+
+
+def test_questions_reach_the_learner(cli: Any, tiny: Any, document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    original = Learner.learn
+
+    def learn(self: Learner, source: Any, **options: Any) -> Any:
+        seen.append(options["qa"])
+        return original(self, source, **options)
+
+    monkeypatch.setattr(Learner, "learn", learn)
+    Path("q.jsonl").write_text('{"question": "What?", "answer": ["a", "b"]}')
+    assert cli("learn", document, "--qa", "q.jsonl").code == 0
+    assert seen == [[QuestionAnswer("What?", ("a", "b"))]]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make learning the document called ``Two`` raise."""
+
+    def put(error: BaseException) -> None:
+        original = Learner.learn
+
+        def learn(self: Learner, source: Any, **options: Any) -> Any:
+            if source.title == "Two":
+                raise error
+            return original(self, source, **options)
+
+        monkeypatch.setattr(Learner, "learn", learn)
+
+    Path("three.jsonl").write_text("\n".join(json.dumps({"title": t, "text": t}) for t in ("One", "Two", "Three")))
+    return put
+
+
+def test_a_document_that_cannot_be_learned_is_refused(cli: Any, tiny: Any, failing: Any) -> None:
+    failing(DivergedError("the loss became NaN"))
+    result = cli("learn", "three.jsonl")
+    assert result.code == 0
+    assert "refused  Two: the loss became NaN" in result.out
+    assert documents("default") == ["One", "Three"]
+
+
+def test_an_interruption_keeps_what_was_learned_before(cli: Any, tiny: Any, failing: Any) -> None:
+    failing(KeyboardInterrupt())
+    result = cli("learn", "three.jsonl")
+    assert result.code == 130
+    assert result.err == "interrupted; 1 of 3 documents were learned before that and are kept\n"
+    assert documents("default") == ["One"]
+
+
+def test_an_interruption_of_the_first_document(cli: Any, tiny: Any, failing: Any) -> None:
+    failing(KeyboardInterrupt())
+    Path("two.txt").write_text("Two")
+    result = cli("learn", "two.txt", "--title", "Two", "--json")
+    assert result.code == 130
+    assert result.err == "interrupted; the memory is as it was\n"
+    assert result.json["error"]["exit_code"] == 130
+    assert Store.list() == []
+
+
+def test_a_full_disk_says_what_is_kept(cli: Any, tiny: Any, failing: Any) -> None:
+    failing(StorageError("the disk is full"))
+    result = cli("learn", "three.jsonl")
+    assert result.code == 1
+    assert result.err == "error: the disk is full; 1 of 3 documents were learned before that and are kept\n"
+
+
+def test_warnings_and_left_out_tokens_are_said(
+    cli: Any, tiny: Any, document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = LearnReport(
+        True, "learned", "doc-1", "T\x1b[1m", 5, 1.5, 2048, tokens_left_out=7, recall_after=0.5, warnings=("careful",)
+    )
+    monkeypatch.setattr(Learner, "learn", lambda *_, **__: report)
+    result = cli("learn", document)
+    assert "careful" in result.err and "7 tokens were left out" in result.err
+    row = result.out.splitlines()[1].split()
+    assert row == ["T[1m", "yes", "5", "-", "50%", "-", "-", "2.0", "kB", "1.5"]

@@ -1,0 +1,36 @@
+"""Fixtures that all tests share: one tiny random Llama, on disk and loaded, for the whole session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
+
+
+@pytest.fixture(autouse=True)
+def _private_home(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """No test writes to the user's data folder. Tests marked `model` use it: the cached model is there."""
+    if request.node.get_closest_marker("model") is None:
+        monkeypatch.setenv("CONTINUAL_LEARNING_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a tiny random Llama (4 blocks, width 32, window 256) and its tokenizer with a chat template."""
+    from tiny_models import make_tiny
+
+    return make_tiny("llama", tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_llama_dir: Path) -> BaseModel:
+    """The tiny Llama, loaded on the CPU. Shared: a test that patches it must leave it as it was."""
+    from continual_learning.base import BaseModel
+
+    return BaseModel.load(str(tiny_llama_dir), device="cpu")

@@ -1,0 +1,153 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "continual_learning"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# families.py knows the architectures; pretrained.py knows the one model that comes in GGUF.
+NAMES_ARCHITECTURES = {"families.py", "pretrained.py"}
+ARCHITECTURE = re.compile(r"(?<!o)llama|qwen|gpt_?2|gpt_?neo|neox|gemma|mistral|phi_?3", re.IGNORECASE)
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.load", "np.load", "eval", "exec"}
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def docstrings(module: ast.Module) -> set[int]:
+    """Identities of the constants that document something: a string that stands alone as a statement."""
+    return {id(n.value) for n in ast.walk(module) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+
+
+def unsafe(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.partition(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(node.module or "").partition(".")[0]]
+        yield from (f"line {node.lineno}: import {n}" for n in names if n in UNSAFE_MODULES)  # type: ignore[attr-defined]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in UNSAFE_CALLS:
+            yield f"line {node.lineno}: {ast.unparse(node.func)}"
+
+
+def architectures(module: ast.Module) -> Iterator[str]:
+    documentation = docstrings(module)
+    for node in ast.walk(module):
+        text = ""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            text = HUB_NAME.sub(
+                "", node.value
+            )  # the name of a model on the hub is data, not knowledge of its structure
+        elif isinstance(node, ast.Name):
+            text = node.id
+        elif isinstance(node, ast.Attribute):
+            text = node.attr
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.alias):
+            text = node.name
+        if found := ARCHITECTURE.search(text):
+            yield f"line {node.lineno}: {found[0]}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_module(path: Path) -> None:
+    module = tree(path)
+    assert ast.get_docstring(module), "no docstring: say in a line what this file is for"
+    assert not list(unsafe(module)), "files that can run code when they are read; use safetensors and JSON"
+    if path.name not in NAMES_ARCHITECTURES:
+        assert not list(architectures(module)), "only families.py names architectures"
+
+
+def test_the_rules_catch_what_they_forbid() -> None:
+    bad = "from pickle import loads\nimport torch\ntorch.load('x')\nif model_type == 'qwen2': pass\nm = GPT2Block"
+    assert len(list(unsafe(ast.parse(bad)))) == 2
+    assert len(list(architectures(ast.parse(bad)))) == 2
+    good = '"""As in Llama."""\nname = "Qwen/Qwen2.5-1.5B"\nimport ollama'
+    assert not list(architectures(ast.parse(good)))
+
+
+def test_no_machine_paths() -> None:
+    # Split, so that this file does not hold what it looks for.
+    path = re.compile(r"(?<![\w.])/" + r"(work|root|tmp|home/\w+)/")
+    files = [*MODULES, *ROOT.glob("*.*"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").iterdir()]
+    files += [*(ROOT / "docs").rglob("*.md"), ROOT / "Makefile", ROOT / ".ci" / "run"]
+    found = [f"{f.relative_to(ROOT)}: {m[0]}" for f in files if f.is_file() for m in path.finditer(f.read_text())]
+    assert not found
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def make(*arguments: str) -> str:
+    # The tests may themselves run below make, which would then speak as a sub-make.
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_every_make_target_is_described_by_help() -> None:
+    shown = make("help")
+    assert set(re.findall(r"^  make (\w+) ", shown, re.MULTILINE)) == make_targets()
+    assert {"demo", "test"} <= make_targets()
+
+
+def test_ci_runs_the_whole_suite() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert "make test" in script and "set -euo pipefail" in script
+    plan = make("-n", "test")
+    # Its last line is pytest, unfiltered, so that the summary closes the output.
+    assert plan.strip().splitlines()[-1].endswith("-m pytest -q")
+    assert all(f"/{tool}" in plan for tool in ("ruff check", "ruff format", "mypy", "lint-imports"))
+
+
+def distribution_name(requirement: str) -> str:
+    return re.split(r"[<>=\[; ]", requirement)[0].lower().replace("_", "-")
+
+
+def test_constraints_pin_every_dependency_exactly() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {distribution_name(line): line for line in lines if not line.startswith("#")}
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins.values()), "a pin is name==version, no local tag"
+    assert pins["torch"] == "torch==2.13.0"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert not {distribution_name(line) for line in wanted} - set(pins)
+
+
+def third_party_imports(module: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").partition(".")[0])
+    return names - sys.stdlib_module_names - {"continual_learning"}
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for extra, lines in project["optional-dependencies"].items() if extra != "dev" for line in lines]
+    declared = {distribution_name(line) for line in project["dependencies"] + extras}
+    homes = packages_distributions()
+    for path in MODULES:
+        for name in third_party_imports(tree(path)):
+            distributions = {distribution_name(d) for d in homes.get(name, [name])}
+            assert distributions & declared, f"{path.name} imports {name}, which pyproject.toml does not declare"

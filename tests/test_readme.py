@@ -1,0 +1,93 @@
+"""Every command and every Python example of the README runs, in the README's order, in one fresh home.
+
+A line of a ``bash`` block is either ``make TARGET`` (the target must exist) or a ``continual-learning``
+command, which is run. A ``python`` block is run as a script.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A line of a bash block, or a whole python block."""
+
+    kind: str
+    code: str
+
+
+def examples(markdown: str) -> list[Example]:
+    found: list[Example] = []
+    for language, body in re.findall(r"^```(bash|python)\n(.*?)^```", markdown, re.DOTALL | re.MULTILINE):
+        if language == "python":
+            found.append(Example("python", body))
+            continue
+        for line in body.replace("\\\n", " ").splitlines():
+            if line.strip() and not line.lstrip().startswith("#"):
+                found.append(Example("bash", " ".join(line.split())))
+    return found
+
+
+EXAMPLES = examples(README)
+COMMANDS = [e.code for e in EXAMPLES if e.kind == "bash"]
+RUN = [e for e in EXAMPLES if not e.code.startswith("make ")]
+
+
+def test_blocks_are_found() -> None:
+    bash = "```bash\n# why\nmake demo  # note\ncontinual-learning learn a.md \\\n  --memory m\n```\n"
+    text = bash + "```python\nx = 1\n```\n"
+    assert examples(text) == [
+        Example("bash", "make demo # note"),
+        Example("bash", "continual-learning learn a.md --memory m"),
+        Example("python", "x = 1\n"),
+    ]
+
+
+def test_every_bash_line_is_one_that_is_tested() -> None:
+    odd = [c for c in COMMANDS if c.split()[0] not in ("make", "continual-learning")]
+    assert not odd, "a README command is `make TARGET` or `continual-learning …`"
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    used = {shlex.split(c, comments=True)[1] for c in COMMANDS if c.startswith("make ")}
+    assert used <= targets
+
+
+def test_readme_shows_the_two_commands_and_the_main_job() -> None:
+    assert any(c.startswith("make demo") for c in COMMANDS) and any(c.startswith("make test") for c in COMMANDS)
+    assert any(c.startswith("continual-learning learn ") for c in COMMANDS)
+    assert any(c.startswith("continual-learning ask ") for c in COMMANDS)
+    assert any(e.kind == "python" for e in EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with the examples in it, and an environment with a home of its own: one for all commands."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    home = str(tmp_path_factory.mktemp("home"))
+    return folder, os.environ | {"PATH": programs, "CONTINUAL_LEARNING_HOME": home}
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.parametrize("example", RUN, ids=lambda e: e.code.strip().splitlines()[0][:60])
+def test_readme_example_runs(example: Example, place: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = place
+    command = [sys.executable, "-c", example.code] if example.kind == "python" else ["bash", "-c", example.code]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
