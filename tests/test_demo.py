@@ -111,6 +111,7 @@ def test_the_questions_can_be_answered_from_the_text_and_only_from_it() -> None:
 
 @pytest.mark.model
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # four minutes on two free cores, more on busy ones
 def test_the_demo_learns_without_forgetting() -> None:
     done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

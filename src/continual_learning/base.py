@@ -229,9 +229,18 @@ class BaseModel:
         finally:
             handle.remove()
 
-    def logits(self, hidden_ND: Tensor) -> Tensor:
-        """Logits ``[..., V]`` of final hidden states ``[..., D]``, with the family's soft cap."""
-        logits: Tensor = self.model.get_output_embeddings()(hidden_ND)
+    def logits(self, hidden_ND: Tensor, tokens_S: Tensor | None = None) -> Tensor:
+        """Logits ``[..., V]`` of final hidden states ``[..., D]``, with the family's soft cap.
+
+        With ``tokens_S`` only those of the given tokens, ``[..., S]``, at S / V of the work.
+        """
+        head = self.model.get_output_embeddings()
+        logits: Tensor
+        if tokens_S is None:
+            logits = head(hidden_ND)
+        else:
+            bias = getattr(head, "bias", None)
+            logits = F.linear(hidden_ND, head.weight[tokens_S], None if bias is None else bias[tokens_S])
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits

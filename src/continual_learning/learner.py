@@ -73,7 +73,7 @@ class Learner:
     # -- learning and answering --------------------------------------------------------------------
 
     @overload
-    def learn(
+    def learn(  # type: ignore[overload-overlap]
         self,
         source: Source,
         title: str | None = None,
@@ -126,7 +126,9 @@ class Learner:
             return report
 
     @overload
-    def ask(self, question: str, max_new_tokens: int = 64, on_token: TokenCallback | None = None) -> Answer: ...
+    def ask(  # type: ignore[overload-overlap]
+        self, question: str, max_new_tokens: int = 64, on_token: TokenCallback | None = None
+    ) -> Answer: ...
     @overload
     def ask(
         self, question: Sequence[str], max_new_tokens: int = 64, on_token: TokenCallback | None = None
@@ -184,12 +186,12 @@ class Learner:
             return store.checkpoint(name, overwrite)
 
     def load(self, name: str) -> None:
-        """Go back to a checkpoint or version. What was learned since stays in the history."""
+        """Make a checkpoint or version the present one. `rollback` undoes that; nothing leaves the history."""
         store = self._needs_store(f"load {name!r}")
         with self._writing():
-            self._check(store.load(name))
-            store.rollback(name)
-            self._refresh()
+            state = store.load(name)
+            self._check(state)
+            self._keep(state, "load", name)
 
     def rollback(self, ref: str | None = None) -> None:
         """Undo the last change, or go back to a version. Repeated, it goes further back."""
@@ -322,7 +324,7 @@ def _names_a_file(text: str) -> bool:
     if "\n" in text or len(text) > 1000:
         return False
     try:
-        return Path(text).expanduser().exists() or text.endswith((".txt", ".md", ".jsonl")) and " " not in text
+        return Path(text).expanduser().exists() or (text.endswith((".txt", ".md", ".jsonl")) and " " not in text)
     except (OSError, ValueError):  # not a name that the file system can hold
         return False
 

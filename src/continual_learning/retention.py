@@ -63,9 +63,7 @@ def retention(
     texts: Sequence[str],
 ) -> Retention:
     """Compare the model with its memory against the base alone."""
-    return Retention(
-        _general_kept(base, strategy, state, questions), _perplexity_change(base, strategy, state, texts)
-    )
+    return Retention(_general_kept(base, strategy, state, questions), _perplexity_change(base, strategy, state, texts))
 
 
 def _general_kept(
@@ -78,9 +76,7 @@ def _general_kept(
         ("general answers", tuple(questions)),
         lambda: [
             contains_answer(a.text, q.answers)
-            for q, a in zip(
-                questions, plain_answers(base, [q.question for q in questions], ANSWER_TOKENS), strict=True
-            )
+            for q, a in zip(questions, plain_answers(base, [q.question for q in questions], ANSWER_TOKENS), strict=True)
         ],
     )
     if not any(right):
@@ -134,7 +130,8 @@ def check(
         )
     if kept.general_kept is not None and kept.general_kept < limits.min_general_kept:
         problems.append(
-            f"{kept.general_kept:.0%} of the general questions were kept, expected at least {limits.min_general_kept:.0%}"
+            f"{kept.general_kept:.0%} of the general questions were kept, "
+            f"expected at least {limits.min_general_kept:.0%}"
         )
     if problems:
         return replace(report, accepted=False, reason=f"not kept: {'; '.join(problems)}")

@@ -35,12 +35,12 @@ def save(
 
 @app.command()
 def load(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
-    """Go back to a checkpoint. What was learned since stays in the history: `memory rollback --to VERSION`."""
+    """Make a checkpoint the present version. `memory rollback` undoes that."""
     from continual_learning.cli.session import open_store
 
     out = Output(as_json)
     store = open_store(memory)
-    version = store.rollback(_checkpoint(store, name).id)
+    version = store.save(store.load(_checkpoint(store, name).id), "load", name)
     out.result({"memory": store.name, "checkpoint": name, "version": plain(version)})
     out.line(f"memory {store.name!r} is at {version.id}, with the {version.documents} documents of checkpoint {name!r}")
 

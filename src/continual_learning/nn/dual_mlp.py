@@ -35,6 +35,8 @@ class NeuronBranch(nn.Module):
     weights learn too. Learned weights are fp32 whatever the base's type is.
     """
 
+    neurons_K: Tensor
+
     def __init__(self, parts: MLPParts, neurons_K: Tensor, train: Train = "all"):
         super().__init__()
         pick = neurons_K.to(parts.down_w.device)
@@ -100,5 +102,5 @@ def branch_from_deltas(parts: MLPParts, deltas: Mapping[str, Tensor]) -> NeuronB
     device = branch.down_KD.device
     with torch.no_grad():
         for name, weight_KD in branch.learned().items():
-            weight_KD += deltas[name.removesuffix("_KD")].to(device, torch.float32)
+            weight_KD.add_(deltas[name.removesuffix("_KD")].to(device, torch.float32))
     return branch.requires_grad_(False)

@@ -81,9 +81,7 @@ class InContext(Strategy[InContextConfig]):
             prompts.append(prompt)
             notes.append(note)
         sources = tuple(Source(d.id, d.title, 1.0) for d in state.meta.documents)
-        return generate_answers(
-            base, questions, prompts, max_new_tokens, on_token, notes, [sources for _ in questions]
-        )
+        return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes, [sources for _ in questions])
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
         """All documents, newest last."""

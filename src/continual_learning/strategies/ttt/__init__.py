@@ -13,6 +13,7 @@ forgetting is deleting.
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     learning.py     one passage from text to weights
     routing.py      which passage a question is about
+    memory.py       what of it stands in a state
 """
 
 from __future__ import annotations
@@ -22,10 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
-
-from torch import Tensor
 
 from continual_learning.answering import fitted_prompt, generate_answers, plain_answers
 from continual_learning.background import background_texts
@@ -37,7 +35,7 @@ from continual_learning.families import mlp_parts
 from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
 from continual_learning.paths import data_home
 from continual_learning.retention import Limits, check
-from continual_learning.state import DocumentRecord, State
+from continual_learning.state import State
 from continual_learning.strategies.ttt.calibration import Calibration, calibrate
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.learning import (
@@ -46,20 +44,25 @@ from continual_learning.strategies.ttt.learning import (
     blocks_with_branches,
     learn_passage,
 )
-from continual_learning.strategies.ttt.routing import Rarity, passage_key
+from continual_learning.strategies.ttt.memory import (
+    Passage,
+    passage_deltas,
+    passage_keys,
+    passage_tensors,
+    sources_of,
+    with_document,
+    without_texts,
+)
+from continual_learning.strategies.ttt.routing import Rarity
 from continual_learning.strategy import (
     Answer,
     LearnReport,
     Progress,
     ProgressCallback,
     QuestionAnswer,
-    Source,
     Strategy,
     TokenCallback,
 )
-
-# Name of a passage in a state: (document id, number of the passage).
-Passage = tuple[str, int]
 
 
 class TTT(Strategy[TTTConfig]):
@@ -99,13 +102,13 @@ class TTT(Strategy[TTTConfig]):
         for number, part in enumerate(parts):
             deadline = math.inf if limit is None else started + limit * (number + 1) / len(parts)
             seed = f"{self.config.seed}:{document.sha256}:{number}"
-            learned.append(
-                learn_passage(
-                    base, part, document.title, self.config, calibration, alpha, seed, deadline, watch,
-                    _step_reporter(progress, number, len(parts)),
-                )
-            )  # fmt: skip
-        candidate, size = self._with_document(base, state, document, parts, learned, alpha, tokens)
+            on_step = _step_reporter(progress, number, len(parts))
+            given = (self.config, calibration, self._background, alpha, seed, deadline, watch, on_step)
+            learned.append(learn_passage(base, part, document.title, *given))
+        details = {"passages": len(parts), "alpha": alpha, "loss": learned[-1].descent.loss}
+        new = passage_tensors(document, parts, learned)
+        candidate = with_document(state, document, new, tokens, details, keep_text=self.config.alpha_varies)
+        size = sum(t.numel() * t.element_size() for t in new.values())
         report = self._report(document, started, watch, learned, tokens, left_out, size)
         if self.config.guard:
             with watch("retention"):
@@ -123,17 +126,19 @@ class TTT(Strategy[TTTConfig]):
         history: Sequence[Message] = (),
     ) -> list[Answer]:
         """Each question is answered with the branches of the passage that it is about, if there is one."""
-        routes: dict[tuple[tuple[Passage, float], ...], list[int]] = {}
-        for i, question in enumerate(questions):
-            routes.setdefault(self._route(state, question, history), []).append(i)
+        routes = [self._route(state, question, history) for question in questions]
+        together: dict[tuple[Passage, ...], list[int]] = {}
+        for i, route in enumerate(routes):
+            together.setdefault(tuple(passage for passage, _ in route), []).append(i)
         answers: dict[int, Answer] = {}
-        for route, chosen in routes.items():
+        for opened, chosen in together.items():
             asked = [questions[i] for i in chosen]
-            if route:
-                made = self._answer_from(base, state, route, asked, max_new_tokens, on_token, history)
+            if opened:
+                made = self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
             else:
                 made = plain_answers(base, asked, max_new_tokens, on_token, history)
-            answers.update(zip(chosen, made, strict=True))
+            for i, answer in zip(chosen, made, strict=True):
+                answers[i] = replace(answer, sources=sources_of(state, routes[i]))
         return [answers[i] for i in range(len(questions))]
 
     @contextmanager
@@ -160,7 +165,7 @@ class TTT(Strategy[TTTConfig]):
         for record in later:
             left = super().forget(base, left, record.id)
         texts = {d.id: state.meta.extra["texts"][d.id] for d in later}
-        left = State(left.tensors, replace(left.meta, extra=_without_texts(left, [document_id, *texts])))
+        left = State(left.tensors, replace(left.meta, extra=without_texts(left, [document_id, *texts])))
         for record in later:
             document = Document(texts[record.id], record.title, record.source)
             left, _ = TTT(self.config.model_copy(update={"guard": False})).learn(base, left, document)
@@ -181,7 +186,7 @@ class TTT(Strategy[TTTConfig]):
             "parameters": sum(p.numel() for p in base.model.parameters()),
             "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
-            "passages": len(self._keys(state)),
+            "passages": len(passage_keys(state)),
         }
 
     # -- learning --------------------------------------------------------------------------------
@@ -211,39 +216,6 @@ class TTT(Strategy[TTTConfig]):
 
         folder = data_home() / "calibration"
         return calibrate(base, self._background, blocks, self.config.access_share, folder, report)
-
-    def _with_document(
-        self,
-        base: BaseModel,
-        state: State,
-        document: Document,
-        parts: Sequence[str],
-        learned: Sequence[LearnedPassage],
-        alpha: float,
-        tokens: int,
-    ) -> tuple[State, int]:
-        """The state with the document's branches, and their bytes."""
-        new: dict[str, Tensor] = {}
-        for number, (part, passage) in enumerate(zip(parts, learned, strict=True)):
-            prefix = f"{document.id}/{number:04d}"
-            new[f"{prefix}.key"] = passage_key(document.title, part)
-            for block, deltas in passage.deltas.items():
-                new.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
-        record = DocumentRecord(
-            document.id,
-            document.title,
-            document.source,
-            document.sha256,
-            tokens,
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            {"passages": len(parts), "alpha": alpha, "loss": learned[-1].descent.loss if learned else None},
-        )
-        extra = dict(state.meta.extra)
-        if self.config.alpha_varies:
-            extra["texts"] = {**extra.get("texts", {}), document.id: document.text}
-        meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
-        size = sum(t.numel() * t.element_size() for t in new.values())
-        return State({**state.tensors, **new}, meta), size
 
     def _report(
         self,
@@ -298,22 +270,12 @@ class TTT(Strategy[TTTConfig]):
 
     # -- answering -------------------------------------------------------------------------------
 
-    def _keys(self, state: State) -> dict[Passage, frozenset[int]]:
-        found = {}
-        for name, tensor in state.tensors.items():
-            if name.endswith(".key"):
-                document_id, _, rest = name.partition("/")
-                found[document_id, int(rest.removesuffix(".key"))] = frozenset(tensor.tolist())
-        return found
-
-    def _route(
-        self, state: State, text: str, history: Sequence[Message] = ()
-    ) -> tuple[tuple[Passage, float], ...]:
+    def _route(self, state: State, text: str, history: Sequence[Message] = ()) -> tuple[tuple[Passage, float], ...]:
         """The passages that ``text`` opens, with their coverage: none or one; without routing, all of them.
 
         A text that opens none is looked at once more together with the user's turn before it: "And when was that?"
         """
-        keys = self._keys(state)
+        keys = passage_keys(state)
         if not self.config.routing:
             return tuple((passage, 1.0) for passage in keys)
         earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
@@ -330,7 +292,7 @@ class TTT(Strategy[TTTConfig]):
         for document_id, number in opened:
             record = state.meta.document(document_id)
             assert record is not None, document_id
-            for block, deltas in _deltas(state, document_id, number).items():
+            for block, deltas in passage_deltas(state, document_id, number).items():
                 path = base.mlp_path(block)
                 parts = mlp_parts(base.mlp(block))
                 # Nested, they add up: frozen(x) + (1 - a) * branch_1(x) + (1 - b) * branch_2(x)
@@ -343,41 +305,16 @@ class TTT(Strategy[TTTConfig]):
         self,
         base: BaseModel,
         state: State,
-        route: Sequence[tuple[Passage, float]],
+        opened: Sequence[Passage],
         questions: Sequence[str],
         max_new_tokens: int,
         on_token: TokenCallback | None,
         history: Sequence[Message],
     ) -> list[Answer]:
         fitted = [fitted_prompt(base, history, q, max_new_tokens, system=False) for q in questions]
-        titles = {d.id: d.title for d in state.meta.documents}
-        sources = tuple(Source(i, titles[i], coverage) for (i, _), coverage in route)
-        with self._patched(base, state, [passage for passage, _ in route]):
-            return generate_answers(
-                base,
-                questions,
-                [ids for ids, _ in fitted],
-                max_new_tokens,
-                on_token,
-                [notes for _, notes in fitted],
-                [sources for _ in questions],
-            )
-
-
-def _deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
-    """By block, the tensors of one passage."""
-    prefix = f"{document_id}/{number:04d}."
-    found: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in state.tensors.items():
-        if name.startswith(prefix) and not name.endswith(".key"):
-            block, _, part = name.removeprefix(prefix).partition(".")
-            found.setdefault(int(block), {})[part] = tensor
-    return found
-
-
-def _without_texts(state: State, document_ids: Sequence[str]) -> dict[str, Any]:
-    texts = {k: v for k, v in state.meta.extra.get("texts", {}).items() if k not in document_ids}
-    return {**state.meta.extra, "texts": texts}
+        prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
+        with self._patched(base, state, opened):
+            return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)
 
 
 def _step_reporter(progress: ProgressCallback | None, number: int, total: int) -> Any:
@@ -385,7 +322,9 @@ def _step_reporter(progress: ProgressCallback | None, number: int, total: int) -
         return None
 
     def report(step: int, steps: int, loss: float) -> None:
-        progress(Progress("learn", number * steps + step, total * steps, f"passage {number + 1}/{total}, loss {loss:.2f}"))
+        progress(
+            Progress("learn", number * steps + step, total * steps, f"passage {number + 1}/{total}, loss {loss:.2f}")
+        )
 
     return report
 

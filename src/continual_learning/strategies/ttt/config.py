@@ -18,7 +18,7 @@ class TTTConfig(StrategyConfig):
     """First block with a Dual MLP; none: the last quarter of the blocks."""
     last_block: int | None = Field(None, ge=1)
     """Block after the last one with a Dual MLP; none: all to the end."""
-    neurons: int | None = Field(256, ge=1)
+    neurons: int | None = Field(96, ge=1)
     """Neurons of each block that learn a passage; none: all of them."""
     selection: Literal["tfidf", "tf", "random"] = "tfidf"
     """How they are chosen: by accesses and rarity in background text, by accesses alone, or by chance."""
@@ -41,13 +41,15 @@ class TTTConfig(StrategyConfig):
     passage_tokens: int = Field(200, ge=16)
     """Longest passage that has a branch of its own; longer documents are cut into several."""
     fragment_tokens: int = Field(20, ge=4)
-    """Longest fragment that is learned as an answer."""
-    questions_per_fragment: int = Field(8, ge=0)
+    """Longest fragment that questions are asked about."""
+    answer_tokens: int = Field(23, ge=4)
+    """Longest answer that is learned: a fragment and what follows it in the passage."""
+    questions_per_fragment: int = Field(6, ge=0)
     """Telegraphic questions made for each fragment."""
-    full_answer_every: int = Field(2, ge=1)
+    full_answer_every: int = Field(3, ge=1)
     """Every n-th question of a fragment is answered in full, the others by the fragment's first tokens:
     those decide which fragment it is, and the rest needs to be learned only once."""
-    answer_start_tokens: int = Field(5, ge=1)
+    answer_start_tokens: int = Field(4, ge=1)
     """How many tokens those first tokens are."""
     text_copies: int = Field(1, ge=0)
     """Copies of the whole passage as plain text in the study material."""
@@ -59,10 +61,14 @@ class TTTConfig(StrategyConfig):
     """Longest document; what is beyond is left out, with a word about it."""
 
     # The inner loop.
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(2e-3, ge=0)
-    batch_items: int = Field(6, ge=1)
-    """Study items of a mini-batch."""
+    rivals: Literal["background", "vocabulary"] = "background"
+    """Tokens that compete with the learned ones in the loss: those of the background texts, or all."""
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
+    """The inner rule; sgd is the published one."""
+    learning_rate: float = Field(1.5e-2, ge=0)
+    """Its highest value; it rises during the warm-up and falls to a tenth after."""
+    mini_batch_tokens: int = Field(192, ge=1)
+    """Tokens of a mini-batch, padding included."""
     gradient_steps: int = Field(1, ge=1)
     """Steps on each mini-batch."""
     passes: int = Field(3, ge=1)
@@ -74,6 +80,7 @@ class TTTConfig(StrategyConfig):
     max_seconds: float | None = Field(None, gt=0)
     """Wall-clock limit for a document; what is learned by then is checked and kept. None: as long as it takes."""
     seed: int = 0
+    """Of the questions that are made and the order in which they are studied."""
 
     # Answering.
     routing: bool = True
@@ -84,7 +91,7 @@ class TTTConfig(StrategyConfig):
     # Refusing to get worse.
     guard: bool = True
     """Check after learning, and keep the previous memory if a limit is passed."""
-    probes: int = Field(12, ge=1)
+    probes: int = Field(6, ge=1)
     """Held-out cloze questions of the document in that check."""
     min_recall_gain: float = Field(0.0, ge=0, lt=1)
     """Recall of the probes must rise by more than this."""

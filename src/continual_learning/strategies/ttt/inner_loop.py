@@ -22,10 +22,13 @@ from torch.nn import functional as F
 from continual_learning.base import BaseModel
 from continual_learning.errors import DivergedError
 from continual_learning.nn.dual_mlp import DualMLP, NeuronBranch
+from continual_learning.nn.muon import Muon
 
 # Items whose prefix activations are computed together: enough tokens to fill the cores, few enough to stay small.
 _PREFIX_BATCH = 8
 _IGNORED = -100
+# Mini-batches that are put together from one stretch of a pass.
+_STRETCH = 4
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class InnerLoop:
 
     optimizer: str
     learning_rate: float
-    batch_items: int
+    batch_tokens: int
+    """Tokens of a mini-batch, padding included; a longer item is a mini-batch by itself."""
     gradient_steps: int
     passes: int
     clip_norm: float
@@ -50,10 +54,16 @@ class InnerLoop:
     """Share of the steps in which the learning rate rises to its value; it falls to a tenth of it after."""
 
     def make_optimizer(self, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
-        """SGD as published (arXiv 2512.23675), or AdamW without weight decay, which would pull at the copied neurons."""
+        """One of three inner rules, without weight decay, which would pull at the copied neurons.
+
+        SGD is the published one (arXiv 2512.23675). Muon orthogonalises the momentum of each matrix; its rate is
+        scaled so that an update is as large as AdamW's (Moonlight, arXiv 2502.16982).
+        """
         if self.optimizer == "sgd":
             return torch.optim.SGD(weights, lr=self.learning_rate)
-        return torch.optim.AdamW(weights, lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+        if self.optimizer == "muon":
+            return Muon(weights, lr=self.learning_rate)
+        return torch.optim.AdamW(weights, lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step."""
@@ -100,24 +110,28 @@ def descend(
     prefix: Sequence[Tensor],
     loop: InnerLoop,
     rng: random.Random,
+    rivals_S: Tensor | None = None,
     deadline: float = math.inf,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Descent:
     """Train the branches on the items, in place; the base does not change.
 
+    ``rivals_S`` are the tokens that compete in the loss, all learned ones among them, in rising order; None: the
+    whole vocabulary. The head over 49,152 words is a quarter of a step's work, and all but a few thousand of
+    them are never in question.
     ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
     Raises DivergedError when a loss is NaN or infinite.
     """
     first_block = min(branches)
     weights = [w for branch in branches.values() for w in branch.learned().values()]
     optimizer = loop.make_optimizer(weights)
-    batches = _batches(len(items), loop, rng)
+    batches = _batches([len(item.ids) for item in items], loop, rng)
     losses: list[float] = []
     tokens = 0
     with base.patched(dual_mlps(base, branches, alpha)), torch.enable_grad():
         for step, chosen in enumerate(batches):
             batch = [items[i] for i in chosen]
-            loss = _loss(base, batch, [prefix[i] for i in chosen], first_block)
+            loss = _loss(base, batch, [prefix[i] for i in chosen], first_block, rivals_S)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 raise DivergedError(
@@ -139,7 +153,13 @@ def descend(
     return Descent(sum(last) / len(last), len(losses), len(batches), tokens)
 
 
-def _loss(base: BaseModel, batch: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> Tensor:
+def _loss(
+    base: BaseModel,
+    batch: Sequence[Item],
+    prefix: Sequence[Tensor],
+    first_block: int,
+    rivals_S: Tensor | None = None,
+) -> Tensor:
     """Mean over items of the mean next-token loss over each item's learned tokens."""
     ids_BT = _padded_ids(batch, base.device)
     hidden_BTD = torch.zeros(*ids_BT.shape, prefix[0].shape[-1], dtype=prefix[0].dtype, device=base.device)
@@ -150,8 +170,11 @@ def _loss(base: BaseModel, batch: Sequence[Item], prefix: Sequence[Tensor], firs
     out_BTD = base.run_from(hidden_BTD, ids_BT, first_block)[:, :-1]
     targets_BT = labels_BT[:, 1:]
     counted_BT = targets_BT != _IGNORED
-    logits_MV = base.logits(out_BTD[counted_BT]).float()
-    loss_M = F.cross_entropy(logits_MV, targets_BT[counted_BT], reduction="none")
+    targets_M = targets_BT[counted_BT]
+    logits_MV = base.logits(out_BTD[counted_BT], rivals_S).float()
+    if rivals_S is not None:
+        targets_M = torch.searchsorted(rivals_S, targets_M)
+    loss_M = F.cross_entropy(logits_MV, targets_M, reduction="none")
     share_BT = counted_BT / counted_BT.sum(dim=1, keepdim=True).clamp_min(1)
     return (loss_M * share_BT[counted_BT]).sum() / len(batch)
 
@@ -183,11 +206,24 @@ def _padded_ids(batch: Sequence[Item], device: torch.device) -> Tensor:
     return torch.tensor([[*item.ids, *[0] * (longest - len(item.ids))] for item in batch], device=device)
 
 
-def _batches(count: int, loop: InnerLoop, rng: random.Random) -> list[list[int]]:
-    """Mini-batches of item numbers: every item once a pass, in a new order each time."""
+def _batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
+    """Mini-batches of item numbers: every item once a pass, in a new order each time.
+
+    Like lengths come together within a stretch of the order, so that little is padded.
+    """
     batches: list[list[int]] = []
+    stretch = max(1, _STRETCH * loop.batch_tokens * len(lengths) // sum(lengths))
     for _ in range(loop.passes):
-        order = rng.sample(range(count), count)
-        for start in range(0, count, loop.batch_items):
-            batches += [order[start : start + loop.batch_items]] * loop.gradient_steps
+        order = rng.sample(range(len(lengths)), len(lengths))
+        one_pass: list[list[int]] = []
+        for start in range(0, len(order), stretch):
+            batch: list[int] = []
+            for i in sorted(order[start : start + stretch], key=lambda i: lengths[i]):
+                if batch and (len(batch) + 1) * lengths[i] > loop.batch_tokens:
+                    one_pass.append(batch)
+                    batch = []
+                batch.append(i)
+            one_pass.append(batch)
+        rng.shuffle(one_pass)
+        batches += [batch for batch in one_pass for _ in range(loop.gradient_steps)]
     return batches

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Stopwatch:
     """Adds up seconds by part of the work."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
@@ -76,7 +76,9 @@ def blocks_with_branches(base: BaseModel, config: TTTConfig) -> range:
     first = count - math.ceil(count / 4) if config.first_block is None else config.first_block
     last = count if config.last_block is None else config.last_block
     if not 0 <= first < last <= count:
-        raise ValueError(f"blocks {first} to {last} of a base with {count} blocks; expected 0 <= first < last <= {count}")
+        raise ValueError(
+            f"blocks {first} to {last} of a base with {count} blocks; expected 0 <= first < last <= {count}"
+        )
     return range(first, last)
 
 
@@ -91,6 +93,7 @@ def learn_passage(
     title: str,
     config: TTTConfig,
     calibration: Calibration | None,
+    background: Sequence[str],
     alpha: float,
     seed: str,
     deadline: float,
@@ -101,7 +104,7 @@ def learn_passage(
     rng = random.Random(seed)
     blocks = blocks_with_branches(base, config)
     shown_title = title if config.title_on_passages else ""
-    fragments = make_fragments(text, lambda t: len(base.encode(t)), config.fragment_tokens)
+    fragments = make_fragments(text, lambda t: len(base.encode(t)), config.fragment_tokens, config.answer_tokens)
     with watch("choose neurons"):
         ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
         branches = _new_branches(base, ids, blocks, config, calibration, rng)
@@ -114,13 +117,14 @@ def learn_passage(
         loop = InnerLoop(
             config.optimizer,
             config.learning_rate,
-            config.batch_items,
+            config.mini_batch_tokens,
             config.gradient_steps,
             config.passes,
             config.clip_norm,
             config.warmup,
         )
-        descent = descend(base, branches, alpha, items, prefix, loop, rng, deadline, on_step)
+        rivals_S = _rivals(base, items, background) if config.rivals == "background" else None
+        descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step)
     deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
     with watch("probes"):
         before = sum(answered(base, probes, probe_prefix, blocks.start))
@@ -128,6 +132,17 @@ def learn_passage(
         with base.patched(dual_mlps(base, kept, alpha)):
             after = sum(answered(base, probes, probe_prefix, blocks.start))
     return LearnedPassage(deltas, descent, len(probes), before, after)
+
+
+def _rivals(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
+    """Tokens of the study material and of the background texts, and those that end an answer: int64 [S], rising."""
+
+    def of_background() -> frozenset[int]:
+        return frozenset(token for text in background for token in base.encode(text))
+
+    ordinary = base.remember(("background tokens", tuple(background)), of_background)
+    learned = {token for item in items for token in item.ids}
+    return torch.tensor(sorted(ordinary | learned | base.stop_ids), device=base.device)
 
 
 def study_items(
@@ -141,7 +156,7 @@ def study_items(
     """Everything that is studied, as tokens."""
     items: list[Item] = []
     for number, asked in enumerate(study_questions(fragments, title, config.questions_per_fragment, rng)):
-        answer = answer_ids(base, asked.fragment)
+        answer = answer_ids(base, asked.fragment.answer)
         if (number // len(fragments)) % config.full_answer_every:
             answer = answer[: config.answer_start_tokens]
         items.append(_item(question_ids(base, asked.question), answer))
@@ -164,8 +179,8 @@ def probe_items(
 
 
 def _up_to_answer(asked: StudyQuestion) -> str:
-    end = asked.fragment.find(asked.answer) + len(asked.answer)
-    return asked.fragment[:end]
+    text = asked.fragment.text
+    return text[: text.find(asked.asked_for) + len(asked.asked_for)]
 
 
 def answer_ids(base: BaseModel, text: str) -> list[int]:

@@ -61,19 +61,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Fragment:
-    """A piece of a sentence that is short enough to be an answer."""
+    """A piece of a sentence, and the answer that starts with it."""
 
     text: str
     sentence: str
+    answer: str
+    """The fragment and as much of what follows it in the text as an answer has room for."""
 
 
 @dataclass(frozen=True)
 class StudyQuestion:
-    """A question, the fragment that answers it, and where the asked-for words end in it."""
+    """A question, the fragment that is asked for, and the words in it that are."""
 
     question: str
-    fragment: str
-    answer: str
+    fragment: Fragment
+    asked_for: str
 
 
 def answer_spans(text: str) -> list[Span]:
@@ -107,25 +109,38 @@ def _content_runs(text: str, start: int, end: int) -> list[tuple[int, int]]:
     return [*runs, current] if current else runs
 
 
-def make_fragments(text: str, count_tokens: Callable[[str], int], limit: int) -> list[Fragment]:
-    """The fragments of all sentences of a text, each at most ``limit`` tokens long."""
-    return [Fragment(piece, s) for s in sentences(text) for piece in fragments(s, count_tokens, limit)]
+def make_fragments(text: str, count_tokens: Callable[[str], int], limit: int, answer_limit: int) -> list[Fragment]:
+    """The fragments of all sentences of a text, each at most ``limit`` tokens long, in order.
+
+    An answer goes on with the fragments that follow as long as it keeps to ``answer_limit`` tokens: a question
+    that finds a neighbour of the right place is then still answered.
+    """
+    pieces = [(piece, s) for s in sentences(text) for piece in fragments(s, count_tokens, limit)]
+    found = []
+    for i, (piece, sentence) in enumerate(pieces):
+        answer = piece
+        for following, _ in pieces[i + 1 :]:
+            if count_tokens(f"{answer} {following}") > answer_limit:
+                break
+            answer = f"{answer} {following}"
+        found.append(Fragment(piece, sentence, answer))
+    return found
 
 
 def ask(fragment: Fragment, title: str, rng: random.Random) -> StudyQuestion:
     """One telegraphic question for a fragment.
 
     A span of the fragment is taken as the answer, and some of the other words are kept: of its own
-    fragment most content words, of the rest of the sentence few, of function words a third. With the
-    title now and then, since many questions name what a text is about.
+    fragment most content words, of the rest of the sentence few, of function words a third. Every second one
+    has the title in it: many questions name what a text is about, and it must not decide which fragment is meant.
     """
     spans = [s for s in answer_spans(fragment.text) if s.end - s.start < 0.6 * len(fragment.text)]
     if spans:
         span = rng.choices(spans, weights=[s.weight for s in spans])[0]
         before, after = fragment.text[: span.start], fragment.text[span.end :]
-        answer, kind = fragment.text[span.start : span.end], span.kind
+        asked_for, kind = fragment.text[span.start : span.end], span.kind
     else:
-        before, after, answer, kind = fragment.text, "", fragment.text, "phrase"
+        before, after, asked_for, kind = fragment.text, "", fragment.text, "phrase"
 
     def some(text: str, share: float) -> list[str]:
         return [w for w in words(text) if rng.random() < (share if is_content(w) else 0.35)]
@@ -137,9 +152,9 @@ def ask(fragment: Fragment, title: str, rng: random.Random) -> StudyQuestion:
     if elsewhere:
         parts.insert(rng.choice((0, len(parts))), elsewhere)
     kept = " ".join(word for part in parts for word in part) or title
-    if title and rng.random() < 0.25:
-        kept += rng.choice((" in ", " of ", " for ")) + title
-    return StudyQuestion(f"{rng.choice(_QUESTION_WORDS[kind])} {kept}?", fragment.text, answer)
+    if title and rng.random() < 0.5:
+        kept = rng.choice((f"{title}'s {kept}", f"{title} {kept}", f"{kept} in {title}", f"{kept} of {title}"))
+    return StudyQuestion(f"{rng.choice(_QUESTION_WORDS[kind])} {kept}?", fragment, asked_for)
 
 
 def study_questions(fragments_: Sequence[Fragment], title: str, each: int, rng: random.Random) -> list[StudyQuestion]:
