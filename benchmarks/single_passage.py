@@ -276,9 +276,12 @@ def main() -> None:
                 bench.naive(row, passage, full=name == "naive_full", retention=retention)
             else:
                 bench.strategy(row, passage, {}, name)
+            refused = len(row.notes)
             elapsed, recall = time.perf_counter() - started, statistics.fmean(row.recall)
             print(
-                f"{name} {number + 1}/{len(passages)} {elapsed:.0f} s  recall {recall:.2f}", file=sys.stderr, flush=True
+                f"{name} {number + 1}/{len(passages)} {elapsed:.0f} s  recall {recall:.2f}  refused {refused}",
+                file=sys.stderr,
+                flush=True,
             )
         summaries = [row.summary() for row in table.values() if row.recall]
         result.update(rows=summaries, seconds=time.perf_counter() - started)

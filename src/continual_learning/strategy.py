@@ -78,7 +78,8 @@ class LearnReport:
     """Tokens beyond the limit, not learned."""
     recall_before: float | None = None
     recall_after: float | None = None
-    """Share of held-out probes of the document answered from the memory; None if not checked."""
+    """Recall of the document before and after, 0 to 1: of the questions given with it, the share answered; else of
+    held-out cloze answers made from it, the share of their tokens that are right. None if not checked."""
     perplexity_change: float | None = None
     """Relative change of the perplexity of unrelated text; None if not checked."""
     general_kept: float | None = None

@@ -16,7 +16,7 @@ from continual_learning.state import State
 from continual_learning.strategies.ttt import TTT, learning
 from continual_learning.strategies.ttt.calibration import calibrate
 from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.inner_loop import Item, answered, prefix_activations
+from continual_learning.strategies.ttt.inner_loop import Item, prefix_activations, tokens_right
 from continual_learning.strategy import LearnReport, QuestionAnswer, make_strategy
 
 TEXT = (
@@ -247,7 +247,7 @@ def test_the_guard_refuses_what_did_not_raise_recall(tiny_base: BaseModel) -> No
     state = strategy.init(tiny_base)
     after, report = strategy.learn(tiny_base, state, DOCUMENT)
     assert after is state and not report.accepted
-    assert report.reason.startswith("not kept: recall of the document went from 0.00 to 0.00")
+    assert report.reason.startswith("not kept: recall of the document went from")
 
 
 def memorised(base: BaseModel, **options: Any) -> LearnReport:
@@ -308,7 +308,7 @@ def test_the_number_of_probes_is_a_setting(tiny_base: BaseModel, monkeypatch: py
     assert counts == [2, 3]
 
 
-def test_answered_agrees_with_decoding(tiny_base: BaseModel) -> None:
+def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:
     prompt = tiny_base.encode("Who lives in the house?")
     [made] = tiny_base.generate([prompt], 5)
     right, wrong = (
@@ -316,7 +316,7 @@ def test_answered_agrees_with_decoding(tiny_base: BaseModel) -> None:
         Item((*prompt, *made.ids[:-1], made.ids[-1] ^ 1), len(prompt)),
     )
     items = [right, wrong]
-    assert answered(tiny_base, items, prefix_activations(tiny_base, items, 2), 2) == [True, False]
+    assert tokens_right(tiny_base, items, prefix_activations(tiny_base, items, 2), 2) == [5, 4]
 
 
 def test_perplexity_is_finite(tiny_base: BaseModel) -> None:

@@ -227,7 +227,7 @@ class TTT(Strategy[TTTConfig]):
         left_out: int,
         size: int,
     ) -> LearnReport:
-        probes = sum(p.probes for p in learned)
+        probe_tokens = sum(p.probe_tokens for p in learned)
         warnings = []
         if left_out:
             warnings.append(
@@ -247,8 +247,8 @@ class TTT(Strategy[TTTConfig]):
             seconds=time.perf_counter() - started,
             bytes=size,
             tokens_left_out=left_out,
-            recall_before=sum(p.recall_before for p in learned) / probes if probes else None,
-            recall_after=sum(p.recall_after for p in learned) / probes if probes else None,
+            recall_before=sum(p.right_before for p in learned) / probe_tokens if probe_tokens else None,
+            recall_after=sum(p.right_after for p in learned) / probe_tokens if probe_tokens else None,
             loss=sum(losses) / len(losses),
             warnings=tuple(warnings),
         )

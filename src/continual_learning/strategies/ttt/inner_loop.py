@@ -179,12 +179,12 @@ def _loss(
     return (loss_M * share_BT[counted_BT]).sum() / len(batch)
 
 
-def answered(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[bool]:
-    """Whether greedy decoding would give each item's learned tokens, found without decoding.
+def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[int]:
+    """How many of each item's learned tokens are the model's first choice after those before them.
 
-    Greedy decoding gives a sequence exactly if each of its tokens is the most likely one after those before it.
+    All of them: greedy decoding gives exactly these tokens. This costs one forward pass and no decoding.
     """
-    found: list[bool] = []
+    found: list[int] = []
     with torch.no_grad():
         for start in range(0, len(items), _PREFIX_BATCH):
             batch = items[start : start + _PREFIX_BATCH]
@@ -196,7 +196,8 @@ def answered(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], f
             for row, item in enumerate(batch):
                 places = slice(item.prompt_tokens - 1, len(item.ids) - 1)
                 best_M = base.logits(out_BTD[row, places]).argmax(dim=-1)
-                found.append(best_M.tolist() == list(item.ids[item.prompt_tokens :]))
+                learned_M = ids_BT[row, item.prompt_tokens : len(item.ids)]
+                found.append(int((best_M == learned_M).sum()))
     return found
 
 

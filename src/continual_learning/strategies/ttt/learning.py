@@ -28,10 +28,10 @@ from continual_learning.strategies.ttt.inner_loop import (
     Descent,
     InnerLoop,
     Item,
-    answered,
     descend,
     dual_mlps,
     prefix_activations,
+    tokens_right,
 )
 from continual_learning.strategies.ttt.study import Fragment, StudyQuestion, ask, make_fragments, study_questions
 
@@ -46,10 +46,11 @@ class LearnedPassage:
     deltas: dict[int, dict[str, Tensor]]
     """By block: `branch_deltas`."""
     descent: Descent
-    probes: int
-    recall_before: int
-    recall_after: int
-    """Probes answered by the base, and with the passage's weights as they are kept."""
+    probe_tokens: int
+    """Tokens of the held-out cloze answers."""
+    right_before: int
+    right_after: int
+    """How many of them the base gets right, and the base with the passage's weights as they are kept."""
 
 
 class Stopwatch:
@@ -127,11 +128,12 @@ def learn_passage(
         descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step)
     deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
     with watch("probes"):
-        before = sum(answered(base, probes, probe_prefix, blocks.start))
+        before = sum(tokens_right(base, probes, probe_prefix, blocks.start))
         kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
         with base.patched(dual_mlps(base, kept, alpha)):
-            after = sum(answered(base, probes, probe_prefix, blocks.start))
-    return LearnedPassage(deltas, descent, len(probes), before, after)
+            after = sum(tokens_right(base, probes, probe_prefix, blocks.start))
+    probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
+    return LearnedPassage(deltas, descent, probe_tokens, before, after)
 
 
 def _rivals(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
@@ -170,7 +172,7 @@ def study_items(
 def probe_items(
     base: BaseModel, fragments: Sequence[Fragment], title: str, count: int, rng: random.Random
 ) -> list[Item]:
-    """Held-out cloze questions, each counted as answered if decoding gives its fragment up to the asked-for words."""
+    """Held-out cloze questions, each with its fragment up to the asked-for words as the answer."""
     chosen = rng.sample(list(fragments), min(count, len(fragments)))
     items = []
     for asked in (ask(fragment, title, rng) for fragment in chosen):
