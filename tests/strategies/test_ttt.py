@@ -101,7 +101,7 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 # These are read when it answers or checks; each has a test of its own below.
 OTHER_KNOBS = {
-    "background", "routing", "route_threshold", "guard", "probes", "min_recall_gain", "max_perplexity_rise",
+    "background", "routing", "route_threshold", "route_evidence", "guard", "probes", "min_recall_gain", "max_perplexity_rise",
     "min_general_kept",
 }  # fmt: skip
 
@@ -154,6 +154,7 @@ def test_routing_opens_a_passage_for_its_questions_alone(tiny_base: BaseModel) -
     assert strategy.answer(tiny_base, state, ["Who painted the Mona Lisa?"], 4)[0].sources == ()
     always = ttt(routing=False)
     assert always.affects(tiny_base, state, "Who painted the Mona Lisa?")
+    assert not ttt(route_evidence=99.0).affects(tiny_base, state, ABOUT)
     assert not ttt(route_threshold=1.0).affects(tiny_base, state, "Where does the purple fox live?")
 
 

@@ -280,10 +280,10 @@ class TTT(Strategy[TTTConfig]):
             return tuple((passage, 1.0) for passage in keys)
         earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
         for asked in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
-            coverage = self._rarity.coverage(asked, list(keys.values()))
-            best = max(zip(keys, coverage, strict=True), key=lambda kc: kc[1], default=None)
-            if best and best[1] >= self.config.route_threshold and best[1] > 0:
-                return (best,)
+            found = zip(keys, self._rarity.match(asked, list(keys.values())), strict=True)
+            best, (coverage, evidence) = max(found, key=lambda kc: kc[1], default=(None, (0.0, 0.0)))
+            if best and coverage >= self.config.route_threshold and evidence >= self.config.route_evidence:
+                return ((best, coverage),)
         return ()
 
     @contextmanager

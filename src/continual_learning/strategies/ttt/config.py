@@ -85,8 +85,10 @@ class TTTConfig(StrategyConfig):
     # Answering.
     routing: bool = True
     """Open a passage's branch only for questions about it; otherwise every branch is always open."""
-    route_threshold: float = Field(0.3, ge=0, le=1)
+    route_threshold: float = Field(0.25, ge=0, le=1)
     """Share of a question's content, weighted by rarity, that a passage must hold to be opened."""
+    route_evidence: float = Field(7.0, ge=0)
+    """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
 
     # Refusing to get worse.
     guard: bool = True

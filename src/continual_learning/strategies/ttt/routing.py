@@ -4,10 +4,12 @@ Each learned passage has a branch of its own and a key: hashes of the content wo
 A question opens the passage that covers the largest share of its content words, weighted by how rare
 they are in background text,
 
-    coverage(q, p) = sum of idf(w) over words w in q and p  /  sum of idf(w) over words w in q,
+    coverage(q, p) = evidence(q, p) / sum of idf(w) over words w in q,
+    evidence(q, p) = sum of idf(w) over words w in q and p,
 
-if that share reaches a threshold; else it opens none and the base answers as it always did, bit for bit. The
-key finds the weights and is never shown to the model.
+if both reach a threshold; else it opens none and the base answers as it always did, bit for bit. Coverage alone
+would open a passage that mentions Japan for "What is the capital of Japan?": evidence asks for more than one shared
+word. The key finds the weights and is never shown to the model.
 """
 
 from __future__ import annotations
@@ -55,10 +57,11 @@ class Rarity:
         """``log((|B| + 1) / (df + 1))``."""
         return math.log((self.texts + 1) / (self.document_frequency.get(term, 0) + 1))
 
-    def coverage(self, text: str, keys: Sequence[frozenset[int]]) -> list[float]:
-        """For each key, the weighted share of the content words of ``text`` that it holds: 0 to 1."""
+    def match(self, text: str, keys: Sequence[frozenset[int]]) -> list[tuple[float, float]]:
+        """For each key, coverage (0 to 1) and evidence (nats) of the content words of ``text``."""
         weights = {t: self.idf(t) for t in map(term_hash, sorted(content_stems(text)))}
         total = math.fsum(weights.values())
         if total == 0:
-            return [0.0] * len(keys)
-        return [math.fsum(w for t, w in weights.items() if t in key) / total for key in keys]
+            return [(0.0, 0.0)] * len(keys)
+        shared = [math.fsum(w for t, w in weights.items() if t in key) for key in keys]
+        return [(evidence / total, evidence) for evidence in shared]
