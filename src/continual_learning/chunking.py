@@ -34,7 +34,7 @@ def sentences(text: str) -> list[str]:
 
 
 def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
-    """Whole sentences joined into passages of about equal length, none over ``limit`` tokens.
+    """Whole sentences joined into passages, none over ``limit`` tokens and all but the last about as long.
 
     Only a sentence that is longer than the limit by itself is cut, into fragments.
     """
@@ -42,7 +42,7 @@ def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
     for sentence in sentences(text):
         pieces += [sentence] if count_tokens(sentence) <= limit else fragments(sentence, count_tokens, limit)
     sizes = [count_tokens(piece) for piece in pieces]
-    # Equal lengths: a last passage of ten words would be learned badly.
+    # Filled to the mean rather than to the limit, so that the last one is not much shorter than the others.
     goal = sum(sizes) / max(1, math.ceil(sum(sizes) / limit))
     grouped: list[list[str]] = []
     size = 0

@@ -101,9 +101,16 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 # These are read when it answers or checks; each has a test of its own below.
 OTHER_KNOBS = {
-    "background", "routing", "route_threshold", "route_evidence", "guard", "probes", "min_recall_gain", "max_perplexity_rise",
+    "background",
+    "routing",
+    "route_threshold",
+    "route_evidence",
+    "guard",
+    "probes",
+    "min_recall_gain",
+    "max_perplexity_rise",
     "min_general_kept",
-}  # fmt: skip
+}
 
 
 def test_every_setting_has_a_test() -> None:
@@ -186,7 +193,7 @@ def test_max_seconds_ends_learning_and_says_so(tiny_base: BaseModel) -> None:
 
 
 def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel) -> None:
-    strategy = ttt(learning_rate=1e30, clip_norm=1e30, passes=4, optimizer="sgd")
+    strategy = ttt(learning_rate=1e38, clip_norm=1e30, passes=4, optimizer="sgd")
     with pytest.raises(DivergedError, match="try a learning_rate below"):
         strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
     assert not any(p.requires_grad for p in tiny_base.model.parameters())
@@ -262,9 +269,12 @@ def memorised(base: BaseModel, **options: Any) -> LearnReport:
 
 def test_the_guard_accepts_what_raised_recall_and_hurt_nothing(tiny_base: BaseModel) -> None:
     report = memorised(tiny_base)
-    assert report.accepted and report.recall_after == 1.0 and report.recall_before == 0.0, report.reason
+    assert report.accepted, report.reason
+    assert report.recall_after is not None and report.recall_before is not None
+    assert report.recall_after > report.recall_before
     assert report.perplexity_change == 0.0 and report.general_kept == 1.0
-    assert memorised(tiny_base, min_recall_gain=0.99).accepted
+    refused = memorised(tiny_base, min_recall_gain=0.99)
+    assert not refused.accepted and "expected a rise of more than 0.99" in refused.reason
 
 
 def test_the_guard_refuses_when_unrelated_perplexity_rises(tiny_base: BaseModel) -> None:
