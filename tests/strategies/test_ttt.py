@@ -13,7 +13,7 @@ from continual_learning.base import BaseModel
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, DivergedError
 from continual_learning.state import State
-from continual_learning.strategies.ttt import TTT, learning
+from continual_learning.strategies.ttt import TTT, inner_loop, learning
 from continual_learning.strategies.ttt.calibration import calibrate
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.inner_loop import Item, prefix_activations, tokens_right
@@ -192,10 +192,19 @@ def test_max_seconds_ends_learning_and_says_so(tiny_base: BaseModel) -> None:
     assert report.warnings and "max_seconds ended learning after 1 of" in report.warnings[0]
 
 
-def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel) -> None:
-    strategy = ttt(learning_rate=1e38, clip_norm=1e30, passes=4, optimizer="sgd")
-    with pytest.raises(DivergedError, match="try a learning_rate below"):
-        strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
+def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = inner_loop._loss, []
+
+    def diverging(*args: Any) -> torch.Tensor:
+        calls.append(args)
+        return real(*args) * (math.nan if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(inner_loop, "_loss", diverging)
+    strategy = ttt()
+    state = strategy.init(tiny_base)
+    with pytest.raises(DivergedError, match=r"the loss became nan at step 3 of .* try a learning_rate below"):
+        strategy.learn(tiny_base, state, DOCUMENT)
+    assert len(calls) == 3 and state.meta.documents == ()
     assert not any(p.requires_grad for p in tiny_base.model.parameters())
 
 
