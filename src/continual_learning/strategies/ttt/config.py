@@ -11,7 +11,7 @@ from continual_learning.strategy import StrategyConfig
 
 
 class TTTConfig(StrategyConfig):
-    """Settings of the ttt strategy. The defaults are what measured best within 20 s a passage on two cores."""
+    """Settings of the ttt strategy. The defaults were chosen for about 20 s a passage on two cores (benchmarks/)."""
 
     # Where the weights are that learn.
     first_block: int | None = Field(None, ge=0)
