@@ -50,9 +50,11 @@ def test_passages_are_whole_and_within_the_limit(limit: int) -> None:
     assert all(count(passage) <= limit for passage in found)
 
 
-def test_passages_are_filled_evenly_but_for_the_last() -> None:
+def test_passages_are_few_and_of_about_one_length() -> None:
     text = " ".join(f"Sentence number {i} has just seven words." for i in range(13))
-    assert [count(p) for p in passages(text, count, 40)] == [28, 28, 28, 7]
+    assert [count(p) for p in passages(text, count, 40)] == [28, 28, 35]
+    assert [count(p) for p in passages(text, count, 91)] == [91]
+    assert [count(p) for p in passages(text, count, 90)] == [42, 49]
 
 
 def test_no_text_gives_nothing() -> None:

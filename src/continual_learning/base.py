@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from continual_learning import generation
-from continual_learning.chat import ChatFormat, Message
+from continual_learning.chat import SHIELD, ChatFormat, Message
 from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.families import Family, StopForward, find_family, softcap
 from continual_learning.generation import Generation
@@ -154,9 +154,15 @@ class BaseModel:
 
     # -- text ------------------------------------------------------------------------------------
 
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of a text of any length."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
+    def encode(self, text: str, add_special_tokens: bool = False, special_words: bool = False) -> list[int]:
+        """Token ids of a text of any length.
+
+        ``<|im_end|>`` and the like, written in a text, are ordinary characters; ``special_words`` makes them the
+        special tokens that they name, as a rendered chat template means them.
+        """
+        ids: list[int] = self.tokenizer(
+            text, add_special_tokens=add_special_tokens, split_special_tokens=not special_words, verbose=False
+        )["input_ids"]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -171,7 +177,12 @@ class BaseModel:
         ``system=False`` leaves out the system prompt that a template adds by itself. Raises
         InputError for a conversation that the template refuses.
         """
-        return self.encode(self._chat.render(messages, add_generation_prompt, system))
+        written, words = self._chat.shielded(messages)
+        text = self._chat.render(written, add_generation_prompt, system)
+        ids: list[int] = []
+        for number, part in enumerate(SHIELD.split(text)):
+            ids += self.encode(words[int(part)]) if number % 2 else self.encode(part, special_words=True)
+        return ids
 
     def generate(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, TypedDict
@@ -12,6 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from continual_learning.errors import InputError
 
 ROLES = ("system", "user", "assistant")
+
+# Stands for a special token's name that a message holds; the number is its place in `ChatFormat.shielded`'s words.
+SHIELD = re.compile("\ue000(\\d+)\ue001")
 
 
 class Message(TypedDict):
@@ -47,6 +51,20 @@ class ChatFormat:
             if prefix and text.startswith(prefix):
                 text = kept + text.removeprefix(prefix)
         return text
+
+    def shielded(self, messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
+        """The messages with special tokens' names replaced by `SHIELD` marks, and the names.
+
+        Words of a user or a document are no part of the template: ``<|im_end|>`` among them ends no turn.
+        """
+        words = sorted(set(self._tokenizer.all_special_tokens), key=len, reverse=True)
+        found: list[Message] = []
+        for message in messages:
+            content = message["content"]
+            for number, word in enumerate(words):
+                content = content.replace(word, f"\ue000{number}\ue001")
+            found.append({"role": message["role"], "content": content})
+        return found, words
 
     @property
     def stop_text(self) -> str | None:

@@ -34,25 +34,41 @@ def sentences(text: str) -> list[str]:
 
 
 def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
-    """Whole sentences joined into passages, none over ``limit`` tokens and all but the last about as long.
+    """Whole sentences joined into passages of about one length: as few as ``limit`` tokens allow, and none longer.
 
     Only a sentence that is longer than the limit by itself is cut, into fragments.
     """
     pieces: list[str] = []
     for sentence in sentences(text):
         pieces += [sentence] if count_tokens(sentence) <= limit else fragments(sentence, count_tokens, limit)
-    sizes = [count_tokens(piece) for piece in pieces]
-    # Filled to the mean rather than to the limit, so that the last one is not much shorter than the others.
-    goal = sum(sizes) / max(1, math.ceil(sum(sizes) / limit))
-    grouped: list[list[str]] = []
-    size = 0
-    for piece, tokens in zip(pieces, sizes, strict=True):
-        if not grouped or size + tokens > limit or size + tokens / 2 > goal:
-            grouped.append([])
-            size = 0
-        grouped[-1].append(piece)
-        size += tokens
-    return [" ".join(group) for group in grouped]
+    return [" ".join(pieces[start:end]) for start, end in _even_groups([count_tokens(p) for p in pieces], limit)]
+
+
+def _even_groups(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """Neighbours in as few groups within the limit as can be, their sums as equal as can be: (start, end) of each.
+
+    Equal means the least sum of squares. Dynamic programming over the end of the last group.
+    """
+    # cost of the best grouping of the first n items (groups, sum of squares), and where its last group starts
+    best: list[tuple[int, int]] = [(0, 0)]
+    last: list[int] = [0]
+    for end in range(1, len(sizes) + 1):
+        total, options = 0, []
+        for start in range(end - 1, -1, -1):
+            total += sizes[start]
+            if total > limit and start < end - 1:
+                break
+            groups, squares = best[start]
+            options.append((groups + 1, squares + total**2, start))
+        groups, squares, start = min(options)
+        best.append((groups, squares))
+        last.append(start)
+    found: list[tuple[int, int]] = []
+    end = len(sizes)
+    while end:
+        found.append((last[end], end))
+        end = last[end]
+    return found[::-1]
 
 
 def fragments(sentence: str, count_tokens: CountTokens, limit: int) -> list[str]:
