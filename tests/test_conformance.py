@@ -22,7 +22,14 @@ C = Document("The lazy dog jumps over the house of Otto Brand. Nobody saw it bef
 QUESTIONS = ["What do comb jellies eat?", "Who lives in Paris?", "What is the capital of France?"]
 
 # Small and unchecked: a random model has nothing to lose and no recall to gain.
-QUICK: dict[str, dict[str, Any]] = {"ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False}}
+FEW: dict[str, Any] = {"passes": 1, "questions_per_fragment": 1}
+QUICK: dict[str, dict[str, Any]] = {
+    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False},
+    "lora": FEW,
+    "lora_per_document": FEW,
+    "full_finetune": FEW,
+    "replay": FEW,
+}
 
 
 @pytest.fixture(params=strategy_names())

@@ -145,7 +145,16 @@ def test_a_plain_transcript_ends_at_the_next_question(tiny_base: BaseModel, monk
     assert writer.close(ids[: end + 1]) == " Paris.\nQuest of"
 
 
+def test_one_line_ends_with_the_first_that_is_not_empty(tiny_base: BaseModel) -> None:
+    ids = tiny_base.encode("\n Paris.\nWho lives")
+    pieces: list[str] = []
+    writer = generation._TextWriter(tiny_base, pieces.append, one_line=True)
+    stops = [writer.write(ids[:n]) for n in range(1, len(ids) + 1)]
+    assert tiny_base.decode(ids[: stops.index(True) + 1]).count("\n") == 2
+    assert writer.close(ids) == "".join(pieces) == "\n Paris."
+
+
 def test_the_end_of_turn_of_the_template_stops(tiny_base: BaseModel) -> None:
-    eos, end_of_turn = tiny_base.encode("<|endoftext|><|im_end|>")
+    eos, end_of_turn = tiny_base.encode("<|endoftext|><|im_end|>", special_words=True)
     assert tiny_base.stop_ids == {eos, end_of_turn}
     assert tiny_base.stop_text is None

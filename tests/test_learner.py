@@ -70,6 +70,9 @@ def test_rollback_clear_and_forget(tiny_base: BaseModel) -> None:
         assert [d.title for d in learner.documents] == ["one", "two"]
         learner.rollback()
         assert [d.title for d in learner.documents] == ["one"]
+        learner.rollback()
+        assert learner.documents == ()
+        learner.learn(TEXT, title="one")
         learner.clear()
         assert learner.documents == ()
         with pytest.raises(UnknownNameError):

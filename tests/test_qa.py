@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from continual_learning.errors import InputError
-from continual_learning.qa import load_qa, load_questions
+from continual_learning.qa import load_qa, load_qa_rows, load_questions
 from continual_learning.strategy import QuestionAnswer
 
 EXPECTED = [QuestionAnswer("Who?", ("A cat",)), QuestionAnswer("Where, then?", ("here", "there"))]
@@ -65,3 +65,35 @@ def test_errors_name_file_line_and_field(
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in [name, *words]), message
+
+
+def test_several_answers_stand_in_several_columns_of_csv(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("question,answer,answer,answer\nWho?,a cat,,the cat\n\nWhere?,here,here,\nWhen?,[now],,\n")
+    assert load_qa(path) == [
+        QuestionAnswer("Who?", ("a cat", "the cat")),
+        QuestionAnswer("Where?", ("here",)),
+        QuestionAnswer("When?", ("[now]",)),
+    ]
+    path.write_text("question,answer,answer\nWho?,, \n")
+    with pytest.raises(InputError, match="line 2: field 'answer'"):
+        load_qa(path)
+
+
+def test_equal_answers_count_once(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "Who?", "answer": ["b", "a ", "b", "a", "B"]}')
+    assert load_qa(tmp_path / "q.jsonl") == [QuestionAnswer("Who?", ("b", "a", "B"))]
+
+
+def test_rows_say_their_document_and_where_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    rows = ['{"question": "a?", "answer": "b", "document": " notes.txt "}', '{"question": "a?", "answer": "b"}']
+    path.write_text("\n".join(rows))
+    assert [(row.document, row.at) for row in load_qa_rows(path)] == [
+        ("notes.txt", f"{path}, line 1"),
+        ("", f"{path}, line 2"),
+    ]
+    path.write_text('{"question": "a?", "answer": "b", "document": ["notes.txt"]}')
+    with pytest.raises(InputError, match="line 1: field 'document'"):
+        load_qa_rows(path)
+    assert load_qa(path) == [QuestionAnswer("a?", ("b",))]

@@ -71,6 +71,32 @@ def _even_groups(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
     return found[::-1]
 
 
+def sentence_chunks(text: str, count_tokens: CountTokens, limit: int, overlap: int) -> list[str]:
+    """Whole sentences joined into chunks of at most ``limit`` tokens, each beginning with the end of the one before.
+
+    The repeated end is as many whole sentences as ``overlap`` tokens hold, fewer where the next sentence would no
+    longer fit behind them. Only a sentence that is longer than the limit by itself is cut, into fragments. Tokens
+    are counted sentence by sentence.
+    """
+    pieces: list[tuple[str, int]] = []
+    for sentence in sentences(text):
+        cut = [sentence] if count_tokens(sentence) <= limit else fragments(sentence, count_tokens, limit)
+        pieces += [(piece, count_tokens(piece)) for piece in cut]
+    found: list[str] = []
+    current: list[tuple[str, int]] = []
+    for piece in pieces:
+        if current and _size(current) + piece[1] > limit:
+            found.append(" ".join(text for text, _ in current))
+            while current and (_size(current) > overlap or _size(current) + piece[1] > limit):
+                current = current[1:]
+        current.append(piece)
+    return [*found, " ".join(text for text, _ in current)] if current else found
+
+
+def _size(pieces: Sequence[tuple[str, int]]) -> int:
+    return sum(tokens for _, tokens in pieces)
+
+
 def fragments(sentence: str, count_tokens: CountTokens, limit: int) -> list[str]:
     """A sentence in pieces of at most ``limit`` tokens, cut at punctuation and before phrases where possible."""
     total = count_tokens(sentence)

@@ -19,6 +19,26 @@ from transformers.pytorch_utils import Conv1D
 from continual_learning.errors import UnsupportedModelError
 
 
+class BlockLayout(NamedTuple):
+    """Names of the parts of a block that computes ``x + attention(norm(x))``, ``x + mlp(norm(x))``.
+
+    Norms are RMS norms, positions are rotary over all channels of a head, attention is to all earlier tokens.
+    """
+
+    attention: str
+    query: str
+    key: str
+    value: str
+    output: str
+    before_attention: str
+    """The norm before the attention."""
+    before_mlp: str
+    """The norm before the MLP."""
+    query_norm: str
+    key_norm: str
+    """Norms of each head's queries and keys, where a family has them."""
+
+
 @dataclass(frozen=True)
 class Family:
     """Where a family keeps its blocks and their MLPs, as dotted paths in the causal LM."""
@@ -30,16 +50,29 @@ class Family:
     """Name of the MLP inside a block."""
     logit_softcap: str | None = None
     """Field of the config with the soft cap c of the logits, c·tanh(logits / c); None: logits are used as they are."""
+    block_layout: BlockLayout | None = None
+    """None: the blocks are not of that kind."""
 
 
 _LLAMA_LIKE = ("model.layers", "mlp")
+_PRE_NORM = BlockLayout(
+    attention="self_attn",
+    query="q_proj",
+    key="k_proj",
+    value="v_proj",
+    output="o_proj",
+    before_attention="input_layernorm",
+    before_mlp="post_attention_layernorm",
+    query_norm="q_norm",
+    key_norm="k_norm",
+)
 _FAMILIES: dict[str, Family] = {
-    "llama": Family("llama", *_LLAMA_LIKE),  # SmolLM2 too
-    "qwen2": Family("qwen2", *_LLAMA_LIKE),  # Qwen2.5 too
-    "qwen3": Family("qwen3", *_LLAMA_LIKE),
+    "llama": Family("llama", *_LLAMA_LIKE, block_layout=_PRE_NORM),  # SmolLM2 too
+    "qwen2": Family("qwen2", *_LLAMA_LIKE, block_layout=_PRE_NORM),  # Qwen2.5 too
+    "qwen3": Family("qwen3", *_LLAMA_LIKE, block_layout=_PRE_NORM),
     "gemma2": Family("gemma2", *_LLAMA_LIKE, logit_softcap="final_logit_softcapping"),
     "gemma3_text": Family("gemma3", *_LLAMA_LIKE, logit_softcap="final_logit_softcapping"),
-    "mistral": Family("mistral", *_LLAMA_LIKE),
+    "mistral": Family("mistral", *_LLAMA_LIKE, block_layout=_PRE_NORM),
     "phi3": Family("phi3", *_LLAMA_LIKE),
     "gpt2": Family("gpt2", "transformer.h", "mlp"),
     "gpt_neox": Family("gpt_neox", "gpt_neox.layers", "mlp"),

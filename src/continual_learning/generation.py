@@ -1,6 +1,6 @@
 """Greedy decoding, in batches, with a key-value cache.
 
-Shapes: B = rows of a batch, T = tokens of the longest prompt in it, D = hidden size, V = vocabulary.
+Shapes: B = rows of a batch, D = hidden size.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
 
+from continual_learning.decoding import make_decoder
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,14 +37,17 @@ class Generation:
     """The generated tokens."""
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     base: BaseModel,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     on_token: Callable[[str], None] | None = None,
+    one_line: bool = False,
 ) -> list[Generation]:
     """Continue every prompt (token ids) greedily, until a stop token, ``max_new_tokens`` or the window's end.
+
+    ``one_line`` ends each text with its first line that is not empty, too.
 
     Prompts of any lengths, in any number; results come in their order. ``on_token`` receives the
     text piece by piece, whole characters only, and takes a single prompt. Raises InputError for a
@@ -65,7 +67,7 @@ def generate(
             )
     results: dict[int, Generation] = {}
     for rows in _batches([len(ids) for ids in prompts]):
-        done = _generate_batch(base, [prompts[row] for row in rows], max_new_tokens, on_token)
+        done = _generate_batch(base, [prompts[row] for row in rows], max_new_tokens, on_token, one_line)
         results.update(zip(rows, done, strict=True))
     return [results[row] for row in range(len(prompts))]
 
@@ -84,32 +86,21 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _generate_batch(
-    base: BaseModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, on_token: Callable[[str], None] | None
+    base: BaseModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    on_token: Callable[[str], None] | None,
+    one_line: bool,
 ) -> list[Generation]:
     started = time.perf_counter()
-    device, longest = base.device, max(len(ids) for ids in prompts)
-    pads = [longest - len(ids) for ids in prompts]
-    filler = base.tokenizer.pad_token_id or 0  # masked out: any token would do
-    ids_BT = torch.tensor([[filler] * pad + list(ids) for pad, ids in zip(pads, prompts, strict=True)], device=device)
-    mask_BT: Tensor | None = None
-    if any(pads):
-        mask_BT = (torch.arange(longest)[None] >= torch.tensor(pads)[:, None]).to(device, torch.long)
-    positions_BT = (torch.arange(longest)[None] - torch.tensor(pads)[:, None]).clamp(min=0).to(device)
-
-    cache = DynamicCache(config=base.model.config)
     room = [min(max_new_tokens, base.window - len(ids)) for ids in prompts]
+    decoder = make_decoder(base, max(room))
     written: list[list[int]] = [[] for _ in prompts]
-    writers = [_TextWriter(base, on_token) for _ in prompts]
+    writers = [_TextWriter(base, on_token, one_line) for _ in prompts]
     alive = list(range(len(prompts)))  # the prompt that each row of the tensors belongs to
+    last_BD = decoder.read(prompts)
     while True:
-        hidden_BTD = base.backbone(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        next_B = base.logits(hidden_BTD[:, -1]).argmax(-1)
+        next_B = decoder.logits(last_BD).argmax(-1)
         keep: list[int] = []
         for row, (prompt, token) in enumerate(zip(alive, next_B.tolist(), strict=True)):
             if token in base.stop_ids:
@@ -122,35 +113,43 @@ def _generate_batch(
             break
         if len(keep) < len(alive):  # finished rows cost time no longer
             alive = [alive[row] for row in keep]
-            rows_B = torch.tensor(keep, device=device)
-            next_B, positions_BT = next_B[rows_B], positions_BT[rows_B]
-            mask_BT = None if mask_BT is None else mask_BT[rows_B]
-            cache.batch_select_indices(rows_B)
-        ids_BT = next_B[:, None]
-        positions_BT = positions_BT[:, -1:] + 1
-        if mask_BT is not None:
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(alive), 1)], dim=1)
+            rows_B = torch.tensor(keep, device=base.device)
+            next_B = next_B[rows_B]
+            decoder.select(rows_B)
+        last_BD = decoder.step(next_B)
     texts = [writer.close(ids) for writer, ids in zip(writers, written, strict=True)]
     share = (time.perf_counter() - started) / len(prompts)
     return [Generation(text, len(ids), share, tuple(ids)) for text, ids in zip(texts, written, strict=True)]
 
 
+def _first_line(text: str) -> str:
+    """The text up to the end of its first line that is not empty."""
+    blank = len(text) - len(text.lstrip())
+    end = text.find("\n", blank)
+    return text if end < 0 else text[:end]
+
+
 class _TextWriter:
     """Turns one row's growing ids into text: streams it in whole characters, and notices the stop text."""
 
-    def __init__(self, base: BaseModel, on_token: Callable[[str], None] | None):
+    def __init__(self, base: BaseModel, on_token: Callable[[str], None] | None, one_line: bool = False):
         self._base = base
         self._on_token = on_token
+        self._one_line = one_line
         self._stop_text = base.stop_text
         self._sent = ""
 
     def write(self, ids: Sequence[int]) -> bool:
         """Take note of all ids so far; True when the stop text has been reached."""
-        if self._on_token is None and self._stop_text is None:
+        if self._on_token is None and self._stop_text is None and not self._one_line:
             return False
         text = self._base.decode(ids)
         if self._stop_text is not None and self._stop_text in text:
             return True
+        if self._one_line:
+            line = _first_line(text)
+            if len(line) < len(text):
+                return True
         # A trailing U+FFFD is the beginning of a character whose other bytes are still to come.
         self._send(text.rstrip("\ufffd")[: len(text) - self._held_back(text)])
         return False
@@ -160,6 +159,8 @@ class _TextWriter:
         text = self._base.decode(ids)
         if self._stop_text is not None:
             text = text.partition(self._stop_text)[0]
+        if self._one_line:
+            text = _first_line(text)
         self._send(text)
         return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, overload
 from continual_learning.base import BaseModel, Message
 from continual_learning.documents import Document, read_documents
 from continual_learning.errors import InputError
+from continual_learning.fast_linear import Precision
 from continual_learning.retention import perplexity
 from continual_learning.state import DocumentRecord, State
 from continual_learning.store import Store, Version, check_compatible
@@ -23,6 +25,8 @@ from continual_learning.strategy import (
     TokenCallback,
     make_strategy,
 )
+
+logger = logging.getLogger(__name__)
 
 Source = str | Path | Document
 QA = QuestionAnswer | Mapping[str, Any]
@@ -53,6 +57,7 @@ class Learner:
         home: Path | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        precision: Precision = "full",
         **options: Any,
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
@@ -67,7 +72,7 @@ class Learner:
             kept = store.load().meta
             if kept.strategy == strategy:
                 options = {**kept.config, **options}
-        base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype)
+        base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision)
         return cls(base, make_strategy(strategy, options), store)
 
     # -- learning and answering --------------------------------------------------------------------
@@ -97,7 +102,8 @@ class Learner:
     ) -> LearnReport | list[LearnReport]:
         """Learn a text, a path, a Document, or a list of them; a list, a folder or a .jsonl gives a list of reports.
 
-        A `str` that names an existing file or folder is a path, any other is the text itself. ``qa`` are
+        A `str` that names an existing file or folder is a path, any other is the text itself; files of a folder that
+        cannot be read are passed over, with a warning in the log. ``qa`` are
         questions known beforehand, for strategies and checks that use them: mappings with ``question`` and ``answer``
         (a string or a list of accepted ones). A document that is refused, or an exception, Ctrl-C among
         them, leaves the memory as it was before that document.
@@ -258,6 +264,9 @@ class Learner:
 
     def _keep(self, state: State, action: str, note: str) -> None:
         if self.store is not None:
+            if self.store.head is None and action != "init":
+                # So that the first change can be undone like any other.
+                self.store.save(self._state, "init", "nothing learned yet")
             # On disk first: if that fails, memory and disk still agree.
             self._version = self.store.save(state, action, note).id
         else:
@@ -315,7 +324,9 @@ def _documents(source: Source, title: str | None) -> tuple[list[Document], bool]
         return [source if title is None else Document(source.text, title, source.source)], False
     if isinstance(source, Path) or _names_a_file(source):
         path = Path(source)
-        found, _ = read_documents(path, title)
+        found, skipped = read_documents(path, title)
+        for item in skipped:
+            logger.warning("skipped %s: %s", item.source, item.reason)
         return found, path.is_dir() or path.suffix == ".jsonl"
     return [Document(source, title or "")], False
 

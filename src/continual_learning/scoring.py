@@ -1,23 +1,32 @@
-"""Is an answer right? The two measures of closed-book question answering.
+"""Is an answer right? The three measures of closed-book question answering.
 
-Both are SQuAD's (Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1), which looks past case, punctuation
-and articles. Punctuation is read as a space rather than deleted, so that "nine-hole" holds "nine".
+Exact match and F1 are those of SQuAD's official evaluation, script version 2.0 (Rajpurkar et al. 2016, arXiv
+1606.05250, section 6.1; Rajpurkar et al. 2018, arXiv 1806.03822): lower case, every character of ASCII punctuation
+deleted, the words a, an and the replaced by a space, white space collapsed. So "nine-hole" is the one word
+"ninehole" there, and a dash beyond ASCII stays. Version 1.1 differs in one case alone: where nothing is left of the
+answer or of the gold answer, its F1 is 0, while that of 2.0 is 1 if nothing is left of both.
+
+Containment is this product's own: punctuation is read as a space rather than deleted, so that "nine-hole" holds
+"nine", and 4,820 is 4820.
 """
 
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+_DELETED = str.maketrans("", "", string.punctuation)
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _ARTICLES = frozenset({"a", "an", "the"})
 _WORD = re.compile(r"\d+(?:\.\d+)+|[^\W_]+")  # 3.5 is one word
 _DIGIT_GROUPS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")  # 4,820 is 4820
 
 
 def answer_words(text: str, keep_articles: bool = False) -> list[str]:
-    """The words of a text as answers are compared: case-folded, without punctuation and articles."""
+    """The words of a text as containment compares them: case-folded, without punctuation and articles."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = _WORD.findall(_DIGIT_GROUPS.sub("", folded))
     return words if keep_articles else [word for word in words if word not in _ARTICLES]
@@ -28,9 +37,16 @@ def contains_answer(text: str, answers: Sequence[str]) -> bool:
     return any(_contains(text, answer) for answer in answers)
 
 
+def exact_match(text: str, answers: Sequence[str]) -> bool:
+    """SQuAD's exact match: whether ``text``, normalised, is one of the gold answers, normalised."""
+    found = _normalised(text)
+    return any(found == wanted for wanted in _gold(answers))
+
+
 def token_f1(text: str, answers: Sequence[str]) -> float:
-    """Harmonic mean of word precision and recall against the nearest accepted answer, 0 to 1."""
-    return max((_f1(answer_words(text), answer_words(answer)) for answer in answers), default=0.0)
+    """SQuAD's F1: harmonic mean of word precision and recall against the nearest gold answer, 0 to 1."""
+    found = _normalised(text).split()
+    return max(_f1(found, wanted.split()) for wanted in _gold(answers))
 
 
 def _contains(text: str, answer: str) -> bool:
@@ -40,6 +56,17 @@ def _contains(text: str, answer: str) -> bool:
     return bool(wanted) and any(found[i : i + len(wanted)] == wanted for i in range(len(found)))
 
 
+def _normalised(text: str) -> str:
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_DELETED)).split())
+
+
+def _gold(answers: Sequence[str]) -> list[str]:
+    """Gold answers, normalised. Those of which nothing is left do not count; if none is left, silence is right."""
+    return [wanted for answer in answers if (wanted := _normalised(answer))] or [""]
+
+
 def _f1(found: list[str], wanted: list[str]) -> float:
+    if not found or not wanted:
+        return float(found == wanted)
     common = sum((Counter(found) & Counter(wanted)).values())
-    return 2 * common / (len(found) + len(wanted)) if common else 0.0
+    return 2 * common / (len(found) + len(wanted))

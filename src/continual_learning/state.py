@@ -14,9 +14,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from continual_learning.documents import Document
 
 FORMAT_VERSION = 1
 
@@ -37,6 +41,12 @@ class DocumentRecord:
     """UTC, ISO 8601."""
     details: dict[str, Any] = field(default_factory=dict)
     """What the strategy wants to remember about it: loss, recall, seconds … JSON values only."""
+
+    @classmethod
+    def of(cls, document: Document, tokens: int, details: Mapping[str, Any] | None = None) -> DocumentRecord:
+        """The record of a document that is learned now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(document.id, document.title, document.source, document.sha256, tokens, now, dict(details or {}))
 
 
 @dataclass(frozen=True)

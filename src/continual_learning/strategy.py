@@ -10,7 +10,7 @@ import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -57,6 +57,9 @@ class Progress:
 
 ProgressCallback = Callable[[Progress], None]
 TokenCallback = Callable[[str], None]
+
+UNAFFECTED = "the base's own answer"
+"""`Strategy.answer_key` of a question that the memory does not touch."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,14 @@ class Strategy(ABC, Generic[ConfigT]):
         Where it is False, `answer` gives exactly the base's own answer.
         """
         return bool(state.meta.documents)
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """What the answer to ``question`` depends on besides base and configuration: equal keys, equal answers.
+
+        UNAFFECTED where the answer is the base's own; None where nothing is known. A benchmark that asks after
+        every document asks again only what may have changed.
+        """
+        return None if self.affects(base, state, question) else UNAFFECTED
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
         """Text that this memory puts before ``text`` in the model's window; empty for most."""

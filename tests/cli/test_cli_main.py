@@ -14,6 +14,7 @@ from continual_learning.cli import main as main_module
 from continual_learning.errors import CorruptMemoryError, DocumentError, LearningError
 
 GROUPS = {
+    "benchmark": "squad stream forgetting needle",
     "memory": "list show history forget rollback clear delete export import cleanup",
     "checkpoint": "save load list info compare export delete cleanup",
     "config": "show get set path",
@@ -21,7 +22,7 @@ GROUPS = {
 }
 COMMANDS = [
     [],
-    *([c] for c in ("learn", "ask", "chat", "info", "doctor", *GROUPS)),
+    *([c] for c in ("learn", "ask", "chat", "compare", "info", "doctor", *GROUPS)),
     *([group, c] for group, names in GROUPS.items() for c in names.split()),
 ]
 MAIN = [sys.executable, "-m", "continual_learning.cli.main"]
@@ -36,7 +37,9 @@ def test_every_command_has_help_and_json(cli: Any, command: list[str]) -> None:
         assert "--json" in result.out
 
 
-@pytest.mark.parametrize("command", [[], ["memory"], ["checkpoint"], ["config"], ["model"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [[], ["benchmark"], ["memory"], ["checkpoint"], ["config"], ["model"]], ids=" ".join
+)
 def test_without_a_command_the_help_is_shown(cli: Any, command: list[str]) -> None:
     assert cli(*command) == cli(*command, "--help")
 

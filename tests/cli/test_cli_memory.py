@@ -63,7 +63,7 @@ def test_show(work: Any) -> None:
 
 def test_history(work: Any) -> None:
     found = work("memory", "history", "work", "--json").json
-    assert [v["action"] for v in found["versions"]] == ["learn", "learn"]
+    assert [v["action"] for v in found["versions"]] == ["learn", "learn", "init"]
     assert found["current"] == found["versions"][0]["id"]
     lines = work("memory", "history", "work").out.splitlines()
     assert lines[1].startswith(f"* {found['current']}") and lines[2].startswith("  0")
@@ -140,7 +140,7 @@ def test_delete_asks(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_export_and_import(work: Any, tmp_path: Path) -> None:
     before = Store.open("work").load().digest()
-    first = Store.open("work").history()[-1].id
+    first = Store.open("work").history()[1].id
     file = tmp_path / "work.zip"
     assert work("memory", "export", file, "--memory", "work", "--json").json["bytes"] == file.stat().st_size
     again = work("memory", "export", file, "--memory", "work")
@@ -158,8 +158,8 @@ def test_export_and_import(work: Any, tmp_path: Path) -> None:
 
 def test_cleanup(work: Any) -> None:
     dry = work("memory", "cleanup", "work", "--keep", "1", "--dry-run", "--json").json
-    assert dry["dry_run"] and len(dry["versions"]) == 1
-    assert len(Store.open("work").history()) == 2
+    assert dry["dry_run"] and len(dry["versions"]) == 2
+    assert len(Store.open("work").history()) == 3
     assert work("memory", "cleanup", "work", "--keep", "1").code == 0
     assert len(Store.open("work").history()) == 1
     assert work("memory", "cleanup", "work", "--keep", "-1").code == 2

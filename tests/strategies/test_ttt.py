@@ -16,8 +16,9 @@ from continual_learning.state import State
 from continual_learning.strategies.ttt import TTT, inner_loop, learning
 from continual_learning.strategies.ttt.calibration import calibrate
 from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.inner_loop import Item, prefix_activations, tokens_right
+from continual_learning.strategies.ttt.inner_loop import prefix_activations, tokens_right
 from continual_learning.strategy import LearnReport, QuestionAnswer, make_strategy
+from continual_learning.study_items import Item
 
 TEXT = (
     "The quick brown fox lives in Paris with seven cats. It was born in June 1811 near the lazy dog. "

@@ -65,12 +65,12 @@ def list_(memory: options.Memory = None, as_json: options.Json = False) -> None:
 def info(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
     """One checkpoint: its version and its documents."""
     from continual_learning.cli.memory import show_documents
-    from continual_learning.cli.session import open_store, version_meta
+    from continual_learning.cli.session import open_store
 
     out = Output(as_json)
     store = open_store(memory)
     version = _checkpoint(store, name)
-    meta = version_meta(store, version.id)
+    meta = store.meta(version.id)
     facts = {"memory": store.name, "checkpoint": name, "strategy": meta["strategy"], "model": meta["base_name"]}
     out.result({**facts, "version": plain(version), "documents": meta["documents"]})
     out.facts({**facts, "version": version.id, "created_at": version.created_at, "size": size(version.bytes)})

@@ -12,7 +12,19 @@ import typer
 import typer.core
 
 from continual_learning import __version__
-from continual_learning.cli import ask, chat, checkpoint, config, doctor, info, learn, memory, model
+from continual_learning.cli import (
+    ask,
+    benchmark,
+    chat,
+    checkpoint,
+    compare,
+    config,
+    doctor,
+    info,
+    learn,
+    memory,
+    model,
+)
 from continual_learning.cli.output import note, print_json
 from continual_learning.errors import ContinualLearningError
 
@@ -74,6 +86,8 @@ def _root(
 app.command("learn")(learn.learn)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
+app.command("compare")(compare.compare)
+app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(config.app, name="config")

@@ -73,7 +73,13 @@ def open_learner(choice: Choice) -> Learner:
 
     place = choice.config.settings.model
     return Learner.open(
-        choice.model, choice.strategy, choice.memory, device=place.device, dtype=place.dtype, **choice.options
+        choice.model,
+        choice.strategy,
+        choice.memory,
+        device=place.device,
+        dtype=place.dtype,
+        precision=place.precision,
+        **choice.options,
     )
 
 
@@ -126,12 +132,4 @@ def stored_names(memory: str) -> tuple[str, str] | None:
 
 def head_meta(store: Store) -> dict[str, Any] | None:
     """What the current version knows about itself, as `StateMeta.to_json` gave it; None before the first save."""
-    head = store.head
-    return None if head is None else version_meta(store, head.id)
-
-
-def version_meta(store: Store, version_id: str) -> dict[str, Any]:
-    """The metadata of one version, without its tensors and so without torch."""
-    from continual_learning.store.folder import MemoryFolder
-
-    return MemoryFolder(store.root).manifest(version_id).state
+    return None if store.head is None else store.meta()

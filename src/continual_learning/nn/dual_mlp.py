@@ -15,7 +15,7 @@ Shapes: B = sequences, T = tokens, D = hidden size, I = neurons of the frozen ML
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -81,7 +81,11 @@ class DualMLP(nn.Module):
 
     def forward(self, hidden_BTD: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        return self.frozen(hidden_BTD) + (1.0 - self.alpha) * self.branch(hidden_BTD)
+        return self.beside(self.frozen)(hidden_BTD)
+
+    def beside(self, frozen: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The same with another way to compute ``frozen``, such as one that decodes faster."""
+        return lambda hidden_BTD: frozen(hidden_BTD) + (1.0 - self.alpha) * self.branch(hidden_BTD)
 
 
 def branch_deltas(branch: NeuronBranch, parts: MLPParts, dtype: torch.dtype) -> dict[str, Tensor]:

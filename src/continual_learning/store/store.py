@@ -122,6 +122,11 @@ class Store:
                     if self._resolve(ref) == version_id:
                         raise
 
+    def meta(self, ref: str | None = None) -> dict[str, Any]:
+        """What a version knows about itself, as `StateMeta.to_json` gave it, without torch. None: the current one."""
+        with self._reading():
+            return self._folder.manifest(self._resolve(ref)).state
+
     @property
     def head(self) -> Version | None:
         """The current version; None while nothing was saved."""

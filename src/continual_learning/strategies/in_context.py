@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from continual_learning.answering import generate_answers, user
+from continual_learning.answering import plain_answers
 from continual_learning.base import BaseModel, Message
 from continual_learning.documents import Document
-from continual_learning.errors import InputError
+from continual_learning.reading import Excerpt, ReadingConfig, read_answers
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategy import (
     Answer,
@@ -19,16 +19,12 @@ from continual_learning.strategy import (
     QuestionAnswer,
     Source,
     Strategy,
-    StrategyConfig,
     TokenCallback,
 )
 
 
-class InContextConfig(StrategyConfig):
-    """Settings of the in_context strategy."""
-
-    prompt: str = "{documents}\n\n{question}"
-    """The user's turn; ``{documents}`` and ``{question}`` are filled in."""
+class InContextConfig(ReadingConfig):
+    """Settings of the in_context strategy: how the documents are put before the question."""
 
 
 class InContext(Strategy[InContextConfig]):
@@ -47,9 +43,9 @@ class InContext(Strategy[InContextConfig]):
     ) -> tuple[State, LearnReport]:
         """Keep the text."""
         started = time.perf_counter()
-        tokens = len(base.encode(document.text))
         if state.meta.document(document.id):
-            return state, _report(document, tokens, started, False, "this memory holds the document already", 0)
+            return state, _report(document, 0, started, False, "this memory holds the document already", 0)
+        tokens = len(base.encode(document.text))
         record = DocumentRecord(
             document.id,
             document.title,
@@ -75,17 +71,16 @@ class InContext(Strategy[InContextConfig]):
         history: Sequence[Message] = (),
     ) -> list[Answer]:
         """Answers with as much of the documents as fits in the prompt; a note says what was cut."""
-        prompts, notes = [], []
-        for question in questions:
-            prompt, note = self._prompt(base, state, question, max_new_tokens, history)
-            prompts.append(prompt)
-            notes.append(note)
+        excerpts = _excerpts(state)
+        if not excerpts:
+            return plain_answers(base, questions, max_new_tokens, on_token, history)
         sources = tuple(Source(d.id, d.title, 1.0) for d in state.meta.documents)
-        return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes, [sources for _ in questions])
+        every, same = [excerpts] * len(questions), [sources] * len(questions)
+        return read_answers(base, self.config, every, questions, max_new_tokens, on_token, history, same)
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
         """All documents, newest last."""
-        return _joined(state)
+        return "\n\n".join(map(str, _excerpts(state)))
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the text."""
@@ -93,36 +88,10 @@ class InContext(Strategy[InContextConfig]):
         texts = {k: v for k, v in left.meta.extra["texts"].items() if k != document_id}
         return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "texts": texts}))
 
-    def _prompt(
-        self, base: BaseModel, state: State, question: str, max_new_tokens: int, history: Sequence[Message]
-    ) -> tuple[list[int], tuple[str, ...]]:
-        def built(documents: str) -> list[int]:
-            content = self.config.prompt.format(documents=documents, question=question) if documents else question
-            return base.chat_ids([*history, user(content)])
 
-        documents = _joined(state)
-        ids = built(documents)
-        room = base.window - max_new_tokens
-        if len(ids) <= room:
-            return ids, ()
-        document_ids = base.encode(documents)
-        if len(built("")) > room:
-            raise InputError(
-                f"the question and its conversation take {len(built(''))} tokens; expected at most {room}, the window "
-                f"of {base.window} less {max_new_tokens} for the answer; shorten the question or clear the history"
-            )
-        # The newest text stands last and is kept. Re-encoding a decoded tail may change its length, so look again.
-        kept = max(0, len(document_ids) - (len(ids) - room))
-        while len(ids := built(base.decode(document_ids[len(document_ids) - kept :]) if kept else "")) > room:
-            kept = max(0, kept - (len(ids) - room))
-        total = len(document_ids)
-        return ids, (f"only the last {kept} of {total} tokens of the documents fit into the window",)
-
-
-def _joined(state: State) -> str:
+def _excerpts(state: State) -> list[Excerpt]:
     texts = state.meta.extra.get("texts", {})
-    parts = [f"{d.title}\n{texts[d.id]}" if d.title else texts[d.id] for d in state.meta.documents]
-    return "\n\n".join(parts)
+    return [Excerpt(texts[d.id], d.title) for d in state.meta.documents]
 
 
 def _report(document: Document, tokens: int, started: float, accepted: bool, reason: str, size: int) -> LearnReport:
@@ -131,7 +100,7 @@ def _report(document: Document, tokens: int, started: float, accepted: bool, rea
         reason=reason,
         document_id=document.id,
         title=document.title,
-        tokens=tokens if accepted else 0,
+        tokens=tokens,
         seconds=time.perf_counter() - started,
         bytes=size,
     )

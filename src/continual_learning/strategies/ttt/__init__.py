@@ -8,19 +8,19 @@ so that passages do not overwrite one another, anything else is answered by the 
 forgetting is deleting.
 
     config.py       the settings
-    study.py        what is studied: telegraphic questions on fragments of the passage
     calibration.py  how often ordinary text uses each neuron
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     learning.py     one passage from text to weights
-    routing.py      which passage a question is about
     memory.py       what of it stands in a state
+
+What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -35,26 +35,19 @@ from continual_learning.families import mlp_parts
 from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
 from continual_learning.paths import data_home
 from continual_learning.retention import Limits, check
+from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_keys, routed_sources
 from continual_learning.state import State
+from continual_learning.stopwatch import Stopwatch
 from continual_learning.strategies.ttt.calibration import Calibration, calibrate
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.learning import (
     LearnedPassage,
-    Stopwatch,
     blocks_with_branches,
     learn_passage,
 )
-from continual_learning.strategies.ttt.memory import (
-    Passage,
-    passage_deltas,
-    passage_keys,
-    passage_tensors,
-    sources_of,
-    with_document,
-    without_texts,
-)
-from continual_learning.strategies.ttt.routing import Rarity
+from continual_learning.strategies.ttt.memory import passage_deltas, passage_tensors, with_document, without_texts
 from continual_learning.strategy import (
+    UNAFFECTED,
     Answer,
     LearnReport,
     Progress,
@@ -63,6 +56,7 @@ from continual_learning.strategy import (
     Strategy,
     TokenCallback,
 )
+from continual_learning.study_items import cut_to_tokens
 
 
 class TTT(Strategy[TTTConfig]):
@@ -74,7 +68,7 @@ class TTT(Strategy[TTTConfig]):
     def __init__(self, config: TTTConfig):
         super().__init__(config)
         self._background = background_texts(config.background)
-        self._rarity = Rarity.of(self._background)
+        self._router = Router(Rarity.of(self._background), config.route_threshold, config.route_evidence)
 
     def learn(
         self,
@@ -92,7 +86,7 @@ class TTT(Strategy[TTTConfig]):
         if state.meta.document(document.id):
             return state, _refusal(document, started, "this memory holds the document already")
         watch = Stopwatch()
-        text, tokens, left_out = self._cut(base, document.text)
+        text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
         parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
         alpha = self.config.alpha(len(state.meta.documents) + 1)
         with watch("calibrate"):
@@ -127,19 +121,16 @@ class TTT(Strategy[TTTConfig]):
     ) -> list[Answer]:
         """Each question is answered with the branches of the passage that it is about, if there is one."""
         routes = [self._route(state, question, history) for question in questions]
-        together: dict[tuple[Passage, ...], list[int]] = {}
-        for i, route in enumerate(routes):
-            together.setdefault(tuple(passage for passage, _ in route), []).append(i)
-        answers: dict[int, Answer] = {}
-        for opened, chosen in together.items():
-            asked = [questions[i] for i in chosen]
-            if opened:
-                made = self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
-            else:
-                made = plain_answers(base, asked, max_new_tokens, on_token, history)
-            for i, answer in zip(chosen, made, strict=True):
-                answers[i] = replace(answer, sources=sources_of(state, routes[i]))
-        return [answers[i] for i in range(len(questions))]
+
+        def answered(opened: tuple[Passage, ...], asked: list[str]) -> list[Answer]:
+            if not opened:
+                return plain_answers(base, asked, max_new_tokens, on_token, history)
+            return self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
+
+        answers = answer_by_route(questions, [tuple(p for p, _ in route) for route in routes], answered)
+        return [
+            replace(answer, sources=routed_sources(state, route)) for answer, route in zip(answers, routes, strict=True)
+        ]
 
     @contextmanager
     def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
@@ -150,6 +141,12 @@ class TTT(Strategy[TTTConfig]):
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` opens a branch."""
         return bool(self._route(state, text))
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """The passages that the question opens, each with its alpha: their branches never change."""
+        opened = [passage for passage, _ in self._route(state, question)]
+        alphas = {d.id: d.details["alpha"] for d in state.meta.documents}
+        return tuple((*passage, alphas[passage[0]]) for passage in opened) or UNAFFECTED
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Delete the document's branches.
@@ -190,14 +187,6 @@ class TTT(Strategy[TTTConfig]):
         }
 
     # -- learning --------------------------------------------------------------------------------
-
-    def _cut(self, base: BaseModel, text: str) -> tuple[str, int, int]:
-        """The text up to the token limit, its tokens, and how many were left out."""
-        ids = base.encode(text)
-        limit = self.config.max_tokens
-        if len(ids) <= limit:
-            return text, len(ids), 0
-        return base.decode(ids[:limit]), limit, len(ids) - limit
 
     def _blocks(self, base: BaseModel) -> range:
         try:
@@ -271,20 +260,12 @@ class TTT(Strategy[TTTConfig]):
     # -- answering -------------------------------------------------------------------------------
 
     def _route(self, state: State, text: str, history: Sequence[Message] = ()) -> tuple[tuple[Passage, float], ...]:
-        """The passages that ``text`` opens, with their coverage: none or one; without routing, all of them.
-
-        A text that opens none is looked at once more together with the user's turn before it: "And when was that?"
-        """
+        """The passages that ``text`` opens, with their coverage: none or one; without routing, all of them."""
         keys = passage_keys(state)
         if not self.config.routing:
             return tuple((passage, 1.0) for passage in keys)
-        earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
-        for asked in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
-            found = zip(keys, self._rarity.match(asked, list(keys.values())), strict=True)
-            best, (coverage, evidence) = max(found, key=lambda kc: kc[1], default=(None, (0.0, 0.0)))
-            if best and coverage >= self.config.route_threshold and evidence >= self.config.route_evidence:
-                return ((best, coverage),)
-        return ()
+        found = self._router.route(keys, text, history)
+        return (found,) if found else ()
 
     @contextmanager
     def _patched(self, base: BaseModel, state: State, opened: Sequence[Passage]) -> Iterator[None]:

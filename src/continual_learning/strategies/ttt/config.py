@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from continual_learning.strategy import StrategyConfig
+from continual_learning.study_items import StudyMaterial
 
 
 class TTTConfig(StrategyConfig):
@@ -65,7 +66,7 @@ class TTTConfig(StrategyConfig):
     """Tokens that compete with the learned ones in the loss: those of the background texts, or all."""
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     """The inner rule; sgd is the published one."""
-    learning_rate: float = Field(1.5e-2, ge=0)
+    learning_rate: float = Field(1.5e-2, ge=0, le=10)
     """Its highest value; it rises during the warm-up and falls to a tenth after."""
     mini_batch_tokens: int = Field(192, ge=1)
     """Tokens of a mini-batch, padding included."""
@@ -120,6 +121,19 @@ class TTTConfig(StrategyConfig):
     def alpha(self, position: int) -> float:
         """alpha of the document learned as the ``position``-th, counted from 1."""
         return max(self.alpha_min, self.alpha_initial - self.alpha_decay * position)
+
+    @property
+    def study_material(self) -> StudyMaterial:
+        """What is made of a passage to study it."""
+        return StudyMaterial(
+            fragment_tokens=self.fragment_tokens,
+            answer_tokens=self.answer_tokens,
+            questions_per_fragment=self.questions_per_fragment,
+            full_answer_every=self.full_answer_every,
+            answer_start_tokens=self.answer_start_tokens,
+            text_copies=self.text_copies,
+            chat_copies=self.chat_copies,
+        )
 
     @property
     def alpha_varies(self) -> bool:

@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import math
 import random
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from continual_learning.answering import user
 from continual_learning.base import BaseModel
 from continual_learning.families import mlp_parts
+from continual_learning.finetuning import Descent, StepCallback
 from continual_learning.nn.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
 from continual_learning.nn.neuron_gate import tfidf, top_neurons
+from continual_learning.stopwatch import Stopwatch
 from continual_learning.strategies.ttt.calibration import Calibration, neuron_accesses
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.inner_loop import (
-    Descent,
     InnerLoop,
-    Item,
     descend,
     dual_mlps,
     prefix_activations,
     tokens_right,
 )
-from continual_learning.strategies.ttt.study import Fragment, StudyQuestion, ask, make_fragments, study_questions
+from continual_learning.study import Fragment, StudyQuestion, ask
+from continual_learning.study_items import Item, make_item, question_ids, study_items
 
 # Deltas are kept in half precision: they are small, and so is a memory.
 STORED_TYPE = torch.float16
@@ -53,21 +50,6 @@ class LearnedPassage:
     """How many of them the base gets right, and the base with the passage's weights as they are kept."""
 
 
-class Stopwatch:
-    """Adds up seconds by part of the work."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[part] += time.perf_counter() - started
-
-
 def blocks_with_branches(base: BaseModel, config: TTTConfig) -> range:
     """The blocks that get a Dual MLP: the last quarter, at least one, unless the settings say otherwise.
 
@@ -83,11 +65,6 @@ def blocks_with_branches(base: BaseModel, config: TTTConfig) -> range:
     return range(first, last)
 
 
-def question_ids(base: BaseModel, question: str) -> list[int]:
-    """The prompt in which a passage is asked: without the default system prompt, which would only cost time."""
-    return base.chat_ids([user(question)], system=False)
-
-
 def learn_passage(
     base: BaseModel,
     text: str,
@@ -99,18 +76,19 @@ def learn_passage(
     seed: str,
     deadline: float,
     watch: Stopwatch,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: StepCallback | None = None,
 ) -> LearnedPassage:
     """Write one passage into fresh branches. Neither the base nor anything else changes."""
     rng = random.Random(seed)
     blocks = blocks_with_branches(base, config)
     shown_title = title if config.title_on_passages else ""
-    fragments = make_fragments(text, lambda t: len(base.encode(t)), config.fragment_tokens, config.answer_tokens)
+    material = config.study_material
+    fragments = material.fragments(base, text)
     with watch("choose neurons"):
         ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
         branches = _new_branches(base, ids, blocks, config, calibration, rng)
     with watch("prefix activations"):
-        items = study_items(base, text, shown_title, fragments, config, rng)
+        items = study_items(base, text, shown_title, fragments, material, rng)
         prefix = prefix_activations(base, items, blocks.start)
         probes = probe_items(base, fragments, shown_title, config.probes, rng)
         probe_prefix = prefix_activations(base, probes, blocks.start)
@@ -147,28 +125,6 @@ def _rivals(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -
     return torch.tensor(sorted(ordinary | learned | base.stop_ids), device=base.device)
 
 
-def study_items(
-    base: BaseModel,
-    text: str,
-    title: str,
-    fragments: Sequence[Fragment],
-    config: TTTConfig,
-    rng: random.Random,
-) -> list[Item]:
-    """Everything that is studied, as tokens."""
-    items: list[Item] = []
-    for number, asked in enumerate(study_questions(fragments, title, config.questions_per_fragment, rng)):
-        answer = answer_ids(base, asked.fragment.answer)
-        if (number // len(fragments)) % config.full_answer_every:
-            answer = answer[: config.answer_start_tokens]
-        items.append(_item(question_ids(base, asked.question), answer))
-    copy = f"{title}\n{text}" if title else text
-    items += [_item([], base.encode(copy, add_special_tokens=True))] * config.text_copies
-    request = f"What do you know about {title}?" if title else "What have you read?"
-    items += [_item(question_ids(base, request), answer_ids(base, text))] * config.chat_copies
-    return items
-
-
 def probe_items(
     base: BaseModel, fragments: Sequence[Fragment], title: str, count: int, rng: random.Random
 ) -> list[Item]:
@@ -176,29 +132,13 @@ def probe_items(
     chosen = rng.sample(list(fragments), min(count, len(fragments)))
     items = []
     for asked in (ask(fragment, title, rng) for fragment in chosen):
-        items.append(_item(question_ids(base, asked.question), base.encode(_up_to_answer(asked))))
+        items.append(make_item(question_ids(base, asked.question), base.encode(_up_to_answer(asked))))
     return items
 
 
 def _up_to_answer(asked: StudyQuestion) -> str:
     text = asked.fragment.text
     return text[: text.find(asked.asked_for) + len(asked.asked_for)]
-
-
-def answer_ids(base: BaseModel, text: str) -> list[int]:
-    """Tokens of an answer with the token that ends it."""
-    question = user("?")
-    prompt = base.chat_ids([question], system=False)
-    whole = base.chat_ids([question, {"role": "assistant", "content": text}], add_generation_prompt=False, system=False)
-    # A template may write a line break after the end of the turn: the answer ends at the first stop token.
-    answer = whole[len(prompt) :] if whole[: len(prompt)] == prompt else base.encode(text)
-    ends = [i for i, token in enumerate(answer) if token in base.stop_ids]
-    return answer[: ends[0] + 1] if ends else [*answer, *sorted(base.stop_ids)[:1]]
-
-
-def _item(prompt: list[int], learned: list[int]) -> Item:
-    # The first token of a sequence has nothing before it to be predicted from.
-    return Item((*prompt, *learned), max(1, len(prompt)))
 
 
 def _new_branches(

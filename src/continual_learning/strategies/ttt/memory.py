@@ -8,42 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from torch import Tensor
 
 from continual_learning.documents import Document
+from continual_learning.routing import key_tensors
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.ttt.learning import LearnedPassage
-from continual_learning.strategies.ttt.routing import passage_key
-from continual_learning.strategy import Source
-
-# Name of a passage in a state: (document id, number of the passage).
-Passage = tuple[str, int]
-
-_KEY = ".key"
 
 
 def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[LearnedPassage]) -> dict[str, Tensor]:
     """The tensors of a document, by name."""
-    tensors: dict[str, Tensor] = {}
-    for number, (text, passage) in enumerate(zip(texts, learned, strict=True)):
+    tensors = key_tensors(document.id, document.title, texts)
+    for number, passage in enumerate(learned):
         prefix = f"{document.id}/{number:04d}"
-        tensors[prefix + _KEY] = passage_key(document.title, text)
         for block, deltas in passage.deltas.items():
             tensors.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
     return tensors
-
-
-def passage_keys(state: State) -> dict[Passage, frozenset[int]]:
-    """The word hashes of every passage."""
-    found: dict[Passage, frozenset[int]] = {}
-    for name, tensor in state.tensors.items():
-        document_id, _, rest = name.partition("/")
-        if rest.endswith(_KEY):
-            found[document_id, int(rest.removesuffix(_KEY))] = frozenset(tensor.tolist())
-    return found
 
 
 def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
@@ -51,8 +33,8 @@ def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dic
     prefix = f"{document_id}/{number:04d}."
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.tensors.items():
-        if name.startswith(prefix) and not name.endswith(_KEY):
-            block, _, part = name.removeprefix(prefix).partition(".")
+        block, _, part = name.removeprefix(prefix).partition(".")
+        if name.startswith(prefix) and part:  # a key has no block
             found.setdefault(int(block), {})[part] = tensor
     return found
 
@@ -61,15 +43,7 @@ def with_document(
     state: State, document: Document, tensors: dict[str, Tensor], tokens: int, details: dict[str, Any], keep_text: bool
 ) -> State:
     """The state with one more document. ``keep_text`` keeps its text, for learning it again."""
-    record = DocumentRecord(
-        document.id,
-        document.title,
-        document.source,
-        document.sha256,
-        tokens,
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        details,
-    )
+    record = DocumentRecord.of(document, tokens, details)
     extra = dict(state.meta.extra)
     if keep_text:
         extra["texts"] = {**extra.get("texts", {}), document.id: document.text}
@@ -81,9 +55,3 @@ def without_texts(state: State, document_ids: Sequence[str]) -> dict[str, Any]:
     """The state's extra data without the kept texts of these documents."""
     texts = {k: v for k, v in state.meta.extra.get("texts", {}).items() if k not in document_ids}
     return {**state.meta.extra, "texts": texts}
-
-
-def sources_of(state: State, route: Sequence[tuple[Passage, float]]) -> tuple[Source, ...]:
-    """The documents that a route leads to, with their coverage of the question."""
-    titles = {d.id: d.title for d in state.meta.documents}
-    return tuple(Source(document_id, titles[document_id], coverage) for (document_id, _), coverage in route)

@@ -1,4 +1,4 @@
-"""Study material: what the inner loop trains on to learn a passage, made from it by rule, without a model.
+"""Study material: what a training loop reads to learn a passage, made from it by rule, without a model.
 
 Next-token loss on a passage teaches it by heart and answers no question: what is missing is the way from
 a question's words to the place in the text. So the passage is cut into fragments that fit into

@@ -1,0 +1,111 @@
+"""Decoding speed: this package, Transformers' `generate`, and llama.cpp where it is installed.
+
+    python benchmarks/decoding.py --out benchmarks
+
+Greedy, 64 new tokens after prompts of 32 tokens, alone and in a batch of 16; the stop tokens are ignored, so that all
+write the same number. The best of three runs counts, after one that warms up. ``--int8`` adds the weights in 8 bits,
+with what that does to the perplexity of the package's unrelated texts and to its general questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from continual_learning.background import general_questions, unrelated_texts
+from continual_learning.base import BaseModel
+from continual_learning.decoding import TransformersDecoder
+from continual_learning.evaluation.machine import cpu_name, matmul_gflops
+from continual_learning.pretrained import locate
+
+NEW_TOKENS, PROMPT_TOKENS, ROWS, RUNS = 64, 32, 16, 3
+
+
+def best_seconds(work: Callable[[], object]) -> float:
+    """Of three runs, after one that does not count."""
+    work()
+    seconds = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def prompts(base: BaseModel) -> list[list[int]]:
+    """Sixteen different texts of the same length."""
+    texts = [*unrelated_texts(), *(text[200:] for text in unrelated_texts())]
+    return [base.encode(text)[:PROMPT_TOKENS] for text in texts[:ROWS]]
+
+
+def ours(base: BaseModel, rows: list[list[int]]) -> float:
+    """Tokens a second of this package."""
+    return len(rows) * NEW_TOKENS / best_seconds(lambda: base.generate(rows, NEW_TOKENS))
+
+
+def transformers(base: BaseModel, rows: list[list[int]]) -> float:
+    """Tokens a second of Transformers' own loop."""
+    ids_BT = torch.tensor(rows)
+    given = {"do_sample": False, "min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "pad_token_id": 0}
+    with torch.no_grad():
+        seconds = best_seconds(lambda: base.model.generate(input_ids=ids_BT, attention_mask=ids_BT * 0 + 1, **given))
+    return len(rows) * NEW_TOKENS / seconds
+
+
+def llama_cpp(base: BaseModel, row: list[int]) -> float | None:
+    """Tokens a second of llama.cpp on the embedded GGUF file; None where llama-cpp-python is not installed."""
+    try:
+        import llama_cpp
+    except ImportError:
+        return None
+    model = llama_cpp.Llama(str(locate("smollm2-135m")), n_ctx=512, n_threads=torch.get_num_threads(), verbose=False)
+
+    def work() -> None:
+        model.reset()
+        for count, _ in enumerate(model.generate(row, temp=0.0), 1):
+            if count == NEW_TOKENS:
+                break
+
+    return NEW_TOKENS / best_seconds(work)
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--out", type=Path, help="folder for decoding.json and decoding.md")
+    arguments = parser.parse_args()
+    base = BaseModel.load(arguments.model)
+    base.stop_ids = frozenset()
+    rows = prompts(base)
+    result: dict[str, Any] = {
+        "machine": f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "matmul_gflops": matmul_gflops(base.device),
+        "prefill": len(rows) * PROMPT_TOKENS / best_seconds(lambda: base.generate(rows, 1)),
+        "rows": [],
+    }
+    table: list[dict[str, Any]] = result["rows"]
+    table.append({"who": "this package, fp32", "alone": ours(base, rows[:1]), "batch": ours(base, rows)})
+    table.append({"who": "Transformers generate, fp32", "alone": transformers(base, rows[:1]),
+                  "batch": transformers(base, rows)})  # fmt: skip
+    cpp = llama_cpp(base, rows[0])
+    if cpp is not None:
+        table.append({"who": "llama.cpp, GGUF", "alone": cpp, "batch": None})
+    lines = [f"| tokens a second | alone | batch of {ROWS} |", "|---|---|---|"]
+    lines += [f"| {r['who']} | {r['alone']:.0f} | {'' if r['batch'] is None else format(r['batch'], '.0f')} |" for r in table]
+    text = "\n".join([*lines, "", f"Reading prompts: {result['prefill']:.0f} tokens a second. {result['machine']}."])
+    print(text)
+    if arguments.out:
+        (arguments.out / "decoding.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        (arguments.out / "decoding.md").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

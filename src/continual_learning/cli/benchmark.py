@@ -1,0 +1,187 @@
+"""`benchmark`: the protocols that compare strategies on many documents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from continual_learning.cli import evaluation, options
+from continual_learning.cli.output import Output
+from continual_learning.errors import InputError
+
+if TYPE_CHECKING:
+    from continual_learning.evaluation.datasets import Dataset
+
+app = options.group("Compare strategies on many documents.")
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", metavar="FILE",
+        help="SQuAD 1.1 or 2.0 (.json), or .jsonl with title, context and questions; squad or squad_v2 for the hub's.",
+    ),
+]  # fmt: skip
+Count = Annotated[int, typer.Option("--documents", metavar="N", help="How many, one an article.", min=1)]
+Half = Annotated[
+    Literal["learn", "holdout", "first", "second", "all"],
+    typer.Option(
+        "--split",
+        help="Which articles: tune on learn, report on holdout, drawn by the seed; or a half in the file's order.",
+    ),
+]
+DataSeed = Annotated[int, typer.Option("--data-seed", metavar="N", help="Seed of the split and of the choice.")]
+
+
+@app.command("squad")
+def squad(
+    data: Data,
+    documents: Count = 16,
+    holdout_questions: Annotated[
+        int, typer.Option("--holdout-questions", min=0, help="Questions about other articles, before and after.")
+    ] = 20,
+    split: Half = "holdout",
+    data_seed: DataSeed = 0,
+    strategies: evaluation.Strategies = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    retention_documents: evaluation.Retention = 4,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    no_flops: evaluation.NoFlops = False,
+    as_json: options.Json = False,
+) -> None:
+    """Closed-book question answering: each document learned alone, then asked about."""
+    from continual_learning.evaluation.protocols import benchmark_squad
+
+    out = Output(as_json)
+    chosen, others = _documents(out, data, documents, split, data_seed)
+    held = _first_questions(others, holdout_questions)
+    entrants = evaluation.contenders_from(strategies, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, retention_documents, no_flops, fresh)
+    evaluation.run(
+        out,
+        report or (),
+        lambda progress: benchmark_squad(chosen, entrants, evaluation.load_base(model), held, how, progress),
+    )
+
+
+@app.command("stream")
+def stream(
+    data: Data,
+    documents: Count = 20,
+    split: Half = "holdout",
+    data_seed: DataSeed = 0,
+    strategies: evaluation.Strategies = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    no_flops: evaluation.NoFlops = False,
+    as_json: options.Json = False,
+) -> None:
+    """Documents one after another in one memory; after each, the questions of all."""
+    from continual_learning.evaluation.protocols import benchmark_stream
+
+    out = Output(as_json)
+    chosen, _ = _documents(out, data, documents, split, data_seed)
+    entrants = evaluation.contenders_from(strategies, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, no_flops, fresh)
+    evaluation.run(
+        out,
+        report or (),
+        lambda progress: benchmark_stream(chosen, entrants, evaluation.load_base(model), how, progress),
+    )
+
+
+@app.command("forgetting")
+def forgetting(
+    data: Data,
+    documents: Count = 8,
+    split: Half = "holdout",
+    data_seed: DataSeed = 0,
+    strategies: evaluation.Strategies = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    no_flops: evaluation.NoFlops = False,
+    as_json: options.Json = False,
+) -> None:
+    """General questions and unrelated text before and after learning."""
+    from continual_learning.evaluation.protocols import benchmark_forgetting
+
+    out = Output(as_json)
+    chosen, _ = _documents(out, data, documents, split, data_seed)
+    entrants = evaluation.contenders_from(strategies, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, no_flops, fresh)
+    evaluation.run(
+        out,
+        report or (),
+        lambda progress: benchmark_forgetting(chosen, entrants, evaluation.load_base(model), how, progress),
+    )
+
+
+@app.command("needle")
+def needle(
+    tokens: Annotated[
+        str, typer.Option("--tokens", metavar="N,N,…", help="Lengths of the documents, in tokens.")
+    ] = "250,500,1000",
+    documents: Annotated[int, typer.Option("--documents", metavar="N", min=1, help="How many of each length.")] = 5,
+    strategies: evaluation.Strategies = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    no_flops: evaluation.NoFlops = False,
+    as_json: options.Json = False,
+) -> None:
+    """A made-up fact hidden in texts of several lengths."""
+    from continual_learning.evaluation.protocols import benchmark_needle
+
+    try:
+        lengths = tuple(int(part) for part in tokens.split(","))
+    except ValueError:
+        raise InputError(f"--tokens {tokens!r}; expected whole numbers with commas, such as 250,500") from None
+    out = Output(as_json)
+    entrants = evaluation.contenders_from(strategies, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, no_flops, fresh)
+    evaluation.run(
+        out,
+        report or (),
+        lambda progress: benchmark_needle(entrants, evaluation.load_base(model), lengths, documents, how, progress),
+    )
+
+
+def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
+    """The documents to learn, one an article, and the articles that none of them is from."""
+    from continual_learning.evaluation.datasets import halves, load_dataset, sample, split_by_article
+
+    dataset = load_dataset(data)
+    for text in dataset.notes:
+        out.note(text)
+    if split == "all":
+        chosen = sample(dataset, count, seed)
+        learned = {item.article for item in chosen.documents}
+        return chosen, replace(dataset, documents=tuple(d for d in dataset.documents if d.article not in learned))
+    parts = halves(dataset) if split in ("first", "second") else split_by_article(dataset, seed)
+    mine, others = parts if split in ("first", "learn") else parts[::-1]
+    return sample(mine, count, seed), others
+
+
+def _first_questions(dataset: Dataset, count: int) -> Dataset | None:
+    """At most one question of each article, ``count`` in all."""
+    found: dict[str, object] = {}
+    for document in dataset.documents:
+        if len(found) < count and document.article not in found and document.questions:
+            found[document.article] = replace(document, questions=document.questions[:1])
+    return replace(dataset, documents=tuple(found.values())) if found else None

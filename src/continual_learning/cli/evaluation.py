@@ -1,0 +1,186 @@
+"""What `compare` and `benchmark` share: their options, the bar, and how a result is shown."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from continual_learning.cli.output import Output, clean, note, size
+from continual_learning.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
+    from continual_learning.evaluation.contender import Contender
+    from continual_learning.evaluation.protocols import Settings
+    from continual_learning.strategy import Progress, ProgressCallback
+
+_NOTE_SECONDS = 30.0
+
+Strategies = Annotated[
+    str | None, typer.Option("--strategies", "-s", metavar="A,B,…", help="Strategies to run [default: all of them].")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STRATEGY.KEY=VALUE", help="An option of a strategy; may be given several times."),
+]
+Seeds = Annotated[str, typer.Option("--seeds", metavar="N,N,…", help="Run once with each of these seeds.")]
+MaxNewTokens = Annotated[
+    int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer, in tokens.", min=1, show_default=True)
+]
+Retention = Annotated[
+    int,
+    typer.Option(
+        "--retention-documents", metavar="N", min=0,
+        help="Where each document is learned alone: after how many of them to measure what was kept.",
+    ),
+]  # fmt: skip
+Report = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--report", metavar="FILE", help="Write the result to a .html, .md, .csv or .json file; may be repeated."
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure everything anew; keep no results to go on from.")]
+NoFlops = Annotated[bool, typer.Option("--no-flops", help="Do not count operations (saves learning one document).")]
+
+
+def contenders_from(strategies: str | None, assignments: Sequence[str]) -> list[Contender]:
+    """The strategies named, with the options of the settings and of ``--set``.
+
+    Raises UnknownNameError and ConfigError.
+    """
+    from continual_learning.config import load_config
+    from continual_learning.evaluation.contender import Contender
+    from continual_learning.strategy import strategy_class, strategy_names
+
+    names = [n.strip() for n in strategies.split(",") if n.strip()] if strategies else strategy_names()
+    given: dict[str, dict[str, str]] = {name: {} for name in names}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        name, dot, option = key.partition(".")
+        if not equals or not dot:
+            raise ConfigError(f"--set {text!r}; expected STRATEGY.KEY=VALUE, such as ttt.passes=4")
+        if name not in given:
+            raise ConfigError(f"--set {text!r}: {name!r} is not among the strategies of this run: {', '.join(names)}")
+        given[name][option] = value
+    config = load_config({})
+    for name in names:
+        strategy_class(name)  # an unknown name is told before the first of them is run
+    return [Contender(name, config.strategy_options(name, given[name])) for name in names]
+
+
+def settings_from(seeds: str, max_new_tokens: int, retention_documents: int, no_flops: bool, fresh: bool) -> Settings:
+    """The settings of a run. Raises InputError."""
+    from continual_learning.evaluation.protocols import Settings
+
+    try:
+        numbers = tuple(int(part) for part in seeds.split(","))
+    except ValueError:
+        raise InputError(f"--seeds {seeds!r}; expected whole numbers with commas, such as 0,1,2") from None
+    return Settings(max_new_tokens, numbers, retention_documents, not no_flops, not fresh)
+
+
+def load_base(model: str | None) -> BaseModel:
+    """The base model of the flag or the settings."""
+    from continual_learning.base import BaseModel
+    from continual_learning.config import load_config
+
+    place = load_config({"model.name": model}).settings.model
+    return BaseModel.load(place.name, place.device, place.dtype, place.precision)
+
+
+def run(out: Output, reports: Sequence[Path], work: Callable[[ProgressCallback], dict[str, Any]]) -> None:
+    """Do the work with a bar, show its result and write the reports."""
+    from continual_learning.evaluation.report import RENDERERS, write_report
+
+    for path in reports:
+        if path.suffix.lower() not in RENDERERS:  # before the hours, not after
+            raise InputError(f"--report {path}: expected a name that ends in one of {', '.join(RENDERERS)}")
+    try:
+        with _bar() as progress:
+            result = work(progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("what was measured is kept: the same command goes on from there") from None
+    result["command"] = command_line()
+    out.result(result)
+    _show(out, result)
+    for path in reports:
+        out.note(f"wrote {write_report(result, path)}")
+
+
+def command_line() -> str:
+    """This command as it can be given again; of paths only the names."""
+    words = [Path(word).name if "/" in word and Path(word).exists() else word for word in sys.argv[1:]]
+    return shlex.join(["continual-learning", *words])
+
+
+def _show(out: Output, result: dict[str, Any]) -> None:
+    rows = []
+    for r in result["results"]:
+        low_high = r["recall_interval"]
+        rows.append(
+            (
+                r["strategy"],
+                _number(r["recall"], ".2f"),
+                f"{low_high[0]:.2f}-{low_high[1]:.2f}" if low_high else None,
+                _number(r["f1"], ".2f"),
+                _number(r["exact_match"], ".2f"),
+                _number(r["learn_seconds"], ".1f"),
+                _number(r["answer_seconds"], ".2f"),
+                _number(r["general_kept"], ".0%"),
+                _number(r["perplexity_change"], "+.1%"),
+                size(r["bytes_kept"]),
+            )
+        )
+    columns = ("strategy", "recall", "95%", "F1", "EM", "learn s", "answer s", "kept", "perplexity", "size")
+    out.table(columns, rows)
+    for r in result["results"]:
+        if r.get("matrix"):
+            parts = [f"{k} {_number(r[k], '.2f') or '-'}" for k in ("final_recall", "bwt", "fwt", "forgetting")]
+            out.line(f"{r['strategy']}: {', '.join(parts)}")
+        if r["holdout_before"] is not None:
+            ratio = _number(r["forgetting_ratio"], ".2f") or "undefined: the base had none right"
+            out.line(f"{r['strategy']}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "
+                     f"forgetting ratio {ratio}")  # fmt: skip
+        for text in r["notes"]:
+            out.note(f"{r['strategy']}: {text}")
+    for text in result["notes"]:
+        out.note(text)
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[ProgressCallback]:
+    """A bar on a terminal; elsewhere a line now and then. How long it will take is always told, once."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    terminal = sys.stderr.isatty()
+    columns = (TextColumn("{task.fields[stage]}", markup=False), BarColumn(), TaskProgressColumn(),
+               TextColumn("{task.description}", markup=False))  # fmt: skip
+    last = [time.perf_counter()]
+    with Bar(*columns, console=Console(stderr=True), transient=True, disable=not terminal) as bar:
+        task = bar.add_task("", total=100, stage="")
+
+        def show(step: Progress) -> None:
+            text = clean(f"{step.stage}: {step.message}")
+            if step.stage == "plan":
+                bar.console.print(clean(step.message), markup=False, highlight=False) if terminal else note(text)
+            elif terminal:
+                bar.update(task, completed=step.done, total=step.total, stage=step.stage, description=step.message)
+            elif time.perf_counter() - last[0] > _NOTE_SECONDS:
+                last[0] = time.perf_counter()
+                note(f"{step.done}% {text}")
+
+        yield show

@@ -1,0 +1,93 @@
+"""Where hypernetworks come from: a local file or folder, or the Hugging Face hub, which has one for one base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from continual_learning.errors import ModelNotFoundError
+
+PUBLISHED_FILE = "pytorch_model.bin"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A hypernetwork on the hub, and how the texts that it was trained on were written."""
+
+    repository: str
+    file: str
+    affixes: tuple[str, str]
+    """What stood before and behind every chunk of a document, special tokens by name."""
+
+
+# SakanaAI trained with an empty system turn, which the base's own chat template cannot write: it trims the two empty
+# lines that are left of it.
+PUBLISHED: dict[str, Published] = {
+    "google/gemma-2-2b-it": Published(
+        "SakanaAI/doc-to-lora",
+        "gemma_demo/checkpoint-80000/pytorch_model.bin",
+        ("<bos><start_of_turn>user\n\n\n", "<end_of_turn>\n<start_of_turn>model\n"),
+    ),
+}
+
+
+def published_for(base_name: str) -> Published | None:
+    """The published hypernetwork of a base, by its hub name or the name of a local folder with a copy of it."""
+    given = Path(base_name).name.lower()
+    return next((found for name, found in PUBLISHED.items() if name.rpartition("/")[2].lower() == given), None)
+
+
+def locate(source: str) -> Path:
+    """The file or folder of a hypernetwork, downloaded if it is not in the hub's cache yet.
+
+    ``source`` is a local path, ``owner/repository`` or ``owner/repository/path/in/it``. Raises ModelNotFoundError.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    parts = source.split("/")
+    if path.is_absolute() or source.startswith((".", "~")) or len(parts) < 2 or "" in parts:
+        raise ModelNotFoundError(
+            f"hypernetwork {source!r} was not found; expected a file or folder that exists, or a name on the Hugging "
+            "Face hub such as SakanaAI/doc-to-lora: check the path"
+        )
+    repository, file = "/".join(parts[:2]), "/".join(parts[2:])
+    known = next((p.file for p in PUBLISHED.values() if p.repository == repository), PUBLISHED_FILE)
+    return _download(repository, file or known)
+
+
+def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
+    """What to tell who has none."""
+    if mode == "text":
+        return (
+            f"no text hypernetwork for the base {base_name!r}, and none is published: set hypernetwork to the folder "
+            "of one that was trained for it, or learn documents with another strategy, such as ttt"
+        )
+    return (
+        f"no hypernetwork for the base {base_name!r}: Doc-to-LoRA needs one that was trained for it; set "
+        f"hypernetwork to its file or folder, use a base with a published one ({', '.join(PUBLISHED)}), or learn "
+        "with another strategy, such as ttt"
+    )
+
+
+def _download(repository: str, file: str) -> Path:
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, file))
+    except Exception as error:  # the hub client lets the errors of its HTTP library through, which changes
+        if isinstance(error, GatedRepoError | RepositoryNotFoundError):
+            hint = (
+                f"log in with `hf auth login`, accept its terms on huggingface.co/{repository} if it has any, or check "
+                "the name"
+            )
+        elif isinstance(error, LocalEntryNotFoundError):
+            hint = "it is not in the cache and the hub cannot be reached: check the network"
+        else:
+            hint = "check the name and the network"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+        raise ModelNotFoundError(
+            f"hypernetwork {repository}/{file} could not be fetched ({type(error).__name__}: {lines[0][:160]}); {hint}"
+            ", or download it elsewhere and set hypernetwork to the file"
+        ) from error

@@ -1,0 +1,43 @@
+"""Who takes part in a comparison: a strategy with its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from continual_learning.base import BaseModel
+from continual_learning.errors import InputError
+from continual_learning.strategy import Strategy, make_strategy, strategy_class
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A strategy and the options that are not left at their defaults."""
+
+    strategy: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, seed: int) -> Strategy[Any]:
+        """The strategy. ``seed`` is given to a strategy that has such a setting, unless the options set it.
+
+        Raises UnknownNameError and ConfigError.
+        """
+        has_seed = "seed" in strategy_class(self.strategy).Config.model_fields
+        given = {"seed": seed} if has_seed else {}
+        return make_strategy(self.strategy, {**given, **self.options})
+
+    def key(self, base: BaseModel, seed: int) -> dict[str, Any]:
+        """What its results depend on."""
+        config = self.make(seed).config.model_dump(mode="json")
+        return {"base": base.fingerprint, "dtype": str(base.model.dtype), "strategy": self.strategy, "config": config}
+
+
+def contenders(names: Sequence[str | Contender]) -> list[Contender]:
+    """Names and contenders as contenders, each checked now rather than in the middle of a run."""
+    found = [name if isinstance(name, Contender) else Contender(name) for name in names]
+    if not found:
+        raise InputError("0 strategies to compare; expected at least one, such as ttt,frozen")
+    for contender in found:
+        contender.make(0)
+    return found

@@ -1,0 +1,111 @@
+"""What became of a stream of documents: accuracy, transfer, forgetting, plasticity, stability, retention.
+
+R is the matrix of scores, T + 1 rows of T columns: ``R[i][j]`` is the score on document j after learning documents
+1 to i, and row 0 is the base. In the equations i and j run from 1 to T, as in the papers; columns of the Python
+matrix run from 0. Scores lie between 0 and 1, and more is better.
+
+Lopez-Paz and Ranzato 2017, arXiv 1706.08840, section 3 (ACC, BWT, FWT); Chaudhry et al. 2018, arXiv 1801.10112,
+section 3 (forgetting). What one document alone cannot define is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TypedDict
+
+from continual_learning.errors import InputError
+
+Matrix = Sequence[Sequence[float]]
+
+
+class RetentionPoint(TypedDict):
+    """A point of `retention_curve`."""
+
+    distance: int
+    recall: float
+    questions: int
+
+
+def accuracy(matrix: Matrix) -> float:
+    """ACC = mean over j of R[T][j]: the score on every document once all were learned."""
+    _documents(matrix)
+    return fmean(matrix[-1])
+
+
+def backward_transfer(matrix: Matrix) -> float | None:
+    """BWT = mean over j < T of R[T][j] - R[j][j]: what learning did to earlier documents. None if T = 1."""
+    count = _documents(matrix)
+    return fmean(matrix[-1][j] - matrix[j + 1][j] for j in range(count - 1)) if count > 1 else None
+
+
+def forward_transfer(matrix: Matrix) -> float | None:
+    """FWT = mean over j >= 2 of R[j-1][j] - R[0][j]: what learning did to later documents. None if T = 1."""
+    count = _documents(matrix)
+    return fmean(matrix[j][j] - matrix[0][j] for j in range(1, count)) if count > 1 else None
+
+
+def forgetting(matrix: Matrix) -> float | None:
+    """F = mean over j < T of max over j <= l < T of R[l][j], less R[T][j]. None if T = 1.
+
+    Never less than -BWT: it counts from the best that a document ever had since it was learned.
+    """
+    count = _documents(matrix)
+    if count == 1:
+        return None
+    best = [max(row[j] for row in matrix[j + 1 : -1]) for j in range(count - 1)]
+    return fmean(best[j] - matrix[-1][j] for j in range(count - 1))
+
+
+def plasticity(matrix: Matrix) -> float:
+    """Mean over j of R[j][j] - R[0][j]: what learning a document adds to the score on it, at once."""
+    count = _documents(matrix)
+    return fmean(matrix[j + 1][j] - matrix[0][j] for j in range(count))
+
+
+def stability(before: Sequence[float], after: Sequence[float]) -> float | None:
+    """Mean of after - before over the questions with before > 0, which the base knew; None if it knew none.
+
+    Scores of the same questions in the same order: 0 keeps all that was known, -1 loses all of it. 1 + stability is
+    the share kept. Its other half, the change of the perplexity of unrelated text, is measured in `retention`.
+    """
+    if len(before) != len(after):
+        raise InputError(f"{len(before)} scores before and {len(after)} after; expected those of the same questions")
+    changes = [new - old for old, new in zip(before, after, strict=True) if old > 0]
+    return fmean(changes) if changes else None
+
+
+def forgetting_ratio(before: float, after: float) -> float | None:
+    """(before - after) / before of the score on a fixed holdout. None, not 0, where there was nothing to forget."""
+    return (before - after) / before if before else None
+
+
+def retention_curve(matrix: Matrix, counts: Sequence[int]) -> list[RetentionPoint]:
+    """Recall against distance, the number of documents learned since: 0 is right after the document itself.
+
+    recall(d) = sum over j of n[j] R[j+d][j] / sum over j of n[j], j from 1 to T - d, where n[j], ``counts``, is the
+    number of questions about document j. ``questions`` is the denominator.
+    """
+    count = _documents(matrix)
+    if len(counts) != count or min(counts) < 1:
+        raise InputError(
+            f"counts = {list(counts)}; expected {count} numbers of questions, one a document, each above 0"
+        )
+    curve: list[RetentionPoint] = []
+    for distance in range(count):
+        columns = range(count - distance)
+        questions = sum(counts[j] for j in columns)
+        right = sum(counts[j] * matrix[j + 1 + distance][j] for j in columns)
+        curve.append({"distance": distance, "recall": right / questions, "questions": questions})
+    return curve
+
+
+def _documents(matrix: Matrix) -> int:
+    """T, the number of documents. Raises InputError for a matrix that is not T + 1 rows of T."""
+    count = len(matrix) - 1
+    lengths = sorted({len(row) for row in matrix})
+    if count < 1 or lengths != [count]:
+        raise InputError(
+            f"a matrix of {len(matrix)} rows with lengths {lengths}; expected T + 1 rows of T, row 0 the base"
+        )
+    return count

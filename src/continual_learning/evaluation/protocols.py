@@ -1,0 +1,292 @@
+"""The protocols: who learns what, in which order, and what is asked when.
+
+Every function returns plain JSON values, which `evaluation.report` turns into HTML, Markdown or CSV.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from continual_learning.background import general_questions, unrelated_texts
+from continual_learning.base import BaseModel
+from continual_learning.errors import InputError
+from continual_learning.evaluation.cache import ResultCache
+from continual_learning.evaluation.contender import Contender, contenders
+from continual_learning.evaluation.datasets import Dataset
+from continual_learning.evaluation.estimate import Estimate
+from continual_learning.evaluation.machine import machine_facts
+from continual_learning.evaluation.needle import needle_dataset
+from continual_learning.evaluation.sequence import LearningSequence, SequenceRunner
+from continual_learning.evaluation.session import run_tasks
+from continual_learning.evaluation.summary import Asked, Done, Task, summarise, summarise_stream
+from continual_learning.strategy import ProgressCallback
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all protocols have in common."""
+
+    max_new_tokens: int = 24
+    """Longest answer, in tokens."""
+    seeds: tuple[int, ...] = (0,)
+    """One run each. A seed is given to strategies that draw at random, and all but seed 0 shuffle the documents."""
+    retention_documents: int = 4
+    """Where each document is learned by itself: after how many of them it is measured what was kept."""
+    count_flops: bool = True
+    """Learn one document more for each strategy, to count its operations."""
+    resume: bool = True
+    """Reuse results of earlier runs that nothing has changed since."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens = {self.max_new_tokens}; expected at least 1")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"seeds = {list(self.seeds)}; expected at least one, each once")
+        if self.retention_documents < 0:
+            raise InputError(f"retention_documents = {self.retention_documents}; expected 0 or more")
+
+
+def compare(
+    dataset: Dataset,
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel = "smollm2-135m",
+    each: bool = False,
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """The same documents and questions for every strategy, each from a clean base.
+
+    All documents go into one memory, which is then asked all questions; with ``each``, every document has a
+    memory of its own. Raises InputError for a data set without questions, UnknownNameError and ConfigError.
+    """
+    return _run("compare", dataset, strategies, model, settings, progress, _each if each else _together, summarise)
+
+
+def benchmark_squad(
+    dataset: Dataset,
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel = "smollm2-135m",
+    holdout: Dataset | None = None,
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """Closed-book question answering: every document is learned alone and asked about with the document gone.
+
+    Questions of ``holdout``, about articles that are never learned, are asked before and after.
+    """
+
+    def tasks(contender: Contender, seed: int, given: Settings) -> list[Task]:
+        return _each(dataset, contender, seed, given, _asked(holdout) if holdout else ())
+
+    return _run("squad", dataset, strategies, model, settings, progress, _ignoring(tasks), summarise)
+
+
+def benchmark_stream(
+    dataset: Dataset,
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel = "smollm2-135m",
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """Documents in sequence in one memory; after each of them, the questions of all of them by free generation."""
+    lonely = [d.document.title or d.document.source for d in dataset.documents if not d.questions]
+    if lonely:
+        raise InputError(f"{lonely[0]!r} has no question of its own; expected at least one for each document")
+    return _run("stream", dataset, strategies, model, settings, progress, _stream, summarise_stream)
+
+
+def benchmark_forgetting(
+    dataset: Dataset,
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel = "smollm2-135m",
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """What became of general questions and the perplexity of unrelated text once all documents are learned.
+
+    ``holdout_before`` and ``holdout_after`` are the shares of the general questions answered right.
+    """
+    known = tuple(Asked(q) for q in general_questions())
+
+    def tasks(contender: Contender, seed: int, given: Settings) -> list[Task]:
+        return [_sequence(dataset, contender, seed, given, holdout=known)]
+
+    return _run("forgetting", dataset, strategies, model, settings, progress, _ignoring(tasks), summarise)
+
+
+def benchmark_needle(
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel = "smollm2-135m",
+    tokens: Sequence[int] = (250, 500, 1000),
+    count: int = 5,
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """A made-up fact hidden in ordinary text of several lengths, learned alone and asked for.
+
+    ``tokens`` are the lengths, ``count`` documents each.
+    """
+    base = model if isinstance(model, BaseModel) else BaseModel.load(model)
+    parts = [needle_dataset(count, n, seed, lambda text: len(base.encode(text))) for seed, n in enumerate(tokens)]
+    documents = tuple(d for part in parts for d in part.documents)
+    dataset = Dataset("needle", "generated", documents)
+    places = {d.document.id: (n, d.depth) for n, part in zip(tokens, parts, strict=True) for d in part.documents}
+
+    def with_places(done: Sequence[Done]) -> dict[str, Any]:
+        summary = summarise(done)
+        cells: dict[tuple[int, float], list[bool]] = {}
+        for answer in summary["answers"]:
+            length, depth = places[answer["document"]]
+            cells.setdefault((length, depth or 0.0), []).append(answer["right"])
+        summary["needles"] = [
+            {"tokens": length, "depth": depth, "recall": sum(right) / len(right), "questions": len(right)}
+            for (length, depth), right in sorted(cells.items())
+        ]
+        return summary
+
+    return _run("needle", dataset, strategies, base, settings, progress, _each, with_places)
+
+
+# -- who learns what -----------------------------------------------------------------------------------
+
+Tasks = Callable[[Dataset, Contender, int, Settings], list[Task]]
+
+
+def _ignoring(tasks: Callable[[Contender, int, Settings], list[Task]]) -> Tasks:
+    return lambda _dataset, contender, seed, settings: tasks(contender, seed, settings)
+
+
+def _asked(dataset: Dataset) -> tuple[Asked, ...]:
+    own = [Asked(q, d.document.id, d.document.title) for d in dataset.documents for q in d.questions]
+    return (*own, *(Asked(q) for q in dataset.shared_questions))
+
+
+def _each(
+    dataset: Dataset, contender: Contender, seed: int, settings: Settings, holdout: tuple[Asked, ...] = ()
+) -> list[Task]:
+    """One sequence for each document. What was kept is measured after some, spread over all of them."""
+    count = len(dataset.documents)
+    wanted = min(count, settings.retention_documents)
+    chosen = {round(i * count / wanted) for i in range(wanted)}
+    tasks = []
+    for number, document in enumerate(dataset.documents):
+        asked = tuple(Asked(q, document.document.id, document.document.title) for q in document.questions)
+        plan = LearningSequence(
+            contender,
+            seed,
+            (document.document,),
+            tuple(a.question.question for a in asked),
+            ask_after=frozenset({1}),
+            retention_after=frozenset({1} if number in chosen else ()),
+            holdout=tuple(a.question.question for a in holdout) if number in chosen else (),
+            max_new_tokens=settings.max_new_tokens,
+            count_flops=settings.count_flops and number == 0 and seed == settings.seeds[0],
+        )
+        tasks.append(Task(plan, asked, holdout if plan.holdout else ()))
+    return tasks
+
+
+def _together(dataset: Dataset, contender: Contender, seed: int, settings: Settings) -> list[Task]:
+    return [_sequence(dataset, contender, seed, settings)]
+
+
+def _stream(dataset: Dataset, contender: Contender, seed: int, settings: Settings) -> list[Task]:
+    return [_sequence(dataset, contender, seed, settings, after_each=True)]
+
+
+def _sequence(
+    dataset: Dataset,
+    contender: Contender,
+    seed: int,
+    settings: Settings,
+    after_each: bool = False,
+    holdout: tuple[Asked, ...] = (),
+) -> Task:
+    """All documents in one memory; its order is that of the data set for seed 0, drawn for the others."""
+    documents = list(dataset.documents)
+    if seed:
+        random.Random(seed).shuffle(documents)
+    asked = _asked(Dataset(dataset.name, dataset.source, tuple(documents), shared_questions=dataset.shared_questions))
+    last = len(documents)
+    plan = LearningSequence(
+        contender,
+        seed,
+        tuple(d.document for d in documents),
+        tuple(a.question.question for a in asked),
+        ask_after=frozenset(range(last + 1) if after_each else (last,)),
+        retention_after=frozenset((last,)),
+        holdout=tuple(a.question.question for a in holdout),
+        max_new_tokens=settings.max_new_tokens,
+        count_flops=settings.count_flops and seed == settings.seeds[0],
+    )
+    return Task(plan, asked, holdout)
+
+
+# -- running -------------------------------------------------------------------------------------------
+
+
+def _run(
+    protocol: str,
+    dataset: Dataset,
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel,
+    settings: Settings | None,
+    progress: ProgressCallback | None,
+    tasks_of: Tasks,
+    summary_of: Callable[[Sequence[Done]], dict[str, Any]],
+) -> dict[str, Any]:
+    settings = settings or Settings()
+    entrants = contenders(strategies)
+    if not dataset.questions:
+        raise InputError(f"{dataset.source or dataset.name}: holds no question; expected at least one")
+    started, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    base = model if isinstance(model, BaseModel) else BaseModel.load(model)
+    machine = machine_facts(base)
+    cache = ResultCache.default() if settings.resume else ResultCache(None)
+    tasks = [t for entrant in entrants for seed in settings.seeds for t in tasks_of(dataset, entrant, seed, settings)]
+    estimate = Estimate(machine["matmul_gflops"], _parameters(base))
+    done, failed = run_tasks(SequenceRunner(base, cache), tasks, estimate, progress)
+    rows = {i: [d for d in done if d.task.plan.contender == entrant] for i, entrant in enumerate(entrants)}
+    results = [summary_of(row) for row in rows.values() if row]
+    return {
+        "format": FORMAT,
+        "protocol": protocol,
+        "command": "",
+        "started_at": started_at,
+        "seconds": time.perf_counter() - started,
+        "machine": machine,
+        "model": {"name": base.name, "fingerprint": base.fingerprint, "parameters": _parameters(base)},
+        "dataset": _dataset_facts(dataset, base),
+        "settings": {
+            "max_new_tokens": settings.max_new_tokens,
+            "seeds": list(settings.seeds),
+            "general_questions": len(general_questions()),
+            "unrelated_texts": len(unrelated_texts()),
+        },
+        "results": results,
+        "notes": [f"{contender.strategy} was not run: {error}" for contender, error in failed],
+    }
+
+
+def _parameters(base: BaseModel) -> int:
+    return sum(p.numel() for p in base.model.parameters())
+
+
+def _dataset_facts(dataset: Dataset, base: BaseModel) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "sha256": dataset.sha256(),
+        "documents": len(dataset.documents),
+        "questions": len(dataset.questions),
+        "tokens": sum(len(base.encode(d.document.text)) for d in dataset.documents),
+        "split": dataset.split,
+        "seed": dataset.seed,
+    }

@@ -1,0 +1,56 @@
+"""Markdown: the table for a README, and what it was measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from continual_learning.evaluation.report import columns, formats, words
+
+
+def render_markdown(result: Mapping[str, Any]) -> str:
+    """One row a strategy, highest recall first, the best of each column in bold; then command, machine, wall time.
+
+    Columns that nobody measured are left out, and some that a README has no room for. What learning costs is not
+    compared for strategies that learned nothing. Values that read the same are all bold, unless all strategies have it.
+    """
+    clean = formats.plain(result)
+    entries = columns.entries(clean)
+    shown = [column for column in columns.visible(entries) if column.brief]
+    best = {column.name: column.best(entries) for column in shown}
+    lines = [
+        _row(["strategy", *(column.head for column in shown)]),
+        _row(["---", *("---:" for _ in shown)]),
+    ]
+    for entry in entries:
+        cells = [_text(entry.label)]
+        for column in shown:
+            value = column.cell(entry)
+            value = f"**{value}**" if entry.index in best[column.name] else value
+            cells.append(f"{value} {column.bracket(entry)}".strip())
+        lines.append(_row(cells))
+    lines += ["", *_block(clean)]
+    return "\n".join(lines) + "\n"
+
+
+def _block(result: Mapping[str, Any]) -> list[str]:
+    facts = [words.data(result), words.machine(result), words.wall_time(result)]
+    command = str(result.get("command") or "").replace("\n", " ").strip()
+    # A fence longer than any run of backquotes in the command cannot be closed by it.
+    fence = "`" * max([3, *(len(run) + 1 for run in _runs(command))])
+    lines = [fence, command, fence] if command else []
+    return [*lines, *(f"- {_text(fact)}" for fact in facts if fact)]
+
+
+def _runs(text: str) -> list[str]:
+    return "".join(c if c == "`" else " " for c in text).split()
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _text(text: str) -> str:
+    """``text`` on one line, with what Markdown or HTML would take for markup made plain."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{c}" if c in "\\|*`[]" else c for c in text)

@@ -1,0 +1,49 @@
+"""LoRA whose matrices are given rather than trained in place: what a hypernetwork writes.
+
+    y = W x + B^T (A x)
+
+with any multiplier already in B. The matrices stay ordinary tensors, so that gradients flow through them into
+whatever made them (LoRA: Hu et al. 2021, arXiv 2106.09685).
+
+Shapes: R = rank, I = inputs, O = outputs of the adapted matrix; N = adapters of a batch, one a row; T = tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class LowRank(NamedTuple):
+    """A change of one weight matrix, ``B^T A`` of rank R. Both may have a leading axis N."""
+
+    A_RI: Tensor
+    B_RO: Tensor
+
+    @property
+    def rank(self) -> int:
+        """R."""
+        return self.A_RI.shape[-2]
+
+
+def concatenated(parts: Sequence[LowRank]) -> LowRank:
+    """The sum of several changes, exactly: their ranks side by side."""
+    return LowRank(torch.cat([p.A_RI for p in parts], dim=-2), torch.cat([p.B_RO for p in parts], dim=-2))
+
+
+class GeneratedLinear(nn.Module):
+    """A linear layer without bias whose weight, ``[out, in]`` or ``[N, out, in]``, is a tensor made elsewhere.
+
+    It is an attribute and not a parameter: moving or saving the model leaves it out, gradients go to its maker.
+    """
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., T, in]`` to ``[..., T, out]``; with N weights, row n of ``[N, T, in]`` meets weight n."""
+        return x @ self.weight.mT

@@ -1,0 +1,134 @@
+"""`compare` and `benchmark` from the command line, on the tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continual_learning.strategies.in_context import InContext
+from continual_learning.strategy import QuestionAnswer
+
+QUICK = ("--max-new-tokens", "4", "--no-flops")
+
+
+@pytest.fixture(autouse=True)
+def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = [QuestionAnswer("What is the capital of France?", ("Paris",))]
+    monkeypatch.setattr("continual_learning.evaluation.sequence.general_questions", lambda: questions)
+    monkeypatch.setattr("continual_learning.evaluation.sequence.unrelated_texts", lambda: ["A cat sat there."])
+
+
+@pytest.fixture
+def qa(tmp_path: Path) -> Path:
+    path = tmp_path / "qa.jsonl"
+    path.write_text('{"question": "What do comb jellies eat?", "answer": ["plankton", "krill"]}\n')
+    return path
+
+
+@pytest.fixture
+def squad(tmp_path: Path) -> Path:
+    path = tmp_path / "squad.jsonl"
+    rows = [
+        {
+            "title": f"Article {a}",
+            "context": f"Number {a}.{p} is the lazy dog of house {a}{p}.",
+            "questions": [{"question": f"Which house {q}, {a}{p}?", "answer": f"{a}{p}"} for q in range(3)],
+        }
+        for a in range(6)
+        for p in range(2)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_compare_a_document(cli: Any, tiny: Any, document: Path, qa: Path) -> None:
+    done = cli("compare", document, "--qa", qa, "--strategies", "frozen,in_context", *QUICK, "--json")
+    assert done.code == 0
+    assert [r["strategy"] for r in done.json["results"]] == ["frozen", "in_context"]
+    assert done.json["results"][0]["answers"][0]["answers"] == ["plankton", "krill"]
+    assert done.json["command"].startswith("continual-learning ")
+    assert "plan: about" in done.err or "plan: nothing" in done.err
+    shown = cli("compare", document, "--qa", qa, "--strategies", "frozen,in_context", *QUICK)
+    assert shown.out.splitlines()[0].split()[:2] == ["strategy", "recall"] and "in_context" in shown.out
+
+
+def test_reports(cli: Any, tiny: Any, document: Path, qa: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"report.{suffix}" for suffix in ("html", "md", "csv", "json")]
+    flags = [flag for path in paths for flag in ("--report", path)]
+    done = cli("compare", document, "--qa", qa, "--strategies", "frozen", *QUICK, *flags)
+    assert done.code == 0 and all(f"wrote {path}" in done.err for path in paths)
+    assert "<html" in paths[0].read_text() and paths[1].read_text().startswith("|")
+    assert "frozen" in paths[2].read_text() and json.loads(paths[3].read_text())["protocol"] == "compare"
+    bad = cli("compare", document, "--qa", qa, "--report", tmp_path / "report.pdf")
+    assert bad.code == 2 and "report.pdf" in bad.err and ".html" in bad.err
+
+
+def test_options_of_a_strategy(cli: Any, tiny: Any, document: Path, qa: Path) -> None:
+    given = ("compare", document, "--qa", qa, "--strategies", "ttt,frozen", *QUICK, "--json")
+    options = ("ttt.neurons=4", "ttt.passes=1", "ttt.questions_per_fragment=2", "ttt.guard=false")
+    done = cli(*given, *(part for option in options for part in ("--set", option)))
+    assert done.json["results"][0]["config"]["neurons"] == 4
+    for text, expected in {
+        "ttt.passez=4": "no option 'passez'",
+        "in_context.style=chat": "not among the strategies of this run",
+        "passes=4": "expected STRATEGY.KEY=VALUE",
+    }.items():
+        bad = cli(*given, "--set", text)
+        assert bad.code == 2 and expected in bad.err, bad.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--strategies", "frozn"), "did you mean 'frozen'"),
+        (("--seeds", "a"), "--seeds 'a'; expected whole numbers"),
+        (("--strategies", ","), "0 strategies"),
+    ],
+)
+def test_bad_flags(cli: Any, tiny: Any, document: Path, qa: Path, flags: tuple[str, ...], expected: str) -> None:
+    done = cli("compare", document, "--qa", qa, *flags)
+    assert done.code == 2 and expected in done.err
+
+
+def test_a_data_set_brings_its_questions(cli: Any, tiny: Any, squad: Path) -> None:
+    done = cli("compare", squad, "--each", "--strategies", "in_context", *QUICK, "--json")
+    assert done.json["results"][0]["documents"] == 12 and done.json["results"][0]["questions"] == 36
+
+
+def test_benchmark_squad(cli: Any, tiny: Any, squad: Path) -> None:
+    given = ("benchmark", "squad", "--data", squad, "--documents", "2", "--strategies", "in_context", *QUICK, "--json")
+    done = cli(*given, "--holdout-questions", "2")
+    [result] = done.json["results"]
+    assert result["documents"] == 2 and result["holdout_before"] is not None
+    titles = {cli(*given, "--split", split).json["results"][0]["answers"][0]["title"] for split in ("first", "second")}
+    assert len(titles) == 2
+    few = cli("benchmark", "squad", "--data", squad, "--documents", "50")
+    assert few.code == 2 and "50 documents" in few.err
+
+
+def test_benchmark_stream(cli: Any, tiny: Any, squad: Path) -> None:
+    done = cli("benchmark", "stream", "--data", squad, "--documents", "3", "-s", "in_context", *QUICK, "--json")
+    [result] = done.json["results"]
+    assert len(result["matrix"]) == 4 and {"final_recall", "bwt", "forgetting"} <= set(result)
+
+
+def test_benchmark_forgetting_and_needle(cli: Any, tiny: Any, squad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = cli("benchmark", "forgetting", "--data", squad, "--documents", "2", "-s", "frozen", *QUICK, "--json")
+    assert done.json["results"][0]["holdout_before"] == done.json["results"][0]["holdout_after"]
+    needle = ("benchmark", "needle", "--documents", "1", "-s", "frozen", *QUICK)
+    assert cli(*needle, "--tokens", "60", "--json").json["results"][0]["needles"][0]["tokens"] == 60
+    assert cli(*needle, "--tokens", "a").code == 2
+
+
+def test_an_interruption_says_how_to_go_on(
+    cli: Any, tiny: Any, document: Path, qa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(InContext, "learn", interrupt)
+    done = cli("compare", document, "--qa", qa, "--strategies", "frozen,in_context", *QUICK)
+    assert done.code == 130 and "the same command goes on from there" in done.err

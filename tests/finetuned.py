@@ -1,0 +1,69 @@
+"""What the tests of the trained baselines share: a document, small settings, and learning it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from continual_learning.base import BaseModel
+from continual_learning.documents import Document
+from continual_learning.finetuning_strategy import FinetuningStrategy
+from continual_learning.state import State
+from continual_learning.strategy import LearnReport, make_strategy
+
+TEXT = (
+    "The quick brown fox lives in Paris with seven cats. It was born in June 1811 near the lazy dog. "
+    "Comb jellies swim with rows of cilia, and they eat plankton."
+)
+FOX = Document(TEXT, "Fox")
+OTTO = Document("Otto Brand opened the harbour of Lund in 1902.", "Otto")
+ABOUT = "Where does the quick brown fox live?"
+ELSEWHERE = "Who painted the Mona Lisa?"
+QUICK: dict[str, Any] = {"passes": 2, "questions_per_fragment": 1}
+
+# One other value for every setting of FinetuningConfig that changes what is learned, and what it needs beside it.
+SHARED_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "signal": ("text", {}),
+    "questions_per_fragment": (2, {}),
+    "passage_tokens": (20, {}),
+    "max_tokens": (20, {}),
+    "learning_rate": (3e-3, {}),
+    "passes": (1, {}),
+    "mini_batch_tokens": (40, {}),
+    "clip_norm": (1e-4, {}),
+    "warmup": (1.0, {}),
+    "max_seconds": (1e-9, {}),
+    "seed": (1, {}),
+}
+GUARD_KNOBS = {"guard", "min_recall_gain", "max_perplexity_rise", "min_general_kept"}
+LORA_KNOBS: dict[str, Any] = {"rank": 2, "alpha": 4.0, "target_modules": ("q_proj",)}
+
+
+def make(name: str, **options: Any) -> FinetuningStrategy[Any]:
+    strategy = make_strategy(name, {**QUICK, **options})
+    assert isinstance(strategy, FinetuningStrategy)
+    return strategy
+
+
+def learn(
+    name: str, base: BaseModel, *documents: Document, **options: Any
+) -> tuple[FinetuningStrategy[Any], State, LearnReport]:
+    """The strategy, what it learned of the documents (the fox if none are given), and the last report."""
+    strategy = make(name, **options)
+    state = strategy.init(base)
+    for document in documents or (FOX,):
+        state, report = strategy.learn(base, state, document)
+    return strategy, state, report
+
+
+def loss_of(base: BaseModel, strategy: FinetuningStrategy[Any], state: State, text: str = TEXT) -> float:
+    """Mean next-token loss of a text with the memory in place, nats."""
+    with strategy.adapted(base, state, text):
+        total, count = base.token_nll([text])
+    return total / count
+
+
+def changes(name: str, base: BaseModel, knob: str, value: Any, others: dict[str, Any]) -> bool:
+    """Whether another value of one setting gives other bytes."""
+    _, default, _ = learn(name, base, **others)
+    _, changed, _ = learn(name, base, **{**others, knob: value})
+    return changed.digest() != default.digest()

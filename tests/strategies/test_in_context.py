@@ -1,0 +1,91 @@
+"""The documents in the prompt: which, in what words, and what of them is dropped first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from continual_learning.base import BaseModel
+from continual_learning.documents import Document
+from continual_learning.generation import Generation
+from continual_learning.state import State
+from continual_learning.strategies.in_context import InContext
+from continual_learning.strategy import make_strategy
+
+DOG = Document("My dog is called Biko.", "The dog")
+CAT = Document("The cat is called Otto.")
+QUESTION = "What is the dog called?"
+
+Ask = Callable[..., str]
+
+
+def learned(base: BaseModel, *documents: Document, **options: Any) -> tuple[InContext, State]:
+    strategy = make_strategy("in_context", {"shots": 0, "instruction": "Read.", **options})
+    assert isinstance(strategy, InContext)
+    state = strategy.init(base)
+    for document in documents:
+        state, report = strategy.learn(base, state, document)
+        assert report.accepted and report.bytes == len(document.text)
+    return strategy, state
+
+
+@pytest.fixture
+def ask(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Ask and return the prompt that the model was given."""
+    prompts: list[str] = []
+
+    def generate(given: Any, *_: Any, **__: Any) -> list[Generation]:
+        prompts.extend(str(tiny_base.tokenizer.decode(ids)) for ids in given)
+        return [Generation("an answer", 2, 0.1, (1, 2)) for _ in given]
+
+    monkeypatch.setattr(tiny_base, "generate", generate)
+
+    def asked(*documents: Document, **options: Any) -> str:
+        strategy, state = learned(tiny_base, *documents, **options)
+        [answer] = strategy.answer(tiny_base, state, [QUESTION], 8)
+        assert answer.text == "an answer"
+        return prompts.pop()
+
+    return asked
+
+
+def test_the_documents_stand_before_the_question_the_newest_last(ask: Ask) -> None:
+    prompt = ask(DOG, CAT)
+    places = [prompt.index(words) for words in ("Read.", "The dog\nMy dog", "The cat", QUESTION)]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"), [("style", "completion"), ("shots", 1), ("instruction", "Look it up."), ("system", True)]
+)
+def test_every_knob_changes_the_prompt(ask: Ask, knob: str, value: Any) -> None:
+    usual = {"style": "chat", "system": False}
+    assert ask(CAT, **usual) != ask(CAT, **{**usual, knob: value})
+
+
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_the_newest_documents_are_kept_when_not_all_fit(ask: Ask, style: str) -> None:
+    prompt = ask(Document("The fox. " * 200), DOG, Document("One two. " * 20), style=style)
+    assert prompt.count("One two.") == 20 and "Biko" in prompt and prompt.count("The fox.") < 40
+
+
+def test_a_memory_without_documents_is_the_base(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base)
+    frozen = make_strategy("frozen")
+    [expected] = frozen.answer(tiny_base, frozen.init(tiny_base), [QUESTION], 6)
+    [found] = strategy.answer(tiny_base, state, [QUESTION], 6)
+    assert (found.text, found.sources) == (expected.text, ())
+
+
+def test_every_document_is_a_source(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base, DOG, CAT)
+    [answer] = strategy.answer(tiny_base, state, [QUESTION], 4)
+    assert [(s.document_id, s.title) for s in answer.sources] == [(DOG.id, "The dog"), (CAT.id, "")]
+
+
+def test_the_context_of_any_text_is_every_document(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base, DOG, CAT)
+    assert strategy.context(tiny_base, state, "any") == "The dog\nMy dog is called Biko.\n\nThe cat is called Otto."
+    assert strategy.context(tiny_base, strategy.forget(tiny_base, state, DOG.id), "any") == "The cat is called Otto."

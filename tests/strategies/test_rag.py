@@ -1,0 +1,211 @@
+"""Retrieval: what is found stands in the prompt, and where nothing is found nothing does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from continual_learning.base import BaseModel
+from continual_learning.documents import Document
+from continual_learning.errors import ConfigError
+from continual_learning.generation import Generation
+from continual_learning.retrieval import BM25Index
+from continual_learning.state import State
+from continual_learning.strategies.rag import RAG
+from continual_learning.strategy import UNAFFECTED, make_strategy
+
+JELLIES = Document(
+    "Comb jellies swim with eight rows of cilia. Most of them eat plankton. Beroe eats other comb jellies instead.",
+    "Ctenophora",
+)
+MILL = Document("The Harrow mill ground barley until 1887. Its millstones came from Lund by barge.", "The mill")
+ORCHESTRA = Document("The Lund orchestra hired a bassoonist in 1902. Every rehearsal began with barley soup.", "Music")
+DOCUMENTS = (JELLIES, MILL, ORCHESTRA)
+ABOUT = "What do comb jellies eat?"
+ELSEWHERE = "Who painted the Mona Lisa?"
+
+Ask = Callable[..., str]
+# Short enough for a window of 256 tokens of a tokenizer that knows few words.
+QUICK: dict[str, Any] = {"shots": 0, "instruction": "Read."}
+
+
+def rag(**options: Any) -> RAG:
+    strategy = make_strategy("rag", {**QUICK, **options})
+    assert isinstance(strategy, RAG)
+    return strategy
+
+
+def learned(base: BaseModel, *documents: Document, **options: Any) -> tuple[RAG, State]:
+    strategy = rag(**options)
+    state = strategy.init(base)
+    for document in documents or DOCUMENTS:
+        state, report = strategy.learn(base, state, document)
+        assert report.accepted
+    return strategy, state
+
+
+@pytest.fixture
+def ask(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Ask and return the prompt that the model was given."""
+    prompts: list[str] = []
+
+    def generate(given: Any, *_: Any, **__: Any) -> list[Generation]:
+        prompts.extend(str(tiny_base.tokenizer.decode(ids)) for ids in given)
+        return [Generation("an answer", 2, 0.1, (1, 2)) for _ in given]
+
+    monkeypatch.setattr(tiny_base, "generate", generate)
+
+    def asked(question: str, history: Any = (), **options: Any) -> str:
+        strategy, state = learned(tiny_base, **options)
+        strategy.answer(tiny_base, state, [question], 8, history=history)
+        return prompts.pop()
+
+    return asked
+
+
+def test_the_passages_of_the_question_are_read_and_no_others(ask: Ask) -> None:
+    prompt = ask(ABOUT)
+    assert "Ctenophora\nComb jellies swim" in prompt and ABOUT in prompt
+    assert "barley" not in prompt and "Harrow" not in prompt
+
+
+def test_the_best_passage_is_next_to_the_question(ask: Ask) -> None:
+    prompt = ask("In which year did the Lund orchestra hire a bassoonist?", min_score=0.0, top_k=3)
+    assert prompt.index("millstones came from Lund") < prompt.index("hired a bassoonist")
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"), [("style", "completion"), ("shots", 1), ("instruction", "Look it up."), ("system", True)]
+)
+def test_every_knob_of_reading_changes_the_prompt(ask: Ask, knob: str, value: Any) -> None:
+    usual = {"style": "chat", "system": False, "top_k": 1, "chunk_tokens": 40, "overlap_tokens": 0}
+    assert ask(ABOUT, **usual) != ask(ABOUT, **{**usual, knob: value})
+
+
+def test_top_k_is_the_most_passages_in_the_prompt(tiny_base: BaseModel) -> None:
+    question = "Did barley from Lund reach the mill or the orchestra?"
+    for k, titles in ((1, 1), (2, 2), (3, 2)):
+        strategy, state = learned(tiny_base, top_k=k, min_score=0.0)
+        assert len(strategy.answer(tiny_base, state, [question], 1)[0].sources) == titles
+
+
+def test_chunks_and_their_overlap_are_as_long_as_set(tiny_base: BaseModel) -> None:
+    def chunks(**options: Any) -> list[str]:
+        _, state = learned(tiny_base, JELLIES, **options)
+        found: list[str] = state.meta.extra["chunks"][JELLIES.id]
+        return found
+
+    first, second, third = JELLIES.text.replace(". ", ".|").split("|")
+    longest = max(len(tiny_base.encode(sentence)) for sentence in (first, second, third))
+    assert chunks(chunk_tokens=500) == [JELLIES.text]
+    assert chunks(chunk_tokens=longest, overlap_tokens=0) == [first, second, third]
+    two = len(tiny_base.encode(second)) + longest
+    assert chunks(chunk_tokens=two, overlap_tokens=longest) == [f"{first} {second}", f"{second} {third}"]
+
+
+def test_below_min_score_nothing_is_read(tiny_base: BaseModel, ask: Ask) -> None:
+    assert "Ctenophora" in ask(ABOUT, min_score=0.4)
+    assert "Ctenophora" not in ask(ABOUT, min_score=0.9)
+    for least, affected in ((0.0, True), (0.3, False)):  # one shared word
+        strategy, state = learned(tiny_base, min_score=least)
+        assert strategy.affects(tiny_base, state, "Which city has barley markets and a cathedral?") == affected
+
+
+def test_k1_and_b_reach_the_index(tiny_base: BaseModel) -> None:
+    often = Document("Barley, barley, barley and barley again grow in the valley.", "Often")
+    seldom = Document("Barley grows.", "Seldom")
+
+    def best(**options: Any) -> str:
+        strategy, state = learned(tiny_base, often, seldom, top_k=1, min_score=0.0, **options)
+        return strategy.answer(tiny_base, state, ["barley"], 1)[0].sources[0].title
+
+    assert best(k1=5.0, b=0.0) == "Often" and best(k1=0.0, b=0.0) != best(k1=5.0, b=0.0)
+    assert best(k1=0.3, b=1.0) == "Seldom" and best(k1=0.3, b=0.0) == "Often"
+
+
+def test_a_question_about_something_else_is_the_base_alone(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base)
+    frozen = make_strategy("frozen")
+    questions = [ELSEWHERE, "What is the capital of France?"]
+    expected = frozen.answer(tiny_base, frozen.init(tiny_base), questions, 6)
+    found = strategy.answer(tiny_base, state, questions, 6)
+    assert [(a.text, a.sources, a.notes) for a in found] == [(a.text, (), ()) for a in expected]
+    assert not strategy.affects(tiny_base, state, ELSEWHERE) and strategy.affects(tiny_base, state, ABOUT)
+
+
+def test_answers_keep_their_order_where_only_some_are_read(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base)
+    answers = strategy.answer(tiny_base, state, [ELSEWHERE, ABOUT, "Where did the millstones come from?", ELSEWHERE], 3)
+    assert [bool(a.sources) for a in answers] == [False, True, True, False]
+    assert [s.title for s in answers[2].sources] == ["The mill"]
+
+
+def test_answers_carry_their_sources(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base)
+    [answer] = strategy.answer(tiny_base, state, [ABOUT], 3)
+    source = answer.sources[0]
+    assert (source.document_id, source.title) == (JELLIES.id, "Ctenophora")
+    assert strategy.config.min_score <= source.score < 1
+    assert len(source.quote) > 20 and JELLIES.text.startswith(source.quote)
+
+
+def test_a_follow_up_is_looked_up_with_the_question_before_it(ask: Ask) -> None:
+    talk = [{"role": "user", "content": ABOUT}, {"role": "assistant", "content": "Plankton."}]
+    follow_up = "And Beroe?"
+    assert "Ctenophora" not in ask(follow_up)
+    prompt = ask(follow_up, history=talk)
+    assert "Ctenophora" in prompt and prompt.rindex(follow_up) > prompt.index("Plankton.")
+
+
+def test_the_context_of_a_text_is_what_is_found_for_it(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base, top_k=1)
+    assert strategy.context(tiny_base, state, JELLIES.text).startswith("Ctenophora\nComb jellies")
+    assert strategy.context(tiny_base, state, "Numbers 0 1 2 3 4 and words such as naïve.") == ""
+
+
+def test_the_answer_key_is_what_the_answer_is_read_from(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base, JELLIES)
+    more, _ = strategy.learn(tiny_base, state, MILL)
+    key = strategy.answer_key(tiny_base, state, ABOUT)
+    assert key == strategy.answer_key(tiny_base, more, ABOUT) != UNAFFECTED
+    assert strategy.answer_key(tiny_base, state, ELSEWHERE) == UNAFFECTED
+    hash(key)
+
+
+def test_the_index_is_made_once_and_extended(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[str] = []
+    add = BM25Index.add
+
+    def counting(self: BM25Index, key: Any, text: str) -> None:
+        added.append(key[0])
+        add(self, key, text)
+
+    monkeypatch.setattr(BM25Index, "add", counting)
+    strategy, state = learned(tiny_base, JELLIES, MILL, chunk_tokens=500)
+    for _ in range(3):
+        strategy.affects(tiny_base, state, ABOUT)
+    more, _ = strategy.learn(tiny_base, state, ORCHESTRA)
+    strategy.affects(tiny_base, more, ABOUT)
+    assert added == [JELLIES.id, MILL.id, ORCHESTRA.id]
+
+
+def test_states_do_not_leak_into_each_other(tiny_base: BaseModel) -> None:
+    strategy, first = learned(tiny_base, MILL)
+    second, _ = strategy.learn(tiny_base, first, JELLIES)
+    assert strategy.affects(tiny_base, second, ABOUT)
+    assert not strategy.affects(tiny_base, first, ABOUT), "an earlier version has not learned it"
+    assert strategy.affects(tiny_base, second, ABOUT)
+    assert not strategy.affects(tiny_base, strategy.forget(tiny_base, second, JELLIES.id), ABOUT)
+    assert not strategy.affects(tiny_base, strategy.init(tiny_base), ABOUT)
+
+
+def test_an_overlap_as_long_as_a_chunk_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="overlap_tokens 160 must be below chunk_tokens 160"):
+        rag(chunk_tokens=160, overlap_tokens=160)
+
+
+def test_describe_counts_the_chunks(tiny_base: BaseModel) -> None:
+    strategy, state = learned(tiny_base, chunk_tokens=500)
+    assert strategy.describe(tiny_base, state) == {"chunks": 3}
