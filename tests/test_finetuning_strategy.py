@@ -132,7 +132,7 @@ def test_settings_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
 
 def guarded(base: BaseModel, qa: list[QuestionAnswer] | None = None, **options: Any) -> LearnReport:
     """All weights on one sentence, often enough that a random model learns it by heart and forgets the rest."""
-    strategy = make("full_finetune", **{"guard": True, "passes": 20, "learning_rate": 1e-2, **options})
+    strategy = make("full_finetune", **{"guard": True, "passes": 20, "learning_rate": 2e-2, **options})
     state = strategy.init(base)
     after, report = strategy.learn(base, state, Document("Otto Brand lives in Lund.", "Otto"), qa or [])
     assert (after is state) == (not report.accepted)
@@ -164,7 +164,7 @@ def test_the_guard_refuses_when_general_questions_are_lost(
 
 
 def test_the_guard_asks_the_questions_that_are_given(tiny_base: BaseModel) -> None:
-    free = {"max_perplexity_rise": 1e9, "min_general_kept": 0.0}
+    free = {"max_perplexity_rise": 1e9, "min_general_kept": 0.0, "passes": 40}
     never = [QuestionAnswer("Where does Otto Brand live?", ("in a word that is never said",))]
     report = guarded(tiny_base, never, **free)
     assert not report.accepted and report.recall_after == 0.0 and "recall of the document" in report.reason

@@ -152,7 +152,7 @@ class FastDecoder:
 
         self._used = 0
         places = longest + self._room
-        dtype = self._embedding.weight.dtype
+        dtype: torch.dtype = self._base.model.dtype
         embedded_1SD = torch.empty(1, 1, 1, device=device, dtype=dtype)
         cos_1SC, sin_1SC = self._rotary(embedded_1SD, torch.arange(places, device=device)[None])
         half = cos_1SC.shape[-1] // 2

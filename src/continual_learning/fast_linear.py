@@ -58,8 +58,10 @@ class FastLinears:
     def _map(self, modules: Sequence[nn.Linear]) -> LinearMap:
         key = tuple(id(module.weight) for module in modules)
         if key not in self._maps:
-            biases = [module.bias for module in modules]
-            bias_F = torch.cat([b for b in biases if b is not None]) if biases[0] is not None else None
+            biases = [_bias(module) for module in modules]
+            none = [torch.zeros(len(module.weight)) for module in modules]
+            whole = [given if given is not None else zero for given, zero in zip(biases, none, strict=True)]
+            bias_F = None if all(b is None for b in biases) else torch.cat(whole)
             self._maps[key] = self._laid_out([module.weight for module in modules], bias_F)
         return self._maps[key]
 
@@ -77,11 +79,17 @@ class FastLinears:
     def _is_own(self, module: nn.Module) -> bool:
         if type(module) is not nn.Linear:
             return False
-        return self._unchanged(module.weight) and (module.bias is None or self._unchanged(module.bias))
+        bias = _bias(module)
+        return self._unchanged(module.weight) and (bias is None or self._unchanged(bias))
 
     def _unchanged(self, parameter: Tensor) -> bool:
         own = self._own.get(id(parameter))
         return own is not None and own[0] is parameter and own[1] == parameter._version
+
+
+def _bias(module: nn.Linear) -> Tensor | None:
+    bias: Tensor | None = module.bias
+    return bias
 
 
 def _reordered(weight_FD: Tensor, bias_F: Tensor | None) -> LinearMap:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypernetworks import config_for
+from hypernetworks import base_adapter_network, config_for
 from peft import PeftModel
 from tiny_models import FAMILIES, make_tiny
 from transformers import AutoModelForCausalLM
@@ -17,12 +17,14 @@ from continual_learning.base import BaseModel
 from continual_learning.doc2lora.adapter import (
     Adapter,
     adapter_bytes,
+    adapter_of,
     check_fits,
     export_peft,
     installed,
     merged,
     module_path,
 )
+from continual_learning.doc2lora.context import context_activations
 from continual_learning.errors import InputError, MismatchError
 from continual_learning.families import mlp_layout
 from continual_learning.nn.generated_lora import LowRank, concatenated
@@ -170,6 +172,16 @@ def test_gradients_flow_into_the_matrices(tiny_base: BaseModel) -> None:
         slope = (loss(torch.tensor(1.01)) - loss(torch.tensor(0.99))) / 0.02
     assert float(scale.grad) == pytest.approx(float(slope), rel=0.05)
     assert not any(p.requires_grad for p in tiny_base.model.parameters())
+
+
+def test_gradients_reach_the_hypernetwork_through_the_base(tiny_base: BaseModel) -> None:
+    network = base_adapter_network(tiny_base)
+    read, mask_CS = context_activations(tiny_base, [[5, 6, 7, 8, 9], [10, 11, 12]])
+    combined = network(read, mask_CS, [2])
+    adapter = adapter_of(network.config, combined, 0, combined["down_proj"]["A"].shape[2])
+    with installed(tiny_base, adapter):
+        tiny_base.model(IDS).logits.logsumexp(-1).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
 def test_a_batch_of_adapters_meets_a_batch_row_by_row(tiny_base: BaseModel) -> None:

@@ -171,7 +171,7 @@ def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
 
 def test_a_class_that_the_format_does_not_have_is_refused(tmp_path: Path) -> None:
     path = write_published(network(), tmp_path / "x.bin", settings={"extra": HypernetworkConfig(**CONFIG.__dict__)})
-    assert "it names continual_learning.doc2lora.hypernetwork.HypernetworkConfig" in refused(path)
+    assert "it names continual_learning.doc2lora.config.HypernetworkConfig" in refused(path)
 
 
 def test_reading_leaves_no_class_registered() -> None:

@@ -41,7 +41,7 @@ def label_boxes(picture: str) -> dict[str, Box]:
     found = {}
     for node in ElementTree.fromstring(picture).iter("text"):
         if node.get("class") == "label":
-            x, y, width = float(node.get("x", 0)), float(node.get("y", 0)), layout.text_width(node.text or "", 6.4)
+            x, y, width = float(node.get("x", 0)), float(node.get("y", 0)), layout.text_width(node.text or "")
             left = x - {"start": 0.0, "middle": 0.5, "end": 1.0}[node.get("text-anchor", "start")] * width
             found[node.text or ""] = Box(left, y - 9, left + width, y + 3)
     return found

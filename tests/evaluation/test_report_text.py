@@ -109,7 +109,7 @@ def test_findings_say_where_a_baseline_wins() -> None:
     )
     assert best[1].sentence == "ttt is best with 0.79 s a question; next is ace with 1.00 s a question."
     assert words.summary(best) == (
-        "A baseline is best on 1 of 2 measures. Draws counted for each, rag (baseline) on 1 and ttt on 1."
+        "A baseline is best on 1 of 2 measures. With draws counted for each: rag (baseline) on 1, ttt on 1."
     )
 
 

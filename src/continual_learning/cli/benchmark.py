@@ -12,7 +12,7 @@ from continual_learning.cli.output import Output
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
-    from continual_learning.evaluation.datasets import Dataset
+    from continual_learning.evaluation.datasets import Dataset, QADocument
 
 app = options.group("Compare strategies on many documents.")
 
@@ -180,7 +180,7 @@ def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tup
 
 def _first_questions(dataset: Dataset, count: int) -> Dataset | None:
     """At most one question of each article, ``count`` in all."""
-    found: dict[str, object] = {}
+    found: dict[str, QADocument] = {}
     for document in dataset.documents:
         if len(found) < count and document.article not in found and document.questions:
             found[document.article] = replace(document, questions=document.questions[:1])

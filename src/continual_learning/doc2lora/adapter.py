@@ -18,7 +18,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.hypernetwork import Generated, HypernetworkConfig
+from continual_learning.doc2lora.config import HypernetworkConfig
+from continual_learning.doc2lora.hypernetwork import Generated
 from continual_learning.doc2lora.text_to_lora import TextToLoRAConfig
 from continual_learning.errors import InputError, MismatchError, MissingExtraError
 from continual_learning.nn.generated_lora import GeneratedLinear, LowRank, concatenated

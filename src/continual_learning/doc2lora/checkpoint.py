@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from continual_learning.doc2lora.config import HypernetworkConfig
 from continual_learning.doc2lora.hub import PUBLISHED_FILE, published_for
-from continual_learning.doc2lora.hypernetwork import Hypernetwork, HypernetworkConfig
+from continual_learning.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
 from continual_learning.errors import ModelError, ModelNotFoundError
 from continual_learning.nn.perceiver import Heads

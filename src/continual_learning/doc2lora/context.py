@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from continual_learning.answering import user
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.hypernetwork import ContextEncoder
+from continual_learning.doc2lora.config import ContextEncoder
 from continual_learning.errors import DocumentError, UnsupportedModelError
 
 _PROBES = "x7aQ.e"

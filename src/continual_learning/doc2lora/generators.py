@@ -20,6 +20,7 @@ import torch
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora.adapter import Adapter, adapter_of, check_fits
 from continual_learning.doc2lora.checkpoint import load_hypernetwork, load_text_hypernetwork
+from continual_learning.doc2lora.config import HypernetworkConfig
 from continual_learning.doc2lora.context import (
     chat_affixes,
     context_activations,
@@ -27,7 +28,7 @@ from continual_learning.doc2lora.context import (
     named_affixes,
 )
 from continual_learning.doc2lora.hub import locate, no_hypernetwork, published_for
-from continual_learning.doc2lora.hypernetwork import Hypernetwork, HypernetworkConfig
+from continual_learning.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.doc2lora.text_to_lora import TextToLoRA
 from continual_learning.errors import DocumentError, ModelNotFoundError
 from continual_learning.families import mlp_layout, mlp_parts

@@ -16,88 +16,21 @@ R = rank, I and O = inputs and outputs of a target module, K = all ranks of a do
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from continual_learning.doc2lora.config import HypernetworkConfig
 from continual_learning.errors import InputError
-from continual_learning.nn.perceiver import Heads, Perceiver
+from continual_learning.nn.perceiver import Perceiver
 
-ContextEncoder = Literal["per_layer_activations", "early_exit", "embed_only"]
 Generated = dict[str, dict[str, Tensor]]
 """Of each target module its ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
 
 # Tokens, over all layers of a chunk, that the Perceiver reads at a time: its first projection takes 8 D floats each.
 _SLICE_TOKENS = 16_384
-
-
-@dataclass(frozen=True)
-class HypernetworkConfig:
-    """Sizes of a hypernetwork, and what it was made for. JSON values only, apart from the tuples."""
-
-    base_name: str
-    """The base model it was trained for."""
-    context_width: int
-    """D."""
-    modules: Mapping[str, tuple[int, int]]
-    """Target modules with their inputs and outputs, I and O; kept sorted by name."""
-    layers: tuple[int, ...]
-    """The blocks of the base that it writes to."""
-    rank: int
-    """R."""
-    multiplier: float
-    """What ``B^T A`` is multiplied by."""
-    latent_width: int
-    """E."""
-    latents: int
-    """Of the Perceiver's encoder."""
-    encoder: tuple[bool, ...]
-    """Of each encoder layer, whether it is cross-attention."""
-    decoder: tuple[bool, ...] = (True,)
-    heads: Heads = field(default_factory=Heads)
-    head_blocks: int = 4
-    """Residual MLPs before the head."""
-    head_blocks_per_layer: bool = True
-    """Whether each layer has weights of its own in them."""
-    use_bias: bool = True
-    """Whether the learned ranks are added to every document's."""
-    context_encoder: ContextEncoder = "per_layer_activations"
-    context_blocks: int | None = None
-    """Of per_layer_activations: how many activations (None: as many as the base has blocks). Of early_exit: after
-    how many blocks (None: a quarter of them)."""
-    affixes: tuple[str, str] | None = None
-    """What stood before and behind every chunk in training, special tokens by name; None: what the base's chat template
-    writes around a user's turn."""
-    trained_chunks: int = 8
-    """The most chunks of one document in training."""
-    trained_chunk_tokens: int = 1024
-    """The most tokens of one chunk in training."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "modules", {m: tuple(self.modules[m]) for m in sorted(self.modules)})
-
-    @property
-    def per_layer(self) -> bool:
-        """Whether every layer's latents come from that layer's own activations."""
-        return self.context_encoder == "per_layer_activations"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is its inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> HypernetworkConfig:
-        """Inverse of `to_json`. Raises TypeError or ValueError for missing, unknown or wrong fields."""
-        fields = dict(data)
-        fields["heads"] = Heads(**fields["heads"])
-        for name in ("layers", "encoder", "decoder", "affixes"):
-            if fields.get(name) is not None:
-                fields[name] = tuple(fields[name])
-        return cls(**fields)
 
 
 class PerLayerLinear(nn.Module):

@@ -73,7 +73,7 @@ class LoRA:
     def targets(self, base: BaseModel) -> dict[str, nn.Module]:
         """The linear layers that get an adapter, by path. Raises ConfigError for a name that none has."""
         head = base.model.get_output_embeddings()
-        linears = {
+        linears: dict[str, nn.Module] = {
             path: module
             for path, module in base.model.named_modules()
             if isinstance(module, nn.Linear | Conv1D) and module is not head

@@ -171,7 +171,7 @@ def _curves(
     entries: Sequence[Entry], curves: Mapping[int, list[tuple[int, float]]], width: int, height: int
 ) -> Element:
     bottom = height - _BOTTOM
-    right = width - 26 - max(text_width(entry.label, 6.2) for entry in entries)
+    right = width - 26 - max(text_width(entry.label) for entry in entries)
     farthest = max(d for points in curves.values() for d, _ in points)
     highest = max(r for points in curves.values() for _, r in points)
     up = Scale(0, min(1.0, round_up(highest)) if highest > 0 else 1.0, bottom, _TOP)

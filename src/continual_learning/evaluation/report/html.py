@@ -210,6 +210,7 @@ def _answers(entries: Sequence[Entry]) -> dict[str, Any]:
     return {
         "answering": answering,
         "told": told,
+        "about": len({answer.get("document") for entry in answering for answer in entry.data["answers"]}),
         "asked": questions,
         "differing": sum(document.differing for document in told),
         "all_open": questions <= _OPEN_QUESTIONS,

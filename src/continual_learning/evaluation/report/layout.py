@@ -77,9 +77,9 @@ def round_up(value: float, about: int = 5) -> float:
     return math.ceil(value / step - 1e-9) * step
 
 
-def text_width(text: str, letter: float = _LETTER) -> float:
+def text_width(text: str) -> float:
     """Width that a label takes at most, in units of a chart; full-width characters count twice."""
-    return sum(letter if ord(c) < 0x1100 else 2 * letter for c in text)
+    return sum(_LETTER if ord(c) < 0x1100 else 2 * _LETTER for c in text)
 
 
 def spread(places: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> list[float]:

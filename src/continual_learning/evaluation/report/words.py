@@ -190,8 +190,10 @@ def summary(found: Sequence[Finding]) -> str:
     """On how many measures baselines are the best, and every strategy."""
     wins = Counter(_named(entry) for finding in found for entry in finding.winners)
     baseline = sum(finding.baseline for finding in found)
-    counts = _joined([f"{name} on {count}" for name, count in wins.most_common()])
-    return f"A baseline is best on {baseline} of {several(len(found), 'measure')}. Draws counted for each, {counts}."
+    counts = ", ".join(f"{name} on {count}" for name, count in wins.most_common())
+    return (
+        f"A baseline is best on {baseline} of {several(len(found), 'measure')}. With draws counted for each: {counts}."
+    )
 
 
 def _sentence(column: Column, first: Sequence[Entry], rest: Sequence[Entry]) -> str:
@@ -207,11 +209,12 @@ def _sentence(column: Column, first: Sequence[Entry], rest: Sequence[Entry]) -> 
     return f"{'; '.join(parts)}."
 
 
-def _overlap(column: Column, one: Entry, other: Entry) -> str:
-    a, b = one.bounds(column.interval), other.bounds(column.interval)
+def _overlap(column: Column, better: Entry, other: Entry) -> str:
+    # Only shares have intervals, and of them the higher is the better.
+    a, b = better.bounds(column.interval), other.bounds(column.interval)
     if a is None or b is None:
         return ""
-    return " (the intervals overlap)" if a[0] <= b[1] and b[0] <= a[1] else " (the intervals are apart)"
+    return " (the intervals overlap)" if a[0] <= b[1] else " (the intervals are apart)"
 
 
 def _named(entry: Entry) -> str:

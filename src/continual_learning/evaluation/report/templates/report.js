@@ -34,7 +34,7 @@
     const filter = answers.querySelector("[data-control=differ]");
     const name = () => { fold.textContent = documents.every((d) => d.open) ? "Close all documents" : "Open all documents"; };
     answers.querySelector(".controls").hidden = false;
-    filter.addEventListener("change", () => answers.classList.toggle("only-differing", filter.checked));
+    filter?.addEventListener("change", () => answers.classList.toggle("only-differing", filter.checked));
     fold.addEventListener("click", () => {
       const open = !documents.every((d) => d.open);
       documents.forEach((d) => { d.open = open; });
