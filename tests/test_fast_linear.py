@@ -31,6 +31,8 @@ def test_eight_bits_are_near(model: nn.ModuleDict, rows: int) -> None:
     found = FastLinears(model, "int8").together([model["a"]])(x)
     error = (found - model["a"](x)).norm() / model["a"](x).norm()
     assert 0 < error < 0.03
+    exact = FastLinears(model, "int8").together([model["a"]], exact=True)(x)
+    torch.testing.assert_close(exact, model["a"](x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_weight_written_to_is_not_taken_from_the_copy(model: nn.ModuleDict) -> None:

@@ -106,9 +106,9 @@ def test_options_are_validated_before_the_model_is_loaded() -> None:
 
 
 def test_a_memory_keeps_its_options(tiny_base: BaseModel) -> None:
-    open_(tiny_base, "work", prompt="{documents} {question}").learn(TEXT)
-    assert open_(tiny_base, "work").strategy.config.prompt == "{documents} {question}"
-    assert open_(tiny_base, "work", prompt="{question} {documents}").strategy.config.prompt.startswith("{question}")
+    open_(tiny_base, "work", instruction="Be brief.").learn(TEXT)
+    assert open_(tiny_base, "work").strategy.config.instruction == "Be brief."
+    assert open_(tiny_base, "work", instruction="Be long.").strategy.config.instruction == "Be long."
 
 
 def test_another_strategy_or_base_is_refused(tiny_base: BaseModel) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from continual_learning.errors import UnsupportedModelError
@@ -129,7 +129,7 @@ class FastDecoder:
     def __init__(self, base: BaseModel, layout: BlockLayout, room: int, linears: FastLinears | None = None):
         linears = linears or base.linears
         self._base, self._room = base, room
-        self._head = linears.together([base.model.get_output_embeddings()])
+        self._head = linears.together([base.model.get_output_embeddings()], exact=True)
         backbone: Any = base.backbone
         self._embedding = base.model.get_input_embeddings()
         self._rotary, self._final_norm = backbone.rotary_emb, _norm(backbone.norm)
@@ -317,10 +317,15 @@ def _readable(base: BaseModel, layout: BlockLayout) -> bool:
         norms = (getattr(block, layout.before_attention, None), getattr(block, layout.before_mlp, None))
         if any(not hasattr(norm, "variance_epsilon") for norm in norms):
             return False
-        if any(m._forward_hooks or m._forward_pre_hooks for m in block.modules()):
+        if any(_listened_to(module) for module in block.modules()):
             return False
-    backbone = base.backbone
-    return not (backbone._forward_hooks or backbone._forward_pre_hooks) and hasattr(backbone, "rotary_emb")
+    return not _listened_to(base.backbone) and hasattr(base.backbone, "rotary_emb")
+
+
+def _listened_to(module: nn.Module) -> bool:
+    """Whether somebody's hook is on the module. Transformers leaves some for good, which are idle while we decode."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
 
 
 def _norm(module: Any) -> LinearMap:
@@ -348,7 +353,8 @@ def _mlp(base: BaseModel, module: Any, linears: FastLinears) -> LinearMap:
         return cast(LinearMap, module)
     activation = getattr(module, layout.activation)
     gate_up = linears.together([getattr(module, layout.gate), getattr(module, layout.up)])
-    down = linears.together([getattr(module, layout.down)])
+    # What comes into it has outliers, which leave the rest no room in 8 bits.
+    down = linears.together([getattr(module, layout.down)], exact=True)
 
     def run(x: Tensor) -> Tensor:
         gate, up = gate_up(x).chunk(2, dim=-1)

@@ -2,7 +2,7 @@
 
 For one to some dozens of rows MKL's product with a weight as PyTorch stores it runs at a third of the speed that the
 memory or the cores allow. oneDNN multiplies a weight that it has reordered beforehand two to three times as fast, and
-an 8-bit weight twice as fast again (benchmarks/decoding.md). What is reordered is a copy: the weights stay as they are.
+one in 8 bits faster still (benchmarks/decoding.md). What is reordered is a copy: the weights stay as they are.
 Only weights that are the base's own, and have not been written to since it was loaded, are taken from a copy.
 
 Shapes: N = rows, D = inputs, F = outputs.
@@ -47,30 +47,34 @@ class FastLinears:
         """Without copies: every product is the ordinary one."""
         return cls(nn.Module())
 
-    def together(self, modules: Sequence[nn.Module]) -> LinearMap:
-        """The outputs of linear maps of one input, side by side: [..., D] to [..., F]."""
+    def together(self, modules: Sequence[nn.Module], exact: bool = False) -> LinearMap:
+        """The outputs of linear maps of one input, side by side: [..., D] to [..., F].
+
+        ``exact`` ones are not rounded to 8 bits: those whose inputs have outliers, or that choose the next token.
+        """
         if all(self._is_own(module) for module in modules):
-            return self._map([module for module in modules if isinstance(module, nn.Linear)])
+            return self._map([module for module in modules if isinstance(module, nn.Linear)], exact)
         if len(modules) == 1:
             return modules[0]
         return lambda x: torch.cat([module(x) for module in modules], dim=-1)
 
-    def _map(self, modules: Sequence[nn.Linear]) -> LinearMap:
+    def _map(self, modules: Sequence[nn.Linear], exact: bool) -> LinearMap:
         key = tuple(id(module.weight) for module in modules)
         if key not in self._maps:
             biases = [_bias(module) for module in modules]
             none = [torch.zeros(len(module.weight)) for module in modules]
             whole = [given if given is not None else zero for given, zero in zip(biases, none, strict=True)]
             bias_F = None if all(b is None for b in biases) else torch.cat(whole)
-            self._maps[key] = self._laid_out([module.weight for module in modules], bias_F)
+            self._maps[key] = self._laid_out([module.weight for module in modules], bias_F, exact)
         return self._maps[key]
 
-    def _laid_out(self, weights: Sequence[Tensor], bias_F: Tensor | None) -> LinearMap:
+    def _laid_out(self, weights: Sequence[Tensor], bias_F: Tensor | None, exact: bool) -> LinearMap:
+        rounded = self.precision == "int8" and not exact
         weight_FD = weights[0].detach() if len(weights) == 1 else torch.cat([w.detach() for w in weights])
-        few = _int8(weight_FD, bias_F) if self.precision == "int8" else _reordered(weight_FD, bias_F)
+        few = _int8(weight_FD, bias_F) if rounded else _reordered(weight_FD, bias_F)
 
         def product(x: Tensor) -> Tensor:
-            if x.numel() // x.shape[-1] <= _MOST_ROWS or self.precision == "int8":
+            if x.numel() // x.shape[-1] <= _MOST_ROWS or rounded:
                 return few(x)
             return torch.cat([F.linear(x, w) for w in weights], dim=-1) if bias_F is None else few(x)
 

@@ -84,8 +84,8 @@ def test_frozen_learns_nothing(cli: Any, tiny: Any, document: Path) -> None:
         (["{document}", "absent.txt"], ["absent.txt"]),
         (["{document}", "--strategy", "in_contxt"], ["'in_contxt'", "did you mean 'in_context'"]),
         (["{document}", "--memory", "../../x"], ["'../../x'"]),
-        (["{document}", "--set", "prompt"], ["'prompt'", "KEY=VALUE"]),
-        (["{document}", "--set", "promt={documents}"], ["'promt'", "did you mean 'prompt'"]),
+        (["{document}", "--set", "instruction"], ["'instruction'", "KEY=VALUE"]),
+        (["{document}", "--set", "instructon=x"], ["'instructon'", "did you mean 'instruction'"]),
         (["{document}", "--qa", "absent.jsonl"], ["absent.jsonl"]),
         (["{document}", "{document}", "--qa", "q.jsonl"], ["q.jsonl", "one document"]),
         (["{document}", "{document}", "--title", "T"], ["'T'", "one document"]),
@@ -105,19 +105,17 @@ def test_a_memory_keeps_its_strategy_and_options(cli: Any, tiny: Any, work: Any,
     assert result.code == 2
     assert all(word in result.err for word in ("'work'", "'in_context'", "frozen", "--strategy"))
     Path("continual-learning.yaml").write_text("strategy: frozen\n")
-    assert cli("learn", document, "--memory", "work", "--set", "prompt={question}{documents}").code == 0
+    assert cli("learn", document, "--memory", "work", "--set", "instruction=Answer.").code == 0
     assert documents("work") == ["one", "two", "Comb jellies"]
 
 
 def test_options_reach_the_strategy(cli: Any, tiny: Any, document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONTINUAL_LEARNING_STRATEGY")
-    Path("continual-learning.yaml").write_text(
-        'strategy: in_context\nstrategies: {in_context: {prompt: "a{documents}"}}'
-    )
+    Path("continual-learning.yaml").write_text('strategy: in_context\nstrategies: {in_context: {instruction: "a"}}')
     assert cli("learn", document, "--memory", "set").code == 0
-    assert cli("learn", document, "--memory", "flag", "--set", "prompt=b{documents}").code == 0
-    assert Store.open("set").load().meta.config["prompt"] == "a{documents}"
-    assert Store.open("flag").load().meta.config["prompt"] == "b{documents}"
+    assert cli("learn", document, "--memory", "flag", "--set", "instruction=b").code == 0
+    assert Store.open("set").load().meta.config["instruction"] == "a"
+    assert Store.open("flag").load().meta.config["instruction"] == "b"
 
 
 def test_model_device_and_dtype_reach_the_model(
@@ -134,7 +132,7 @@ def test_model_device_and_dtype_reach_the_model(
     Path("continual-learning.yaml").write_text("model: {name: other, device: cpu, dtype: float32}")
     cli("learn", document)
     cli("learn", document, "--memory", "new", "--model", "third")
-    assert seen == [("other", "cpu", "float32"), ("third", "cpu", "float32")]
+    assert seen == [("other", "cpu", "float32", "full"), ("third", "cpu", "float32", "full")]
 
 
 def test_questions_reach_the_learner(cli: Any, tiny: Any, document: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def break_head(memory: str) -> None:
 def test_list(cli: Any, work: Any, tiny: Any) -> None:
     [row] = work("memory", "list", "--json").json["memories"]
     assert (row["name"], row["strategy"], row["model"]) == ("work", "in_context", tiny.name)
-    assert (row["documents"], row["versions"], row["problem"]) == (2, 2, None)
+    assert (row["documents"], row["versions"], row["problem"]) == (2, 3, None)
     assert row["bytes"] == Store.open("work").bytes_on_disk()
     header, line = work("memory", "list").out.splitlines()
     assert header.startswith("name") and line.startswith("work  in_context")
@@ -54,7 +54,7 @@ def test_list_of_nothing(cli: Any) -> None:
 def test_show(work: Any) -> None:
     found = work("memory", "show", "work", "--json").json
     assert [d["title"] for d in found["documents"]] == ["one", "two"]
-    assert found["options"] == {"prompt": "{documents}\n\n{question}"}
+    assert found["options"]["style"] in ("chat", "completion")
     assert found["version"] == Store.open("work").history()[0].id
     out = work("memory", "show", "--memory", "work").out
     assert "in_context" in out and found["documents"][0]["id"] in out

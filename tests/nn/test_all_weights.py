@@ -22,6 +22,15 @@ def logits(base: BaseModel) -> torch.Tensor:
         return base.model(torch.tensor([base.encode("The quick brown fox lives in Paris.")])).logits
 
 
+def greedy(base: BaseModel, prompt: list[int], tokens: int) -> list[int]:
+    """The model's own forward pass, token by token."""
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(tokens):
+            ids.append(int(base.model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
 def digest(base: BaseModel) -> str:
     found = hashlib.sha256()
     for name, tensor in base.model.state_dict().items():
@@ -49,6 +58,20 @@ def test_the_base_is_as_it_was_also_after_an_exception(base: BaseModel) -> None:
         raise RuntimeError
     assert digest(base) == bytes_before and torch.equal(logits(base), before)
     assert not any(p.requires_grad for p in base.model.parameters())
+
+
+def test_decoding_uses_the_weights_in_place(base: BaseModel) -> None:
+    prompt = base.encode("The quick brown fox")
+    before = base.generate([prompt], 6)[0].ids
+    generator = torch.Generator().manual_seed(0)
+    with AllWeights().installed(base, {}) as weights:
+        with torch.no_grad():
+            for weight in weights.values():
+                weight += 0.1 * torch.randn(weight.shape, generator=generator)
+        expected = greedy(base, prompt, 6)
+        found = base.generate([prompt], 6)[0].ids
+    assert list(found) == expected[: len(found)] and found != before
+    assert base.generate([prompt], 6)[0].ids == before
 
 
 def test_the_kept_change_gives_the_trained_model_again(base: BaseModel) -> None:

@@ -28,6 +28,15 @@ def logits(base: BaseModel) -> torch.Tensor:
         return base.model(ids).logits
 
 
+def greedy(base: BaseModel, prompt: list[int], tokens: int) -> list[int]:
+    """The model's own forward pass, token by token."""
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(tokens):
+            ids.append(int(base.model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
 def trained(base: BaseModel, lora: LoRA = LORA, seed: str = "0") -> dict[str, torch.Tensor]:
     """An adapter whose B is no longer zero."""
     with lora.installed(base, {}, seed) as weights, torch.no_grad():
@@ -55,6 +64,16 @@ def test_a_trained_adapter_is_gone_afterwards_also_after_an_exception(base: Base
     assert torch.equal(logits(base), before)
     assert not any(p.requires_grad for p in base.model.parameters())
     assert not hasattr(base.model, "peft_config")
+
+
+def test_decoding_uses_the_adapter(base: BaseModel) -> None:
+    prompt = base.encode("The quick brown fox")
+    before, kept = base.generate([prompt], 6)[0].ids, trained(base)
+    with LORA.installed(base, kept, "0"):
+        expected = greedy(base, prompt, 6)
+        found = base.generate([prompt], 6)[0].ids
+    assert list(found) == expected[: len(found)] and found != before
+    assert base.generate([prompt], 6)[0].ids == before
 
 
 def test_the_start_depends_on_the_seed_alone(base: BaseModel) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from continual_learning.answering import plain_answers
 from continual_learning.base import BaseModel, Message
@@ -46,14 +45,7 @@ class InContext(Strategy[InContextConfig]):
         if state.meta.document(document.id):
             return state, _report(document, 0, started, False, "this memory holds the document already", 0)
         tokens = len(base.encode(document.text))
-        record = DocumentRecord(
-            document.id,
-            document.title,
-            document.source,
-            document.sha256,
-            tokens,
-            datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        record = DocumentRecord.of(document, tokens)
         texts = {**state.meta.extra.get("texts", {}), document.id: document.text}
         meta = replace(
             state.meta, documents=(*state.meta.documents, record), extra={**state.meta.extra, "texts": texts}
