@@ -25,11 +25,11 @@ _EMPTY_LINES = re.compile(r"\n\s*\n")
 class ReadingConfig(StrategyConfig):
     """How passages are put before a question. The defaults were chosen for the embedded model (benchmarks/)."""
 
-    style: Literal["chat", "completion"] = "completion"
+    style: Literal["chat", "completion"] = "chat"
     """A turn in the model's chat format, or plain text that the model continues."""
     shots: int = Field(2, ge=0, le=3)
     """Worked examples before the passages."""
-    instruction: str = "Answer each question with a few words from the passage."
+    instruction: str = "Answer the question with a few words from the passage."
     """What the model is told to do; may be empty."""
     system: bool = False
     """Whether the chat format's own system prompt stays. Completion has none."""
@@ -184,7 +184,8 @@ def _prompt(
 
 
 def _turn(instruction: str, documents: str, question: str) -> str:
-    return "\n\n".join(part for part in (instruction, documents, question) if part)
+    passage = f"Passage: {documents}" if documents else ""
+    return "\n\n".join(part for part in (instruction, passage, f"Question: {question}") if part)
 
 
 def _completion(
