@@ -23,7 +23,9 @@ Data = Annotated[
         help="SQuAD 1.1 or 2.0 (.json), or .jsonl with title, context and questions; squad or squad_v2 for the hub's.",
     ),
 ]  # fmt: skip
-Count = Annotated[int, typer.Option("--documents", metavar="N", help="How many, one an article.", min=1)]
+Count = Annotated[
+    int, typer.Option("--documents", metavar="N", help="How many; of different articles while there are enough.", min=1)
+]
 Half = Annotated[
     Literal["learn", "holdout", "first", "second", "all"],
     typer.Option(
@@ -164,18 +166,26 @@ def needle(
 
 def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
     """The documents to learn, one an article, and the articles that none of them is from."""
-    from continual_learning.evaluation.datasets import halves, load_dataset, sample, split_by_article
+    from continual_learning.evaluation.datasets import halves, load_dataset, split_by_article
 
     dataset = load_dataset(data)
     for text in dataset.notes:
         out.note(text)
     if split == "all":
-        chosen = sample(dataset, count, seed)
+        chosen = _spread(dataset, count, seed)
         learned = {item.article for item in chosen.documents}
         return chosen, replace(dataset, documents=tuple(d for d in dataset.documents if d.article not in learned))
     parts = halves(dataset) if split in ("first", "second") else split_by_article(dataset, seed)
     mine, others = parts if split in ("first", "learn") else parts[::-1]
-    return sample(mine, count, seed), others
+    return _spread(mine, count, seed), others
+
+
+def _spread(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """Documents of as many articles as there are: one of each while that is enough."""
+    from continual_learning.evaluation.datasets import sample
+
+    articles = {item.article for item in dataset.documents}
+    return sample(dataset, count, seed, one_per_article=count <= len(articles))
 
 
 def _first_questions(dataset: Dataset, count: int) -> Dataset | None:

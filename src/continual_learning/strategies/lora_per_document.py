@@ -40,7 +40,7 @@ class LoRAPerDocumentConfig(AdapterConfig):
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
     route_threshold: float = Field(0.25, ge=0, le=1)
     """Share of a question's content, weighted by rarity, that a passage of a document must hold to open its adapter."""
-    route_evidence: float = Field(7.0, ge=0)
+    route_evidence: float = Field(7.7, ge=0)
     """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
 
 

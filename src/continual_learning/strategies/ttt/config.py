@@ -88,7 +88,7 @@ class TTTConfig(StrategyConfig):
     """Open a passage's branch only for questions about it; otherwise every branch is always open."""
     route_threshold: float = Field(0.25, ge=0, le=1)
     """Share of a question's content, weighted by rarity, that a passage must hold to be opened."""
-    route_evidence: float = Field(7.0, ge=0)
+    route_evidence: float = Field(7.7, ge=0)
     """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
 
     # Refusing to get worse.
