@@ -45,8 +45,8 @@ def test_completion_is_plain_text_that_ends_where_the_answer_begins(base: BaseMo
 
 def test_chat_is_a_turn_of_the_chat_format(base: BaseModel) -> None:
     assert prompt(base, DOG, CAT, style="chat", system=False) == (
-        "<|im_start|>user\nRead.\n\nPassage: The dog\nMy dog is called Biko.\n\nIt barks.\n\nThe cat is called Otto.\n\n"
-        "Question: What is the dog called?<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>user\nRead.\n\nPassage: The dog\nMy dog is called Biko.\n\nIt barks.\n\n"
+        "The cat is called Otto.\n\nQuestion: What is the dog called?<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
