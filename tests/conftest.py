@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,15 @@ def _private_home(
     """No test writes to the user's data folder. Tests marked `model` use it: the cached model is there."""
     if request.node.get_closest_marker("model") is None:
         monkeypatch.setenv("CONTINUAL_LEARNING_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _threads(request: pytest.FixtureRequest) -> None:
+    """One thread for tiny models, whose products are over before a second thread has woken up."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        whole = request.node.get_closest_marker("model") is not None
+        torch.set_num_threads(os.cpu_count() or 1 if whole else 1)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from continual_learning.sequential import SequentialFinetuning
 
 
 class FullFinetuneConfig(FinetuningConfig):
-    """Settings of the full_finetune strategy. The defaults were tuned for the embedded model (benchmarks/)."""
+    """Settings of the full_finetune strategy. The defaults are customary values; they were not tuned."""
 
     learning_rate: float = Field(1e-4, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""

@@ -20,7 +20,7 @@ from continual_learning.state import State
 
 
 class LoRAConfig(AdapterConfig):
-    """Settings of the lora strategy. The defaults were tuned for the embedded model (benchmarks/)."""
+    """Settings of the lora strategy. The defaults are customary values; they were not tuned."""
 
     learning_rate: float = Field(2e-3, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""

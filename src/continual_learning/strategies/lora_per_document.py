@@ -34,7 +34,7 @@ from continual_learning.strategy import UNAFFECTED, Answer, TokenCallback
 
 
 class LoRAPerDocumentConfig(AdapterConfig):
-    """Settings of the lora_per_document strategy. The defaults were tuned for the embedded model (benchmarks/)."""
+    """Settings of the lora_per_document strategy. The defaults are customary values; they were not tuned."""
 
     learning_rate: float = Field(2e-3, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""

@@ -29,7 +29,7 @@ _RATES = {"lora": 2e-3, "full": 1e-4}
 
 
 class ReplayConfig(AdapterConfig):
-    """Settings of the replay strategy. The defaults were tuned for the embedded model (benchmarks/)."""
+    """Settings of the replay strategy. The defaults are customary values; they were not tuned."""
 
     parameters: Literal["lora", "full"] = "lora"
     """What is trained: a LoRA adapter, or all weights."""
