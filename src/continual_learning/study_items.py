@@ -86,10 +86,14 @@ def study_items(
         if (number // len(fragments)) % material.full_answer_every:
             answer = answer[: material.answer_start_tokens]
         items.append(make_item(question_ids(base, asked.question), answer))
-    items += [text_item(base, text, title)] * material.text_copies
+    return items + copies(base, text, title, material)
+
+
+def copies(base: BaseModel, text: str, title: str, material: StudyMaterial) -> list[Item]:
+    """The copies of a passage: as plain text, and as an answer."""
+    items = [text_item(base, text, title)] * material.text_copies
     request = f"What do you know about {title}?" if title else "What have you read?"
-    items += [make_item(question_ids(base, request), answer_ids(base, text))] * material.chat_copies
-    return items
+    return items + [make_item(question_ids(base, request), answer_ids(base, text))] * material.chat_copies
 
 
 def text_item(base: BaseModel, text: str, title: str = "") -> Item:

@@ -33,6 +33,7 @@ from continual_learning.documents import Document
 from continual_learning.errors import ConfigError
 from continual_learning.families import mlp_parts
 from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
+from continual_learning.parts import best_window, recite
 from continual_learning.paths import data_home
 from continual_learning.retention import Limits, check
 from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_keys, routed_sources
@@ -45,7 +46,13 @@ from continual_learning.strategies.ttt.learning import (
     blocks_with_branches,
     learn_passage,
 )
-from continual_learning.strategies.ttt.memory import passage_deltas, passage_tensors, with_document, without_texts
+from continual_learning.strategies.ttt.memory import (
+    passage_deltas,
+    passage_parts,
+    passage_tensors,
+    with_document,
+    without_texts,
+)
 from continual_learning.strategy import (
     UNAFFECTED,
     Answer,
@@ -97,7 +104,8 @@ class TTT(Strategy[TTTConfig]):
             deadline = math.inf if limit is None else started + limit * (number + 1) / len(parts)
             seed = f"{self.config.seed}:{document.sha256}:{number}"
             on_step = _step_reporter(progress, number, len(parts))
-            given = (self.config, calibration, self._background, alpha, seed, deadline, watch, on_step)
+            known = (self._background, self._router.rarity)
+            given = (self.config, calibration, *known, alpha, seed, deadline, watch, on_step)
             learned.append(learn_passage(base, part, document.title, *given))
         details = {"passages": len(parts), "alpha": alpha, "loss": learned[-1].descent.loss}
         new = passage_tensors(document, parts, learned)
@@ -125,6 +133,8 @@ class TTT(Strategy[TTTConfig]):
         def answered(opened: tuple[Passage, ...], asked: list[str]) -> list[Answer]:
             if not opened:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
+            if self.config.address == "part":
+                return self._recite(base, state, opened[0], asked, max_new_tokens, on_token)
             return self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
 
         answers = answer_by_route(questions, [tuple(p for p, _ in route) for route in routes], answered)
@@ -281,6 +291,25 @@ class TTT(Strategy[TTTConfig]):
                 modules[path] = DualMLP(inside, branch_from_deltas(parts, deltas), record.details["alpha"])
         with base.patched(modules):
             yield
+
+    def _recite(
+        self,
+        base: BaseModel,
+        state: State,
+        opened: Passage,
+        questions: Sequence[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+    ) -> list[Answer]:
+        """The parts of a passage that the words of each question find, from the weights."""
+        record = state.meta.document(opened[0])
+        assert record is not None, opened
+        title = record.title if self.config.title_on_passages else ""
+        keys = passage_parts(state, *opened)
+        room = min(max_new_tokens, self.config.quote_tokens)
+        chosen = [best_window(keys, question, self._router.rarity, room) for question in questions]
+        with self._patched(base, state, [opened]):
+            return recite(base, title, questions, chosen, max_new_tokens, on_token)
 
     def _answer_from(
         self,

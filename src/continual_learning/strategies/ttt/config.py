@@ -41,6 +41,13 @@ class TTTConfig(StrategyConfig):
     # What is studied.
     passage_tokens: int = Field(200, ge=16)
     """Longest passage that has a branch of its own; longer documents are cut into several."""
+    address: Literal["part", "question"] = "part"
+    """What a passage is tied to in the weights: a cue for each of its parts, of which a question's words choose
+    (`parts`), or many telegraphic questions, from which the model itself finds the place (`study`)."""
+    part_tokens: int = Field(20, ge=4)
+    """Longest part."""
+    quote_tokens: int = Field(24, ge=4)
+    """An answer recites the parts that these many tokens reach, from the best on."""
     fragment_tokens: int = Field(20, ge=4)
     """Longest fragment that questions are asked about."""
     answer_tokens: int = Field(23, ge=4)
@@ -52,7 +59,7 @@ class TTTConfig(StrategyConfig):
     those decide which fragment it is, and the rest needs to be learned only once."""
     answer_start_tokens: int = Field(4, ge=1)
     """How many tokens those first tokens are."""
-    text_copies: int = Field(1, ge=0)
+    text_copies: int = Field(0, ge=0)
     """Copies of the whole passage as plain text in the study material."""
     chat_copies: int = Field(0, ge=0)
     """Copies of it as an answer to being asked about its title."""
@@ -68,11 +75,11 @@ class TTTConfig(StrategyConfig):
     """The inner rule; sgd is the published one."""
     learning_rate: float = Field(1.5e-2, ge=0, le=10)
     """Its highest value; it rises during the warm-up and falls to a tenth after."""
-    mini_batch_tokens: int = Field(192, ge=1)
+    mini_batch_tokens: int = Field(160, ge=1)
     """Tokens of a mini-batch, padding included."""
     gradient_steps: int = Field(1, ge=1)
     """Steps on each mini-batch."""
-    passes: int = Field(3, ge=1)
+    passes: int = Field(14, ge=1)
     """Passes over the study material."""
     clip_norm: float = Field(1.0, gt=0)
     """Global norm to which gradients are clipped."""
@@ -112,9 +119,15 @@ class TTTConfig(StrategyConfig):
             )
         if self.first_block is not None and self.last_block is not None and self.first_block >= self.last_block:
             raise ValueError(f"first_block {self.first_block} must be below last_block {self.last_block}")
-        if not (self.questions_per_fragment or self.text_copies or self.chat_copies):
+        studied = self.questions_per_fragment or self.text_copies or self.chat_copies
+        if self.address == "question" and not studied:
             raise ValueError(
                 "there is nothing to study; set questions_per_fragment, text_copies or chat_copies above 0"
+            )
+        if self.address == "part" and not self.routing:
+            raise ValueError(
+                "address 'part' recites one passage, and without routing all are open; "
+                "set routing to true or address to question"
             )
         return self
 

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from continual_learning.base import BaseModel
+from continual_learning.chunking import sentences
 from continual_learning.families import mlp_parts
 from continual_learning.finetuning import Descent, StepCallback
 from continual_learning.nn.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
 from continual_learning.nn.neuron_gate import tfidf, top_neurons
+from continual_learning.parts import Part, best_window, cue_ids, cut_parts, part_index, part_keys
+from continual_learning.routing import Rarity
 from continual_learning.stopwatch import Stopwatch
 from continual_learning.strategies.ttt.calibration import Calibration, neuron_accesses
 from continual_learning.strategies.ttt.config import TTTConfig
@@ -30,7 +33,7 @@ from continual_learning.strategies.ttt.inner_loop import (
     tokens_right,
 )
 from continual_learning.study import Fragment, StudyQuestion, ask
-from continual_learning.study_items import Item, make_item, question_ids, study_items
+from continual_learning.study_items import Item, answer_ids, copies, make_item, question_ids, study_items
 
 # Deltas are kept in half precision: they are small, and so is a memory.
 STORED_TYPE = torch.float16
@@ -42,6 +45,8 @@ class LearnedPassage:
 
     deltas: dict[int, dict[str, Tensor]]
     """By block: `branch_deltas`."""
+    parts: tuple[Part, ...]
+    """What can be recited of it."""
     descent: Descent
     probe_tokens: int
     """Tokens of the held-out cloze answers."""
@@ -72,6 +77,7 @@ def learn_passage(
     config: TTTConfig,
     calibration: Calibration | None,
     background: Sequence[str],
+    rarity: Rarity,
     alpha: float,
     seed: str,
     deadline: float,
@@ -83,14 +89,23 @@ def learn_passage(
     blocks = blocks_with_branches(base, config)
     shown_title = title if config.title_on_passages else ""
     material = config.study_material
+    parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens)
     fragments = material.fragments(base, text)
     with watch("choose neurons"):
         ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
         branches = _new_branches(base, ids, blocks, config, calibration, rng)
     with watch("prefix activations"):
-        items = study_items(base, text, shown_title, fragments, material, rng)
+        if config.address == "part":
+            items = [part_item(base, shown_title, number, part) for number, part in enumerate(parts)]
+            items += copies(base, text, shown_title, material)
+        else:
+            items = study_items(base, text, shown_title, fragments, material, rng)
         prefix = prefix_activations(base, items, blocks.start)
-        probes = probe_items(base, fragments, shown_title, config.probes, rng)
+        if config.address == "part":
+            probes, probe_tokens = part_probes(base, text, parts, shown_title, rarity, config, rng)
+        else:
+            probes = probe_items(base, fragments, shown_title, config.probes, rng)
+            probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
         probe_prefix = prefix_activations(base, probes, blocks.start)
     with watch("gradient descent"):
         loop = InnerLoop(
@@ -110,8 +125,7 @@ def learn_passage(
         kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
         with base.patched(dual_mlps(base, kept, alpha)):
             after = sum(tokens_right(base, probes, probe_prefix, blocks.start))
-    probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
-    return LearnedPassage(deltas, descent, probe_tokens, before, after)
+    return LearnedPassage(deltas, tuple(parts), descent, probe_tokens, before, after)
 
 
 def _rivals(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
@@ -123,6 +137,34 @@ def _rivals(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -
     ordinary = base.remember(("background tokens", tuple(background)), of_background)
     learned = {token for item in items for token in item.ids}
     return torch.tensor(sorted(ordinary | learned | base.stop_ids), device=base.device)
+
+
+def part_item(base: BaseModel, title: str, number: int, part: Part) -> Item:
+    """The cue of a part, and the part to be learned after it."""
+    return make_item(cue_ids(base, title, number), answer_ids(base, part.text))
+
+
+def part_probes(
+    base: BaseModel,
+    text: str,
+    parts: Sequence[Part],
+    title: str,
+    rarity: Rarity,
+    config: TTTConfig,
+    rng: random.Random,
+) -> tuple[list[Item], int]:
+    """Held-out cloze questions: the parts that they find among those asked for, and the tokens of all asked for."""
+    whole = sentences(text)
+    keys = part_keys(part_index(parts))
+    found, tokens = [], 0
+    for number in sorted(rng.sample(range(len(parts)), min(config.probes, len(parts)))):
+        part = parts[number]
+        asked = ask(Fragment(part.text, whole[part.sentence], part.text), title, rng)
+        item = make_item(cue_ids(base, title, number), base.encode(part.text))
+        tokens += len(item.ids) - item.prompt_tokens
+        if number in best_window(keys, asked.question, rarity, config.quote_tokens):
+            found.append(item)
+    return found, tokens
 
 
 def probe_items(

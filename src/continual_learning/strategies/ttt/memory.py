@@ -1,7 +1,8 @@
 """How learned passages stand in a state.
 
-``<document id>/<passage>.key`` holds the passage's word hashes, and ``<document id>/<passage>.<block>.<name>``
-what its branch in that block learned (`nn.dual_mlp.branch_deltas`).
+``<document id>/<passage>.key`` holds the passage's word hashes, ``<document id>/<passage>.parts`` those of its parts
+(`parts.part_index`), and ``<document id>/<passage>.<block>.<name>`` what its branch in that block learned
+(`nn.dual_mlp.branch_deltas`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from continual_learning.documents import Document
+from continual_learning.parts import PartKey, part_index, part_keys
 from continual_learning.routing import key_tensors
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.ttt.learning import LearnedPassage
+
+_PARTS = ".parts"
 
 
 def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[LearnedPassage]) -> dict[str, Tensor]:
@@ -23,9 +27,15 @@ def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[
     tensors = key_tensors(document.id, document.title, texts)
     for number, passage in enumerate(learned):
         prefix = f"{document.id}/{number:04d}"
+        tensors[f"{prefix}{_PARTS}"] = part_index(passage.parts)
         for block, deltas in passage.deltas.items():
             tensors.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
     return tensors
+
+
+def passage_parts(state: State, document_id: str, number: int) -> list[PartKey]:
+    """The keys of a passage's parts, in order."""
+    return part_keys(state.tensors[f"{document_id}/{number:04d}{_PARTS}"])
 
 
 def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
