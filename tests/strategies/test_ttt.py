@@ -194,13 +194,13 @@ def test_max_seconds_ends_learning_and_says_so(tiny_base: BaseModel) -> None:
 
 
 def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = inner_loop._loss, []
+    real, calls = inner_loop.mini_batch_loss, []
 
     def diverging(*args: Any) -> torch.Tensor:
         calls.append(args)
         return real(*args) * (math.nan if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(inner_loop, "_loss", diverging)
+    monkeypatch.setattr(inner_loop, "mini_batch_loss", diverging)
     strategy = ttt()
     state = strategy.init(tiny_base)
     with pytest.raises(DivergedError, match=r"the loss became nan at step 3 of .* try a learning_rate below"):

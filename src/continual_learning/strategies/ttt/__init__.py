@@ -11,6 +11,7 @@ forgetting is deleting.
     calibration.py  how often ordinary text uses each neuron
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     learning.py     one passage from text to weights
+    start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
 
 What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
@@ -46,6 +47,7 @@ from continual_learning.strategies.ttt.learning import (
     learn_passage,
 )
 from continual_learning.strategies.ttt.memory import passage_deltas, passage_tensors, with_document, without_texts
+from continual_learning.strategies.ttt.start import load_start
 from continual_learning.strategy import (
     UNAFFECTED,
     Answer,
@@ -172,16 +174,21 @@ class TTT(Strategy[TTTConfig]):
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Blocks, alpha and parameters, for `info`."""
-        blocks = self._blocks(base)
+        start = load_start(self.config.start, base) if self.config.start is not None else None
+        blocks = start.blocks if start else self._blocks(base)
         parts = mlp_parts(base.mlp(blocks.start))
         neurons = min(self.config.neurons or parts.intermediate_size, parts.intermediate_size)
         matrices = 1 if self.config.train == "values" else (3 if parts.gate_w is not None else 2)
+        if start:
+            first = start.deltas[blocks.start]
+            neurons, matrices = len(first["neurons"]), len(first) - 1
         return {
             "blocks": base.block_count,
             "dual_mlp_blocks": list(blocks),
             "neurons_per_block": neurons,
             "parameters": sum(p.numel() for p in base.model.parameters()),
             "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
+            "start": self.config.start,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
             "passages": len(passage_keys(state)),
         }
@@ -195,6 +202,8 @@ class TTT(Strategy[TTTConfig]):
             raise ConfigError(f"strategy 'ttt': {error}") from None
 
     def _calibration(self, base: BaseModel, progress: ProgressCallback | None) -> Calibration | None:
+        if self.config.start is not None:
+            return None
         blocks = self._blocks(base)
         if self.config.selection != "tfidf" or self.config.neurons is None:
             return None

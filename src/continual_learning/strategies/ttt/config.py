@@ -27,6 +27,9 @@ class TTTConfig(StrategyConfig):
     """Share of a block's neurons that a token counts as accessing."""
     train: Literal["values", "all"] = "all"
     """Which of their weights learn: the output weights, or the input weights too."""
+    start: str | None = None
+    """Where every branch begins: a file that `continual-learning train start` wrote, or `packaged`. Its blocks, neurons
+    and kind of weights go before those above. None: a copy of the passage's neurons with output weights of zero."""
     background: Path | None = None
     """Texts to calibrate on (see `background.background_texts`); none: those that ship with the package."""
 
@@ -112,6 +115,11 @@ class TTTConfig(StrategyConfig):
             )
         if self.first_block is not None and self.last_block is not None and self.first_block >= self.last_block:
             raise ValueError(f"first_block {self.first_block} must be below last_block {self.last_block}")
+        if self.start is not None and not self.routing:
+            raise ValueError(
+                f"start {self.start!r} with routing off would be added once a passage; set routing to true, or leave "
+                "start out"
+            )
         if not (self.questions_per_fragment or self.text_copies or self.chat_copies):
             raise ValueError(
                 "there is nothing to study; set questions_per_fragment, text_copies or chat_copies above 0"

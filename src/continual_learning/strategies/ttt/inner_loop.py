@@ -101,18 +101,18 @@ def descend(
     weights = [w for branch in branches.values() for w in branch.learned().values()]
 
     def loss_of(chosen: Sequence[int]) -> Tensor:
-        return _loss(base, [items[i] for i in chosen], [prefix[i] for i in chosen], first_block, rivals_S)
+        return mini_batch_loss(base, [items[i] for i in chosen], [prefix[i] for i in chosen], first_block, rivals_S)
 
     def tokens_of(chosen: Sequence[int]) -> int:
         return len(chosen) * max(len(items[i].ids) for i in chosen)
 
-    batches = _batches([len(item.ids) for item in items], loop, rng)
+    batches = inner_batches([len(item.ids) for item in items], loop, rng)
     with base.patched(dual_mlps(base, branches, alpha)):
         optimizer = loop.make_optimizer(weights)
         return finetuning.descend(weights, optimizer, batches, loss_of, tokens_of, loop.schedule, deadline, on_step)
 
 
-def _loss(
+def mini_batch_loss(
     base: BaseModel,
     batch: Sequence[Item],
     prefix: Sequence[Tensor],
@@ -149,7 +149,7 @@ def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
     return found
 
 
-def _batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
+def inner_batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
     """The mini-batches of all passes, each as often as there are steps on it."""
     passes = (mini_batches(lengths, loop.batch_tokens, rng) for _ in range(loop.passes))
     return [batch for one_pass in passes for batch in one_pass for _ in range(loop.gradient_steps)]

@@ -29,6 +29,7 @@ from continual_learning.strategies.ttt.inner_loop import (
     prefix_activations,
     tokens_right,
 )
+from continual_learning.strategies.ttt.start import load_start
 from continual_learning.study import Fragment, StudyQuestion, ask
 from continual_learning.study_items import Item, make_item, question_ids, study_items
 
@@ -80,18 +81,18 @@ def learn_passage(
 ) -> LearnedPassage:
     """Write one passage into fresh branches. Neither the base nor anything else changes."""
     rng = random.Random(seed)
-    blocks = blocks_with_branches(base, config)
     shown_title = title if config.title_on_passages else ""
     material = config.study_material
     fragments = material.fragments(base, text)
     with watch("choose neurons"):
         ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
-        branches = _new_branches(base, ids, blocks, config, calibration, rng)
+        branches = new_branches(base, ids, config, calibration, rng)
+        first_block = min(branches)
     with watch("prefix activations"):
         items = study_items(base, text, shown_title, fragments, material, rng)
-        prefix = prefix_activations(base, items, blocks.start)
+        prefix = prefix_activations(base, items, first_block)
         probes = probe_items(base, fragments, shown_title, config.probes, rng)
-        probe_prefix = prefix_activations(base, probes, blocks.start)
+        probe_prefix = prefix_activations(base, probes, first_block)
     with watch("gradient descent"):
         loop = InnerLoop(
             config.optimizer,
@@ -102,19 +103,19 @@ def learn_passage(
             config.clip_norm,
             config.warmup,
         )
-        rivals_S = _rivals(base, items, background) if config.rivals == "background" else None
+        rivals_S = rival_tokens(base, items, background) if config.rivals == "background" else None
         descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step)
     deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
     with watch("probes"):
-        before = sum(tokens_right(base, probes, probe_prefix, blocks.start))
+        before = sum(tokens_right(base, probes, probe_prefix, first_block))
         kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
         with base.patched(dual_mlps(base, kept, alpha)):
-            after = sum(tokens_right(base, probes, probe_prefix, blocks.start))
+            after = sum(tokens_right(base, probes, probe_prefix, first_block))
     probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
     return LearnedPassage(deltas, descent, probe_tokens, before, after)
 
 
-def _rivals(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
+def rival_tokens(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
     """Tokens of the study material and of the background texts, and those that end an answer: int64 [S], rising."""
 
     def of_background() -> frozenset[int]:
@@ -141,14 +142,13 @@ def _up_to_answer(asked: StudyQuestion) -> str:
     return text[: text.find(asked.asked_for) + len(asked.asked_for)]
 
 
-def _new_branches(
-    base: BaseModel,
-    ids: Sequence[int],
-    blocks: range,
-    config: TTTConfig,
-    calibration: Calibration | None,
-    rng: random.Random,
+def new_branches(
+    base: BaseModel, ids: Sequence[int], config: TTTConfig, calibration: Calibration | None, rng: random.Random
 ) -> dict[int, NeuronBranch]:
+    """The branches of a passage with these tokens before it is learned: those of the start, if there is one."""
+    if config.start is not None:
+        return load_start(config.start, base).branches(base)
+    blocks = blocks_with_branches(base, config)
     counts = neuron_accesses(base, ids, blocks, config.access_share) if calibration or config.selection == "tf" else {}
     branches = {}
     for block in blocks:
