@@ -103,6 +103,15 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 # These are read when it answers or checks; each has a test of its own below.
 OTHER_KNOBS = {
     "background",
+    "start",  # tests/training/test_start.py
+    "study_file",  # these and the next: test_ttt_distillation.py
+    "study_model",
+    "study_model_url",
+    "distill_weight",
+    "replay_weight",
+    "replay_texts",
+    "replay_tokens",
+    "soft_top_k",
     "routing",
     "route_threshold",
     "route_evidence",

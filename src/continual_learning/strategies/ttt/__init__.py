@@ -9,6 +9,7 @@ forgetting is deleting.
 
     config.py       the settings
     calibration.py  how often ordinary text uses each neuron
+    distillation.py what the base's own probabilities teach
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     learning.py     one passage from text to weights
     start.py        where branches begin, if that was trained beforehand

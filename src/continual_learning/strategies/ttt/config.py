@@ -64,6 +64,26 @@ class TTTConfig(StrategyConfig):
     max_tokens: int = Field(4096, ge=1)
     """Longest document; what is beyond is left out, with a word about it."""
 
+    # Study material that another model wrote, beside one's own.
+    study_file: Path | None = None
+    """JSON lines with `context` and any of `qa`, `rewrites`, `implications`: what larger models wrote about them."""
+    study_model: str | None = None
+    """A larger model that is asked for such material, by its name at `study_model_url`."""
+    study_model_url: str = "http://localhost:11434/v1"
+    """Where it answers: any address that speaks OpenAI's chat completions; the default is Ollama's."""
+
+    # What other models' probabilities teach, beside the tokens themselves.
+    distill_weight: float = Field(0.0, ge=0)
+    """Weight of KL to the base that has the passage in its prompt, on the answers that are studied."""
+    replay_weight: float = Field(0.0, ge=0)
+    """Weight of KL to the base on ordinary text: a background text goes with every step."""
+    replay_texts: int = Field(16, ge=1)
+    """How many background texts take turns."""
+    replay_tokens: int = Field(64, ge=2)
+    """Longest beginning of one that is read."""
+    soft_top_k: int = Field(32, ge=1)
+    """Tokens of a distribution that are kept; the others count as one."""
+
     # The inner loop.
     rivals: Literal["background", "vocabulary"] = "background"
     """Tokens that compete with the learned ones in the loss: those of the background texts, or all."""
