@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 QUICK = ("--outer", "inner_tokens=40", "--outer", "passages_per_step=1", "--outer", "validation_passages=1",
-         "--outer", "validation_share=0.5", "--set", "neurons=4", "--set", "questions_per_fragment=1")  # fmt: skip
+         "--outer", "validation_share=0.5", "--outer", "validate_every=2", "--set", "neurons=4", "--set", "questions_per_fragment=1")  # fmt: skip
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ OTHER_KNOBS = {
     "study_file",  # these and the next: test_ttt_distillation.py
     "study_model",
     "study_model_url",
+    "study_statements",
     "distill_weight",
     "replay_weight",
     "replay_texts",

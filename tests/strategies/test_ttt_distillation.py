@@ -15,8 +15,8 @@ from continual_learning.borrowed_study import BorrowedStudy
 from continual_learning.documents import Document
 from continual_learning.state import State
 from continual_learning.strategies.ttt import TTT, learning
-from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.distillation import soft_loss, soft_targets, top_k_kl, with_document
+from continual_learning.strategy import make_strategy
 from continual_learning.study_items import Item
 
 TEXT = "The quick brown fox lives in Paris with seven cats. Comb jellies swim with rows of cilia."
@@ -24,7 +24,8 @@ QUICK: dict[str, Any] = {"neurons": 6, "passes": 2, "questions_per_fragment": 2,
 
 
 def learn(base: BaseModel, **options: Any) -> tuple[TTT, State]:
-    strategy = TTT(TTTConfig(**{**QUICK, **options}))
+    strategy = make_strategy("ttt", {**QUICK, **options})
+    assert isinstance(strategy, TTT)
     state, _ = strategy.learn(base, strategy.init(base), Document(TEXT, "Fox"))
     return strategy, state
 
@@ -110,4 +111,8 @@ def test_borrowed_material_is_studied(tiny_base: BaseModel, tmp_path: Path, monk
     large = {"study_model": "large", "study_model_url": "http://there/v1"}
     digests = [learn(tiny_base, **o)[1].digest() for o in ({}, {"study_file": file}, large)]
     assert len(set(digests)) == 3
+    row["rewrites"] = "\n".join(f"The fox number {n} lives in Paris." for n in range(6))
+    file.write_text(json.dumps(row), encoding="utf-8")
+    some = [learn(tiny_base, study_file=file, study_statements=n)[1].digest() for n in (0, 3)]
+    assert some[0] == digests[1] and some[1] not in digests
     assert seen == [("large", "http://there/v1", TEXT, "Fox")]

@@ -72,6 +72,9 @@ class TTTConfig(StrategyConfig):
     study_model_url: str = "http://localhost:11434/v1"
     """Where it answers: any address that speaks OpenAI's chat completions; the default is Ollama's."""
 
+    study_statements: int = Field(16, ge=0)
+    """How many of its rewrites and statements are studied, drawn for each passage; its questions all are."""
+
     # What other models' probabilities teach, beside the tokens themselves.
     distill_weight: float = Field(0.0, ge=0)
     """Weight of KL to the base that has the passage in its prompt, on the answers that are studied."""

@@ -92,7 +92,7 @@ def learn_passage(
         first_block = min(branches)
     with watch("prefix activations"):
         items = study_items(base, text, shown_title, fragments, material, rng)
-        items += borrowed_items(base, borrowed_study(config, text, title), shown_title)
+        items += borrowed_items(base, borrowed_study(config, text, title, rng), shown_title)
         prefix = prefix_activations(base, items, first_block)
         probes = probe_items(base, fragments, shown_title, config.probes, rng)
         probe_prefix = prefix_activations(base, probes, first_block)
@@ -123,7 +123,7 @@ def learn_passage(
     return LearnedPassage(deltas, descent, probe_tokens, before, after)
 
 
-def borrowed_study(config: TTTConfig, text: str, title: str) -> BorrowedStudy:
+def borrowed_study(config: TTTConfig, text: str, title: str, rng: random.Random) -> BorrowedStudy:
     """What other models wrote about a passage, from the file and the model that the settings name."""
     found = BorrowedStudy()
     if config.study_file is not None:
@@ -131,6 +131,8 @@ def borrowed_study(config: TTTConfig, text: str, title: str) -> BorrowedStudy:
     if config.study_model is not None:
         asked = study_from_model(config.study_model, config.study_model_url, text, title)
         found = BorrowedStudy(found.questions + asked.questions, found.statements + asked.statements)
+    if len(found.statements) > config.study_statements:
+        return BorrowedStudy(found.questions, tuple(rng.sample(found.statements, config.study_statements)))
     return found
 
 

@@ -33,7 +33,7 @@ class StartConfig(StrategyConfig):
     clip_norm: float = Field(1.0, gt=0)
     """Global norm to which the gradient is clipped; in mode reptile nothing is."""
     validate_every: int = Field(10, ge=1)
-    """Steps between two validations; there is one at the beginning and one at the end, too."""
+    """Steps between two validations; there is one at the beginning. What comes after the last is not judged."""
     validation_passages: int = Field(8, ge=1)
     """Passages of held-out articles that are learned at each."""
     validation_share: float = Field(0.2, gt=0, lt=1)

@@ -140,7 +140,8 @@ class _Run:
             self._save(Checkpoint(self.identity, at, list(self.weights), self._moments(), best, curve, seconds), steps)
 
         while True:
-            if (at % self.config.validate_every == 0 or at >= steps) and not any(p.step == at for p in curve):
+            # At these steps alone, wherever a session ends: the best start must not depend on that.
+            if at % self.config.validate_every == 0 and not any(p.step == at for p in curve):
                 point = self.validate(at)
                 if all(point.loss_on < p.loss_on for p in curve):
                     best = [w.detach().clone() for w in self.weights]
