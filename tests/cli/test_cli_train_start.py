@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-QUICK = ("--outer", "inner_tokens=40", "--outer", "passages_per_step=1", "--outer", "validation_passages=1",
-         "--outer", "validation_share=0.5", "--outer", "validate_every=2", "--set", "neurons=4", "--set", "questions_per_fragment=1")  # fmt: skip
+OUTER = ("inner_tokens=40", "passages_per_step=1", "validation_passages=1", "validation_share=0.5", "validate_every=2")
+QUICK = tuple(word for setting in OUTER for word in ("--outer", setting))
+QUICK += ("--set", "neurons=4", "--set", "questions_per_fragment=1")
 
 
 @pytest.fixture
