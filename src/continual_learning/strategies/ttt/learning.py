@@ -147,7 +147,9 @@ def soft_study(
     """What teachers say of the items and of ordinary text; None where neither is wanted."""
     if not (config.distill_weight or config.replay_weight):
         return None
-    asked = with_document(base, items, document) if config.distill_weight else [None] * len(items)
+    asked: Sequence[Item | None] = (
+        with_document(base, items, document) if config.distill_weight else [None] * len(items)
+    )
     texts = background[: config.replay_texts] if config.replay_weight else []
     replay = replay_items(base, texts, config.replay_tokens)
     return SoftStudy(
