@@ -179,9 +179,11 @@ def test_fused_attention_is_why_second_order_runs_in_plain_math() -> None:
 # -- training ----------------------------------------------------------------------------------------
 
 
-def train(base: BaseModel, dataset: Dataset, folder: Path, steps: int, **outer: Any) -> Outcome:
-    inner = SGD if outer.get("mode") == "second_order" else INNER
-    return train_start(base, dataset, StartConfig(**{**OUTER, **outer}), TTTConfig(**inner), folder, steps, ALONE)
+def train(
+    base: BaseModel, dataset: Dataset, folder: Path, steps: int, neurons: int | None = 5, **outer: Any
+) -> Outcome:
+    inner = TTTConfig(**{**(SGD if outer.get("mode") == "second_order" else INNER), "neurons": neurons})
+    return train_start(base, dataset, StartConfig(**{**OUTER, **outer}), inner, folder, steps, ALONE)
 
 
 def same(a: Start, b: Start) -> bool:
@@ -192,13 +194,13 @@ def same(a: Start, b: Start) -> bool:
 def test_the_validation_loss_after_learning_falls(
     mode: str, tiny_base: BaseModel, dataset: Dataset, tmp_path: Path
 ) -> None:
-    found = train(tiny_base, dataset, tmp_path, 12, mode=mode, learning_rate=1e-2, validate_every=6)
+    found = train(tiny_base, dataset, tmp_path, 12, neurons=None, mode=mode, learning_rate=3e-2, validate_every=6)
     assert [p.step for p in found.curve] == [0, 6, 12]
     assert found.curve[-1].loss_on < found.curve[0].loss_on - 0.3
 
 
 def test_reptile_moves_the_start(tiny_base: BaseModel, dataset: Dataset, tmp_path: Path) -> None:
-    found = train(tiny_base, dataset, tmp_path, 6, mode="reptile", validate_every=6)
+    found = train(tiny_base, dataset, tmp_path, 6, neurons=None, mode="reptile", validate_every=6)
     assert found.curve[-1].loss_on < found.curve[0].loss_on
 
 
