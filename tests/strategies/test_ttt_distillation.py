@@ -87,7 +87,6 @@ def test_replay_keeps_ordinary_text_as_it_was(tiny_base: BaseModel, tmp_path: Pa
         ("replay_tokens", 2, {"replay_weight": 1.0}),
         ("soft_top_k", 1, {"replay_weight": 1.0}),
         ("soft_top_k", 1, {"distill_weight": 1.0}),
-        ("rivals", "vocabulary", {"distill_weight": 1.0, "replay_weight": 1.0}),
     ],
 )
 def test_every_setting_changes_what_is_learned(
@@ -95,6 +94,14 @@ def test_every_setting_changes_what_is_learned(
 ) -> None:
     (_, usual), (_, other) = learn(tiny_base, **others), learn(tiny_base, **{**others, knob: value})
     assert usual.digest() != other.digest()
+
+
+def test_what_teachers_name_competes_in_the_loss(tiny_base: BaseModel) -> None:
+    [target] = soft_targets(tiny_base, [Item((5, 6, 7), 1)], 4)
+    assert target is not None
+    named = set(target.tokens_MK.flatten().tolist())
+    few, more = (learning.rival_tokens(tiny_base, [], ["a"], taught).tolist() for taught in (frozenset(), named))
+    assert set(more) == set(few) | named and more == sorted(more) and not named <= set(few)
 
 
 def test_borrowed_material_is_studied(tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
