@@ -35,7 +35,7 @@ KINDS = ("date", "number", "name")
 # Codes of the rows of a key tensor: a content word, a word of a possible answer by kind, the part's sentence and size.
 _WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KINDS, 1)}, 8, 9
 
-# A common word in each cue: numbers alone are so alike to a model that the parts take twice as many steps to tell apart.
+# A common word in each cue: numbers alone are so alike to a model that telling the parts apart takes twice the steps.
 _MARKS = (
     "apple river king blue seven music stone night doctor horse paper winter gold train garden fire "
     "school ocean bread chair moon war letter knife cotton tiger sugar glass bridge summer ship flag"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from continual_learning.answering import user
 from continual_learning.base import BaseModel
+from continual_learning.borrowed_study import BorrowedStudy
 from continual_learning.chunking import passages
 from continual_learning.study import Fragment, make_fragments, study_questions
 
@@ -94,6 +95,12 @@ def copies(base: BaseModel, text: str, title: str, material: StudyMaterial) -> l
     items = [text_item(base, text, title)] * material.text_copies
     request = f"What do you know about {title}?" if title else "What have you read?"
     return items + [make_item(question_ids(base, request), answer_ids(base, text))] * material.chat_copies
+
+
+def borrowed_items(base: BaseModel, study: BorrowedStudy, title: str = "") -> list[Item]:
+    """What another model wrote: its questions with their answers, and its statements as plain text."""
+    items = [make_item(question_ids(base, question), answer_ids(base, answer)) for question, answer in study.questions]
+    return items + [text_item(base, statement, title) for statement in study.statements]
 
 
 def text_item(base: BaseModel, text: str, title: str = "") -> Item:

@@ -103,6 +103,16 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 # These are read when it answers or checks; each has a test of its own below.
 OTHER_KNOBS = {
     "background",
+    "start",  # tests/training/test_start.py
+    "study_file",  # these and the next: test_ttt_distillation.py
+    "study_model",
+    "study_model_url",
+    "study_statements",
+    "distill_weight",
+    "replay_weight",
+    "replay_texts",
+    "replay_tokens",
+    "soft_top_k",
     "routing",
     "route_threshold",
     "route_evidence",
@@ -194,13 +204,13 @@ def test_max_seconds_ends_learning_and_says_so(tiny_base: BaseModel) -> None:
 
 
 def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = inner_loop._loss, []
+    real, calls = inner_loop.mini_batch_loss, []
 
     def diverging(*args: Any) -> torch.Tensor:
         calls.append(args)
         return real(*args) * (math.nan if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(inner_loop, "_loss", diverging)
+    monkeypatch.setattr(inner_loop, "mini_batch_loss", diverging)
     strategy = ttt()
     state = strategy.init(tiny_base)
     with pytest.raises(DivergedError, match=r"the loss became nan at step 3 of .* try a learning_rate below"):

@@ -9,8 +9,10 @@ forgetting is deleting.
 
     config.py       the settings
     calibration.py  how often ordinary text uses each neuron
+    distillation.py what the base's own probabilities teach
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     learning.py     one passage from text to weights
+    start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
 
 What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
@@ -53,6 +55,7 @@ from continual_learning.strategies.ttt.memory import (
     with_document,
     without_texts,
 )
+from continual_learning.strategies.ttt.start import load_start
 from continual_learning.strategy import (
     UNAFFECTED,
     Answer,
@@ -182,16 +185,21 @@ class TTT(Strategy[TTTConfig]):
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Blocks, alpha and parameters, for `info`."""
-        blocks = self._blocks(base)
+        start = load_start(self.config.start, base) if self.config.start is not None else None
+        blocks = start.blocks if start else self._blocks(base)
         parts = mlp_parts(base.mlp(blocks.start))
         neurons = min(self.config.neurons or parts.intermediate_size, parts.intermediate_size)
         matrices = 1 if self.config.train == "values" else (3 if parts.gate_w is not None else 2)
+        if start:
+            first = start.deltas[blocks.start]
+            neurons, matrices = len(first["neurons"]), len(first) - 1
         return {
             "blocks": base.block_count,
             "dual_mlp_blocks": list(blocks),
             "neurons_per_block": neurons,
             "parameters": sum(p.numel() for p in base.model.parameters()),
             "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
+            "start": self.config.start,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
             "passages": len(passage_keys(state)),
         }
@@ -205,6 +213,8 @@ class TTT(Strategy[TTTConfig]):
             raise ConfigError(f"strategy 'ttt': {error}") from None
 
     def _calibration(self, base: BaseModel, progress: ProgressCallback | None) -> Calibration | None:
+        if self.config.start is not None:
+            return None
         blocks = self._blocks(base)
         if self.config.selection != "tfidf" or self.config.neurons is None:
             return None

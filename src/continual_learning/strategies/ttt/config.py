@@ -27,6 +27,9 @@ class TTTConfig(StrategyConfig):
     """Share of a block's neurons that a token counts as accessing."""
     train: Literal["values", "all"] = "all"
     """Which of their weights learn: the output weights, or the input weights too."""
+    start: str | None = None
+    """Where every branch begins: a file that `continual-learning train start` wrote, or `packaged`. Its blocks, neurons
+    and kind of weights go before those above. None: a copy of the passage's neurons with output weights of zero."""
     background: Path | None = None
     """Texts to calibrate on (see `background.background_texts`); none: those that ship with the package."""
 
@@ -67,6 +70,29 @@ class TTTConfig(StrategyConfig):
     """Whether the document's title stands before each copy and in some of the questions."""
     max_tokens: int = Field(4096, ge=1)
     """Longest document; what is beyond is left out, with a word about it."""
+
+    # Study material that another model wrote, beside one's own.
+    study_file: Path | None = None
+    """JSON lines with `context` and any of `qa`, `rewrites`, `implications`: what larger models wrote about them."""
+    study_model: str | None = None
+    """A larger model that is asked for such material, by its name at `study_model_url`."""
+    study_model_url: str = "http://localhost:11434/v1"
+    """Where it answers: any address that speaks OpenAI's chat completions; the default is Ollama's."""
+
+    study_statements: int = Field(16, ge=0)
+    """How many of its rewrites and statements are studied, drawn for each passage; its questions all are."""
+
+    # What other models' probabilities teach, beside the tokens themselves.
+    distill_weight: float = Field(0.0, ge=0)
+    """Weight of KL to the base that has the passage in its prompt, on the answers that are studied."""
+    replay_weight: float = Field(0.0, ge=0)
+    """Weight of KL to the base on ordinary text: a background text goes with every step."""
+    replay_texts: int = Field(16, ge=1)
+    """How many background texts take turns."""
+    replay_tokens: int = Field(64, ge=2)
+    """Longest beginning of one that is read."""
+    soft_top_k: int = Field(32, ge=1)
+    """Tokens of a distribution that are kept; the others count as one."""
 
     # The inner loop.
     rivals: Literal["background", "vocabulary"] = "background"
@@ -119,6 +145,11 @@ class TTTConfig(StrategyConfig):
             )
         if self.first_block is not None and self.last_block is not None and self.first_block >= self.last_block:
             raise ValueError(f"first_block {self.first_block} must be below last_block {self.last_block}")
+        if self.start is not None and not self.routing:
+            raise ValueError(
+                f"start {self.start!r} with routing off would be added once a passage; set routing to true, or leave "
+                "start out"
+            )
         studied = self.questions_per_fragment or self.text_copies or self.chat_copies
         if self.address == "question" and not studied:
             raise ValueError(

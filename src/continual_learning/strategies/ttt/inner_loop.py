@@ -9,6 +9,7 @@ Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in th
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from continual_learning.base import BaseModel
 from continual_learning.finetuning import Descent, Schedule, StepCallback, adamw, next_token_loss
 from continual_learning.nn.dual_mlp import DualMLP, NeuronBranch
 from continual_learning.nn.muon import Muon
+from continual_learning.strategies.ttt.distillation import SoftStudy, soft_loss
 from continual_learning.study_items import Item, mini_batches, padded_ids
 
 # Items whose prefix activations are computed together: enough tokens to fill the cores, few enough to stay small.
@@ -88,9 +90,11 @@ def descend(
     rivals_S: Tensor | None = None,
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
+    soft: SoftStudy | None = None,
 ) -> Descent:
     """Train the branches on the items, in place; the base does not change.
 
+    ``soft`` adds what teachers say of the items and of ordinary text.
     ``rivals_S`` are the tokens that compete in the loss, all learned ones among them, in rising order; None: the
     whole vocabulary. The head over 49,152 words is a quarter of a step's work, and all but a few thousand of
     them are never in question.
@@ -100,19 +104,34 @@ def descend(
     first_block = min(branches)
     weights = [w for branch in branches.values() for w in branch.learned().values()]
 
+    replayed = itertools.count()
+
     def loss_of(chosen: Sequence[int]) -> Tensor:
-        return _loss(base, [items[i] for i in chosen], [prefix[i] for i in chosen], first_block, rivals_S)
+        batch, before = [items[i] for i in chosen], [prefix[i] for i in chosen]
+        if soft is None:
+            return mini_batch_loss(base, batch, before, first_block, rivals_S)
+        ids_BT, hidden_BTD = run_items(base, batch, before, first_block)
+        loss = next_token_loss(base, batch, ids_BT, hidden_BTD, rivals_S)
+        if soft.distill_weight:
+            targets = [soft.distill[i] for i in chosen]
+            loss = loss + soft.distill_weight * soft_loss(base, batch, targets, hidden_BTD, rivals_S)
+        if soft.replay:
+            i = next(replayed) % len(soft.replay)
+            _, hidden_BTD = run_items(base, [soft.replay[i]], [soft.replay_prefix[i]], first_block)
+            kl = soft_loss(base, [soft.replay[i]], [soft.replay_targets[i]], hidden_BTD, rivals_S)
+            loss = loss + soft.replay_weight * kl
+        return loss
 
     def tokens_of(chosen: Sequence[int]) -> int:
         return len(chosen) * max(len(items[i].ids) for i in chosen)
 
-    batches = _batches([len(item.ids) for item in items], loop, rng)
+    batches = inner_batches([len(item.ids) for item in items], loop, rng)
     with base.patched(dual_mlps(base, branches, alpha)):
         optimizer = loop.make_optimizer(weights)
         return finetuning.descend(weights, optimizer, batches, loss_of, tokens_of, loop.schedule, deadline, on_step)
 
 
-def _loss(
+def mini_batch_loss(
     base: BaseModel,
     batch: Sequence[Item],
     prefix: Sequence[Tensor],
@@ -120,11 +139,19 @@ def _loss(
     rivals_S: Tensor | None = None,
 ) -> Tensor:
     """`next_token_loss` of a mini-batch whose prefix is computed already."""
+    ids_BT, hidden_BTD = run_items(base, batch, prefix, first_block)
+    return next_token_loss(base, batch, ids_BT, hidden_BTD, rivals_S)
+
+
+def run_items(
+    base: BaseModel, batch: Sequence[Item], prefix: Sequence[Tensor], first_block: int
+) -> tuple[Tensor, Tensor]:
+    """Ids [B, T] of a mini-batch and its final hidden states [B, T, D], from the prefix on."""
     ids_BT = padded_ids(batch, base.device)
     hidden_BTD = torch.zeros(*ids_BT.shape, prefix[0].shape[-1], dtype=prefix[0].dtype, device=base.device)
     for row, hidden_TD in enumerate(prefix):
         hidden_BTD[row, : hidden_TD.shape[0]] = hidden_TD
-    return next_token_loss(base, batch, ids_BT, base.run_from(hidden_BTD, ids_BT, first_block), rivals_S)
+    return ids_BT, base.run_from(hidden_BTD, ids_BT, first_block)
 
 
 def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[int]:
@@ -136,11 +163,7 @@ def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
     with torch.no_grad():
         for start in range(0, len(items), _PREFIX_BATCH):
             batch = items[start : start + _PREFIX_BATCH]
-            ids_BT = padded_ids(batch, base.device)
-            hidden_BTD = torch.zeros(*ids_BT.shape, prefix[0].shape[-1], dtype=prefix[0].dtype, device=base.device)
-            for row, hidden_TD in enumerate(prefix[start : start + _PREFIX_BATCH]):
-                hidden_BTD[row, : hidden_TD.shape[0]] = hidden_TD
-            out_BTD = base.run_from(hidden_BTD, ids_BT, first_block)
+            ids_BT, out_BTD = run_items(base, batch, prefix[start : start + _PREFIX_BATCH], first_block)
             for row, item in enumerate(batch):
                 places = slice(item.prompt_tokens - 1, len(item.ids) - 1)
                 best_M = base.logits(out_BTD[row, places]).argmax(dim=-1)
@@ -149,7 +172,7 @@ def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
     return found
 
 
-def _batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
+def inner_batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
     """The mini-batches of all passes, each as often as there are steps on it."""
     passes = (mini_batches(lengths, loop.batch_tokens, rng) for _ in range(loop.passes))
     return [batch for one_pass in passes for batch in one_pass for _ in range(loop.gradient_steps)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from continual_learning.base import BaseModel
+from continual_learning.borrowed_study import BorrowedStudy, study_from_file, study_from_model
 from continual_learning.chunking import sentences
 from continual_learning.families import mlp_parts
 from continual_learning.finetuning import Descent, StepCallback
@@ -25,6 +26,7 @@ from continual_learning.routing import Rarity
 from continual_learning.stopwatch import Stopwatch
 from continual_learning.strategies.ttt.calibration import Calibration, neuron_accesses
 from continual_learning.strategies.ttt.config import TTTConfig
+from continual_learning.strategies.ttt.distillation import SoftStudy, replay_items, soft_targets, with_document
 from continual_learning.strategies.ttt.inner_loop import (
     InnerLoop,
     descend,
@@ -32,8 +34,17 @@ from continual_learning.strategies.ttt.inner_loop import (
     prefix_activations,
     tokens_right,
 )
+from continual_learning.strategies.ttt.start import load_start
 from continual_learning.study import Fragment, StudyQuestion, ask
-from continual_learning.study_items import Item, answer_ids, copies, make_item, question_ids, study_items
+from continual_learning.study_items import (
+    Item,
+    answer_ids,
+    borrowed_items,
+    copies,
+    make_item,
+    question_ids,
+    study_items,
+)
 
 # Deltas are kept in half precision: they are small, and so is a memory.
 STORED_TYPE = torch.float16
@@ -86,27 +97,32 @@ def learn_passage(
 ) -> LearnedPassage:
     """Write one passage into fresh branches. Neither the base nor anything else changes."""
     rng = random.Random(seed)
-    blocks = blocks_with_branches(base, config)
     shown_title = title if config.title_on_passages else ""
     material = config.study_material
     parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens)
     fragments = material.fragments(base, text)
     with watch("choose neurons"):
         ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
-        branches = _new_branches(base, ids, blocks, config, calibration, rng)
+        branches = new_branches(base, ids, config, calibration, rng)
+        first_block = min(branches)
     with watch("prefix activations"):
         if config.address == "part":
             items = [part_item(base, shown_title, number, part) for number, part in enumerate(parts)]
             items += copies(base, text, shown_title, material)
         else:
             items = study_items(base, text, shown_title, fragments, material, rng)
-        prefix = prefix_activations(base, items, blocks.start)
+        items += borrowed_items(base, borrowed_study(config, text, title, rng), shown_title)
+        prefix = prefix_activations(base, items, first_block)
         if config.address == "part":
             probes, probe_tokens = part_probes(base, text, parts, shown_title, rarity, config, rng)
         else:
             probes = probe_items(base, fragments, shown_title, config.probes, rng)
             probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
-        probe_prefix = prefix_activations(base, probes, blocks.start)
+        probe_prefix = prefix_activations(base, probes, first_block)
+    with watch("teachers"):
+        soft = soft_study(
+            base, f"{shown_title}\n{text}" if shown_title else text, items, first_block, config, background
+        )
     with watch("gradient descent"):
         loop = InnerLoop(
             config.optimizer,
@@ -117,26 +133,69 @@ def learn_passage(
             config.clip_norm,
             config.warmup,
         )
-        rivals_S = _rivals(base, items, background) if config.rivals == "background" else None
-        descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step)
+        taught = soft.tokens if soft else frozenset()
+        rivals_S = rival_tokens(base, items, background, taught) if config.rivals == "background" else None
+        descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step, soft)
     deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
     with watch("probes"):
-        before = sum(tokens_right(base, probes, probe_prefix, blocks.start))
+        before = sum(tokens_right(base, probes, probe_prefix, first_block))
         kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
         with base.patched(dual_mlps(base, kept, alpha)):
-            after = sum(tokens_right(base, probes, probe_prefix, blocks.start))
+            after = sum(tokens_right(base, probes, probe_prefix, first_block))
     return LearnedPassage(deltas, tuple(parts), descent, probe_tokens, before, after)
 
 
-def _rivals(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
-    """Tokens of the study material and of the background texts, and those that end an answer: int64 [S], rising."""
+def borrowed_study(config: TTTConfig, text: str, title: str, rng: random.Random) -> BorrowedStudy:
+    """What other models wrote about a passage, from the file and the model that the settings name."""
+    found = BorrowedStudy()
+    if config.study_file is not None:
+        found = study_from_file(config.study_file, text)
+    if config.study_model is not None:
+        asked = study_from_model(config.study_model, config.study_model_url, text, title)
+        found = BorrowedStudy(found.questions + asked.questions, found.statements + asked.statements)
+    if len(found.statements) > config.study_statements:
+        return BorrowedStudy(found.questions, tuple(rng.sample(found.statements, config.study_statements)))
+    return found
+
+
+def soft_study(
+    base: BaseModel,
+    document: str,
+    items: Sequence[Item],
+    first_block: int,
+    config: TTTConfig,
+    background: Sequence[str],
+) -> SoftStudy | None:
+    """What teachers say of the items and of ordinary text; None where neither is wanted."""
+    if not (config.distill_weight or config.replay_weight):
+        return None
+    asked: Sequence[Item | None] = (
+        with_document(base, items, document) if config.distill_weight else [None] * len(items)
+    )
+    texts = background[: config.replay_texts] if config.replay_weight else []
+    replay = replay_items(base, texts, config.replay_tokens)
+    return SoftStudy(
+        soft_targets(base, asked, config.soft_top_k),
+        config.distill_weight,
+        replay,
+        prefix_activations(base, replay, first_block),
+        [t for t in soft_targets(base, replay, config.soft_top_k) if t is not None],
+        config.replay_weight,
+    )
+
+
+def rival_tokens(
+    base: BaseModel, items: Sequence[Item], background: Sequence[str], taught: Set[int] = frozenset()
+) -> Tensor:
+    """Tokens of the study material and of the background texts, those that teachers name (``taught``), and those that
+    end an answer: int64 [S], rising."""
 
     def of_background() -> frozenset[int]:
         return frozenset(token for text in background for token in base.encode(text))
 
     ordinary = base.remember(("background tokens", tuple(background)), of_background)
     learned = {token for item in items for token in item.ids}
-    return torch.tensor(sorted(ordinary | learned | base.stop_ids), device=base.device)
+    return torch.tensor(sorted(ordinary | learned | taught | base.stop_ids), device=base.device)
 
 
 def part_item(base: BaseModel, title: str, number: int, part: Part) -> Item:
@@ -183,14 +242,13 @@ def _up_to_answer(asked: StudyQuestion) -> str:
     return text[: text.find(asked.asked_for) + len(asked.asked_for)]
 
 
-def _new_branches(
-    base: BaseModel,
-    ids: Sequence[int],
-    blocks: range,
-    config: TTTConfig,
-    calibration: Calibration | None,
-    rng: random.Random,
+def new_branches(
+    base: BaseModel, ids: Sequence[int], config: TTTConfig, calibration: Calibration | None, rng: random.Random
 ) -> dict[int, NeuronBranch]:
+    """The branches of a passage with these tokens before it is learned: those of the start, if there is one."""
+    if config.start is not None:
+        return load_start(config.start, base).branches(base)
+    blocks = blocks_with_branches(base, config)
     counts = neuron_accesses(base, ids, blocks, config.access_share) if calibration or config.selection == "tf" else {}
     branches = {}
     for block in blocks:

@@ -1,0 +1,134 @@
+"""`train start`: where the branches of ttt begin, trained once per base model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.output import Output, progress_bar, size
+from continual_learning.errors import InputError
+
+if TYPE_CHECKING:
+    from continual_learning.training.start.run_folder import Point
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Documents with questions: SQuAD's JSON, or JSON lines.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run: given again, it goes on from there.")]
+Mode = Annotated[
+    Literal["second_order", "first_order", "reptile", "instruction"],
+    typer.Option("--mode", help="How the outer loop learns; instruction is the control without an inner loop."),
+]
+Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Steps in all, those of earlier sessions too.", min=0)]
+Half = Annotated[
+    Literal["all", "first", "second"], typer.Option("--half", help="Which half of the articles, in the file's order.")
+]
+MaxSeconds = Annotated[
+    float | None, typer.Option("--max-seconds", metavar="S", help="End this session after so long.", min=0)
+]
+Outer = Annotated[
+    list[str] | None,
+    typer.Option("--outer", metavar="KEY=VALUE", help="A setting of the outer loop; may be given several times."),
+]
+Inner = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of ttt, whose inner loop it is; several times."),
+]
+
+
+def start(
+    data: Data,
+    out_folder: Out,
+    mode: Mode = "first_order",
+    steps: Steps = 100,
+    half: Half = "all",
+    outer: Outer = None,
+    settings: Inner = None,
+    model: options.Model = None,
+    max_seconds: MaxSeconds = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Meta-learn where ttt's branches begin; use the result with `--set start=FOLDER/start.safetensors`.
+
+    Several processes: `accelerate launch --num_processes 2 -m continual_learning.cli.main train start …`.
+    """
+    from continual_learning.base import BaseModel
+    from continual_learning.config import from_text, load_config, parse_assignments
+    from continual_learning.evaluation.datasets import halves, load_dataset
+    from continual_learning.strategies.ttt.config import TTTConfig
+    from continual_learning.strategy import Progress, parse_config
+    from continual_learning.training.start.config import StartConfig
+    from continual_learning.training.start.outer_loop import train_start
+    from continual_learning.training.start.processes import Processes
+    from continual_learning.training.start.run_folder import CHECKPOINT, START
+
+    config = load_config({"model.name": model})
+    inner = parse_config(TTTConfig, config.strategy_options("ttt", parse_assignments(settings or [])), "strategy 'ttt'")
+    texts = parse_assignments(outer or [])
+    given = {"mode": mode, **{key: from_text(StartConfig, key, text) for key, text in texts.items()}}
+    chosen = parse_config(StartConfig, given, "train start --outer")
+    if inner.start is not None:
+        raise InputError(f"--set start={inner.start}: a start is what is trained here; leave it out")
+    if chosen.mode == "second_order" and inner.optimizer != "sgd":
+        raise InputError(
+            f"--mode second_order with the inner rule {inner.optimizer}: it differentiates the updates, which takes "
+            "sgd; add --set optimizer=sgd --set learning_rate=0.5"
+        )
+    dataset = load_dataset(data)
+    if half != "all":
+        dataset = halves(dataset)[0 if half == "first" else 1]
+    place = config.settings.model
+    processes = Processes.join(place.device)
+    out = Output(as_json and processes.main)
+    if overwrite and processes.main and (out_folder / CHECKPOINT).exists():
+        shutil.rmtree(out_folder)
+    processes.wait()
+    base = BaseModel.load(place.name, str(processes.device), place.dtype)
+
+    def show_point(point: Point) -> None:
+        if processes.main:
+            out.note(
+                f"step {point.step}: validation loss {point.loss_off:.3f} before learning, {point.loss_on:.3f} after; "
+                f"answer tokens right {point.right_off:.1%}, {point.right_on:.1%}"
+            )
+
+    with progress_bar(f"train start ({mode})") as bar:
+
+        def show_step(done: int, total: int, loss: float) -> None:
+            if bar and processes.main:
+                bar(Progress("step", done, total, f"loss {loss:.3f}"))
+
+        limit = float("inf") if max_seconds is None else max_seconds
+        found = train_start(base, dataset, chosen, inner, out_folder, steps, processes, limit, show_step, show_point)
+    if not processes.main:
+        return
+    path = out_folder / START
+    facts: dict[str, Any] = {
+        "start": path,
+        "bytes": path.stat().st_size,
+        "mode": mode,
+        "steps": found.steps,
+        "planned_steps": found.planned_steps,
+        "complete": found.steps >= found.planned_steps,
+        "seconds": found.seconds,
+        "processes": processes.count,
+        "passages": found.passages,
+        "validation_passages": found.validation_passages,
+        "curve": found.curve,
+        "outer": chosen.model_dump(mode="json"),
+        "data": {"name": dataset.name, "half": half, "sha256": dataset.sha256()},
+    }
+    out.result(facts)
+    out.table(
+        ("step", "loss before learning", "loss after", "tokens right before", "tokens right after"),
+        [
+            (p.step, f"{p.loss_off:.3f}", f"{p.loss_on:.3f}", f"{p.right_off:.1%}", f"{p.right_on:.1%}")
+            for p in found.curve
+        ],
+    )
+    out.line(f"{found.steps} of {steps} steps in {found.seconds:.0f} s; {path} ({size(facts['bytes'])})")
+    if found.steps < steps:
+        out.line("give the same command again to go on")

@@ -1,0 +1,119 @@
+"""A run on disk: ``checkpoint.safetensors`` to go on from, and ``start.safetensors``, the best start so far.
+
+A checkpoint holds everything that the next step depends on, bit for bit: phi_0, the optimizer's moments, the number of
+the step, the best start so far and the validation curve. What is drawn in a step depends on the seed and the step's
+number alone. It is written aside and renamed, so that a kill leaves a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from continual_learning.errors import CorruptMemoryError, InputError
+
+CHECKPOINT, START = "checkpoint.safetensors", "start.safetensors"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One validation: passages of held-out articles, each learned from the start by the inner loop."""
+
+    step: int
+    loss_off: float
+    """Of the questions before the inner loop, nats a token; mean over passages."""
+    loss_on: float
+    """After it."""
+    right_off: float
+    """Share of the answers' tokens that are the first choice, before the inner loop."""
+    right_on: float
+
+
+@dataclass
+class Checkpoint:
+    """Where a run stands."""
+
+    identity: dict[str, Any]
+    """What the run is: settings, data, base. A run only goes on under the same."""
+    step: int
+    weights: list[Tensor]
+    moments: list[dict[str, Tensor]]
+    """Of the optimizer, a weight each."""
+    best: list[Tensor]
+    curve: list[Point] = field(default_factory=list)
+    seconds: float = 0.0
+    """Time of all sessions."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint of a run."""
+    tensors = _numbered("weights", checkpoint.weights) | _numbered("best", checkpoint.best)
+    for number, moments in enumerate(checkpoint.moments):
+        tensors |= {f"moments.{number:03d}.{name}": tensor for name, tensor in moments.items()}
+    metadata = {
+        "identity": json.dumps(checkpoint.identity, sort_keys=True),
+        "step": str(checkpoint.step),
+        "seconds": str(checkpoint.seconds),
+        "curve": json.dumps([asdict(point) for point in checkpoint.curve]),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f"{CHECKPOINT}.{os.getpid()}.tmp"
+    safetensors.torch.save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, str(aside), metadata)
+    os.replace(aside, folder / CHECKPOINT)
+
+
+def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint of the run in a folder; None if there is none.
+
+    Raises InputError when it is of another run, naming the first difference, and CorruptMemoryError when it cannot
+    be read.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        found = json.loads(metadata["identity"])
+        moments: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in sorted(tensors.items()):
+            kind, number, *rest = name.split(".")
+            if kind == "moments":
+                moments.setdefault(number, {})[rest[0]] = tensor
+        checkpoint = Checkpoint(
+            found,
+            int(metadata["step"]),
+            _of_kind("weights", tensors),
+            list(moments.values()),
+            _of_kind("best", tensors),
+            [Point(**point) for point in json.loads(metadata["curve"])],
+            float(metadata["seconds"]),
+        )
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptMemoryError(f"{path}: cannot be read ({reason}); delete it to start over") from None
+    wanted = json.loads(json.dumps(identity))
+    for key in sorted(wanted.keys() | found.keys()):
+        if wanted.get(key) != found.get(key):
+            raise InputError(
+                f"{folder}: holds a run with {key} = {found.get(key)!r}, not {wanted.get(key)!r}; give the same "
+                "settings to go on with it, another --out, or --overwrite"
+            )
+    return checkpoint
+
+
+def _numbered(kind: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {f"{kind}.{number:03d}": tensor for number, tensor in enumerate(tensors)}
+
+
+def _of_kind(kind: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    return [tensors[name] for name in sorted(tensors) if name.startswith(f"{kind}.")]
