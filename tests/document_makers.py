@@ -172,3 +172,17 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
                 for i in rng.sample(digits, min(len(digits), 5)):
                     found[i] = rng.randrange(48, 58)
     return bytes(found)
+
+
+def damaged(data: bytes, number: int, rng: random.Random) -> bytes:
+    """``data`` mutated; of every second archive or PDF something inside, so that the damage gets past the wrapping."""
+    if number % 2 and data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            parts: dict[str, str | bytes] = {name: packed.read(name) for name in packed.namelist()}
+        # the last ones hold the text, the first ones the structure; each is hit in its turn
+        for name in rng.sample(sorted(parts), 3):
+            parts[name] = mutated(bytes(parts[name]), rng)  # type: ignore[arg-type]
+        return archive(parts)
+    if number % 2 and data.startswith(b"%PDF"):
+        return mutated(pdf(TEXT, "Second page.\nTwo lines.", compress=False), rng)
+    return mutated(data, rng)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from document_makers import TEXT, html, mutated, sitemap, valid
+from document_makers import TEXT, damaged, html, mutated, sitemap, valid
 
 from continual_learning.documents import Limits, read_documents
 from continual_learning.documents.lists import gather, load_list
@@ -28,7 +28,7 @@ def originals() -> dict[str, bytes]:
 def test_damaged_files(tmp_path: Path, originals: dict[str, bytes], suffix: str) -> None:
     rng = random.Random(f"damage {suffix}")
     for number in range(COUNT):
-        (tmp_path / f"{number:03}{suffix}").write_bytes(mutated(originals[suffix], rng))
+        (tmp_path / f"{number:03}{suffix}").write_bytes(damaged(originals[suffix], number, rng))
     (tmp_path / f"whole{suffix}").write_bytes(originals[suffix])
     started = time.monotonic()
     documents, skipped = read_documents(tmp_path)
