@@ -53,6 +53,10 @@ class ModelSettings(_Section):
     """full or int8: int8 answers faster on a CPU, from weights rounded to 8 bits. Learning is not touched."""
 
 
+SECTIONS: dict[str, type[pydantic.BaseModel]] = {"model": ModelSettings, "documents": Limits}
+"""Groups of settings, by the first part of their keys."""
+
+
 class Settings(_Section):
     """All settings that are not a strategy's own."""
 
@@ -152,17 +156,11 @@ def core_keys() -> list[str]:
     """Dotted names of all settings that are not a strategy's own."""
     keys: list[str] = []
     for name in Settings.model_fields:
-        if name in sections():
-            keys += [f"{name}.{field}" for field in sections()[name].model_fields]
+        if name in SECTIONS:
+            keys += [f"{name}.{field}" for field in SECTIONS[name].model_fields]
         elif name != "strategies":
             keys.append(name)
     return keys
-
-
-def sections() -> dict[str, type[pydantic.BaseModel]]:
-    """Sections of settings and what is in each; `strategies` is none of them."""
-    kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
-    return {n: kind for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)}
 
 
 def canonical(key: str) -> str:
@@ -232,11 +230,11 @@ def check_file(text: str, path: Path) -> Config:
 
 
 def _validated(entries: Mapping[str, _Entry]) -> Config:
-    nested: dict[str, Any] = {"strategies": {}, **{name: {} for name in sections()}}
+    nested: dict[str, Any] = {**{name: {} for name in SECTIONS}, "strategies": {}}
     for key, entry in entries.items():
         section, _, rest = key.partition(".")
         value = _core_from_text(key, entry.value) if entry.text else entry.value
-        if section in sections():
+        if section in SECTIONS:
             nested[section][rest] = value
         elif section == "strategies":
             name, _, option = rest.partition(".")
@@ -335,7 +333,7 @@ def _is_section(key: tuple[str, ...]) -> bool:
     """Whether a name holds settings and is none itself."""
     if key[0] == "strategies":
         return len(key) < 3
-    return len(key) == 1 and (key[0] in sections() or key[0] in documented_keys.names_below("", strategy_names()))
+    return len(key) == 1 and (key[0] in SECTIONS or key[0] in documented_keys.names_below("", strategy_names()))
 
 
 def _check_name(where: str, above: tuple[str, ...], part: str) -> None:
@@ -353,7 +351,7 @@ def _names(above: tuple[str, ...]) -> list[str]:
         return []
     if not above:
         return [*Settings.model_fields, *documented_keys.names_below("", strategy_names())]
-    own = sections()[above[0]].model_fields if above[0] in sections() else {}
+    own = SECTIONS[above[0]].model_fields if above[0] in SECTIONS else {}
     return [*own, *documented_keys.names_below(above[0], strategy_names())]
 
 
@@ -367,7 +365,7 @@ def _core_from_text(key: str, value: Any) -> Any:
     section, _, rest = key.partition(".")
     if section == "strategies":
         return value  # read when the strategy's Config is at hand
-    return from_text(sections()[section], rest, value) if section in sections() else from_text(Settings, key, value)
+    return from_text(SECTIONS[section], rest, value) if section in SECTIONS else from_text(Settings, key, value)
 
 
 def from_text(model: type[pydantic.BaseModel], key: str, text: str) -> Any:

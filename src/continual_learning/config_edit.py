@@ -14,13 +14,13 @@ import yaml
 
 from continual_learning import documented_keys
 from continual_learning.config import (
+    SECTIONS,
     Settings,
     canonical,
     check_file,
     core_keys,
     from_text,
     local_file,
-    sections,
     strategy_names,
     user_file,
 )
@@ -70,7 +70,7 @@ def default_yaml() -> str:
         *_described(Settings, "", ""),
     ]
     names = strategy_names()
-    tops: dict[str, list[str]] = {name: _described(kind, f"{name}.", "  ") for name, kind in sections().items()}
+    tops: dict[str, list[str]] = {name: _described(kind, f"{name}.", "  ") for name, kind in SECTIONS.items()}
     rest: list[str] = []
     for name in names:
         cls = strategy_class(name)
@@ -132,7 +132,7 @@ def _parsed(key: str, text: str) -> Any:
     given, key = key, canonical(key)
     section, _, rest = key.partition(".")
     if key in core_keys():
-        return from_text(sections()[section], rest, text) if rest else from_text(Settings, key, text)
+        return from_text(SECTIONS[section], rest, text) if section in SECTIONS else from_text(Settings, key, text)
     name, _, option = rest.partition(".")
     if section == "strategies" and option and name in strategy_names():
         from continual_learning.strategy import parse_config, strategy_class

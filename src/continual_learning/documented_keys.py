@@ -21,6 +21,9 @@ RENAMED = {
     "alpha.min_value": "strategies.ttt.alpha_min",
     "tfidf_gate.threshold": "strategies.ttt.gate_threshold",
     "tfidf_gate.calibration_samples": "strategies.ttt.calibration_samples",
+    "ace.ollama_model": "strategies.ace.model",
+    "ace.ollama_base_url": "strategies.ace.host",
+    "ace.num_loops": "strategies.ace.loops",
 }
 
 

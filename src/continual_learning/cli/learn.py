@@ -80,7 +80,15 @@ def _read(paths: Sequence[str], title: str | None, limits: Limits) -> tuple[list
     A name that leads nowhere stops everything: it is a slip of the pen. Of several that are there, one that cannot be
     read is passed over.
     """
-    from continual_learning.documents import STDIN, Document, Skipped, is_url, read_documents, without_repeats
+    from continual_learning.documents import (
+        STDIN,
+        Document,
+        Skipped,
+        is_url,
+        read_documents,
+        without_repeats,
+        without_secret,
+    )
 
     documents: list[Document] = []
     skipped: list[Skipped] = []
@@ -93,7 +101,8 @@ def _read(paths: Sequence[str], title: str | None, limits: Limits) -> tuple[list
             if len(paths) == 1 or not (path == STDIN or is_url(path) or os.path.exists(os.path.expanduser(path))):
                 raise
             errors.append(error)
-            skipped.append(Skipped(path, str(error).removeprefix(f"{path}: ")))
+            name = without_secret(path)
+            skipped.append(Skipped(name, str(error).removeprefix(f"{name}: ")))
             continue
         documents += found
         skipped += passed_over

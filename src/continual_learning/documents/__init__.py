@@ -13,7 +13,14 @@ from continual_learning.documents.document import Document, Skipped
 from continual_learning.documents.formats import SUFFIXES
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.plain import json_object
-from continual_learning.documents.sources import STDIN, is_url, names_source, read_documents, without_repeats
+from continual_learning.documents.sources import (
+    STDIN,
+    is_url,
+    names_source,
+    read_documents,
+    without_repeats,
+    without_secret,
+)
 
 __all__ = [
     "STDIN",
@@ -26,4 +33,5 @@ __all__ = [
     "names_source",
     "read_documents",
     "without_repeats",
+    "without_secret",
 ]

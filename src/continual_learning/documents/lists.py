@@ -15,7 +15,7 @@ import yaml
 from continual_learning.chunking import passages
 from continual_learning.documents.document import Document, Skipped, shortened
 from continual_learning.documents.limits import Limits
-from continual_learning.documents.sources import Found, is_url, read_documents, without_repeats
+from continual_learning.documents.sources import Found, is_url, read_documents, without_repeats, without_secret
 from continual_learning.errors import ContinualLearningError, DocumentError, StorageError, UnknownNameError
 from continual_learning.progress import Progress, ProgressCallback
 
@@ -78,7 +78,8 @@ def gather(sources: Sequence[str], limits: Limits | None = None, progress: Progr
         try:
             found, left_out = read_documents(source, limits=limits)
         except ContinualLearningError as error:
-            skipped.append(Skipped(source, str(error).removeprefix(f"{source}: ")))
+            name = without_secret(source)
+            skipped.append(Skipped(name, str(error).removeprefix(f"{name}: ")))
             continue
         documents += found
         skipped += left_out

@@ -29,6 +29,8 @@ def read_sitemap(page: Page, limits: Limits) -> tuple[list[str], list[str]]:
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
     with damage("sitemap"):
         root = etree.fromstring(data, parser)
+        if root is None:
+            raise DocumentError("it is not XML; expected a sitemap (urlset, sitemapindex)")
         kind = etree.QName(root).localname
         places = [str(place).strip() for place in root.xpath("./*/*[local-name()='loc']/text()")]
     if kind not in ("urlset", "sitemapindex"):

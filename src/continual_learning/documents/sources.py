@@ -24,6 +24,7 @@ from continual_learning.progress import Progress, ProgressCallback
 STDIN = "-"
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_SECRET = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 _SITEMAP_DEPTH = 3
 
 Found = tuple[list[Document], list[Skipped]]
@@ -43,10 +44,10 @@ def read_documents(
     cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not installed.
     """
     limits = limits or Limits()
-    name = printable(source)
+    name = without_secret(printable(source))
     skipped: list[Skipped] = []
     try:
-        if name == STDIN:
+        if str(source) == STDIN:
             documents = [_from_stdin(limits)]
         elif isinstance(source, str) and is_url(source):
             documents = _read_url(source, limits, skipped, progress)
@@ -81,6 +82,11 @@ def names_source(text: str) -> bool:
         return Path(text).expanduser().exists() or (text.endswith(PROSE) and " " not in text)
     except (OSError, ValueError):  # not a name that the file system can hold
         return False
+
+
+def without_secret(source: str) -> str:
+    """A source for a message: a URL without its user name and password."""
+    return _SECRET.sub(r"\1…@", source)
 
 
 def without_repeats(documents: Iterable[Document]) -> Found:
