@@ -20,9 +20,8 @@ def product(site: Site) -> Site:
         site.put(f"/{n}.html", html(f"The {n} of the product is told here, at some length.", title=n)) for n in "ab"
     ]
     site.put("/sitemap.xml", sitemap(*pages, site.url + "/gone.html"), "application/xml")
-    site.put(
-        "/manual.pdf", pdf("The manual says how. " * 3 + "\n" + "Another sentence stands here. " * 3), "application/pdf"
-    )
+    lines = (f"Step {number} of the manual says what to do then." for number in range(5))
+    site.put("/manual.pdf", pdf("\n".join(lines)), "application/pdf")
     site.put("/copy.html", html("The a of the product is told here, at some length.", title="a"))
     sources = "".join(f"  - {site.url}/{name}\n" for name in ("sitemap.xml", "manual.pdf", "copy.html", "absent"))
     Path("product.yaml").write_text(f"title: The product\nsources:\n{sources}")
@@ -62,7 +61,10 @@ def test_show_says_what_would_be_learned(cli: Any) -> None:
     Path("b.docx").write_bytes(docx("Second."))
     result = cli("documents", "show", "a.pdf", "b.docx", "absent.txt", "--json")
     assert result.code == 0
-    assert [(d["title"], d["words"]) for d in result.json["documents"]] == [("Comb jellies", 16), ("b", 1)]
+    assert [(d["title"], d["words"]) for d in result.json["documents"]] == [
+        ("Comb jellies", len(TEXT.split())),
+        ("b", 1),
+    ]
     assert [s["source"] for s in result.json["skipped"]] == ["a.pdf, page 2", "absent.txt"]
     assert "# b  (b.docx)\n\nSecond." in cli("documents", "show", "b.docx", "--text").out
     assert cli("documents", "show", "absent.txt").code == 1

@@ -88,13 +88,14 @@ def test_frozen_learns_nothing(cli: Any, tiny: Any, document: Path) -> None:
         (["{document}", "--set", "instruction"], ["'instruction'", "KEY=VALUE"]),
         (["{document}", "--set", "instructon=x"], ["'instructon'", "did you mean 'instruction'"]),
         (["{document}", "--qa", "absent.jsonl"], ["absent.jsonl"]),
-        (["{document}", "{document}", "--qa", "q.jsonl"], ["q.jsonl", "one document"]),
-        (["{document}", "{document}", "--title", "T"], ["'T'", "one document"]),
+        (["{document}", "other.txt", "--qa", "q.jsonl"], ["q.jsonl", "one document"]),
+        (["{document}", "other.txt", "--title", "T"], ["'T'", "one document"]),
         (["ftp://example.org/a.txt"], ["scheme 'ftp'"]),
         (["http://127.0.0.1/a.txt"], ["not a public address"]),
     ],
 )
 def test_bad_input_changes_nothing(cli: Any, tiny: Any, document: Path, arguments: list[str], words: list[str]) -> None:
+    Path("other.txt").write_text("Another text.")
     result = cli("learn", *(str(document) if a == "{document}" else a for a in arguments))
     assert (result.code, result.out) == (2, "")
     assert result.err.count("\n") == 1

@@ -2,7 +2,8 @@
 
 Options of strategies are changed by their type (`candidates`), with no entry needed. An option that shows itself only
 beside others, or only at certain values, has an entry in `BESIDE` or `VALUES`. All other settings have an entry in
-`EFFECTS`. A setting that shows no effect fails, and so does one of `EFFECTS` that has no entry.
+`EFFECTS`. What needs a server, a screen or a trained model names the test that has it (`ELSEWHERE`). A setting that
+shows no effect fails, and so does one that is none of a strategy and has no entry.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from continual_learning.base import BaseModel
 from continual_learning.config import canonical, core_keys, load_config, strategy_names
 from continual_learning.documents import Document
 from continual_learning.errors import ContinualLearningError
+from continual_learning.retention import Retention
 from continual_learning.strategy import QuestionAnswer, make_strategy, strategy_class
 
+ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
     Document(
         "Comb jellies eat plankton near the harbour of Lund, which has a wall. They have eight rows of cilia.",
@@ -38,20 +41,37 @@ QA = [QuestionAnswer("What do comb jellies eat?", ("plankton",))]
 # What makes a random model learn in a moment, for each strategy that trains.
 FEW: dict[str, Any] = {"passes": 1, "questions_per_fragment": 1, "guard": False}
 QUICK: dict[str, dict[str, Any]] = {
-    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False},
+    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False, "calibration_samples": 8},
     "doc2lora": {"mode": "simulated", "guard": False},
     "lora": FEW,
     "lora_per_document": FEW,
     "full_finetune": FEW,
     "replay": FEW,
 }
-GUARD = {"guard": True}
-# Options that matter only beside others: by name for all strategies, or by strategy and name.
+# Options that matter only beside others: by strategy and name, or by name for every strategy that has it.
+GUARD: dict[str, Any] = {"guard": True}
 BESIDE: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("guard", "min_recall_gain", "max_perplexity_rise", "min_general_kept", "probes"), GUARD),
+    **dict.fromkeys(("min_recall_gain", "max_perplexity_rise", "min_general_kept", "probes"), GUARD),
+    **dict.fromkeys(("rag.top_k", "overlap_tokens"), {"chunk_tokens": 20}),
+    "alpha_decay": {"alpha_initial": 0.9},
+    "ttt.last_block": {"first_block": 2},
+    "hypernetwork": {"mode": "doc"},
 }
-# Values that show the effect, where those of `candidates` do not.
-VALUES: dict[str, list[Any]] = {}
+# Values that show the effect, where those of `candidates` do not, or not as fast.
+VALUES: dict[str, list[Any]] = {
+    "max_seconds": [1e-6],
+    "target_modules": ["q_proj"],
+    "mini_batch_tokens": [40],
+    "ttt.last_block": [3],
+    "chunk_tokens": [16],
+    "clip_norm": [1e-4],
+    "passage_tokens": [16],
+    "max_tokens": [16],
+}
+# Options that matter only when there is an earlier document.
+SECOND = {"replay_ratio", "top_k", "alpha_decay"}
+# Settings whose effect needs more than a tiny model and this file: the test that shows it, as file::name.
+ELSEWHERE: dict[str, str] = {}
 
 Seen = list[Any]
 
@@ -59,7 +79,7 @@ Seen = list[Any]
 # -- options of strategies -------------------------------------------------------------------------
 
 
-def observe(name: str, options: dict[str, Any], base: BaseModel) -> Seen:
+def observe(name: str, options: dict[str, Any], base: BaseModel, second: bool = False) -> Seen:
     """All that can be seen of learning two documents and answering two questions with these options."""
     seen: Seen = []
     original = base.generate
@@ -72,7 +92,7 @@ def observe(name: str, options: dict[str, Any], base: BaseModel) -> Seen:
     try:
         strategy = make_strategy(name, options)
         state = strategy.init(base)
-        for document in DOCUMENTS:
+        for document in DOCUMENTS[: 2 if second else 1]:
             state, report = strategy.learn(base, state, document, QA)
             seen += [
                 state.digest(),
@@ -124,21 +144,29 @@ def before() -> dict[str, Seen]:
     return {}
 
 
+@pytest.fixture(autouse=True)
+def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random model knows nothing that it could forget: the check after learning is told these figures."""
+    monkeypatch.setattr("continual_learning.retention.retention", lambda *_: Retention(0.7, 0.2))
+
+
 @pytest.mark.parametrize(("name", "field"), fields(), ids=".".join)
 def test_every_option_of_a_strategy_has_an_effect(
     name: str, field: str, tiny_base: BaseModel, before: dict[str, Seen]
 ) -> None:
-    options = {**QUICK.get(name, {}), **BESIDE.get(f"{name}.{field}", BESIDE.get(field, {}))}
+    if f"strategies.{name}.{field}" in ELSEWHERE:
+        return shown_elsewhere(f"strategies.{name}.{field}")
     known = strategy_class(name).Config.model_fields
-    options = {key: value for key, value in options.items() if key in known}
-    base = {key: value for key, value in options.items() if key != field or field != "guard"}
+    beside = {**QUICK.get(name, {}), **BESIDE.get(f"{name}.{field}", BESIDE.get(field, {}))}
+    base = {key: value for key, value in beside.items() if key in known}
     default = base.get(field, known[field].get_default())
-    key = f"{name} {sorted(base.items(), key=str)}"
+    second = field in SECOND
+    key = f"{name} {second} {sorted(base.items(), key=str)}"
     if key not in before:
-        before[key] = observe(name, base, tiny_base)
+        before[key] = observe(name, base, tiny_base, second)
     tried = []
     for value in VALUES.get(f"{name}.{field}", VALUES.get(field, list(candidates(known[field].annotation, default)))):
-        found = observe(name, {**base, field: value}, tiny_base)
+        found = observe(name, {**base, field: value}, tiny_base, second)
         if isinstance(found[0], str) and found[0].startswith("ConfigError"):
             continue  # no value of this option
         if found != before[key]:
@@ -146,8 +174,16 @@ def test_every_option_of_a_strategy_has_an_effect(
         tried.append(value)
     raise AssertionError(
         f"strategies.{name}.{field}: changed from {default!r} to {tried}, and nothing could be seen to change; "
-        "either no code reads it, or it needs an entry in BESIDE or VALUES of this file"
+        "either no code reads it, or it needs an entry in BESIDE, VALUES or ELSEWHERE of this file"
     )
+
+
+def shown_elsewhere(key: str) -> None:
+    """The test that shows the effect of a setting is there and speaks of it."""
+    file, _, test = ELSEWHERE[key].partition("::")
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert f"def {test}(" in text, f"{key}: {ELSEWHERE[key]} is not there"
+    assert key.rpartition(".")[2] in text, f"{key}: {file} does not speak of it"
 
 
 def test_an_option_that_no_code_reads_would_be_found(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +209,7 @@ class Desk:
         self.slept: list[float] = []
         monkeypatch.setattr("continual_learning.base.BaseModel.load", self._load)
         monkeypatch.setattr("time.sleep", self.slept.append)
-        self.settings: dict[str, Any] = {"documents": {"allow_private": True}, "strategy": "in_context"}
+        self.settings: dict[str, Any] = {}
 
     def _load(self, *arguments: Any) -> BaseModel:
         self.loaded.append(arguments)
@@ -231,7 +267,7 @@ EFFECTS: dict[str, tuple[Any, Callable[[Desk], Any]]] = {
     "documents.max_redirects": (0, reading("/moved")),
     "documents.max_pages": (1, reading("/sitemap.xml")),
     "documents.pause": (0.25, reading("/sitemap.xml")),
-    "documents.allow_private": (False, reading("/a.html")),
+    "documents.allow_private": (True, reading("/a.html")),
 }
 
 
@@ -242,14 +278,14 @@ def desk(cli: Any, tiny_base: BaseModel, site: Site, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("key", core_keys())
 def test_every_other_setting_has_an_effect(key: str, desk: Desk) -> None:
-    assert key in EFFECTS, f"{key}: no entry in EFFECTS says what changes with it"
+    if key in ELSEWHERE:
+        return shown_elsewhere(key)
+    assert key in EFFECTS, f"{key}: no entry in EFFECTS or ELSEWHERE says what changes with it"
     value, look = EFFECTS[key]
-    default = {s.key: s.value for s in load_config().items()}[key]
+    assert value != {s.key: s.value for s in load_config().items()}[key]
+    desk.set("strategy", "in_context")
     if key != "documents.allow_private":
-        assert value != default
         desk.set("documents.allow_private", True)
-    if key == "strategy":
-        desk.set("strategy", "in_context")
     first = look(desk)
     desk.loaded, desk.slept[:] = [], []
     desk.set(key, value)
