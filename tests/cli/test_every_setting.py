@@ -52,7 +52,7 @@ QUICK: dict[str, dict[str, Any]] = {
 GUARD: dict[str, Any] = {"guard": True}
 BESIDE: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("min_recall_gain", "max_perplexity_rise", "min_general_kept", "probes"), GUARD),
-    **dict.fromkeys(("rag.top_k", "overlap_tokens"), {"chunk_tokens": 20}),
+    **{key: {"chunk_tokens": 20} for key in ("rag.top_k", "overlap_tokens")},
     "alpha_decay": {"alpha_initial": 0.9},
     "ttt.last_block": {"first_block": 2},
     "hypernetwork": {"mode": "doc"},

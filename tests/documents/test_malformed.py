@@ -85,7 +85,7 @@ def test_damaged_lists(tmp_path: Path) -> None:
             assert "\n" not in str(error)
             outcomes.add("refused")
             continue
-        places = [source for source in found.sources if "://" not in source]
+        places = [source for source in found.sources if source.startswith(f"{tmp_path}/")]  # and nobody's else
         documents, skipped = gather(places, Limits(pause=0))
         assert len(documents) + len(skipped) >= len(set(places))
         outcomes.add("read" if documents else "skipped")

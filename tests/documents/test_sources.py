@@ -218,11 +218,20 @@ def test_what_may_not_be_opened_is_skipped(tmp_path: Path, monkeypatch: pytest.M
 
         return call
 
+    original = os.path.realpath
+
+    def realpath(path: Any, **options: Any) -> str:
+        if Path(path).name == "link":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, **options)
+
+    (tmp_path / "link").symlink_to("good.txt")
+    monkeypatch.setattr(os.path, "realpath", realpath)
     monkeypatch.setattr(Path, "open", guarded(Path.open))
     monkeypatch.setattr(Path, "iterdir", guarded(Path.iterdir))
     documents, skipped = read_documents(tmp_path)
     assert [d.text for d in documents] == ["good"]
-    assert {Path(s.source).name for s in skipped} == {"closed.txt", "shut"}
+    assert {Path(s.source).name for s in skipped} == {"closed.txt", "link", "shut"}
     assert all("Permission denied" in s.reason for s in skipped)
 
 

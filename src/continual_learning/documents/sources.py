@@ -143,12 +143,16 @@ def _walk(folder: Path, seen: dict[str, Path], skipped: list[Skipped]) -> Iterat
         if path.name.startswith("."):
             skipped.append(Skipped(printable(path), "hidden"))
             continue
-        real = os.path.realpath(path)
+        try:
+            real, is_folder = os.path.realpath(path), path.is_dir()
+        except OSError as error:
+            skipped.append(Skipped(printable(path), f"cannot be opened: {error.strerror}"))
+            continue
         if real in seen:
             skipped.append(Skipped(printable(path), f"the same as {printable(seen[real])}"))
             continue
         seen[real] = path
-        if path.is_dir():
+        if is_folder:
             yield from _walk(path, seen, skipped)
         else:
             yield path
