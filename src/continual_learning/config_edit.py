@@ -142,7 +142,10 @@ def _parsed(key: str, text: str) -> Any:
         parse_config(model, {option: value}, f"strategy {name!r}")
         # the field's own type, so that 1e-3 is written as a number and not as the text "1e-3"
         return model(**{option: value}).model_dump(mode="json")[option]
-    check_file(_flow(_nested(given.split("."), text)), Path("--key"))  # says what is unknown and what is near
+    try:
+        check_file(_flow(_nested(given.split("."), text)), Path("key"))  # says what is unknown and what is near
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("key, line 1: ")) from None
     raise ConfigError(f"{given!r} names no setting; expected a key that `continual-learning config show` lists")
 
 

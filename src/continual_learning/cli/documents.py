@@ -33,7 +33,7 @@ def fetch(
     allow_private: options.AllowPrivate = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fetch and parse sources, cut them by sentences, and save them for `learn`. Exit code 1 if none can be read."""
+    """Fetch and parse sources, cut them by sentences, and save them for `learn`. Exit code 2 if none can be read."""
     from continual_learning.documents.lists import chunk, save_json_lines
 
     out = Output(as_json)
