@@ -18,6 +18,7 @@ import pytest
 import yaml
 from document_makers import html, sitemap
 from sites import Site
+from tiny_models import make_tiny
 
 from continual_learning import documented_keys
 from continual_learning.base import BaseModel
@@ -35,7 +36,11 @@ DOCUMENTS = [
     ),
     Document("The lazy dog jumps over the house of Otto Brand. Nobody saw it before June 1920.", "Dog"),
 ]
-QUESTIONS = ["What do comb jellies eat near the harbour of Lund?", "What is the capital of France?"]
+QUESTIONS = [
+    "What do comb jellies eat near the harbour of Lund?",
+    "What do comb jellies eat in the museum of Vienna, where the emperor kept a glass whale?",
+    "What is the capital of France?",
+]
 QA = [QuestionAnswer("What do comb jellies eat?", ("plankton",))]
 
 # What makes a random model learn in a moment, for each strategy that trains.
@@ -52,8 +57,12 @@ QUICK: dict[str, dict[str, Any]] = {
 GUARD: dict[str, Any] = {"guard": True}
 BESIDE: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("min_recall_gain", "max_perplexity_rise", "min_general_kept", "probes"), GUARD),
-    **{key: {"chunk_tokens": 20} for key in ("rag.top_k", "overlap_tokens")},
+    **{
+        key: {"chunk_tokens": 20, "overlap_tokens": 0}
+        for key in ("top_k", "overlap_tokens", "chunk_tokens", "min_score")
+    },
     "alpha_decay": {"alpha_initial": 0.9},
+    "ttt.clip_norm": {"optimizer": "sgd"},
     "ttt.last_block": {"first_block": 2},
     "hypernetwork": {"mode": "doc"},
 }
@@ -63,15 +72,34 @@ VALUES: dict[str, list[Any]] = {
     "target_modules": ["q_proj"],
     "mini_batch_tokens": [40],
     "ttt.last_block": [3],
-    "chunk_tokens": [16],
+    "chunk_tokens": [40, 16],
     "clip_norm": [1e-4],
+    "ttt.clip_norm": [1e-3],
     "passage_tokens": [16],
     "max_tokens": [16],
 }
 # Options that matter only when there is an earlier document.
 SECOND = {"replay_ratio", "top_k", "alpha_decay"}
 # Settings whose effect needs more than a tiny model and this file: the test that shows it, as file::name.
-ELSEWHERE: dict[str, str] = {}
+_NESTED, _SERVER = "tests/test_nested_session.py::test_", "tests/chat_models/test_ollama_server.py::test_"
+ELSEWHERE: dict[str, str] = {
+    "strategies.rag.k1": "tests/strategies/test_rag.py::test_k1_and_b_reach_the_index",
+    "strategies.rag.b": "tests/strategies/test_rag.py::test_k1_and_b_reach_the_index",
+    "nested.context_window": _NESTED + "the_window_bounds_the_prompt",
+    "nested.adapt_every_turn": _NESTED + "when_and_what_to_learn",
+    "nested.adapt_every_n_turns": _NESTED + "when_and_what_to_learn",
+    "nested.adapt_user_only": _NESTED + "when_and_what_to_learn",
+    "nested.cumulative_context": _NESTED + "when_and_what_to_learn",
+    "nested.auto_reset_threshold": _NESTED + "automatic_reset_and_save",
+    "nested.auto_save_every_n": _NESTED + "automatic_reset_and_save",
+    "nested.undo_depth": _NESTED + "undo_is_exact_and_bounded",
+    "strategies.ace.num_ctx": _SERVER + "no_window_larger_than_the_models",
+    "strategies.ace.timeout": _SERVER + "a_slow_answer",
+    "strategies.ace.retries": _SERVER + "what_may_pass_is_tried_again",
+    "strategies.ace.host": "tests/strategies/test_ace_end_to_end.py::test_the_roles_on_every_backend",
+    "strategies.ace.base_url": "tests/strategies/test_ace_end_to_end.py::test_the_roles_on_every_backend",
+    "strategies.ace.model": "tests/strategies/test_ace_end_to_end.py::test_the_roles_on_every_backend",
+}
 
 Seen = list[Any]
 
@@ -79,8 +107,15 @@ Seen = list[Any]
 # -- options of strategies -------------------------------------------------------------------------
 
 
-def observe(name: str, options: dict[str, Any], base: BaseModel, second: bool = False) -> Seen:
-    """All that can be seen of learning two documents and answering two questions with these options."""
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A tiny model in whose window worked examples and documents fit."""
+    folder = make_tiny("llama", tmp_path_factory.mktemp("wide"), max_position_embeddings=1536)
+    return BaseModel.load(str(folder), device="cpu")
+
+
+def observe(name: str, options: dict[str, Any], base: BaseModel, field: str) -> Seen:
+    """All that can be seen of learning a document or two and answering questions with these options."""
     seen: Seen = []
     original = base.generate
 
@@ -92,8 +127,8 @@ def observe(name: str, options: dict[str, Any], base: BaseModel, second: bool = 
     try:
         strategy = make_strategy(name, options)
         state = strategy.init(base)
-        for document in DOCUMENTS[: 2 if second else 1]:
-            state, report = strategy.learn(base, state, document, QA)
+        for document in DOCUMENTS[: 2 if field in SECOND else 1]:
+            state, report = strategy.learn(base, state, document, QA if field == "min_recall_gain" else ())
             seen += [
                 state.digest(),
                 report.accepted,
@@ -152,7 +187,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "field"), fields(), ids=".".join)
 def test_every_option_of_a_strategy_has_an_effect(
-    name: str, field: str, tiny_base: BaseModel, before: dict[str, Seen]
+    name: str, field: str, wide: BaseModel, before: dict[str, Seen]
 ) -> None:
     if f"strategies.{name}.{field}" in ELSEWHERE:
         return shown_elsewhere(f"strategies.{name}.{field}")
@@ -160,13 +195,12 @@ def test_every_option_of_a_strategy_has_an_effect(
     beside = {**QUICK.get(name, {}), **BESIDE.get(f"{name}.{field}", BESIDE.get(field, {}))}
     base = {key: value for key, value in beside.items() if key in known}
     default = base.get(field, known[field].get_default())
-    second = field in SECOND
-    key = f"{name} {second} {sorted(base.items(), key=str)}"
+    key = f"{name} {field in SECOND} {field == 'min_recall_gain'} {sorted(base.items(), key=str)}"
     if key not in before:
-        before[key] = observe(name, base, tiny_base, second)
+        before[key] = observe(name, base, wide, field)
     tried = []
     for value in VALUES.get(f"{name}.{field}", VALUES.get(field, list(candidates(known[field].annotation, default)))):
-        found = observe(name, {**base, field: value}, tiny_base, second)
+        found = observe(name, {**base, field: value}, wide, field)
         if isinstance(found[0], str) and found[0].startswith("ConfigError"):
             continue  # no value of this option
         if found != before[key]:
@@ -186,7 +220,7 @@ def shown_elsewhere(key: str) -> None:
     assert key.rpartition(".")[2] in text, f"{key}: {file} does not speak of it"
 
 
-def test_an_option_that_no_code_reads_would_be_found(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_that_no_code_reads_would_be_found(wide: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     from continual_learning.strategies.in_context import InContext, InContextConfig
 
     class WithIdle(InContextConfig):
@@ -194,7 +228,7 @@ def test_an_option_that_no_code_reads_would_be_found(tiny_base: BaseModel, monke
 
     monkeypatch.setattr(InContext, "Config", WithIdle)
     with pytest.raises(AssertionError, match=r"in_context\.idle"):
-        test_every_option_of_a_strategy_has_an_effect("in_context", "idle", tiny_base, {})
+        test_every_option_of_a_strategy_has_an_effect("in_context", "idle", wide, {})
 
 
 # -- settings that are no strategy's own -----------------------------------------------------------
