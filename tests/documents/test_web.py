@@ -51,6 +51,11 @@ def test_other_kinds_of_pages(site: Any) -> None:
     assert "image/png" in refusal(site.put("/a.png", b"\x89PNG", "image/png"))
 
 
+def test_a_page_is_no_sitemap_because_of_its_name(site: Any) -> None:
+    [document], _ = read_documents(site.put("/page.xml", html(), "application/xhtml+xml"), limits=OPEN)
+    assert TEXT in document.text
+
+
 def test_the_charset_that_the_server_names_counts(site: Any) -> None:
     url = site.put("/a", html("море и небо, небо и море, всё это здесь").encode("koi8-r"), "text/html; charset=koi8-r")
     assert "море" in read_documents(url, limits=OPEN)[0][0].text

@@ -13,13 +13,14 @@ from continual_learning.documents.limits import Limits
 from continual_learning.documents.web import Page
 from continual_learning.errors import DocumentError
 
-_TYPES = ("application/xml", "text/xml", "application/gzip", "application/x-gzip", "application/octet-stream", "")
+_PAGES = ("text/html", "application/xhtml+xml")
+_XML = ("application/xml", "text/xml")
 
 
 def is_sitemap(page: Page) -> bool:
     """Whether a page is XML that can only be a sitemap: by what the server says, or by its name."""
-    path = urlsplit(page.url).path.lower()
-    return path.endswith((".xml", ".xml.gz")) or (page.content_type in _TYPES[:2])
+    named = urlsplit(page.url).path.lower().endswith((".xml", ".xml.gz"))
+    return page.content_type in _XML or (named and page.content_type not in _PAGES)
 
 
 def read_sitemap(page: Page, limits: Limits) -> tuple[list[str], list[str]]:
