@@ -20,6 +20,7 @@ class Site:
     pages: dict[str, tuple[str, bytes] | Answer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
+    server: Any = None
 
     def put(self, path: str, content: str | bytes, content_type: str = "text/html; charset=utf-8") -> str:
         """Put a page in place; returns its URL."""
@@ -73,6 +74,7 @@ def serve() -> Iterator[Site]:
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
     thread.start()
+    found.server = server
     found.url = f"http://127.0.0.1:{server.server_port}"
     try:
         yield found

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gzip
 import ipaddress
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,6 +254,26 @@ def test_the_other_end_of_the_socket_is_checked_too(site: Any, monkeypatch: pyte
     site.put("/a.txt", "text", "text/plain")
     monkeypatch.setattr(web, "resolve", lambda *_: [ipaddress.ip_address("127.0.0.1")])
     assert "127.0.0.1, which is not a public address" in refusal(site.url + "/a.txt", Limits())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_a_certificate_must_be_for_the_name_although_the_address_is_asked(
+    site: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=docs.example"
+    names = ["-addext", "subjectAltName=DNS:docs.example", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    site.server.socket = context.wrap_socket(site.server.socket, server_side=True)
+    site.put("/a.txt", "text", "text/plain")
+    pretend(monkeypatch, {"docs.example": ["127.0.0.1"], "other.example": ["127.0.0.1"]}, public={"127.0.0.1"})
+    port = site.server.server_port
+    assert "CERTIFICATE_VERIFY_FAILED" in refusal(f"https://docs.example:{port}/a.txt")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert read_documents(f"https://docs.example:{port}/a.txt", limits=OPEN)[0][0].text == "text"
+    assert "Hostname mismatch" in refusal(f"https://other.example:{port}/a.txt")
 
 
 def test_proxies_are_not_used(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:

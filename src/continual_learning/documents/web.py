@@ -139,9 +139,10 @@ def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, clock
     target = httpx.URL(url)
     headers = {**_HEADERS, "Host": target.netloc.decode("ascii")}
     extensions = {"sni_hostname": target.raw_host.decode("ascii")}  # what the certificate must be for
+    trusted = httpx.create_ssl_context() if target.scheme == "https" else False  # or those of SSL_CERT_FILE
     # A client of its own: a kept connection belongs to an address, and two hosts may share one.
     with (
-        httpx.Client(trust_env=False, follow_redirects=False, timeout=clock.left()) as client,
+        httpx.Client(verify=trusted, trust_env=False, follow_redirects=False, timeout=clock.left()) as client,
         client.stream("GET", target.copy_with(host=str(address)), headers=headers, extensions=extensions) as response,
     ):
         _check_peer(response, host, limits)
