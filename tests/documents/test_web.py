@@ -138,9 +138,15 @@ def test_size_that_no_header_announces(site: Any, packed: bool) -> None:
     assert "more than 50,000 bytes" in refusal(site.url + "/long", OPEN.model_copy(update={"max_bytes": 50_000}))
 
 
-@pytest.mark.parametrize("drip", [False, True])
-def test_time(site: Any, drip: bool) -> None:
+@pytest.mark.parametrize("drip", [False, True, "headers"])
+def test_time(site: Any, drip: bool | str) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
+        if drip == "headers":
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            for _ in range(60):
+                handler.wfile.write(b"x")
+                handler.wfile.flush()
+                time.sleep(0.05)
         handler.send_response(200)
         handler.send_header("Content-Type", "text/plain")
         handler.end_headers()

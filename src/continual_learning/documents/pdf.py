@@ -24,7 +24,7 @@ def parse_pdf(data: bytes, limits: Limits) -> Parsed:
         total = len(reader.pages)
         texts, left_out, length = [], [], 0
         for number in range(total):
-            text = _page_text(pypdf, reader, number)
+            text = _page_text(reader, number)
             if isinstance(text, Skipped):
                 left_out.append(text)
                 continue
@@ -54,7 +54,7 @@ def _unlock(pypdf: Any, reader: Any) -> None:
         raise DocumentError("it is encrypted; expected a file without a password; save it without one and try again")
 
 
-def _page_text(pypdf: Any, reader: Any, number: int) -> str | Skipped:
+def _page_text(reader: Any, number: int) -> str | Skipped:
     """The text of a page; one page that is damaged costs that page alone."""
     name = f"page {number + 1}"
     try:

@@ -8,9 +8,12 @@ where a request ends.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -56,6 +59,17 @@ class _Clock:
             raise DocumentError(f"the page took longer than {self.seconds:g} s; give it more with documents.timeout")
         return left
 
+    @contextlib.contextmanager
+    def closing(self, client: Any) -> Iterator[None]:
+        """Close the client when time is up: its own timeouts begin anew with every byte that drips in."""
+        timer = threading.Timer(self.left(), client.close)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
 
 def fetch(url: str, limits: Limits) -> Page:
     """Fetch a page. Raises DocumentError, one line without the URL, and MissingExtraError without httpx."""
@@ -64,16 +78,19 @@ def fetch(url: str, limits: Limits) -> Page:
     for _ in range(limits.max_redirects + 1):
         host, port = _target(url)
         errors: list[str] = []
-        for address in resolve(host, port, limits.allow_private):
+        addresses = resolve(host, port, limits.allow_private)
+        for number, address in enumerate(addresses):
+            wait = httpx.Timeout(clock.left(), connect=clock.left() / (len(addresses) - number))
             try:
-                found = _request(httpx, url, host, address, limits, clock)
-            except httpx.ConnectError as error:
+                found = _request(httpx, url, host, address, limits, wait, clock)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 errors.append(f"{address}: {shortened(str(error), 100)}")
                 continue  # the name may have another address
             except httpx.TimeoutException:
                 clock.left()
                 raise DocumentError(f"no answer within {limits.timeout:g} s; try again later") from None
-            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError) as error:
+                clock.left()  # closed by the clock
                 kind = type(error).__name__
                 raise DocumentError(f"the page could not be fetched ({kind}: {shortened(str(error), 100)})") from None
             break
@@ -134,7 +151,7 @@ def _private(host: str, address: IP | str) -> str:
     return f"{found}; if it is meant, allow it: --allow-private, or documents.allow_private: true"
 
 
-def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, clock: _Clock) -> Page | str:
+def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, wait: Any, clock: _Clock) -> Page | str:
     """One request to one address: the page, or where it redirects to."""
     target = httpx.URL(url)
     headers = {**_HEADERS, "Host": target.netloc.decode("ascii")}
@@ -142,7 +159,8 @@ def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, clock
     trusted = httpx.create_ssl_context() if target.scheme == "https" else False  # or those of SSL_CERT_FILE
     # A client of its own: a kept connection belongs to an address, and two hosts may share one.
     with (
-        httpx.Client(verify=trusted, trust_env=False, follow_redirects=False, timeout=clock.left()) as client,
+        httpx.Client(verify=trusted, trust_env=False, follow_redirects=False, timeout=wait) as client,
+        clock.closing(client),
         client.stream("GET", target.copy_with(host=str(address)), headers=headers, extensions=extensions) as response,
     ):
         _check_peer(response, host, limits)
