@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from sites import Site
+
     from continual_learning.base import BaseModel
 
 
@@ -45,3 +48,12 @@ def tiny_base(tiny_llama_dir: Path) -> BaseModel:
     from continual_learning.base import BaseModel
 
     return BaseModel.load(str(tiny_llama_dir), device="cpu")
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web site on the loopback interface, with no page yet."""
+    from sites import serve
+
+    with serve() as found:
+        yield found

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from continual_learning import config as config_module
-from continual_learning import config_edit
+from continual_learning import config_edit, documented_keys
 from continual_learning.config import (
     Config,
     check_file,
@@ -28,9 +28,11 @@ from continual_learning.config import (
     user_file,
 )
 from continual_learning.config_edit import default_yaml, file_to_write, set_value
+from continual_learning.documents import Limits
 from continual_learning.errors import ConfigError, StorageError
 from continual_learning.strategy import strategy_class
 
+DOCUMENTED_SECTIONS = ("model", "ttt", "alpha", "tfidf_gate", "ace", "doc2lora")
 DEFAULT_FILE = Path(__file__).parent.parent / "configs" / "default.yaml"
 
 
@@ -66,6 +68,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         return type("Toy", (), {"Config": ToyConfig, "summary": "a toy"}) if name == "toy" else strategy_class(name)
 
     monkeypatch.setattr("continual_learning.strategy.strategy_class", find)
+    monkeypatch.setattr(documented_keys, "STRATEGY_SECTIONS", ("toy", "ace"))
+    monkeypatch.setattr(
+        documented_keys,
+        "RENAMED",
+        {"model.speed": "strategies.toy.rate", "gate.low": "strategies.toy.low", "gate.x": "strategies.ace.x"},
+    )
     return tmp_path
 
 
@@ -104,6 +112,7 @@ def test_defaults_and_keys() -> None:
         "strategy": ("ttt", "default"),
         "memory": ("default", "default"),
         "max_new_tokens": (64, "default"),
+        **{f"documents.{key}": (value, "default") for key, value in Limits().model_dump().items()},
     }
     assert core_keys() == list(values(load_config()))
 
@@ -122,6 +131,7 @@ def test_each_layer_wins_over_the_one_before(monkeypatch: pytest.MonkeyPatch) ->
         "strategy": ("toy", f"{stronger}, line 3"),
         "memory": ("user", f"{weakest}, line 1"),
         "max_new_tokens": (8, "--max-new-tokens"),
+        **{f"documents.{key}": (value, "default") for key, value in Limits().model_dump().items()},
         "strategies.toy.rate": (0.001, f"{stronger}, line 6"),
         "strategies.toy.steps": (3, f"{weakest}, line 6"),
         "strategies.toy.mode": ("slow", "variable CONTINUAL_LEARNING_STRATEGIES__TOY__MODE"),
@@ -156,7 +166,10 @@ def test_variables_of_other_kinds_are_left_alone() -> None:
     [
         ("MEMROY", "x", ["'memroy'", "did you mean 'memory'"]),
         ("MODEL__NAEM", "x", ["'model.naem'", "did you mean 'name'"]),
-        ("MODEL", "x", ["names a section"]),
+        ("MODEL", "x", ["names a section", "MODEL__NAME"]),
+        ("DOCUMENTS", "x", ["names a section", "DOCUMENTS__"]),
+        ("TOY", "x", ["names a section", "TOY__"]),
+        ("DOCUMENTS__MAX_BYTE", "1", ["'documents.max_byte'", "did you mean 'max_bytes'"]),
         ("STRATEGIES__TOY", "x", ["names a section"]),
         ("STRATEGIES__TOI__RATE", "1", ["'strategies.toi'", "did you mean 'toy'"]),
         ("MAX_NEW_TOKENS", "0", ["max_new_tokens = 0", "greater than or equal to 1"]),
@@ -239,6 +252,58 @@ def test_assignments() -> None:
     for text in ("a", "=1", ""):
         with pytest.raises(ConfigError, match="KEY=VALUE"):
             parse_assignments([text])
+
+
+def test_documented_names_are_names_of_the_same_settings() -> None:
+    path = local("model: {speed: 0.5, name: x}\ntoy:\n  steps: 3\ngate:\n  low: 2\n")
+    found = load_config(environ={"CONTINUAL_LEARNING_TOY__MODE": "slow", "CONTINUAL_LEARNING_GATE__LOW": "4"})
+    assert values(found) == {
+        **values(load_config()),
+        "strategies.toy.rate": (0.5, f"{path}, line 1"),
+        "strategies.toy.steps": (3, f"{path}, line 3"),
+        "strategies.toy.mode": ("slow", "variable CONTINUAL_LEARNING_TOY__MODE"),
+        "strategies.toy.low": (4, "variable CONTINUAL_LEARNING_GATE__LOW"),
+    }
+    assert config_module.canonical("model.speed") == "strategies.toy.rate"
+    assert config_module.canonical("ace.x") == "ace.x", "there is no such strategy"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("toy: {rate: 1}\nmodel: {speed: 2}\n", ["line 2", "model.speed is set already", "line 1"]),
+        ("strategies: {toy: {low: 1}}\ngate: {low: 1}\n", ["line 2", "gate.low", "set already"]),
+        ("gate:\n  lwo: 1\n", ["line 2", "'gate.lwo'", "did you mean 'low'"]),
+        ("ace: {x: 1}\n", ["line 1", "'ace'"]),
+        ("gate: 3\n", ["line 1", "gate is 3"]),
+        ("documents:\n  max_bytes: many\n", ["line 2", "documents.max_bytes = 'many'", "integer"]),
+        ("documents: {timeout: 0}\n", ["line 1", "documents.timeout = 0", "greater than 0"]),
+        ("documents: {pasue: 0}\n", ["line 1", "did you mean 'pause'"]),
+    ],
+)
+def test_wrong_documented_names(text: str, words: list[str]) -> None:
+    message = refusal(text)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(("key", "line"), [("model.speed", 4), ("strategies.toy.rate", 4), ("toy.rate", 4)])
+def test_a_wrong_type_under_a_documented_name_names_its_line(key: str, line: int) -> None:
+    local(f"# one\nmemory: x\nmodel:\n  speed: fast # {key}\n")
+    with pytest.raises(ConfigError, match=rf"line {line}: .*rate = 'fast'"):
+        load_config().strategy_options("toy")
+
+
+@pytest.mark.parametrize("key", ["model.speed", "strategies.toy.rate", "toy.rate"])
+@pytest.mark.parametrize(
+    "before",
+    ["model:\n  speed: 0.1 # why\n", "toy:\n  rate: 0.1 # why\n", "strategies:\n  toy:\n    rate: 0.1 # why\n"],
+)
+def test_set_changes_the_name_that_stands_in_the_file(before: str, key: str) -> None:
+    path = local(before)
+    set_value(key, "0.7", path)
+    assert path.read_text() == before.replace("0.1", "0.7")
+    set_value("gate.low", "3", local(""))
+    assert path.read_text() == "gate:\n  low: 3\n"
 
 
 @pytest.mark.parametrize(
@@ -326,21 +391,24 @@ def test_shipped_file_documents_every_default(monkeypatch: pytest.MonkeyPatch) -
     text = DEFAULT_FILE.read_text("utf-8")
     remedy = "run `continual-learning config show --defaults > configs/default.yaml`"
     assert text == default_yaml(), remedy
-    data = yaml.safe_load(text)
-    strategies = data.pop("strategies")
-    defaults = load_config(environ={}, folder=Path("/nonexistent"))
-    assert data == defaults.settings.model_dump(mode="json", exclude={"strategies"})
-    assert set(strategies) == set(strategy_names())
-    for name, options in strategies.items():
-        assert options == strategy_class(name).Config().model_dump(mode="json"), name
-    check_file(text, DEFAULT_FILE)
+    sections = list(yaml.safe_load(text))
+    assert [s for s in sections if s in DOCUMENTED_SECTIONS] == [s for s in DOCUMENTED_SECTIONS if s in sections]
+    assert {"model", "ttt", "alpha", "tfidf_gate", "doc2lora"} <= set(sections)
+    found, defaults = check_file(text, DEFAULT_FILE), load_config(environ={}, folder=Path("/nonexistent"))
+    without = {"strategies"}
+    assert found.settings.model_dump(exclude=without) == defaults.settings.model_dump(exclude=without)
+    for name in strategy_names():
+        options = strategy_class(name).Config().model_dump(mode="json")
+        assert found.settings.strategies.get(name, {}) == options, name
+        assert all(found.explicit(f"strategies.{name}.{option}") for option in options)
+    assert all(found.explicit(key) for key in core_keys())
 
 
 def test_every_default_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     lines = DEFAULT_FILE.read_text("utf-8").splitlines()
     for above, line in itertools.pairwise(lines):
-        if re.match(r"\s*\w+:", line) and line not in ("model:", "strategies:"):
+        if re.match(r"\s*\w+: |  \w", line):
             assert above.lstrip().startswith("#"), f"{line.strip()} has no description: give the field a docstring"
 
 

@@ -2,9 +2,9 @@
 
 A file is YAML (``configs/default.yaml`` shows every key). A variable is ``CONTINUAL_LEARNING_`` and the key
 with ``__`` for each dot: ``CONTINUAL_LEARNING_MODEL__NAME``. Options of a strategy live under
-``strategies.<name>`` and are validated by that strategy's own Config when it is used, because finding it
-imports torch; everything else is validated on loading. An unknown key is refused with the place where it
-stands and the nearest name.
+``strategies.<name>`` (some have a documented name too: `documented_keys`) and are validated by that strategy's own
+Config when it is used, because finding it imports torch; everything else is validated on loading. An unknown key is
+refused with the place where it stands and the nearest name.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import pydantic
 import yaml
 
 import continual_learning.strategies
+from continual_learning import documented_keys
+from continual_learning.documents.limits import Limits
 from continual_learning.errors import ConfigError
 from continual_learning.paths import HOME_VARIABLE, data_home
 
@@ -51,6 +53,10 @@ class ModelSettings(_Section):
     """full or int8: int8 answers faster on a CPU, from weights rounded to 8 bits. Learning is not touched."""
 
 
+SECTIONS: dict[str, type[pydantic.BaseModel]] = {"model": ModelSettings, "documents": Limits}
+"""Groups of settings, by the first part of their keys."""
+
+
 class Settings(_Section):
     """All settings that are not a strategy's own."""
 
@@ -61,6 +67,8 @@ class Settings(_Section):
     """The memory that commands use when none is named."""
     max_new_tokens: Annotated[int, pydantic.Field(ge=1, le=8192)] = 64
     """The longest answer, in tokens."""
+    documents: Limits = Limits()
+    """Limits on files and pages that are read."""
     strategies: dict[str, dict[str, Any]] = {}
     """Options of each strategy, by its name."""
 
@@ -148,11 +156,16 @@ def core_keys() -> list[str]:
     """Dotted names of all settings that are not a strategy's own."""
     keys: list[str] = []
     for name in Settings.model_fields:
-        if name == "model":
-            keys += [f"model.{field}" for field in ModelSettings.model_fields]
+        if name in SECTIONS:
+            keys += [f"{name}.{field}" for field in SECTIONS[name].model_fields]
         elif name != "strategies":
             keys.append(name)
     return keys
+
+
+def canonical(key: str) -> str:
+    """The name that `config show` gives to a setting, for it or for its documented name."""
+    return documented_keys.canonical(key, strategy_names())
 
 
 def strategy_names() -> list[str]:
@@ -217,12 +230,12 @@ def check_file(text: str, path: Path) -> Config:
 
 
 def _validated(entries: Mapping[str, _Entry]) -> Config:
-    nested: dict[str, Any] = {"model": {}, "strategies": {}}
+    nested: dict[str, Any] = {**{name: {} for name in SECTIONS}, "strategies": {}}
     for key, entry in entries.items():
         section, _, rest = key.partition(".")
         value = _core_from_text(key, entry.value) if entry.text else entry.value
-        if section == "model":
-            nested["model"][rest] = value
+        if section in SECTIONS:
+            nested[section][rest] = value
         elif section == "strategies":
             name, _, option = rest.partition(".")
             nested["strategies"].setdefault(name, {})[option] = value
@@ -264,7 +277,13 @@ def _parse_file(text: str, path: Path) -> dict[str, _Entry]:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); expected `key: value` lines") from None
     if data is None:
         return {}
-    return {key: _Entry(value, f"{path}, line {line}") for key, value, line in _flat(root, data, path, ())}
+    entries: dict[str, _Entry] = {}
+    for name, value, line in _flat(root, data, path, ()):
+        key, origin = canonical(name), f"{path}, line {line}"
+        if key in entries:
+            raise ConfigError(f"{origin}: {name} is set already, in {entries[key].origin}; keep one of the two names")
+        entries[key] = _Entry(value, origin)
+    return entries
 
 
 def _flat(node: Any, data: Any, path: Path, above: tuple[str, ...]) -> Iterator[tuple[str, Any, int]]:
@@ -286,9 +305,10 @@ def _flat(node: Any, data: Any, path: Path, above: tuple[str, ...]) -> Iterator[
             raise ConfigError(f"{where}: {part!r} is not a name of a setting; expected {', '.join(_names(above))}")
         _check_name(where, above, part)
         key = (*above, part)
-        if key == ("model",) or (key[0] == "strategies" and len(key) < 3):
+        if _is_section(key):
             yield from _flat(value_node, data[part], path, key)
-        elif data[part] is not None or key[0] == "strategies":  # elsewhere nothing means the default
+        elif data[part] is not None or canonical(".".join(key)).startswith("strategies."):
+            # elsewhere nothing means the default
             yield ".".join(key), data[part], key_node.start_mark.line + 1
 
 
@@ -300,16 +320,24 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, _Entry]:
         parts = tuple(variable.removeprefix(PREFIX).lower().split("__"))
         for depth, part in enumerate(parts):
             _check_name(f"variable {variable}", parts[:depth], part)
-        key = ".".join(parts)
-        if key == "model" or (parts[0] == "strategies" and len(parts) != 3):
-            expected = f"{PREFIX}MODEL__NAME" if key == "model" else f"{PREFIX}STRATEGIES__<STRATEGY>__<OPTION>"
+        key = canonical(".".join(parts))
+        if _is_section(parts) or (key.startswith("strategies.") and key.count(".") != 2):
+            example = "STRATEGIES__<STRATEGY>" if parts[0] == "strategies" else variable.removeprefix(PREFIX)
+            expected = f"{PREFIX}MODEL__NAME" if key == "model" else f"{PREFIX}{example}__<OPTION>"
             raise ConfigError(f"variable {variable}: names a section, not a setting; expected one like {expected}")
         entries[key] = _Entry(environ[variable], f"variable {variable}", True)
     return entries
 
 
+def _is_section(key: tuple[str, ...]) -> bool:
+    """Whether a name holds settings and is none itself."""
+    if key[0] == "strategies":
+        return len(key) < 3
+    return len(key) == 1 and (key[0] in SECTIONS or key[0] in documented_keys.names_below("", strategy_names()))
+
+
 def _check_name(where: str, above: tuple[str, ...], part: str) -> None:
-    if above and above[0] == "strategies" and len(above) == 2:
+    if above and canonical(".".join((*above, part))).startswith("strategies.") and above != ("strategies",):
         return  # an option: the strategy's Config will say
     known = _names(above)
     if part not in known:
@@ -317,11 +345,14 @@ def _check_name(where: str, above: tuple[str, ...], part: str) -> None:
 
 
 def _names(above: tuple[str, ...]) -> list[str]:
+    if above == ("strategies",):
+        return strategy_names()
+    if len(above) > 1:
+        return []
     if not above:
-        return list(Settings.model_fields)
-    if above == ("model",):
-        return list(ModelSettings.model_fields)
-    return strategy_names() if above == ("strategies",) else []
+        return [*Settings.model_fields, *documented_keys.names_below("", strategy_names())]
+    own = SECTIONS[above[0]].model_fields if above[0] in SECTIONS else {}
+    return [*own, *documented_keys.names_below(above[0], strategy_names())]
 
 
 def _unknown(where: str, kind: str, name: str, known: list[str]) -> ConfigError:
@@ -334,7 +365,7 @@ def _core_from_text(key: str, value: Any) -> Any:
     section, _, rest = key.partition(".")
     if section == "strategies":
         return value  # read when the strategy's Config is at hand
-    return from_text(ModelSettings, rest, value) if section == "model" else from_text(Settings, key, value)
+    return from_text(SECTIONS[section], rest, value) if section in SECTIONS else from_text(Settings, key, value)
 
 
 def from_text(model: type[pydantic.BaseModel], key: str, text: str) -> Any:

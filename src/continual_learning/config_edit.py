@@ -12,9 +12,11 @@ from typing import Any
 import pydantic
 import yaml
 
+from continual_learning import documented_keys
 from continual_learning.config import (
-    ModelSettings,
+    SECTIONS,
     Settings,
+    canonical,
     check_file,
     core_keys,
     from_text,
@@ -41,9 +43,10 @@ def set_value(key: str, text: str, path: Path | None = None) -> Any:
         before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
         check_file(before, path)
         value = _parsed(key, text)
-        after = _edited(before, key.split("."), value)
+        parts = _name_in_file(key, before).split(".")
+        after = _edited(before, parts, value)
         check_file(after, path)
-        if _lookup(yaml.safe_load(after), key.split(".")) != value:
+        if _lookup(yaml.safe_load(after), parts) != value:
             raise ConfigError(f"{path}: the way {key} is written cannot be changed from here; edit the file by hand")
         _write_atomically(path, after)
     except UnicodeDecodeError as error:
@@ -64,37 +67,72 @@ def default_yaml() -> str:
         "# work, or to the file that `continual-learning config path` names. Written by",
         "# `continual-learning config show --defaults`.",
         "",
-        "model:",
-        *_described(ModelSettings, "  "),
-        "",
-        *_described(Settings, ""),
-        "",
-        "# Options of each strategy; a memory keeps those that it was made with.",
-        "strategies:",
+        *_described(Settings, "", ""),
     ]
-    for name in strategy_names():
+    names = strategy_names()
+    tops: dict[str, list[str]] = {name: _described(kind, f"{name}.", "  ") for name, kind in SECTIONS.items()}
+    rest: list[str] = []
+    for name in names:
         cls = strategy_class(name)
-        lines += [f"  # {cls.summary}", f"  {name}:" if cls.Config.model_fields else f"  {name}: {{}}"]
-        lines += _described(cls.Config, "    ")
-    return "\n".join(lines) + "\n"
+        if name in documented_keys.STRATEGY_SECTIONS:
+            tops.setdefault(name, []).insert(0, f"  # {cls.summary}")
+            for field in cls.Config.model_fields:
+                section, _, key = documented_keys.documented(f"strategies.{name}.{field}", names).partition(".")
+                tops.setdefault(section, []).extend(_field(cls.Config, field, key, "  "))
+        else:
+            rest += [f"  # {cls.summary}", f"  {name}:" if cls.Config.model_fields else f"  {name}: {{}}"]
+            rest += _described(cls.Config, f"strategies.{name}.", "    ")
+    for name in sorted(tops, key=_position):
+        lines += ["", f"{name}:", *tops[name]]
+    lines += ["", "# Options of the other strategies. A memory keeps those that it was made with.", "strategies:"]
+    return "\n".join([*lines, *rest]) + "\n"
 
 
-def _described(model: type[pydantic.BaseModel], indent: str) -> list[str]:
-    lines = []
-    defaults = model().model_dump(mode="json")
-    for name, field in model.model_fields.items():
-        if name in ("model", "strategies") and model is Settings:
-            continue
-        lines += [f"{indent}# {' '.join(line.split())}" for line in (field.description or "").splitlines()]
-        lines.append(f"{indent}{name}: {_flow(defaults[name])}")
+def _position(section: str) -> int:
+    """Where a section stands in the file: the documented ones in their documented order, then ours."""
+    order = ("model", "ttt", "alpha", "tfidf_gate", "ace", "doc2lora")
+    return order.index(section) if section in order else len(order)
+
+
+def _described(model: type[pydantic.BaseModel], prefix: str, indent: str) -> list[str]:
+    """The fields of a model, but for sections and `strategies`, each under its description."""
+    lines: list[str] = []
+    for name in model.model_fields:
+        if prefix or name in core_keys():
+            lines += _field(model, name, name, indent)
     return lines
+
+
+def _field(model: type[pydantic.BaseModel], name: str, key: str, indent: str) -> list[str]:
+    described = (model.model_fields[name].description or "").splitlines()
+    value = model().model_dump(mode="json")[name]
+    return [*(f"{indent}# {' '.join(line.split())}" for line in described), f"{indent}{key}: {_flow(value)}"]
+
+
+def _name_in_file(key: str, text: str) -> str:
+    """The name by which a file sets ``key`` already; else the key as it was given."""
+    root = yaml.safe_load(text)
+    wanted = canonical(key)
+    names = [wanted, documented_keys.documented(wanted, strategy_names())]
+    names.append(wanted.removeprefix("strategies."))  # ttt.mini_batch_tokens, between the two
+    standing = [name for name in names if canonical(name) == wanted and _has(root, name.split("."))]
+    return standing[0] if standing else key
+
+
+def _has(data: Any, parts: list[str]) -> bool:
+    for part in parts:
+        if not isinstance(data, dict) or part not in data:
+            return False
+        data = data[part]
+    return True
 
 
 def _parsed(key: str, text: str) -> Any:
     """The value that ``text`` means for this key, of the type that the setting has."""
+    given, key = key, canonical(key)
     section, _, rest = key.partition(".")
     if key in core_keys():
-        return from_text(ModelSettings, rest, text) if section == "model" else from_text(Settings, key, text)
+        return from_text(SECTIONS[section], rest, text) if section in SECTIONS else from_text(Settings, key, text)
     name, _, option = rest.partition(".")
     if section == "strategies" and option and name in strategy_names():
         from continual_learning.strategy import parse_config, strategy_class
@@ -104,8 +142,11 @@ def _parsed(key: str, text: str) -> Any:
         parse_config(model, {option: value}, f"strategy {name!r}")
         # the field's own type, so that 1e-3 is written as a number and not as the text "1e-3"
         return model(**{option: value}).model_dump(mode="json")[option]
-    check_file(_flow(_nested(key.split("."), text)), Path("--key"))  # says what is unknown and what is near
-    raise ConfigError(f"{key!r} names no setting; expected a key that `continual-learning config show` lists")
+    try:
+        check_file(_flow(_nested(given.split("."), text)), Path("key"))  # says what is unknown and what is near
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("key, line 1: ")) from None
+    raise ConfigError(f"{given!r} names no setting; expected a key that `continual-learning config show` lists")
 
 
 def _edited(text: str, parts: list[str], value: Any) -> str:

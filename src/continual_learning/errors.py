@@ -3,7 +3,7 @@
     ContinualLearningError            anything below; carries `exit_code` for the command line
     ├── InputError                    the caller gave something unusable (exit 2)
     │   ├── ConfigError               an unknown setting, or a value out of its range
-    │   ├── DocumentError             empty, binary, not UTF-8, too large, missing
+    │   ├── DocumentError             empty, binary, damaged, encrypted, too large, missing, not fetched
     │   ├── UnknownNameError          no such strategy, model, memory, checkpoint or document
     │   └── UnsafeNameError           a name that would leave its folder, such as ../../x
     ├── ModelError                    the base model cannot be used (exit 1)
@@ -40,7 +40,7 @@ class ConfigError(InputError):
 
 
 class DocumentError(InputError):
-    """A document that cannot be read: empty, binary, not UTF-8, too large or missing."""
+    """A document that cannot be read: empty, binary, damaged, encrypted, too large, missing, or not to be fetched."""
 
 
 class UnknownNameError(InputError):

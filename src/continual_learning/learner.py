@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from continual_learning.base import BaseModel, Message
-from continual_learning.documents import Document, read_documents
+from continual_learning.documents import Document, is_url, names_source, read_documents, without_repeats
 from continual_learning.errors import InputError
 from continual_learning.fast_linear import Precision
 from continual_learning.retention import perplexity
@@ -100,10 +100,11 @@ class Learner:
         qa: Sequence[QA] | None = None,
         progress: ProgressCallback | None = None,
     ) -> LearnReport | list[LearnReport]:
-        """Learn a text, a path, a Document, or a list of them; a list, a folder or a .jsonl gives a list of reports.
+        """Learn a text, a path, a URL, a Document, or a list of them.
 
-        A `str` that names an existing file or folder is a path, any other is the text itself; files of a folder that
-        cannot be read are passed over, with a warning in the log. ``qa`` are
+        A list, a folder, a .jsonl or a sitemap gives a list of reports. A `str` that is a URL or names an existing file
+        or folder is that, any other is the text itself; files of a folder and pages of a sitemap that cannot be read
+        or repeat another are passed over, with a warning in the log. ``qa`` are
         questions known beforehand, for strategies and checks that use them: mappings with ``question`` and ``answer``
         (a string or a list of accepted ones). A document that is refused, or an exception, Ctrl-C among
         them, leaves the memory as it was before that document.
@@ -322,22 +323,16 @@ def _documents(source: Source, title: str | None) -> tuple[list[Document], bool]
     """The documents of a source, and whether it can hold several."""
     if isinstance(source, Document):
         return [source if title is None else Document(source.text, title, source.source)], False
-    if isinstance(source, Path) or _names_a_file(source):
-        path = Path(source)
-        found, skipped = read_documents(path, title)
-        for item in skipped:
+    if isinstance(source, Path) or names_source(source):
+        found, skipped = read_documents(source, title)
+        found, repeats = without_repeats(found)
+        for item in (*skipped, *repeats):
             logger.warning("skipped %s: %s", item.source, item.reason)
-        return found, path.is_dir() or path.suffix == ".jsonl"
+        if isinstance(source, str) and is_url(source):
+            return found, len(found) > 1
+        path = Path(source).expanduser()
+        return found, path.is_dir() or path.suffix.lower() == ".jsonl"
     return [Document(source, title or "")], False
-
-
-def _names_a_file(text: str) -> bool:
-    if "\n" in text or len(text) > 1000:
-        return False
-    try:
-        return Path(text).expanduser().exists() or (text.endswith((".txt", ".md", ".jsonl")) and " " not in text)
-    except (OSError, ValueError):  # not a name that the file system can hold
-        return False
 
 
 def _question_answer(given: QA) -> QuestionAnswer:

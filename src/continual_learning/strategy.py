@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import pydantic
 
 from continual_learning.errors import ConfigError, UnknownNameError
+from continual_learning.progress import Progress as Progress  # noqa: PLC0414 - exported
+from continual_learning.progress import ProgressCallback as ProgressCallback  # noqa: PLC0414
 from continual_learning.state import State, StateMeta
 
 if TYPE_CHECKING:
@@ -45,17 +47,6 @@ class QuestionAnswer:
     answers: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One step of a long job, for a progress bar."""
-
-    stage: str
-    done: int
-    total: int
-    message: str = ""
-
-
-ProgressCallback = Callable[[Progress], None]
 TokenCallback = Callable[[str], None]
 
 UNAFFECTED = "the base's own answer"

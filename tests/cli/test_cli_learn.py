@@ -58,14 +58,15 @@ def test_what_is_refused_is_shown_and_the_rest_goes_on(cli: Any, tiny: Any, docu
     other.write_text("They hum.")
     again = tmp_path / "again.jsonl"
     again.write_text(json.dumps({"text": document.read_text(), "title": "Comb jellies"}))
-    result = cli("learn", document, again, other)
+    assert cli("learn", document).code == 0
+    result = cli("learn", again, other)
     assert result.code == 0, "some were accepted"
     lines = result.out.splitlines()
-    assert lines[0].startswith("learned  Comb jellies: ")
-    assert lines[1].startswith("refused  Comb jellies: ") and "already" in lines[1]
-    assert lines[2].startswith("learned  Bees: ")
+    assert lines[0].startswith("refused  Comb jellies: ") and "already" in lines[0]
+    assert lines[1].startswith("learned  Bees: ")
     assert documents("default") == ["Comb jellies", "Bees"]
     assert cli("learn", document, again).code == 1, "none was accepted"
+    assert cli("learn", document, document).out.count("refused") == 1, "the same text twice is one document"
     only = cli("learn", document)
     assert only.code == 1 and "already" in only.out
     assert cli("learn", document, "--json").json["accepted"] == 0
@@ -87,12 +88,14 @@ def test_frozen_learns_nothing(cli: Any, tiny: Any, document: Path) -> None:
         (["{document}", "--set", "instruction"], ["'instruction'", "KEY=VALUE"]),
         (["{document}", "--set", "instructon=x"], ["'instructon'", "did you mean 'instruction'"]),
         (["{document}", "--qa", "absent.jsonl"], ["absent.jsonl"]),
-        (["{document}", "{document}", "--qa", "q.jsonl"], ["q.jsonl", "one document"]),
-        (["{document}", "{document}", "--title", "T"], ["'T'", "one document"]),
-        (["https://example.org/a.txt"], ["URL"]),
+        (["{document}", "other.txt", "--qa", "q.jsonl"], ["q.jsonl", "one document"]),
+        (["{document}", "other.txt", "--title", "T"], ["'T'", "one document"]),
+        (["ftp://example.org/a.txt"], ["scheme 'ftp'"]),
+        (["http://127.0.0.1/a.txt"], ["not a public address"]),
     ],
 )
 def test_bad_input_changes_nothing(cli: Any, tiny: Any, document: Path, arguments: list[str], words: list[str]) -> None:
+    Path("other.txt").write_text("Another text.")
     result = cli("learn", *(str(document) if a == "{document}" else a for a in arguments))
     assert (result.code, result.out) == (2, "")
     assert result.err.count("\n") == 1

@@ -17,6 +17,7 @@ GROUPS = {
     "benchmark": "squad stream forgetting needle",
     "memory": "list show history forget rollback clear delete export import cleanup",
     "checkpoint": "save load list info compare export delete cleanup",
+    "documents": "fetch show lists",
     "config": "show get set path",
     "model": "list pull info",
     "train": "start",
@@ -38,9 +39,7 @@ def test_every_command_has_help_and_json(cli: Any, command: list[str]) -> None:
         assert "--json" in result.out
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["benchmark"], ["memory"], ["checkpoint"], ["config"], ["model"], ["train"]], ids=" ".join
-)
+@pytest.mark.parametrize("command", [[], *([group] for group in GROUPS)], ids=" ".join)
 def test_without_a_command_the_help_is_shown(cli: Any, command: list[str]) -> None:
     assert cli(*command) == cli(*command, "--help")
 

@@ -75,6 +75,8 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "neurons": (3, {}),
     "selection": ("tf", {}),
     "access_share": (0.3, {}),
+    "calibration_samples": (2, {}),
+    "gate_threshold": (1.0, {}),
     "train": ("values", {}),
     "alpha_initial": (0.5, {}),
     "alpha_decay": (0.4, {"alpha_initial": 0.5}),

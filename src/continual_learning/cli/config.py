@@ -50,9 +50,10 @@ def get(key: Key, as_json: options.Json = False) -> None:
     import difflib
 
     from continual_learning.cli.output import plain
-    from continual_learning.config import load_config
+    from continual_learning.config import canonical, load_config
 
     out = Output(as_json)
+    key = canonical(key)
     found = {s.key: s for s in load_config().items(strategies=key.startswith("strategies."))}
     if key not in found:
         near = difflib.get_close_matches(key, found, n=1, cutoff=0.4)
@@ -69,7 +70,7 @@ def set_(
     as_json: options.Json = False,
 ) -> None:
     """Write one setting: to continual-learning.yaml in this folder if there is one, else to your own file."""
-    from continual_learning.config import load_config
+    from continual_learning.config import canonical, load_config
     from continual_learning.config_edit import file_to_write, set_value
 
     out = Output(as_json)
@@ -77,7 +78,7 @@ def set_(
     written = set_value(key, value, path)
     out.result({"key": key, "value": written, "file": path})
     out.line(f"{key} = {written} in {path}")
-    origin = load_config().origins.get(key, "")
+    origin = load_config().origins.get(canonical(key), "")
     if not origin.startswith(str(path)):
         out.note(f"note: {origin} still wins over it")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +12,27 @@ import typer
 
 from continual_learning.cli import options
 from continual_learning.cli.output import Output, percent, plain, progress_bar, size
-from continual_learning.documents import Document, Skipped, read_documents
-from continual_learning.errors import ContinualLearningError, InputError, LearningError
+from continual_learning.errors import (
+    ContinualLearningError,
+    DocumentError,
+    InputError,
+    LearningError,
+    MissingExtraError,
+)
 
 if TYPE_CHECKING:
     from continual_learning.cli.session import Choice
+    from continual_learning.documents import Document, Limits, Skipped
     from continual_learning.learner import Learner
     from continual_learning.strategy import LearnReport, QuestionAnswer
 
 Paths = Annotated[
-    list[str], typer.Argument(metavar="PATH", help="Files (.txt, .md, .jsonl), folders, or - for standard input.")
+    list[str],
+    typer.Argument(
+        metavar="PATH",
+        help="Files (.txt, .md, .jsonl, .pdf, .docx, .html, .epub, source code), folders, URLs, sitemaps, or - for "
+        "standard input.",
+    ),
 ]
 Title = Annotated[str | None, typer.Option("--title", help="Title of the document; only with a single one.")]
 QA = Annotated[
@@ -39,6 +51,7 @@ def learn(
     model: options.Model = None,
     settings: options.Set = None,
     qa: QA = None,
+    allow_private: options.AllowPrivate = False,
     as_json: options.Json = False,
 ) -> None:
     """Learn documents. Exit code 1 if none was accepted."""
@@ -47,7 +60,7 @@ def learn(
 
     out = Output(as_json)
     started = time.perf_counter()
-    documents, skipped = _read(paths, title)
+    documents, skipped = _read(paths, title, options.limits(allow_private))
     if qa is not None and len(documents) != 1:
         raise InputError(f"--qa {qa}: its questions fit one document, and there are {len(documents)}; learn it alone")
     choice = choose(memory, strategy, model, settings or (), must_exist=False)
@@ -61,14 +74,42 @@ def learn(
         raise typer.Exit(1)
 
 
-def _read(paths: Sequence[str], title: str | None) -> tuple[list[Document], list[Skipped]]:
-    """All documents of all paths, before anything is learned: one bad path, and nothing has changed."""
+def _read(paths: Sequence[str], title: str | None, limits: Limits) -> tuple[list[Document], list[Skipped]]:
+    """All documents of all paths, before anything is learned.
+
+    A name that leads nowhere stops everything: it is a slip of the pen. Of several that are there, one that cannot be
+    read is passed over.
+    """
+    from continual_learning.documents import (
+        STDIN,
+        Document,
+        Skipped,
+        is_url,
+        read_documents,
+        without_repeats,
+        without_secret,
+    )
+
     documents: list[Document] = []
     skipped: list[Skipped] = []
+    errors: list[ContinualLearningError] = []
     for path in paths:
-        found, passed_over = read_documents(path)
+        try:
+            with progress_bar("reading") as progress:
+                found, passed_over = read_documents(path, limits=limits, progress=progress)
+        except (DocumentError, MissingExtraError) as error:
+            if len(paths) == 1 or not (path == STDIN or is_url(path) or os.path.exists(os.path.expanduser(path))):
+                raise
+            errors.append(error)
+            name = without_secret(path)
+            skipped.append(Skipped(name, str(error).removeprefix(f"{name}: ")))
+            continue
         documents += found
         skipped += passed_over
+    if not documents and errors:
+        raise errors[0]
+    documents, repeats = without_repeats(documents)
+    skipped += repeats
     if title is not None:
         if len(documents) != 1:
             raise InputError(f"--title {title!r}: fits one document, and there are {len(documents)}; leave it out")

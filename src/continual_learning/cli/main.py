@@ -20,6 +20,7 @@ from continual_learning.cli import (
     compare,
     config,
     doctor,
+    documents,
     info,
     learn,
     memory,
@@ -91,6 +92,7 @@ app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(documents.app, name="documents")
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(train.app, name="train")

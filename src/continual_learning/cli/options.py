@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from continual_learning.documents import Limits
 
 
 def group(help_text: str) -> typer.Typer:
@@ -41,3 +44,13 @@ MaxNewTokens = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name.")]
+AllowPrivate = Annotated[
+    bool, typer.Option("--allow-private", help="Read pages from private addresses too, such as localhost.")
+]
+
+
+def limits(allow_private: bool) -> Limits:
+    """Limits on reading documents: the settings' section `documents`, and what the flag allows."""
+    from continual_learning.config import load_config
+
+    return load_config({"documents.allow_private": True if allow_private else None}).settings.documents

@@ -224,7 +224,8 @@ class TTT(Strategy[TTTConfig]):
                 progress(Progress("calibrate", done, total, "counting how often ordinary text uses each neuron"))
 
         folder = data_home() / "calibration"
-        return calibrate(base, self._background, blocks, self.config.access_share, folder, report)
+        background = self._background[: self.config.calibration_samples]
+        return calibrate(base, background, blocks, self.config.access_share, folder, report)
 
     def _report(
         self,

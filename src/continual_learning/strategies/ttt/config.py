@@ -32,6 +32,10 @@ class TTTConfig(StrategyConfig):
     and kind of weights go before those above. None: a copy of the passage's neurons with output weights of zero."""
     background: Path | None = None
     """Texts to calibrate on (see `background.background_texts`); none: those that ship with the package."""
+    calibration_samples: int | None = Field(None, ge=2)
+    """How many of them count; none: all."""
+    gate_threshold: float = Field(0.0, ge=0, le=1)
+    """Neurons whose TF-IDF score is below this share of their block's highest do not learn, whatever `neurons` says."""
 
     # How much the branch says: out = frozen(x) + (1 - alpha) * branch(x).
     alpha_initial: float = Field(0.0, ge=0, le=1)

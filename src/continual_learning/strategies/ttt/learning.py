@@ -258,6 +258,7 @@ def new_branches(
         if config.selection == "tfidf" and calibration:
             score_I = tfidf(counts[block], calibration.document_frequency[block], calibration.sequences)
             chosen_K = top_neurons(score_I, wanted)
+            chosen_K = chosen_K[score_I[chosen_K] >= config.gate_threshold * score_I.max()]
         elif config.selection == "tf":
             chosen_K = top_neurons(counts[block].double(), wanted)
         else:

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from continual_learning.documents import Document, read_documents
+from continual_learning.documents import Document, Limits, is_url, names_source, read_documents, without_repeats
 from continual_learning.errors import DocumentError
 
 
-def refusal(source: str | Path, **options: int) -> str:
+def refusal(source: str | Path, **limits: int) -> str:
     """The error for ``source``, which must be one line."""
     with pytest.raises(DocumentError) as caught:
-        read_documents(source, **options)
+        read_documents(source, limits=Limits(**limits))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -119,7 +119,7 @@ def test_json_lines_errors_name_line_and_field(tmp_path: Path, line: str, words:
         ("a.txt", "über".encode("latin-1"), ["not UTF-8", "0xfc", "offset 0"]),
         ("a.txt", b"abc\xe2\x82", ["not UTF-8", "offset 3"]),
         ("a.txt", "text".encode("utf-16"), ["UTF-16", "UTF-8"]),
-        ("a.pdf", b"%PDF", ["'.pdf'", ".txt", ".md", ".jsonl"]),
+        ("a.png", b"PNG", ["'.png'", ".txt", ".pdf", "source code"]),
         ("README", b"text", ["suffix", ".txt"]),
         ("a.jsonl", b"\n \n", ["no lines"]),
     ],
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, w
 
 def test_too_large_counts_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "äöü")
-    assert read_documents(path, max_bytes=6)[0][0].text == "äöü"
+    assert read_documents(path, limits=Limits(max_bytes=6))[0][0].text == "äöü"
     message = refusal(path, max_bytes=5)
     assert "6 bytes" in message and "at most 5" in message
 
@@ -142,7 +142,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     assert "too long" in refusal("x" * 5000)
     assert "no path can" in refusal("a\0b.txt")
     assert "no path can" in refusal("\ud800.txt")
-    assert "URL" in refusal("https://example.org/page.txt")
+    assert "scheme" in refusal("ftp://example.org/page.txt")
     broken = tmp_path / "broken.txt"
     broken.symlink_to("nowhere.txt")
     assert "no such file" in refusal(broken)
@@ -200,9 +200,9 @@ def test_folder_with_links_ends_and_reads_each_file_once(tmp_path: Path) -> None
 def test_folder_without_documents_says_why(tmp_path: Path) -> None:
     assert "no readable document" in refusal(tmp_path)
     for number in range(4):
-        write(tmp_path / f"{number}.pdf", "x")
+        write(tmp_path / f"{number}.png", "x")
     message = refusal(tmp_path)
-    assert "0.pdf" in message and "and 2 more" in message
+    assert "0.png" in message and "and 2 more" in message
 
 
 def test_what_may_not_be_opened_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,11 +218,20 @@ def test_what_may_not_be_opened_is_skipped(tmp_path: Path, monkeypatch: pytest.M
 
         return call
 
+    original = os.path.realpath
+
+    def realpath(path: Any, **options: Any) -> str:
+        if Path(path).name == "link":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, **options)
+
+    (tmp_path / "link").symlink_to("good.txt")
+    monkeypatch.setattr(os.path, "realpath", realpath)
     monkeypatch.setattr(Path, "open", guarded(Path.open))
     monkeypatch.setattr(Path, "iterdir", guarded(Path.iterdir))
     documents, skipped = read_documents(tmp_path)
     assert [d.text for d in documents] == ["good"]
-    assert {Path(s.source).name for s in skipped} == {"closed.txt", "shut"}
+    assert {Path(s.source).name for s in skipped} == {"closed.txt", "link", "shut"}
     assert all("Permission denied" in s.reason for s in skipped)
 
 
@@ -240,6 +249,50 @@ def test_a_title_fits_one_document(tmp_path: Path) -> None:
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes, expected: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     if expected == "a\nb":
-        assert read_documents("-", max_bytes=10) == ([Document(expected, "", "-")], [])
+        assert read_documents("-", limits=Limits(max_bytes=10)) == ([Document(expected, "", "-")], [])
     else:
         assert expected in refusal("-", max_bytes=10)
+
+
+def test_json_lines_keep_where_they_came_from(tmp_path: Path) -> None:
+    rows = [{"text": "one", "source": "https://example.org/a"}, {"text": "two", "source": " "}]
+    path = write(tmp_path / "d.jsonl", "\n".join(json.dumps(r) for r in rows))
+    assert [d.source for d in read_documents(path)[0]] == ["https://example.org/a", f"{path}:2"]
+
+
+def test_repeats_are_told_by_their_text() -> None:
+    one, again, other = Document("a  b\n", "T", "1"), Document("a b", "Another", "2"), Document("a c", "T", "3")
+    kept, skipped = without_repeats([one, again, other])
+    assert kept == [one, other]
+    assert [(s.source, s.reason) for s in skipped] == [("2", "the same text as 1")]
+
+
+def test_deep_folders_and_links_to_folders_above(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*(f"level{i}" for i in range(30)))
+    write(deep / "deep.txt", "deep")
+    (deep / "up").symlink_to(tmp_path)
+    (deep / "up too").symlink_to(deep.parent)
+    steps: list[Any] = []
+    documents, skipped = read_documents(tmp_path, progress=steps.append)
+    assert [d.text for d in documents] == ["deep"]
+    assert len(skipped) == 2 and all("the same as" in s.reason for s in skipped)
+    assert [(s.done, s.total, s.message) for s in steps] == [(0, 1, "deep.txt")]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("https://example.org/a b", False),
+        ("https://example.org/a", True),
+        ("ftp://x", True),
+        ("see https://example.org", False),
+        ("absent.pdf", True),
+        ("I like Node.js", False),
+        ("Node.js", False),
+        ("two\nlines.txt", False),
+        ("x" * 2000, False),
+    ],
+)
+def test_what_names_a_source(text: str, named: bool) -> None:
+    assert names_source(text) is named
+    assert is_url("C:\\a.txt") is False

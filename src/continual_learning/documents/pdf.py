@@ -1,0 +1,73 @@
+"""PDF files, by pypdf: the text of each page, and a word about pages that have none."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+from continual_learning.documents.document import Parsed, Skipped, clean_text
+from continual_learning.documents.extra import damage, library
+from continual_learning.documents.limits import Limits
+from continual_learning.errors import DocumentError
+
+# A word divided at the end of a line. A compound that happens to be divided at its hyphen loses it, which is rarer.
+_DIVIDED = re.compile(r"(?<=[^\W\d_])-\n(?=[a-zà-ÿ])")
+
+
+def parse_pdf(data: bytes, limits: Limits) -> Parsed:
+    """The text of all pages, an empty line between two. Raises DocumentError, MissingExtraError."""
+    pypdf = library("pypdf", "a .pdf file")
+    with damage("PDF file"):
+        reader = pypdf.PdfReader(io.BytesIO(data))
+        _unlock(pypdf, reader)
+        total = len(reader.pages)
+        texts, left_out, length = [], [], 0
+        for number in range(total):
+            text = _page_text(reader, number)
+            if isinstance(text, Skipped):
+                left_out.append(text)
+                continue
+            length += len(text)
+            if length > limits.max_unpacked:
+                raise DocumentError(f"its text has more than {limits.max_unpacked:,} characters; split it")
+            texts.append(text)
+        title = _title(reader)
+    if not texts:
+        pages = f"none of its {total} pages has" if total != 1 else "its only page has no"
+        found = f"{pages} text that can be read ({left_out[0].reason})" if left_out else "it has no pages"
+        raise DocumentError(f"{found}; if it is scanned, run OCR over it, such as ocrmypdf, and try again")
+    return Parsed("\n\n".join(texts), title, tuple(left_out))
+
+
+def _unlock(pypdf: Any, reader: Any) -> None:
+    if not reader.is_encrypted:
+        return
+    try:
+        opened = reader.decrypt("")  # many files are encrypted with no password, to forbid printing
+    except pypdf.errors.DependencyError:
+        raise DocumentError(
+            "it is encrypted with AES, which pypdf reads only with the package cryptography; "
+            "install it with: pip install cryptography"
+        ) from None
+    if not opened:
+        raise DocumentError("it is encrypted; expected a file without a password; save it without one and try again")
+
+
+def _page_text(reader: Any, number: int) -> str | Skipped:
+    """The text of a page; one page that is damaged costs that page alone."""
+    name = f"page {number + 1}"
+    try:
+        with damage("page"):
+            text = _DIVIDED.sub("", clean_text(reader.pages[number].extract_text())).strip()
+    except DocumentError as error:
+        return Skipped(name, str(error).partition(";")[0])
+    return text or Skipped(name, "there is no text on it")
+
+
+def _title(reader: Any) -> str:
+    try:
+        with damage("title"):
+            return clean_text(str((reader.metadata or {}).get("/Title") or ""))
+    except DocumentError:
+        return ""  # the title is no reason to lose the text; the file's name will do

@@ -1,0 +1,360 @@
+"""Every setting is read by code: each is changed, and something that a user can see changes with it.
+
+Options of strategies are changed by their type (`candidates`), with no entry needed. An option that shows itself only
+beside others, or only at certain values, has an entry in `BESIDE` or `VALUES`. All other settings have an entry in
+`EFFECTS`. What needs a server, a screen or a trained model names the test that has it (`ELSEWHERE`). A setting that
+shows no effect fails, and so does one that is none of a strategy and has no entry.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from document_makers import html, sitemap
+from sites import Site
+from tiny_models import make_tiny
+
+from continual_learning import documented_keys
+from continual_learning.base import BaseModel
+from continual_learning.config import canonical, core_keys, load_config, strategy_names
+from continual_learning.documents import Document
+from continual_learning.errors import ContinualLearningError
+from continual_learning.retention import Retention
+from continual_learning.strategy import QuestionAnswer, make_strategy, strategy_class
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = [
+    Document(
+        "Comb jellies eat plankton near the harbour of Lund, which has a wall. They have eight rows of cilia.",
+        "Jellies",
+    ),
+    Document("The lazy dog jumps over the house of Otto Brand. Nobody saw it before June 1920.", "Dog"),
+]
+QUESTIONS = [
+    "What do comb jellies eat near the harbour of Lund?",
+    "What do comb jellies eat in the museum of Vienna, where the emperor kept a glass whale?",
+    "What is the capital of France?",
+]
+QA = [QuestionAnswer("What do comb jellies eat?", ("plankton",))]
+
+# What makes a random model learn in a moment, for each strategy that trains.
+FEW: dict[str, Any] = {"passes": 1, "questions_per_fragment": 1, "guard": False}
+QUICK: dict[str, dict[str, Any]] = {
+    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False, "calibration_samples": 8},
+    "doc2lora": {"mode": "simulated", "guard": False},
+    "lora": FEW,
+    "lora_per_document": FEW,
+    "full_finetune": FEW,
+    "replay": FEW,
+}
+# Options that matter only beside others: by strategy and name, or by name for every strategy that has it.
+GUARD: dict[str, Any] = {"guard": True}
+BESIDE: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("min_recall_gain", "max_perplexity_rise", "min_general_kept", "probes"), GUARD),
+    **{
+        key: {"chunk_tokens": 20, "overlap_tokens": 0}
+        for key in ("top_k", "overlap_tokens", "chunk_tokens", "min_score")
+    },
+    "alpha_decay": {"alpha_initial": 0.9},
+    "ttt.clip_norm": {"optimizer": "sgd"},
+    "ttt.last_block": {"first_block": 2},
+    "hypernetwork": {"mode": "doc"},
+}
+# Values that show the effect, where those of `candidates` do not, or not as fast.
+VALUES: dict[str, list[Any]] = {
+    "max_seconds": [1e-6],
+    "target_modules": ["q_proj"],
+    "mini_batch_tokens": [40],
+    "ttt.last_block": [3],
+    "chunk_tokens": [40, 16],
+    "clip_norm": [1e-4],
+    "ttt.clip_norm": [1e-3],
+    "passage_tokens": [16],
+    "max_tokens": [16],
+}
+# Options that matter only when there is an earlier document.
+SECOND = {"replay_ratio", "top_k", "alpha_decay"}
+# Settings whose effect needs more than a tiny model and this file: the test that shows it, as file::name.
+_NESTED, _SERVER = "tests/test_nested_session.py::test_", "tests/chat_models/test_ollama_server.py::test_"
+ELSEWHERE: dict[str, str] = {
+    "strategies.rag.k1": "tests/strategies/test_rag.py::test_k1_and_b_reach_the_index",
+    "strategies.rag.b": "tests/strategies/test_rag.py::test_k1_and_b_reach_the_index",
+    "nested.context_window": _NESTED + "the_window_bounds_the_prompt",
+    "nested.adapt_every_turn": _NESTED + "when_and_what_to_learn",
+    "nested.adapt_every_n_turns": _NESTED + "when_and_what_to_learn",
+    "nested.adapt_user_only": _NESTED + "when_and_what_to_learn",
+    "nested.cumulative_context": _NESTED + "when_and_what_to_learn",
+    "nested.auto_reset_threshold": _NESTED + "automatic_reset_and_save",
+    "nested.auto_save_every_n": _NESTED + "automatic_reset_and_save",
+    "nested.undo_depth": _NESTED + "undo_is_exact_and_bounded",
+    "strategies.ace.num_ctx": _SERVER + "no_window_larger_than_the_models",
+    "strategies.ace.timeout": _SERVER + "a_slow_answer",
+    "strategies.ace.retries": _SERVER + "what_may_pass_is_tried_again",
+    "strategies.ace.host": "tests/strategies/test_ace_end_to_end.py::test_the_roles_on_every_backend",
+    "strategies.ace.base_url": "tests/strategies/test_ace_end_to_end.py::test_the_roles_on_every_backend",
+    "strategies.ace.model": "tests/strategies/test_ace_end_to_end.py::test_the_roles_on_every_backend",
+}
+
+Seen = list[Any]
+
+
+# -- options of strategies -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A tiny model in whose window worked examples and documents fit."""
+    folder = make_tiny("llama", tmp_path_factory.mktemp("wide"), max_position_embeddings=1536)
+    return BaseModel.load(str(folder), device="cpu")
+
+
+def observe(name: str, options: dict[str, Any], base: BaseModel, field: str) -> Seen:
+    """All that can be seen of learning a document or two and answering questions with these options."""
+    seen: Seen = []
+    original = base.generate
+
+    def generate(prompts: Any, max_new_tokens: int, *arguments: Any, **more: Any) -> Any:
+        seen.append([list(map(int, p)) for p in prompts])
+        return original(prompts, max_new_tokens, *arguments, **more)
+
+    base.generate = generate  # type: ignore[method-assign]
+    try:
+        strategy = make_strategy(name, options)
+        state = strategy.init(base)
+        for document in DOCUMENTS[: 2 if field in SECOND else 1]:
+            state, report = strategy.learn(base, state, document, QA if field == "min_recall_gain" else ())
+            seen += [
+                state.digest(),
+                report.accepted,
+                report.reason,
+                report.bytes,
+                report.tokens_left_out,
+                report.warnings,
+            ]
+            seen += [report.recall_before, report.recall_after, report.general_kept, report.perplexity_change]
+        for answer in strategy.answer(base, state, QUESTIONS, max_new_tokens=4):
+            seen += [answer.text, answer.sources]
+        seen.append([strategy.affects(base, state, question) for question in QUESTIONS])
+    except ContinualLearningError as error:
+        seen.append(f"{type(error).__name__}: {error}")
+    finally:
+        del base.generate
+    return seen
+
+
+def candidates(annotation: Any, default: Any) -> Iterator[Any]:
+    """Other values of a type."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        for kind in inner:
+            if kind is not type(None):
+                yield from candidates(kind, default)
+    elif origin is Literal:
+        yield from (value for value in inner if value != default)
+    elif annotation is bool:
+        yield not default
+    elif annotation is int:
+        yield from (value for value in (1, 2, (default or 0) + 1, (default or 8) * 2, 16, 0) if value != default)
+    elif annotation is float:
+        yield from (
+            value for value in (0.5, 0.0, 1.0, (default or 0.1) / 4, (default or 1) * 4, 1e-4) if value != default
+        )
+    elif annotation in (str, Path):
+        yield from (value for value in ("another", "/nowhere/at/all") if value != default)
+
+
+def fields() -> list[tuple[str, str]]:
+    return [(name, field) for name in strategy_names() for field in strategy_class(name).Config.model_fields]
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, Seen]:
+    """What was seen with the options as they are, by strategy and options beside."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random model knows nothing that it could forget: the check after learning is told these figures."""
+    monkeypatch.setattr("continual_learning.retention.retention", lambda *_: Retention(0.7, 0.2))
+
+
+@pytest.mark.parametrize(("name", "field"), fields(), ids=".".join)
+def test_every_option_of_a_strategy_has_an_effect(
+    name: str, field: str, wide: BaseModel, before: dict[str, Seen]
+) -> None:
+    if f"strategies.{name}.{field}" in ELSEWHERE:
+        return shown_elsewhere(f"strategies.{name}.{field}")
+    known = strategy_class(name).Config.model_fields
+    beside = {**QUICK.get(name, {}), **BESIDE.get(f"{name}.{field}", BESIDE.get(field, {}))}
+    base = {key: value for key, value in beside.items() if key in known}
+    default = base.get(field, known[field].get_default())
+    key = f"{name} {field in SECOND} {field == 'min_recall_gain'} {sorted(base.items(), key=str)}"
+    if key not in before:
+        before[key] = observe(name, base, wide, field)
+    tried = []
+    for value in VALUES.get(f"{name}.{field}", VALUES.get(field, list(candidates(known[field].annotation, default)))):
+        found = observe(name, {**base, field: value}, wide, field)
+        if isinstance(found[0], str) and found[0].startswith("ConfigError"):
+            continue  # no value of this option
+        if found != before[key]:
+            return
+        tried.append(value)
+    raise AssertionError(
+        f"strategies.{name}.{field}: changed from {default!r} to {tried}, and nothing could be seen to change; "
+        "either no code reads it, or it needs an entry in BESIDE, VALUES or ELSEWHERE of this file"
+    )
+
+
+def shown_elsewhere(key: str) -> None:
+    """The test that shows the effect of a setting is there and speaks of it."""
+    file, _, test = ELSEWHERE[key].partition("::")
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert f"def {test}(" in text, f"{key}: {ELSEWHERE[key]} is not there"
+    assert key.rpartition(".")[2] in text, f"{key}: {file} does not speak of it"
+
+
+def test_an_option_that_no_code_reads_would_be_found(wide: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    from continual_learning.strategies.in_context import InContext, InContextConfig
+
+    class WithIdle(InContextConfig):
+        idle: int = 0
+
+    monkeypatch.setattr(InContext, "Config", WithIdle)
+    with pytest.raises(AssertionError, match=r"in_context\.idle"):
+        test_every_option_of_a_strategy_has_an_effect("in_context", "idle", wide, {})
+
+
+# -- settings that are no strategy's own -----------------------------------------------------------
+
+
+class Desk:
+    """A user in an empty folder with a settings file, the tiny model and a web site."""
+
+    def __init__(self, cli: Any, base: BaseModel, site: Site, monkeypatch: pytest.MonkeyPatch):
+        self.cli, self.base, self.site = cli, base, site
+        self.loaded: list[Any] = []
+        self.slept: list[float] = []
+        monkeypatch.setattr("continual_learning.base.BaseModel.load", self._load)
+        monkeypatch.setattr("time.sleep", self.slept.append)
+        self.settings: dict[str, Any] = {}
+
+    def _load(self, *arguments: Any) -> BaseModel:
+        self.loaded.append(arguments)
+        return self.base
+
+    def set(self, key: str, value: Any) -> None:
+        section, _, rest = key.rpartition(".")
+        (self.settings.setdefault(section, {}) if section else self.settings)[rest] = value
+        Path("continual-learning.yaml").write_text(yaml.safe_dump(self.settings))
+
+
+def learning(desk: Desk) -> Any:
+    """A document is learned and a question asked: names, how the model was loaded, the answer's length."""
+    Path("a.txt").write_text("Comb jellies eat plankton.")
+    made = desk.cli("learn", "a.txt", "--json").json
+    asked = desk.cli("ask", "What?", "--json").json
+    return [made["memory"], made["strategy"], desk.loaded, [a["tokens"] for a in asked["answers"]]]
+
+
+def reading(path: str) -> Callable[[Desk], Any]:
+    """A page of the site is read: what came of it, and how long was waited between pages."""
+
+    def read(desk: Desk) -> Any:
+        site = desk.site
+        pages = [site.put(f"/{n}.html", html(f"Page {n} is about the sea and all that lives in it.")) for n in "ab"]
+        site.put("/sitemap.xml", sitemap(*pages), "text/xml")
+        site.redirect("/moved", "/a.html")
+
+        def slow(handler: Any) -> None:
+            import threading
+
+            threading.Event().wait(0.5)
+            handler.send_response(200)
+            handler.send_header("Content-Type", "text/plain")
+            handler.end_headers()
+            handler.wfile.write(b"slow")
+
+        site.pages["/slow"] = slow
+        found = desk.cli("documents", "show", site.url + path, "--json").json
+        return [found["documents"], found["skipped"], list(desk.slept)]
+
+    return read
+
+
+EFFECTS: dict[str, tuple[Any, Callable[[Desk], Any]]] = {
+    "model.name": ("another", learning),
+    "model.device": ("cpu", learning),
+    "model.dtype": ("float32", learning),
+    "model.precision": ("int8", learning),
+    "strategy": ("rag", learning),
+    "memory": ("another", learning),
+    "max_new_tokens": (1, learning),
+    "documents.max_bytes": (10, reading("/a.html")),
+    "documents.timeout": (0.1, reading("/slow")),
+    "documents.max_redirects": (0, reading("/moved")),
+    "documents.max_pages": (1, reading("/sitemap.xml")),
+    "documents.pause": (0.25, reading("/sitemap.xml")),
+    "documents.allow_private": (True, reading("/a.html")),
+}
+
+
+@pytest.fixture
+def desk(cli: Any, tiny_base: BaseModel, site: Site, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(cli, tiny_base, site, monkeypatch)
+
+
+@pytest.mark.parametrize("key", core_keys())
+def test_every_other_setting_has_an_effect(key: str, desk: Desk) -> None:
+    if key in ELSEWHERE:
+        return shown_elsewhere(key)
+    assert key in EFFECTS, f"{key}: no entry in EFFECTS or ELSEWHERE says what changes with it"
+    value, look = EFFECTS[key]
+    assert value != {s.key: s.value for s in load_config().items()}[key]
+    desk.set("strategy", "in_context")
+    if key != "documents.allow_private":
+        desk.set("documents.allow_private", True)
+    first = look(desk)
+    desk.loaded, desk.slept[:] = [], []
+    desk.set(key, value)
+    if look is learning and key != "memory":
+        desk.cli("memory", "delete", "default", "--yes")
+    assert look(desk) != first
+
+
+# -- documented names ------------------------------------------------------------------------------
+
+# The settings file as its users know it: every key below stands in it.
+ACE = "ace: {ollama_model: y, ollama_base_url: 'http://localhost:1', num_loops: 2, max_strategies: 40}\n"
+DOCUMENTED = """
+model: {name: x, modified_layers_start: 2, modified_layers_end: 3, device: cpu}
+ttt: {learning_rate: 2.0e-5, mini_batch_size: 33, gradient_steps: 2, max_tokens_per_document: 4000}
+alpha: {initial: 0.9, decay_rate: 0.02, min_value: 0.2}
+tfidf_gate: {threshold: 0.4, calibration_samples: 20}
+doc2lora: {mode: text}
+"""
+
+
+def test_every_documented_key_is_the_name_of_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = DOCUMENTED + (ACE if "ace" in strategy_names() else "")
+    Path("continual-learning.yaml").write_text(text)
+    config = load_config(environ={})
+    found = {s.key: s.value for s in config.items()}
+    given = {f"{top}.{key}": v for top, keys in yaml.safe_load(text).items() for key, v in keys.items()}
+    assert {key: found[canonical(key)] for key in given} == given
+    assert set(documented_keys.renamed(strategy_names())) <= set(given)
+    assert len(config.strategy_options("ttt")) == 11
+
+
+def test_renamed_keys_lead_to_options_that_there_are() -> None:
+    for key in documented_keys.renamed(strategy_names()).values():
+        _, strategy, option = key.split(".")
+        assert option in strategy_class(strategy).Config.model_fields, key
+    assert not set(documented_keys.STRATEGY_SECTIONS) & {key.partition(".")[0] for key in core_keys()}

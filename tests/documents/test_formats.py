@@ -1,0 +1,278 @@
+"""Each kind of file: what comes out of it, and what is said when nothing can."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from document_makers import CHAPTERS, TEXT, archive, docx, epub, html, pdf
+
+from continual_learning.documents import Document, Limits, Skipped, read_documents
+from continual_learning.documents.formats import CODE, SUFFIXES, page_suffix
+from continual_learning.documents.html import decode_html
+from continual_learning.errors import DocumentError, MissingExtraError
+
+
+def read(tmp_path: Path, name: str, data: bytes | str, **limits: Any) -> tuple[Document, list[Skipped]]:
+    path = tmp_path / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    [document], skipped = read_documents(path, limits=Limits(**limits))
+    assert document.source == str(path)
+    return document, skipped
+
+
+def refusal(tmp_path: Path, name: str, data: bytes | str, **limits: Any) -> str:
+    with pytest.raises(DocumentError) as caught:
+        read(tmp_path, name, data, **limits)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# -- PDF -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_pdf(tmp_path: Path, compress: bool) -> None:
+    data = pdf("Page one of (two).\nIt goes on.", "The medi-\ncine is in the Nord-\nSee.", compress=compress)
+    document, skipped = read(tmp_path, "a.pdf", data)
+    assert words(document.text) == "Page one of (two). It goes on. The medicine is in the Nord- See."
+    assert (document.title, skipped) == ("Comb jellies", [])
+    assert read(tmp_path, "Named.PDF", pdf("Text.", title=""))[0].title == "Named"
+
+
+def test_pdf_pages_without_text_are_named(tmp_path: Path) -> None:
+    document, skipped = read(tmp_path, "a.pdf", pdf("One.", "", "Three."))
+    assert words(document.text) == "One. Three."
+    assert skipped == [Skipped(f"{tmp_path / 'a.pdf'}, page 2", "there is no text on it")]
+
+
+@pytest.mark.parametrize(
+    ("pages", "said"), [([""], "its only page has no text"), (["", ""], "none of its 2 pages has")]
+)
+def test_scanned_pdf_says_what_to_do(tmp_path: Path, pages: list[str], said: str) -> None:
+    message = refusal(tmp_path, "scan.pdf", pdf(*pages))
+    assert said in message and "OCR" in message
+
+
+def encrypted(user: str) -> bytes:
+    import pypdf
+
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(pdf(TEXT)))
+    writer.encrypt(user, "owner", algorithm="RC4-128")
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def test_encrypted_pdf(tmp_path: Path) -> None:
+    assert "encrypted" in refusal(tmp_path, "secret.pdf", encrypted("secret"))
+    assert words(read(tmp_path, "open.pdf", encrypted(""))[0].text) == TEXT, "no password is needed to read it"
+
+
+def test_pdf_that_unpacks_to_more_than_it_may(tmp_path: Path) -> None:
+    assert "50,000 characters" in refusal(tmp_path, "a.pdf", pdf(*["word " * 20_000] * 3), max_bytes=5000)
+
+
+# -- Word ------------------------------------------------------------------------------------------
+
+
+def test_docx(tmp_path: Path) -> None:
+    data = docx("First.", "Second.", heading="All of it", rows=[["name", "size"], ["jelly", "1.5\nm"]])
+    document, skipped = read(tmp_path, "a.docx", data)
+    assert document.text == "All of it\n\nFirst.\n\nSecond.\n\nname | size\n\njelly | 1.5 m"
+    assert (document.title, skipped) == ("All of it", [])
+    assert read(tmp_path, "b.docx", docx(title="Real title", heading="No"))[0].title == "Real title"
+    assert read(tmp_path, "c.docx", docx())[0].title == "c"
+
+
+def test_docx_without_text(tmp_path: Path) -> None:
+    assert "no text" in refusal(tmp_path, "a.docx", docx(" "))
+    assert "damaged, or no Word file" in refusal(tmp_path, "a.docx", archive({"a.txt": "x"}))
+    assert "password" in refusal(tmp_path, "a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+
+
+# -- books -----------------------------------------------------------------------------------------
+
+
+def test_epub_is_read_in_the_order_of_its_spine(tmp_path: Path) -> None:
+    document, skipped = read(tmp_path, "a.epub", epub())
+    assert document.title == "The jelly book" and skipped == []
+    assert document.text.index(CHAPTERS[0]) < document.text.index(CHAPTERS[1])
+
+
+def test_a_bad_chapter_costs_only_itself(tmp_path: Path) -> None:
+    document, skipped = read(
+        tmp_path, "a.epub", epub("One is good.", "", "Three is good.", extra={"OPS/text/chapter 1.xhtml": ""})
+    )
+    assert "One is good." in document.text and "Three is good." in document.text
+    assert [s.source for s in skipped] == [f"{tmp_path / 'a.epub'}, chapter 2"] and "empty" in skipped[0].reason
+
+
+def test_protected_epub(tmp_path: Path) -> None:
+    uris = "".join(f'<CipherReference URI="OPS/text/chapter%20{i}.xhtml"/>' for i in range(2))
+    message = refusal(tmp_path, "a.epub", epub(extra={"META-INF/encryption.xml": f"<encryption>{uris}</encryption>"}))
+    assert "DRM" in message and "none of its 2 chapters" in message
+
+
+def test_epub_without_its_parts(tmp_path: Path) -> None:
+    assert "META-INF/container.xml" in refusal(tmp_path, "a.epub", archive({"a": "b"}))
+    assert "0 chapters" in refusal(tmp_path, "a.epub", epub(extra={"OPS/package.opf": "<package/>"}))
+
+
+def test_epub_entities_read_no_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("TOP SECRET")
+    title = f'<!DOCTYPE p [<!ENTITY x SYSTEM "{secret.as_uri()}">]><package><metadata><title>&x;</title></metadata>'
+    manifest = '<manifest><item id="a" href="text/chapter%200.xhtml"/></manifest><spine><itemref idref="a"/></spine>'
+    document, _ = read(tmp_path, "a.epub", epub(extra={"OPS/package.opf": f"{title}{manifest}</package>"}))
+    assert "SECRET" not in document.title + document.text
+
+
+# -- archives that are bombs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".docx", ".epub"])
+def test_zip_bombs_are_not_unpacked(tmp_path: Path, suffix: str) -> None:
+    bomb = archive({f"{i}.xml": bytes(3_000_000) for i in range(4)})
+    assert len(bomb) < 100_000
+    message = refusal(tmp_path, f"a{suffix}", bomb, max_bytes=1_000_000)
+    assert "unpacks to 12,000,000 bytes" in message and "at most 10,000,000" in message
+    many = archive({str(i): b"" for i in range(10_001)})
+    assert "10,001 parts" in refusal(tmp_path, f"a{suffix}", many)
+
+
+def test_a_false_size_does_not_get_past_the_limit(tmp_path: Path) -> None:
+    data = bytearray(epub(extra={"OPS/text/chapter 0.xhtml": "<p>" + "a" * 3_000_000}))
+    entry = data.rindex(b"PK\x01\x02", 0, data.rindex(b"chapter 0.xhtml"))
+    data[entry + 24 : entry + 28] = (100).to_bytes(4, "little")  # the size that the directory declares
+    document, skipped = read(tmp_path, "a.epub", bytes(data), max_bytes=100_000)
+    assert "chapter 1" in skipped[0].source and len(document.text) < 1000
+
+
+def test_encrypted_archive(tmp_path: Path) -> None:
+    data = bytearray(epub())
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    assert "encrypted" in refusal(tmp_path, "a.epub", bytes(data))
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def test_html_is_its_main_text(tmp_path: Path) -> None:
+    document, _ = read(tmp_path, "a.html", html())
+    assert TEXT in document.text and document.title == "Comb jellies"
+    assert not any(word in document.text for word in ("Shop", "Imprint", "<p>"))
+    assert "no main text" in refusal(tmp_path, "a.htm", "<html><script>var x = 1</script></html>")
+    assert "empty" in refusal(tmp_path, "a.htm", " \n")
+
+
+@pytest.mark.parametrize(
+    ("data", "charset", "expected"),
+    [
+        ("<p>naïve café</p>".encode(), None, "naïve café"),
+        ("<p>naïve</p>".encode("latin-1"), None, "naïve"),
+        ("<p>“naïve” €</p>".encode("cp1252"), "iso-8859-1", "“naïve” €"),
+        ("<meta charset='shift_jis'><p>日本語</p>".encode("shift_jis"), None, "日本語"),
+        ("<meta http-equiv=x content='text/html; charset=koi8-r'><p>море</p>".encode("koi8-r"), None, "море"),
+        ("<?xml version='1.0' encoding='iso-8859-2'?><p>łąka</p>".encode("iso-8859-2"), None, "łąka"),
+        ("<meta charset=utf-8><p>море</p>".encode("koi8-r"), "koi8-r", "море"),
+        ("<meta charset=latin1><p>море</p>".encode("utf-16"), "latin1", "море"),
+        ("<meta charset=zlib><p>naïve</p>".encode(), "no-such-thing", "naïve"),
+        (b"\xef\xbb\xbf<meta charset=koi8-r><p>na\xc3\xafve</p>", None, "naïve"),
+        ("<meta charset=utf-8><p>naïve</p>".encode("latin-1"), None, "na\ufffdve"),
+    ],
+)
+def test_odd_encodings_of_pages(data: bytes, charset: str | None, expected: str) -> None:
+    assert expected in decode_html(data, charset)
+
+
+def test_characters_that_no_document_may_hold_are_taken_out(tmp_path: Path) -> None:
+    page = html("One &#0; two &#xD800; three, and this sentence is here to be long enough to count.")
+    document, _ = read(tmp_path, "a.html", page)
+    assert "\0" not in document.text and document.text.encode()
+
+
+# -- source code and kinds -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", CODE)
+def test_source_code_is_text_titled_by_its_name(tmp_path: Path, suffix: str) -> None:
+    code = "if x:\n    y = 1  # naïve\n"
+    document, _ = read(tmp_path, f"main{suffix}", code)
+    assert (document.text, document.title) == (code, "main")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "url", "suffix"),
+    [
+        ("text/html", "https://e.org/a.pdf", ".html"),
+        ("application/pdf", "https://e.org/", ".pdf"),
+        ("application/octet-stream", "https://e.org/a.docx?x=1", ".docx"),
+        ("", "https://e.org/b.md", ".md"),
+        ("text/plain", "https://e.org/a/b.py", ".py"),
+        ("text/x-python", "https://e.org/b", ".txt"),
+        ("text/plain", "https://e.org/b", ".txt"),
+    ],
+)
+def test_the_kind_of_a_page(content_type: str, url: str, suffix: str) -> None:
+    assert page_suffix(content_type, url) == suffix and suffix in SUFFIXES
+
+
+@pytest.mark.parametrize(("content_type", "url"), [("image/png", "https://e.org/a.txt"), ("", "https://e.org/a")])
+def test_a_page_of_another_kind(content_type: str, url: str) -> None:
+    with pytest.raises(DocumentError, match="type"):
+        page_suffix(content_type, url)
+
+
+# -- what is not installed -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "data"),
+    [
+        ("a.pdf", "pypdf", pdf()),
+        ("a.docx", "docx", b"PK"),
+        ("a.html", "trafilatura", html().encode()),
+        ("a.epub", "trafilatura", b"PK"),
+    ],
+)
+def test_a_missing_library_names_its_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str, data: bytes
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "good.txt").write_text("good")
+    with pytest.raises(MissingExtraError, match=r"pip install 'continual-learning-slm\[documents\]'") as caught:
+        read_documents(tmp_path / name)
+    assert module in str(caught.value)
+    documents, skipped = read_documents(tmp_path)
+    assert [d.text for d in documents] == ["good"], "a folder goes on without it"
+    assert "pip install" in skipped[0].reason
+
+
+def test_text_needs_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *args: Any) -> Any:
+        assert name.partition(".")[0] not in ("pypdf", "docx", "trafilatura", "lxml", "httpx"), name
+        return original(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert read(tmp_path, "a.txt", "text")[0].text == "text"
+
+
+def test_a_zip_that_claims_to_be_split() -> None:
+    from continual_learning.documents.archive import open_archive
+
+    with pytest.raises(DocumentError, match="damaged"):
+        open_archive(b"PK\x05\x06" + b"\xff" * 18, Limits(), "book")
+    assert zipfile.is_zipfile(io.BytesIO(epub()))
