@@ -20,6 +20,7 @@ from continual_learning.cli import (
     compare,
     config,
     doctor,
+    feedback,
     info,
     learn,
     memory,
@@ -86,6 +87,7 @@ def _root(
 app.command("learn")(learn.learn)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
+app.add_typer(feedback.app, name="feedback")
 app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(memory.app, name="memory")
