@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,16 +72,17 @@ def within(logits_V: Tensor, ids_S: Tensor, values_S: Tensor, beta: float, max_k
     """The largest multiple of the advantages, at most ``beta``, within the trust region."""
     if not math.isfinite(max_kl):
         return beta
-    logits = logits_V.float()
-    log_p_S = (logits[ids_S] - logits.logsumexp(0)).double()
-    values_S = values_S.double()
-    rest = max(0.0, 1.0 - float(log_p_S.exp().sum()))
+    log_p_S = (logits_V[ids_S].float() - logits_V.float().logsumexp(0)).cpu().numpy().astype(np.float64)
+    gains_S = values_S.cpu().numpy().astype(np.float64)
+    rest = max(0.0, 1.0 - float(np.exp(log_p_S).sum()))
 
     def divergence(multiple: float) -> float:
         # Of the tokens without an advantage only their joint probability matters.
-        log_q_S = log_p_S + multiple * values_S
-        log_z = float(torch.cat([log_q_S, log_q_S.new_tensor([math.log(rest) if rest else -math.inf])]).logsumexp(0))
-        return multiple * float(((log_q_S - log_z).exp() * values_S).sum()) - log_z
+        log_q_S = log_p_S + multiple * gains_S
+        top = max(float(log_q_S.max()), 0.0)
+        q_S = np.exp(log_q_S - top)
+        z = float(q_S.sum()) + rest * math.exp(-top)
+        return multiple * float(q_S @ gains_S) / z - (math.log(z) + top)
 
     if divergence(beta) <= max_kl:
         return beta

@@ -33,14 +33,16 @@ class JitRLFullConfig(StrategyConfig):
     """Least evidence for that, in nats: the rarity of the words shared."""
     neighbours: int = Field(32, ge=1)
     """Most neighbours that count at a step."""
-    temperature: float = Field(0.2, gt=0)
-    """tau in w = exp(-d / tau), with d the squared distance of the unit vectors, 0 to 4."""
+    temperature: float = Field(0.1, gt=0)
+    """tau in w = exp(-d / tau), with d the squared distance of the unit vectors, 0 to 4, from the nearest's on."""
+    continuation: float = Field(0.3, ge=0)
+    """What each of the last tokens written (up to 4) that also stands before a position takes off its distance."""
     opening: Literal["restatement", "prompt"] = "restatement"
     """The hidden state that the first token's neighbours are compared with: at the end of the question put as the
     beginning of a statement, or at the end of the prompt."""
     opening_temperature: float = Field(1.0, gt=0)
     """tau for the first token, where hidden states say little and the route much; d counts from the nearest on."""
-    min_similarity: float = Field(0.5, ge=-1, le=1)
+    min_similarity: float = Field(0.3, ge=-1, le=1)
     """No bias where the best cosine is below, once something was written."""
     search: Search = "exact"
     """How neighbours are found where all positions are searched (route = none): exact, or faiss (an extra)."""

@@ -5,7 +5,7 @@ Of document ``doc-…`` the state has three tensors, with N its tokens:
     doc-…/tokens    int32 [N + 1]       these tokens: what came next; -1 after the last one
     doc-…/sentence  int32 [N + 1]       the number of the sentence that each is in; after the last one, one more
 
-Shapes: N = positions, D = hidden size, T = tokens of a window.
+Shapes: N, M = positions, D = hidden size, T = tokens of a window, L = tokens looked back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from continual_learning.retrieval.datastore import unit
 from continual_learning.state import State
 
 NOTHING = -1
-"""What came next behind a document."""
+"""What came next behind a document, and before it."""
+LOOK_BACK = 4
+"""Tokens before a position that are compared with what was written."""
 
 
 @torch.no_grad()
@@ -70,6 +72,8 @@ class Positions:
     """float16."""
     tokens_N: Tensor
     """int64: what came next; `NOTHING` behind a document."""
+    before_NL: Tensor
+    """int64 [N, `LOOK_BACK`]: the tokens before that, the nearest first."""
     begins_N: Tensor
     """bool: whether a sentence ends before, and another may begin."""
     places: tuple[tuple[str, int], ...]
@@ -82,20 +86,31 @@ class Positions:
         """These positions alone, in this order."""
         chosen_M = torch.tensor(list(rows), dtype=torch.int64)
         places = tuple(self.places[row] for row in rows)
-        return Positions(self.keys_ND[chosen_M], self.tokens_N[chosen_M], self.begins_N[chosen_M], places)
+        rows_of = (self.keys_ND, self.tokens_N, self.before_NL, self.begins_N)
+        keys_MD, tokens_M, before_ML, begins_M = (tensor[chosen_M] for tensor in rows_of)
+        return Positions(keys_MD, tokens_M, before_ML, begins_M, places)
+
+    def matches(self, rows_M: Tensor, written: Sequence[int]) -> Tensor:
+        """How many of the last tokens written, at least one, stand before each of these rows: int64 [M], to 4."""
+        last = torch.tensor([*reversed(written[-LOOK_BACK:])])
+        same_ML = self.before_NL[rows_M, : len(last)] == last
+        return same_ML.long().cumprod(1).sum(1)
 
 
 def positions_of(state: State, document_ids: Sequence[str]) -> Positions:
     """All positions of these documents, in their order."""
-    keys, tokens, begins = [], [], []
+    keys, tokens, before, begins = [], [], [], []
     places: list[tuple[str, int]] = []
     for document_id in document_ids:
         sentence_N = state.tensors[f"{document_id}/sentence"]
         keys.append(state.tensors[f"{document_id}/keys"])
-        tokens.append(state.tensors[f"{document_id}/tokens"].long())
+        tokens_N = state.tensors[f"{document_id}/tokens"].long()
+        padded = torch.cat([tokens_N.new_full((LOOK_BACK,), NOTHING), tokens_N])
+        tokens.append(tokens_N)
+        before.append(padded[:-1].unfold(0, LOOK_BACK, 1).flip(1))
         begins.append(torch.cat([sentence_N.new_tensor([-1]), sentence_N[:-1]]) != sentence_N)
         places += [(document_id, number) for number in sentence_N.tolist()]
-    return Positions(torch.cat(keys), torch.cat(tokens), torch.cat(begins), tuple(places))
+    return Positions(torch.cat(keys), torch.cat(tokens), torch.cat(before), torch.cat(begins), tuple(places))
 
 
 def sentence_numbers(passages: Sequence[str]) -> dict[tuple[int, int], int]:

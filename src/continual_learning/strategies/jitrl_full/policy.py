@@ -1,12 +1,16 @@
 """From the current hidden state to logits: neighbours, their outcomes, Q, advantages.
 
-    w_i = r_i * exp(-d_i / tau)             of neighbour i at squared distance d_i, with r_i its route's weight
+    w_i = r_i * exp(-(d_i - min d) / tau)   of neighbour i, with r_i its route's weight
+    d_i = |h - k_i|^2 - c m_i               of unit vectors, less c for each of the m_i last tokens that are the same
     Q(a) = W_a / (kappa + W_a),             W_a = sum of w_i over the neighbours behind which a came, each with return 1
     A(a) = Q(a) - V,  V = 0                 the value of what was never seen: the mean of the returns, which are all 1,
                                             would make every advantage 0
     z' = z + beta A                         with the largest beta for which KL(pi' || pi) stays within its limit
 
 or kNN-LM: lambda W_a / sum of W + (1 - lambda) p_LM. A closed form after arXiv 2601.18510; see `steering`.
+
+The state of a step is more than its last hidden state: that is made to choose the next token, and is much alike behind
+every "the". So the last few tokens written are compared as well.
 
 Shapes: N = positions, K = neighbours, B = rows, D = hidden size, V = vocabulary.
 """
@@ -23,6 +27,9 @@ from continual_learning.retrieval.datastore import Neighbours, unit
 from continual_learning.steering import Advantages, Step, interpolated, shifted, token_sums
 from continual_learning.strategies.jitrl_full.config import JitRLFullConfig
 from continual_learning.strategies.jitrl_full.memory import NOTHING, Positions
+
+_LOOKED_AT = 512
+"""Nearest hidden states among which the last tokens are compared: all positions of a few sentences."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +98,16 @@ class AnswerSteer:
             weights_K = routed.starts_N[chosen_K] * nearness_K
             best_K = weights_K.topk(min(config.neighbours, len(weights_K))).indices
             return weights_K[best_K], routed.positions.tokens_N[chosen_K[best_K]], chosen_K[best_K]
-        cosines_1K, chosen_1K = routed.neighbours.search(hidden_D.cpu()[None], config.neighbours)
+        cosines_1K, chosen_1K = routed.neighbours.search(hidden_D.cpu()[None], max(config.neighbours, _LOOKED_AT))
         cosines_K, chosen_K = cosines_1K[0], chosen_1K[0]
-        if float(cosines_K[0]) < config.min_similarity:
+        matches_K = routed.positions.matches(chosen_K, written)
+        distance_K = 2 - 2 * cosines_K - config.continuation * matches_K
+        nearest = int(distance_K.argmin())
+        if float(cosines_K[nearest]) < config.min_similarity:
             return None
-        weights_K = routed.routes_N[chosen_K] * (-(2 - 2 * cosines_K) / config.temperature).exp()
+        weights_K = routed.routes_N[chosen_K] * (-(distance_K - distance_K[nearest]) / config.temperature).exp()
+        best_K = weights_K.topk(min(config.neighbours, len(weights_K))).indices
+        weights_K, chosen_K = weights_K[best_K], chosen_K[best_K]
         outcomes_K = routed.positions.tokens_N[chosen_K]
         # An answer ends with the sentence that it quotes.
         ends_K = routed.positions.begins_N[chosen_K]
@@ -135,7 +147,7 @@ class ReadingSteer:
             if float(cosines_K[0]) < self._config.min_similarity or not kept_K.any():
                 rows.append(logits_V)
                 continue
-            weights_K = (-(2 - 2 * cosines_K) / self._config.temperature).exp()
+            weights_K = (-2 * (cosines_K[0] - cosines_K) / self._config.temperature).exp()
             rows.append(apply(logits_V, outcomes_K[kept_K], weights_K[kept_K], self._config))
         return torch.stack(rows)
 
