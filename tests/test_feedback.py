@@ -28,12 +28,12 @@ def open_(base: BaseModel, memory: str | None = None, strategy: str = "in_contex
 def test_a_correction_is_given_next_time_and_nothing_else_changes(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base)
     learner.learn(TEXT)
-    other = learner.ask(OTHER, max_new_tokens=8).text
-    answer = learner.ask(ASKED, max_new_tokens=8)
+    other = learner.ask(OTHER, max_new_tokens=24).text
+    answer = learner.ask(ASKED, max_new_tokens=24)
     given = learner.feedback(answer, correction="plankton")
     assert (given.question, given.answer, given.correction) == (ASKED, answer.text, "plankton")
     assert given.reward == -1.0
-    again = learner.ask([OTHER, ASKED, ALIKE], max_new_tokens=8)
+    again = learner.ask([OTHER, ASKED, ALIKE], max_new_tokens=24)
     assert [a.text for a in again] == [other, "plankton", "plankton"]
     assert [a.question for a in again] == [OTHER, ASKED, ALIKE]
     assert again[1].notes == ("feedback f1 was taken into account",) and again[0].notes == ()
@@ -44,41 +44,47 @@ def test_it_works_on_top_of_any_strategy(tiny_base: BaseModel, strategy: str) ->
     assert strategy in strategy_names()
     learner = open_(tiny_base, strategy=strategy)
     learner.learn(TEXT)
-    learner.feedback(learner.ask(ASKED, max_new_tokens=8), correction="eight rows of cilia")
-    assert learner.ask(ASKED, max_new_tokens=8).text == "eight rows of cilia"
+    learner.feedback(learner.ask(ASKED, max_new_tokens=24), correction="eight rows of cilia")
+    assert learner.ask(ASKED, max_new_tokens=24).text == "eight rows of cilia"
 
 
 def test_a_bad_answer_is_avoided_and_a_good_one_kept(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base)
-    first = learner.ask(ASKED, max_new_tokens=6)
-    learner.feedback(first, reward=-1.0)
-    second = learner.ask(ASKED, max_new_tokens=6)
-    assert second.text != first.text
-    learner.feedback(replace(second, text="the lazy dog"), reward=1.0)
-    assert learner.ask(ASKED, max_new_tokens=6).text == "the lazy dog"
+    learner.feedback(Answer(ASKED, "the house"), reward=1.0)
+    assert learner.ask(ASKED, max_new_tokens=24).text == "the house"
+    learner.feedback(Answer(ASKED, "the house"), reward=-1.0)
+    assert "house" not in learner.ask(ASKED, max_new_tokens=24).text
+
+
+def test_what_is_punished_begins_where_a_bad_answer_says_something(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base)
+    learner.feedback(Answer(ASKED, "Comb jellies eat the house"), reward=1.0)
+    learner.feedback(Answer(ASKED, "Comb jellies eat the house"), reward=-1.0)
+    answer = learner.ask(ASKED, max_new_tokens=24).text
+    assert answer.startswith("Comb jellies eat") and "house" not in answer
 
 
 def test_the_last_correction_stands(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base)
     for right in ("plankton", "small fish"):
         learner.feedback(Answer(ASKED, "nothing"), correction=right)
-    assert learner.ask(ASKED, max_new_tokens=8).text == "small fish"
+    assert learner.ask(ASKED, max_new_tokens=24).text == "small fish"
     assert [item.correction for item, _ in FeedbackMemory.of(learner.state).about(ASKED)] == ["small fish"]
 
 
 def test_it_persists_is_listed_and_can_be_undone(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base, "work")
     learner.learn(TEXT)
-    before = learner.ask(ASKED, max_new_tokens=8).text
+    before = learner.ask(ASKED, max_new_tokens=24).text
     again = open_(tiny_base, "work")
     assert again.last_answer == (ASKED, before), "of another process"
     again.feedback(correction="plankton")
     again.feedback(Answer(OTHER, "Otto"), reward=-0.5)
     third = open_(tiny_base, "work")
     assert [(f.id, f.question, f.reward) for f in third.feedbacks] == [("f1", ASKED, -1.0), ("f2", OTHER, -0.5)]
-    assert third.ask(ASKED, max_new_tokens=8).text == "plankton"
+    assert third.ask(ASKED, max_new_tokens=24).text == "plankton"
     assert third.undo_feedback("f1").question == ASKED
-    assert third.ask(ASKED, max_new_tokens=8).text == before
+    assert third.ask(ASKED, max_new_tokens=24).text == before
     assert third.undo_feedback().id == "f2" and third.feedbacks == ()
     assert third.feedback(Answer(OTHER, "x"), reward=1).id == "f3", "no id is used twice"
     third.rollback()
@@ -107,14 +113,14 @@ def test_it_fades_where_told_to() -> None:
 
 def test_fading_gives_the_model_its_own_way_again(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base, "work")
-    before = learner.ask(ASKED, max_new_tokens=8).text
+    before = learner.ask(ASKED, max_new_tokens=24).text
     learner.feedback(Answer(ASKED, before), correction="plankton")
     learner.fade_feedback(1.0)
     old = (datetime.now(UTC) - timedelta(days=30)).isoformat()
     memory = FeedbackMemory.of(learner.state)
     aged = replace(memory, items=(replace(memory.items[0], given_at=old),))
     learner._state = aged.in_state(learner.state)
-    assert learner.ask(ASKED, max_new_tokens=8).text == before
+    assert learner.ask(ASKED, max_new_tokens=24).text == before
 
 
 def test_likeness_tells_alike_from_unrelated() -> None:
@@ -126,7 +132,7 @@ def test_likeness_tells_alike_from_unrelated() -> None:
 
 def test_in_a_conversation_too(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base)
-    chat = learner.chat(8)
+    chat = learner.chat(24)
     learner.feedback(chat.say(ASKED), correction="plankton")
     chat.clear_history()
     assert chat.say(ASKED).text == "plankton"

@@ -18,7 +18,7 @@ def test_correct_list_undo_and_fade(cli: Any, tiny: BaseModel, monkeypatch: pyte
     assert cli("learn", "jellies.txt", "--memory", "work").code == 0
     missing = cli("feedback", "good", "--memory", "work")
     assert missing.code == 2 and "answered nothing yet" in missing.err
-    [answer] = cli("ask", ASKED, "--memory", "work", "--max-new-tokens", 6, "--json").json["answers"]
+    [answer] = cli("ask", ASKED, "--memory", "work", "--max-new-tokens", 24, "--json").json["answers"]
 
     with monkeypatch.context() as patch:  # none of these needs the base model
         patch.setattr("continual_learning.base.BaseModel.load", lambda *_, **__: pytest.fail("the model was loaded"))
@@ -35,7 +35,7 @@ def test_correct_list_undo_and_fade(cli: Any, tiny: BaseModel, monkeypatch: pyte
         for wrong in (["fade", "soon"], ["fade", "0"], ["undo", "f9"], ["correct", " "]):
             assert cli("feedback", *wrong, "--memory", "work").code == 2
 
-    [again] = cli("ask", ASKED, "--memory", "work", "--max-new-tokens", 6, "--json").json["answers"]
+    [again] = cli("ask", ASKED, "--memory", "work", "--max-new-tokens", 24, "--json").json["answers"]
     assert again["text"] == "plankton"
     assert cli("feedback", "undo", "--memory", "work").out.strip() == "f1 is taken back"
     assert "no feedback yet" in cli("feedback", "list", "--memory", "work").out

@@ -62,7 +62,7 @@ def quotations(base: BaseModel, sentences: int = 1) -> Quotations:
 
 def test_a_quotation_begins_at_an_informative_word_and_ends_with_the_sentence(tiny_base: BaseModel) -> None:
     quote = quotations(tiny_base)
-    begins = {tiny_base.encode(word)[0] for word in ("ground", "barley", "1887")}
+    begins = {tiny_base.encode(word)[0] for word in ("ground", "barley", "until", "1887")}
     assert set(quote.outcomes([])) == begins and max(quote.outcomes([]).values()) <= 1
     written = tiny_base.encode("barley until 1887.")
     for length in range(1, len(written)):
@@ -72,7 +72,7 @@ def test_a_quotation_begins_at_an_informative_word_and_ends_with_the_sentence(ti
 
 def test_words_before_a_quotation_lead_to_its_beginnings(tiny_base: BaseModel) -> None:
     quote = quotations(tiny_base)
-    spaced = {tiny_base.encode(f" {word}")[0] for word in ("ground", "barley", "1887")}
+    spaced = {tiny_base.encode(f" {word}")[0] for word in ("ground", "barley", "until", "1887")}
     said = tiny_base.encode("It was")
     assert set(quote.outcomes(said)) == spaced
     longer = tiny_base.encode("It was barley until")

@@ -39,7 +39,7 @@ def test_the_kind_that_is_asked_for_counts(question: str, word: str) -> None:
 def test_stop_words_and_words_of_the_question_are_worth_nothing() -> None:
     words = MILL.split()
     values = dict(zip(words, finder("What did the Harrow mill grind?").word_values(words), strict=True))
-    assert values["The"] == values["Harrow"] == values["mill"] == values["until"] == 0
+    assert values["The"] == values["Harrow"] == values["mill"] == values["when"] == 0
     assert values["barley"] > values["Lund."] > 0, "near the question's words"
 
 

@@ -143,7 +143,7 @@ def test_faiss_finds_what_exact_search_finds(base: BaseModel) -> None:
     ],
 )
 def test_every_knob_of_the_policy_moves_the_logits(base: BaseModel, options: dict[str, Any]) -> None:
-    usual = {"beta": 3.0, "max_kl": 2.0, "route": "sentences"}
+    usual = {"beta": 3.0, "max_kl": 2.0, "min_similarity": -1.0}
 
     def logits(given: dict[str, Any]) -> torch.Tensor:
         strategy, state = learned(base, **{**usual, **given})

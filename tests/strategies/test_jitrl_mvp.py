@@ -119,7 +119,7 @@ def test_the_gate_can_be_closed(base: BaseModel, gate: dict[str, float]) -> None
 @pytest.mark.parametrize("retriever", ["tfidf", "dense"])
 def test_other_retrievers_find_it_too(base: BaseModel, retriever: str) -> None:
     strategy, state = learned(base, retriever=retriever)
-    assert strategy.affects(base, state, ABOUT)
+    assert strategy.affects(base, state, MILL.text)
     assert strategy.describe(base, state)["retriever"] == retriever
 
 
@@ -133,7 +133,7 @@ def test_what_changed_nothing_has_the_same_key(base: BaseModel) -> None:
 
 def test_a_document_costs_that_document(base: BaseModel) -> None:
     """200 documents, each asked about when it has come: a matrix that is made again would take minutes."""
-    strategy, state = learned(base, MILL, chunk_tokens=32, overlap_tokens=0)
+    strategy, state = learned(base, MILL)
     started = time.perf_counter()
     for number in range(200):
         text = f"Otter {number} crossed the copper bridge at lantern {number * 7}."
