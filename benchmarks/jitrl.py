@@ -51,7 +51,7 @@ def learned(base: BaseModel, name: str, documents: Sequence[Document]) -> tuple[
     return strategy, state, (time.perf_counter() - started) / len(documents)
 
 
-def many(base: BaseModel, data: Dataset, count: int, passages: int) -> list[dict[str, Any]]:
+def many(base: BaseModel, data: Dataset, count: int, passages: int, strategies: Sequence[str]) -> list[dict[str, Any]]:
     """The questions of the first ``count`` passages with only their own passage in memory, and with ``passages``."""
     drawn = sample(data, passages, seed=0, one_per_article=False).documents
     asked = drawn[:count]
@@ -62,7 +62,7 @@ def many(base: BaseModel, data: Dataset, count: int, passages: int) -> list[dict
         for q, a in zip(known, plain_answers(base, [q.question for q in known], TOKENS), strict=True)
     ]
     rows = []
-    for name in ("jitrl_mvp", "jitrl_full"):
+    for name in strategies:
         alone: list[Answer] = []
         for item in asked:
             strategy, state, _ = learned(base, name, [item.document])
@@ -230,6 +230,7 @@ def main() -> None:
     parser.add_argument("--parts", default="many,perplexity,feedback,cost,examples")
     parser.add_argument("--documents", type=int, default=16, help="passages whose questions are asked")
     parser.add_argument("--passages", type=int, default=200, help="passages in the large memory")
+    parser.add_argument("--strategies", default="jitrl_mvp,jitrl_full", help="of the part many")
     parser.add_argument("--positions", type=int, default=100_000)
     given = parser.parse_args()
     base = BaseModel.load("smollm2-135m")
@@ -239,7 +240,7 @@ def main() -> None:
     results |= {"machine": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     paraphrases = Path(__file__).with_name("paraphrases.jsonl")
     parts: dict[str, Callable[[], Any]] = {
-        "many": lambda: many(base, data, given.documents, given.passages),
+        "many": lambda: many(base, data, given.documents, given.passages, given.strategies.split(",")),
         "perplexity": lambda: learned_perplexity(base, data, given.documents),
         "feedback": lambda: feedback(base, data, paraphrases, "jitrl_full"),
         "cost": lambda: cost(base, data, given.positions),
