@@ -132,7 +132,7 @@ def test_faiss_finds_what_exact_search_finds(base: BaseModel) -> None:
         {"neighbours": 1},
         {"temperature": 5.0},
         {"continuation": 0.0},
-        {"opening": "prompt"},
+        {"opening": "restatement"},
         {"opening_temperature": 0.001},
         {"beta": 1e-3},
         {"kappa": 1e4},

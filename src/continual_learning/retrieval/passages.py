@@ -26,6 +26,8 @@ from continual_learning.words import content_stems
 
 _SCORE_SCALE = 4.0
 """By how much a sentence must be better to count e times as much."""
+_SHARPNESS = 1
+"""Power of the values of starts: the higher, the less is left to the model."""
 _RANK_WEIGHT = 10.0
 """What the best chunk's rank counts for beside the score of a sentence in it; of the others, in proportion."""
 
@@ -70,7 +72,7 @@ class Found:
         """
         worth = self.finder.word_values(words)
         values = self.finder.start_values(words, sizes, room)
-        return {n: values[n] for n in range(len(words)) if worth[n] > 0 and values[n] > 0} or {0: 1.0}
+        return {n: values[n] ** _SHARPNESS for n in range(len(words)) if worth[n] > 0 and values[n] > 0} or {0: 1.0}
 
     def sources(self) -> tuple[Source, ...]:
         """The best sentence of each chunk, best first."""

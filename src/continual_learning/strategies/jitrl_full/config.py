@@ -37,9 +37,9 @@ class JitRLFullConfig(StrategyConfig):
     """tau in w = exp(-d / tau), with d the squared distance of the unit vectors, 0 to 4, from the nearest's on."""
     continuation: float = Field(0.3, ge=0)
     """What each of the last tokens written (up to 4) that also stands before a position takes off its distance."""
-    opening: Literal["restatement", "prompt"] = "restatement"
-    """The hidden state that the first token's neighbours are compared with: at the end of the question put as the
-    beginning of a statement, or at the end of the prompt."""
+    opening: Literal["prompt", "restatement"] = "prompt"
+    """The hidden state that the first token's neighbours are compared with: at the end of the prompt, or, with a
+    forward pass more, of the question put as the beginning of a statement: that helps where the route says little."""
     opening_temperature: float = Field(1.0, gt=0)
     """tau for the first token, where hidden states say little and the route much; d counts from the nearest on."""
     min_similarity: float = Field(0.3, ge=-1, le=1)
