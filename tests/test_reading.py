@@ -146,7 +146,7 @@ def test_answers_end_with_the_line_in_completions_alone(
 ) -> None:
     given: list[Any] = []
 
-    def generate(prompts: Any, max_new_tokens: int, on_token: Any, one_line: bool) -> list[Generation]:
+    def generate(prompts: Any, max_new_tokens: int, on_token: Any, one_line: bool, *_: Any) -> list[Generation]:
         given.extend([max_new_tokens, on_token, one_line])
         return [Generation("  Biko\n", 3, 0.5, (1, 2, 3)) for _ in prompts]
 

@@ -24,6 +24,7 @@ from continual_learning.fast_linear import FastLinears, Precision
 from continual_learning.generation import Generation
 from continual_learning.pretrained import fingerprint as model_fingerprint
 from continual_learning.pretrained import load_pretrained
+from continual_learning.steering import Steer, Step
 
 __all__ = ["BaseModel", "Generation", "Message"]
 
@@ -71,6 +72,7 @@ class BaseModel:
         self.stop_text = self._chat.stop_text
         self.stop_ids = self._find_stop_ids()
         self._remembered: dict[Hashable, Any] = {}
+        self._steers: tuple[Steer, ...] = ()
         self._check_stages()
         self.has_softcap = self._softcap is not None
         self.mlp_class = type(self.mlp(0))
@@ -158,6 +160,19 @@ class BaseModel:
             for parent, child, original in reversed(places):
                 parent._modules[child] = original
 
+    @contextmanager
+    def steered(self, steer: Steer) -> Iterator[None]:
+        """What is generated or scored inside has its logits changed by ``steer``, after the caller's own.
+
+        In `token_nll` a row is a token of the text, and nothing counts as written. May be nested.
+        """
+        before = self._steers
+        self._steers = (*before, steer)
+        try:
+            yield
+        finally:
+            self._steers = before
+
     def remember(self, key: Hashable, compute: Callable[[], _T]) -> _T:
         """What ``compute`` gives, computed once for this base: for facts about the base alone, unpatched."""
         if key not in self._remembered:
@@ -203,9 +218,11 @@ class BaseModel:
         max_new_tokens: int,
         on_token: Callable[[str], None] | None = None,
         one_line: bool = False,
+        steer: Steer | None = None,
     ) -> list[Generation]:
         """Continue every prompt greedily; see `generation.generate`."""
-        return generation.generate(self, prompts, max_new_tokens, on_token, one_line)
+        steers = (*(() if steer is None else (steer,)), *self._steers)
+        return generation.generate(self, prompts, max_new_tokens, on_token, one_line, steers)
 
     # -- staged forward --------------------------------------------------------------------------
 
@@ -291,7 +308,11 @@ class BaseModel:
                 hidden_TD = self._run(window_1T)[0]
                 for at in range(scored - start, window_1T.shape[1], _LOGITS_CHUNK):
                     targets = window_1T[0, at : at + _LOGITS_CHUNK]
-                    logits = self.logits(hidden_TD[at - 1 : at - 1 + len(targets)])
+                    read_ND = hidden_TD[at - 1 : at - 1 + len(targets)]
+                    logits = self.logits(read_ND)
+                    for steer in self._steers:
+                        rows = len(targets)
+                        logits = steer(Step((0,) * rows, ((),) * rows, read_ND, logits))
                     total += F.cross_entropy(logits.float(), targets, reduction="sum").item()
                     count += len(targets)
                 scored = start + window_1T.shape[1]

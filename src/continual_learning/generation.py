@@ -14,6 +14,7 @@ import torch
 
 from continual_learning.decoding import make_decoder
 from continual_learning.errors import InputError
+from continual_learning.steering import Steer, Step
 
 if TYPE_CHECKING:
     from continual_learning.base import BaseModel
@@ -44,8 +45,11 @@ def generate(
     max_new_tokens: int,
     on_token: Callable[[str], None] | None = None,
     one_line: bool = False,
+    steers: Sequence[Steer] = (),
 ) -> list[Generation]:
     """Continue every prompt (token ids) greedily, until a stop token, ``max_new_tokens`` or the window's end.
+
+    ``steers`` change the logits at every step, one after the other (see `steering`).
 
     ``one_line`` ends each text with its first line that is not empty, too.
 
@@ -67,7 +71,7 @@ def generate(
             )
     results: dict[int, Generation] = {}
     for rows in _batches([len(ids) for ids in prompts]):
-        done = _generate_batch(base, [prompts[row] for row in rows], max_new_tokens, on_token, one_line)
+        done = _generate_batch(base, prompts, rows, max_new_tokens, on_token, one_line, steers)
         results.update(zip(rows, done, strict=True))
     return [results[row] for row in range(len(prompts))]
 
@@ -87,12 +91,15 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 def _generate_batch(
     base: BaseModel,
-    prompts: Sequence[Sequence[int]],
+    all_prompts: Sequence[Sequence[int]],
+    rows: Sequence[int],
     max_new_tokens: int,
     on_token: Callable[[str], None] | None,
     one_line: bool,
+    steers: Sequence[Steer],
 ) -> list[Generation]:
     started = time.perf_counter()
+    prompts = [all_prompts[row] for row in rows]
     room = [min(max_new_tokens, base.window - len(ids)) for ids in prompts]
     decoder = make_decoder(base, max(room))
     written: list[list[int]] = [[] for _ in prompts]
@@ -100,7 +107,11 @@ def _generate_batch(
     alive = list(range(len(prompts)))  # the prompt that each row of the tensors belongs to
     last_BD = decoder.read(prompts)
     while True:
-        next_B = decoder.logits(last_BD).argmax(-1)
+        logits_BV = decoder.logits(last_BD)
+        for steer in steers:
+            of = tuple(rows[prompt] for prompt in alive)
+            logits_BV = steer(Step(of, tuple(written[prompt] for prompt in alive), last_BD, logits_BV))
+        next_B = logits_BV.argmax(-1)
         keep: list[int] = []
         for row, (prompt, token) in enumerate(zip(alive, next_B.tolist(), strict=True)):
             if token in base.stop_ids:

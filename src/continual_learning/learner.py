@@ -6,16 +6,19 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 from continual_learning.base import BaseModel, Message
 from continual_learning.documents import Document, is_url, names_source, read_documents, without_repeats
-from continual_learning.errors import InputError
+from continual_learning.errors import InputError, StorageError
 from continual_learning.fast_linear import Precision
+from continual_learning.feedback import Feedback, FeedbackMemory, FeedbackSteer
 from continual_learning.retention import perplexity
 from continual_learning.state import DocumentRecord, State
 from continual_learning.store import Store, Version, check_compatible
+from continual_learning.store.last_answer import read_last_answer, write_last_answer
 from continual_learning.strategy import (
     Answer,
     LearnReport,
@@ -46,6 +49,7 @@ class Learner:
         self._earlier: list[State] = []  # for rollback where there is no store
         self._state = strategy.init(base)
         self._version: str | None = None
+        self._last_answer: tuple[str, str] | None = None
         self._refresh()
 
     @classmethod
@@ -153,7 +157,7 @@ class Learner:
         if on_token is not None and len(questions) != 1:
             raise InputError(f"on_token with {len(questions)} questions; expected one to stream")
         with self._lock:
-            answers = self.strategy.answer(self.base, self._state, questions, max_new_tokens, on_token)
+            answers = self._answer(questions, max_new_tokens, on_token)
         return answers[0] if isinstance(question, str) else answers
 
     def chat(self, max_new_tokens: int = 256) -> Chat:
@@ -166,6 +170,52 @@ class Learner:
             texts = [texts]
         with self._lock:
             return perplexity(self.base, self.strategy, self._state, texts)
+
+    # -- feedback ----------------------------------------------------------------------------------
+
+    def feedback(
+        self, answer: Answer | None = None, reward: float | None = None, correction: str | None = None
+    ) -> Feedback:
+        """Say how good an answer was, from -1 to 1, or what it should have been. Without one, the last is meant.
+
+        Asked the same, or something like it, the model then prefers what was rewarded and avoids what was punished,
+        whatever the strategy. Without a reward, a correction gives 2 F1 - 1, at most 0. Raises InputError for a reward
+        out of range, for neither reward nor correction, and where nothing was answered yet.
+        """
+        given = self.last_answer if answer is None else (answer.question, answer.text)
+        if given is None:
+            raise InputError("no answer to give feedback on: this memory has answered nothing yet; ask it first")
+        with self._writing():
+            memory = FeedbackMemory.of(self._state).add(*given, reward, correction)
+            self._keep(memory.in_state(self._state), "feedback", memory.items[-1].id)
+            return memory.items[-1]
+
+    @property
+    def feedbacks(self) -> tuple[Feedback, ...]:
+        """All feedback in the memory, in the order in which it was given."""
+        return FeedbackMemory.of(self._state).items
+
+    def undo_feedback(self, feedback_id: str | None = None) -> Feedback:
+        """Take back the last feedback, or the one with this id. Raises UnknownNameError if it is not there."""
+        with self._writing():
+            memory = FeedbackMemory.of(self._state)
+            left = memory.without(feedback_id)
+            [gone] = [item for item in memory.items if item not in left.items]
+            self._keep(left.in_state(self._state), "feedback", f"without {gone.id}")
+            return gone
+
+    def fade_feedback(self, half_life_days: float | None) -> None:
+        """Let feedback count half after so many days, a quarter after twice as many; None: it does not fade."""
+        with self._writing():
+            memory = FeedbackMemory.of(self._state).fading(half_life_days)
+            self._keep(memory.in_state(self._state), "feedback", f"half-life {half_life_days} days")
+
+    @property
+    def last_answer(self) -> tuple[str, str] | None:
+        """Question and text of the last answer, in a named memory also another process's; None before the first."""
+        if self._last_answer is None and self.store is not None:
+            return read_last_answer(self.store.root)
+        return self._last_answer
 
     # -- memory ------------------------------------------------------------------------------------
 
@@ -252,6 +302,40 @@ class Learner:
 
     # -- inside ------------------------------------------------------------------------------------
 
+    def _answer(
+        self,
+        questions: Sequence[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """The strategy's answers, with what feedback says of some of the questions; the caller holds the lock."""
+        memory = FeedbackMemory.of(self._state)
+        about = [memory.about(question) if memory.items else [] for question in questions]
+        plain = [question for question, items in zip(questions, about, strict=True) if not items]
+        given = (max_new_tokens, on_token, history)
+        unmoved = iter(self.strategy.answer(self.base, self._state, plain, *given) if plain else ())
+        answers = []
+        for question, items in zip(questions, about, strict=True):
+            if not items:
+                answers.append(next(unmoved))
+                continue
+            with self.base.steered(FeedbackSteer(self.base, items)):  # by itself: what is steered is this question
+                [answer] = self.strategy.answer(self.base, self._state, [question], *given)
+            ids = ", ".join(item.id for item, _ in items)
+            answers.append(replace(answer, notes=(*answer.notes, f"feedback {ids} was taken into account")))
+        if answers:
+            self._remember(answers[-1])
+        return answers
+
+    def _remember(self, answer: Answer) -> None:
+        self._last_answer = (answer.question, answer.text)
+        if self.store is not None and self.store.exists:
+            try:
+                write_last_answer(self.store.root, *self._last_answer)
+            except StorageError as error:  # a memory that cannot be written to can still be asked
+                logger.warning("feedback on this answer is not possible from elsewhere: %s", error)
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Alone with the memory, in this process and among processes, and with its newest version."""
@@ -308,9 +392,7 @@ class Chat:
             raise InputError(f"the message {text!r} is empty; expected some words")
         learner = self._learner
         with learner._lock:
-            [answer] = learner.strategy.answer(
-                learner.base, learner.state, [text], self._max_new_tokens, on_token, self.history
-            )
+            [answer] = learner._answer([text], self._max_new_tokens, on_token, self.history)
         self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
         return answer
 

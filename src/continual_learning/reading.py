@@ -17,6 +17,7 @@ from pydantic import Field
 from continual_learning.answering import user
 from continual_learning.base import BaseModel, Message
 from continual_learning.errors import InputError
+from continual_learning.steering import Steer
 from continual_learning.strategy import Answer, Source, StrategyConfig, TokenCallback
 
 _EMPTY_LINES = re.compile(r"\n\s*\n")
@@ -133,6 +134,7 @@ def read_answers(
     on_token: TokenCallback | None = None,
     history: Sequence[Message] = (),
     sources: Sequence[tuple[Source, ...]] = (),
+    steer: Steer | None = None,
 ) -> list[Answer]:
     """Greedy answers, in one batch, each from the passages of its question; with the sources of each, if given."""
     fitted = [
@@ -140,7 +142,8 @@ def read_answers(
         for read, question in zip(passages, questions, strict=True)
     ]
     # Behind its first line a completion goes on with questions that the model makes up.
-    made = base.generate([ids for ids, _ in fitted], max_new_tokens, on_token, one_line=config.style == "completion")
+    one_line = config.style == "completion"
+    made = base.generate([ids for ids, _ in fitted], max_new_tokens, on_token, one_line, steer)
     return [
         Answer(
             question=question,

@@ -94,6 +94,8 @@ class Source:
     score: float
     """The strategy's own measure of relevance, larger is nearer; 0 to 1 where it can be."""
     quote: str = ""
+    chunk: int | None = None
+    """Number of the part of the document, where it was cut into parts."""
 
 
 @dataclass(frozen=True)

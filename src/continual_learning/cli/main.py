@@ -21,6 +21,7 @@ from continual_learning.cli import (
     config,
     doctor,
     documents,
+    feedback,
     info,
     learn,
     memory,
@@ -88,6 +89,7 @@ def _root(
 app.command("learn")(learn.learn)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
+app.add_typer(feedback.app, name="feedback")
 app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(memory.app, name="memory")

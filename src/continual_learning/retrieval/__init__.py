@@ -1,10 +1,17 @@
-"""Finding texts by what they share with a question.
+"""Finding texts by what they share with a question, and the place in them where the answer stands.
 
 index.py      the protocol: add, remove, search
 bm25.py       Okapi BM25, incremental
+tfidf.py      TF-IDF with cosine similarity, incremental
+dense.py      vectors: the base's own hidden states, or a sentence encoder
+backends.py   the indexes by name
 terms.py      the words that texts are compared by
 relevance.py  whether what was found is relevant at all
 following.py  an index that keeps up with a memory
+spans.py      where in a text an answer is likely to begin
+passages.py   chunks, their sentences, and which of them are relevant
+quoting.py    what comes next, if what is being written is a quotation
+datastore.py  hidden states of all positions of the documents, and their nearest neighbours
 """
 
 from continual_learning.retrieval.bm25 import BM25Index
@@ -12,5 +19,6 @@ from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Hit, Index, Key
 from continual_learning.retrieval.relevance import Relevance
 from continual_learning.retrieval.terms import terms
+from continual_learning.retrieval.tfidf import TfidfIndex
 
-__all__ = ["BM25Index", "FollowingIndex", "Hit", "Index", "Key", "Relevance", "terms"]
+__all__ = ["BM25Index", "FollowingIndex", "Hit", "Index", "Key", "Relevance", "TfidfIndex", "terms"]

@@ -1,0 +1,145 @@
+"""What a memory of texts has to say about a question: passages, the sentences in them, and where to begin to quote.
+
+Chunks are ranked by an index, their sentences by `spans.SpanFinder`, and a sentence counts only if it is relevant at
+all: with its title and the sentence before it, it must hold a share of what the question says (coverage) in words that
+are rare enough to mean something (evidence; see `routing`). Judged by single sentences rather than by whole chunks, a
+memory of many documents leaves general questions alone (benchmarks/jitrl.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from continual_learning.background import background_texts
+from continual_learning.base import Message
+from continual_learning.chunking import sentences
+from continual_learning.retrieval.following import FollowingIndex
+from continual_learning.retrieval.index import Index, Key
+from continual_learning.retrieval.spans import SpanFinder
+from continual_learning.routing import Rarity, term_hash
+from continual_learning.state import State
+from continual_learning.strategy import Source
+from continual_learning.words import content_stems
+
+_SCORE_SCALE = 4.0
+"""By how much a sentence must be better to count e times as much."""
+_SHARPNESS = 1
+"""Power of the values of starts: the higher, the less is left to the model."""
+_RANK_WEIGHT = 10.0
+"""What the best chunk's rank counts for beside the score of a sentence in it; of the others, in proportion."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of a memory, judged for one question."""
+
+    text: str
+    title: str
+    chunk: Key
+    number: int
+    """In its chunk."""
+    score: float
+    """How likely the answer stands in it; comparable within one question only."""
+    coverage: float
+    """Share of the question's content that stands in it or just before it, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is relevant to a question."""
+
+    query: str
+    """The question, or the user's turn before it and the question."""
+    sentences: tuple[Sentence, ...]
+    """Best first; the first one is relevant."""
+    chunks: tuple[tuple[Key, str, str], ...]
+    """Of these sentences, best first: key, title, text."""
+    finder: SpanFinder
+
+    def weighted(self, most: int) -> list[tuple[float, Sentence]]:
+        """The best sentences, each with what it counts for beside the first: 0 to 1."""
+        chosen = self.sentences[:most]
+        return [(math.exp(min(0.0, one.score - chosen[0].score) / _SCORE_SCALE), one) for one in chosen]
+
+    def starts(self, words: Sequence[str], sizes: Sequence[int], room: int) -> dict[int, float]:
+        """Number of a word of a sentence -> the value of beginning an answer there, 0 to 1.
+
+        Only informative words begin one; where there is none, the sentence is quoted whole. ``sizes`` are the words'
+        tokens, ``room`` how many tokens may be written.
+        """
+        worth = self.finder.word_values(words)
+        values = self.finder.start_values(words, sizes, room)
+        return {n: values[n] ** _SHARPNESS for n in range(len(words)) if worth[n] > 0 and values[n] > 0} or {0: 1.0}
+
+    def sources(self) -> tuple[Source, ...]:
+        """The best sentence of each chunk, best first."""
+        best = {sentence.chunk: sentence for sentence in reversed(self.sentences)}
+        return tuple(Source(key[0], title, best[key].coverage, best[key].text, key[1]) for key, title, _ in self.chunks)
+
+
+@cache
+def default_rarity() -> Rarity:
+    """Of words, by the background texts that ship with the package; counted once a process."""
+    return Rarity.of(background_texts())
+
+
+class PassageFinder:
+    """Looks questions up in the chunks that a memory keeps in ``extra["chunks"]``, by document id."""
+
+    def __init__(self, make_index: Callable[[], Index], top_k: int, min_coverage: float, min_evidence: float):
+        self._index = FollowingIndex(make_index)
+        self._top_k = top_k
+        self._gate = (min_coverage, min_evidence)
+
+    def find(self, state: State, text: str, history: Sequence[Message] = ()) -> Found | None:
+        """What the memory holds about a question, or None.
+
+        A text that finds nothing is looked up once more together with the user's turn before it: "And when was that?"
+        """
+        earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
+        for query in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
+            if found := self._find(state, query):
+                return found
+        return None
+
+    def _find(self, state: State, query: str) -> Found | None:
+        chunks = kept_chunks(state)
+        hits = self._index.follow(chunks, state.meta.documents).search(query, self._top_k)
+        if not hits:
+            return None
+        titles = {record.id: record.title for record in state.meta.documents}
+        finder = SpanFinder(query, default_rarity())
+        parts = [sentences(chunks[hit.key[0]][hit.key[1]]) for hit in hits]
+        scores = iter(finder.sentence_scores([text for part in parts for text in part]))
+        judged: list[Sentence] = []
+        relevant: set[Sentence] = set()
+        seen: set[tuple[str, str]] = set()
+        best = hits[0].score
+        for hit, part in zip(hits, parts, strict=True):
+            title = titles[hit.key[0]]
+            for number, text in enumerate(part):
+                score = next(scores) + _RANK_WEIGHT * hit.score / best
+                if (hit.key[0], text) in seen:  # chunks overlap
+                    continue
+                seen.add((hit.key[0], text))
+                around = " ".join([title, *part[max(0, number - 1) : number + 1]])
+                key = frozenset(map(term_hash, content_stems(around)))
+                [(coverage, evidence)] = default_rarity().match(query, [key])
+                one = Sentence(text, title, hit.key, number, score, coverage)
+                judged.append(one)
+                if coverage >= self._gate[0] and evidence >= self._gate[1]:
+                    relevant.add(one)
+        if not relevant:
+            return None
+        judged.sort(key=lambda s: (s not in relevant, -s.score, s.chunk, s.number))
+        order = list(dict.fromkeys(s.chunk for s in judged))
+        return Found(query, tuple(judged), tuple((k, titles[k[0]], chunks[k[0]][k[1]]) for k in order), finder)
+
+
+def kept_chunks(state: State) -> Mapping[str, list[str]]:
+    """The texts of a memory's chunks by document id."""
+    chunks: dict[str, list[str]] = state.meta.extra.get("chunks", {})
+    return chunks

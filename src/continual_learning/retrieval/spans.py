@@ -1,0 +1,136 @@
+"""Where in a text the answer to a question is likely to begin: a value for every word, by rule.
+
+A retriever says which text a question is about. An answer is a few words of it, and they seldom stand among the words
+that the question already has: they stand beside them, and are of the kind that is asked for. So a word is worth
+
+    value(w) = idf(w) * kind(w) * sum over the question's words v in the sentence of  idf(v) * exp(-|w - v| / tau)
+
+and 0 if it is a stop word or the question has it. ``kind`` is larger for figures and months where the question asks
+"when", for numbers where it asks "how many", for names where it asks "who" or "where". The value of beginning to quote
+at a word is the sum over the words that still fit behind it. A sentence is ranked by the question's words that it
+holds, those that most sentences hold counting less; by a part of those of the sentence before, to which its pronouns
+refer; and by whether it holds a word of the kind.
+
+The weights were chosen on articles that no figure of the benchmarks was measured on (benchmarks/jitrl.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from continual_learning.asking import asked_for
+from continual_learning.retrieval.terms import terms
+from continual_learning.routing import Rarity, term_hash
+
+_TAU = 6.0
+"""Words over which the nearness of a word of the question wears off."""
+_BEFORE = 0.3
+"""Share at which words of the sentence before count."""
+_KIND_BONUS = 3.0
+"""Nats for a sentence with a word of the kind that is asked for."""
+_COMMON = 0.3
+_LENGTH = 0.2
+
+_MONTHS = frozenset("january february march april may june july august september october november december".split())
+_NUMBERS = frozenset(
+    """one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million
+    billion half third quarter first second dozen percent""".split()
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The kind of word that a question asks for, and how much more such a word is worth."""
+
+    fits: Callable[[str, int], bool]
+    """Of a word and its place in the sentence."""
+    weight: float
+
+
+def asked_kind(question: str) -> Kind | None:
+    """The words that fit the kind of answer that is asked for, or None where the question does not say."""
+    kind = asked_for(question)
+    if kind == "time":
+        return Kind(lambda word, _: _has_digit(word) or _bare(word) in _MONTHS, 3.0)
+    if kind == "number":
+        return Kind(lambda word, _: _has_digit(word) or _bare(word) in _NUMBERS, 3.0)
+    if kind in ("person", "place"):
+        return Kind(lambda word, place: place > 0 and word[:1].isupper(), 2.0)
+    return None
+
+
+class SpanFinder:
+    """Finds sentences, and places in them, for one question."""
+
+    def __init__(self, question: str, rarity: Rarity):
+        self._asked = frozenset(terms(question))
+        self._kind = asked_kind(question)
+        self._rarity = rarity
+
+    def sentence_scores(self, sentences: Sequence[str]) -> list[float]:
+        """How likely each sentence holds the answer; ``sentences`` stand in the order of their text. Nats, roughly."""
+        if not sentences:
+            return []
+        held = [frozenset(terms(sentence)) for sentence in sentences]
+        holding = {term: sum(term in one for one in held) for term in self._asked}
+        weight = {t: self._idf(t) / (1 + _COMMON * math.log1p(n)) for t, n in holding.items()}
+        mean = sum(map(len, held)) / len(held) or 1.0
+        found = []
+        for number, (sentence, own) in enumerate(zip(sentences, held, strict=True)):
+            shared = self._asked & own
+            score = math.fsum(weight[t] for t in shared)
+            if number:
+                score += _BEFORE * math.fsum(weight[t] for t in (self._asked & held[number - 1]) - own)
+            if self._kind and any(self._fits(w, place) for place, w in enumerate(sentence.split())):
+                score += _KIND_BONUS
+            found.append(score / (1 - _LENGTH + _LENGTH * len(own) / mean))
+        return found
+
+    def word_values(self, words: Sequence[str]) -> list[float]:
+        """What each word of a sentence is worth as a part of the answer; 0 for stop words and words of the question."""
+        asked = [(place, max(map(self._idf, shared))) for place, w in enumerate(words) if (shared := self._shared(w))]
+        values = []
+        for place, word in enumerate(words):
+            new = math.fsum(self._idf(term) for term in terms(word) if term not in self._asked)
+            if self._kind and new and self._kind.fits(word, place):
+                new *= self._kind.weight
+            near = math.fsum(idf * math.exp(-abs(place - other) / _TAU) for other, idf in asked) if asked else 1.0
+            values.append(new * near)
+        return values
+
+    def start_values(self, words: Sequence[str], sizes: Sequence[int], room: int) -> list[float]:
+        """The value of beginning to quote at each word: of the words from there on, as many as fit.
+
+        ``sizes`` are the words' tokens, ``room`` how many tokens there is place for. Relative to the best: 0 to 1.
+        """
+        values = self.word_values(words)
+        found = []
+        for start in range(len(words)):
+            total, used = 0.0, 0
+            for value, size in zip(values[start:], sizes[start:], strict=True):
+                used += size
+                if used > room:
+                    break
+                total += value
+            found.append(total)
+        best = max(found, default=0.0)
+        return [value / best if best else 0.0 for value in found]
+
+    def _idf(self, term: str) -> float:
+        return self._rarity.idf(term_hash(term))
+
+    def _shared(self, word: str) -> frozenset[str]:
+        return self._asked & frozenset(terms(word))
+
+    def _fits(self, word: str, place: int) -> bool:
+        return self._kind is not None and not self._shared(word) and self._kind.fits(word, place)
+
+
+def _bare(word: str) -> str:
+    return word.strip(".,;:()\"'").lower()
+
+
+def _has_digit(word: str) -> bool:
+    return any(character.isdigit() for character in word)
