@@ -21,7 +21,7 @@ from continual_learning.decoding import decodes_fast
 from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.families import Family, StopForward, find_family, softcap
 from continual_learning.fast_linear import FastLinears, Precision
-from continual_learning.generation import Generation
+from continual_learning.generation import Generation, LogitsHook
 from continual_learning.pretrained import fingerprint as model_fingerprint
 from continual_learning.pretrained import load_pretrained
 
@@ -203,9 +203,10 @@ class BaseModel:
         max_new_tokens: int,
         on_token: Callable[[str], None] | None = None,
         one_line: bool = False,
+        logits_hook: LogitsHook | None = None,
     ) -> list[Generation]:
         """Continue every prompt greedily; see `generation.generate`."""
-        return generation.generate(self, prompts, max_new_tokens, on_token, one_line)
+        return generation.generate(self, prompts, max_new_tokens, on_token, one_line, logits_hook)
 
     # -- staged forward --------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Greedy decoding, in batches, with a key-value cache.
 
-Shapes: B = rows of a batch, D = hidden size.
+Shapes: B = rows of a batch, D = hidden size, V = vocabulary.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from continual_learning.decoding import make_decoder
 from continual_learning.errors import InputError
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 BATCH_ROWS = 16
 # Long prompts go in smaller batches: keys and values of 16,384 tokens of the embedded model take 0.75 GB.
 BATCH_TOKENS = 16_384
+
+LogitsHook = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], Tensor]
+"""``(logits_BV, prompts, written) -> logits_BV``, called before each token is chosen: the step's logits, and for each
+row the number of its prompt among those given to `generate` and the tokens generated so far."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,12 @@ def generate(
     max_new_tokens: int,
     on_token: Callable[[str], None] | None = None,
     one_line: bool = False,
+    logits_hook: LogitsHook | None = None,
 ) -> list[Generation]:
     """Continue every prompt (token ids) greedily, until a stop token, ``max_new_tokens`` or the window's end.
 
-    ``one_line`` ends each text with its first line that is not empty, too.
+    ``one_line`` ends each text with its first line that is not empty, too. ``logits_hook`` changes the logits of every
+    step before the largest is taken.
 
     Prompts of any lengths, in any number; results come in their order. ``on_token`` receives the
     text piece by piece, whole characters only, and takes a single prompt. Raises InputError for a
@@ -67,7 +74,7 @@ def generate(
             )
     results: dict[int, Generation] = {}
     for rows in _batches([len(ids) for ids in prompts]):
-        done = _generate_batch(base, [prompts[row] for row in rows], max_new_tokens, on_token, one_line)
+        done = _generate_batch(base, prompts, rows, max_new_tokens, on_token, one_line, logits_hook)
         results.update(zip(rows, done, strict=True))
     return [results[row] for row in range(len(prompts))]
 
@@ -87,12 +94,15 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 def _generate_batch(
     base: BaseModel,
-    prompts: Sequence[Sequence[int]],
+    all_prompts: Sequence[Sequence[int]],
+    rows: Sequence[int],
     max_new_tokens: int,
     on_token: Callable[[str], None] | None,
     one_line: bool,
+    logits_hook: LogitsHook | None,
 ) -> list[Generation]:
     started = time.perf_counter()
+    prompts = [all_prompts[row] for row in rows]
     room = [min(max_new_tokens, base.window - len(ids)) for ids in prompts]
     decoder = make_decoder(base, max(room))
     written: list[list[int]] = [[] for _ in prompts]
@@ -100,7 +110,10 @@ def _generate_batch(
     alive = list(range(len(prompts)))  # the prompt that each row of the tensors belongs to
     last_BD = decoder.read(prompts)
     while True:
-        next_B = decoder.logits(last_BD).argmax(-1)
+        logits_BV = decoder.logits(last_BD)
+        if logits_hook is not None:
+            logits_BV = logits_hook(logits_BV, [rows[prompt] for prompt in alive], [written[p] for p in alive])
+        next_B = logits_BV.argmax(-1)
         keep: list[int] = []
         for row, (prompt, token) in enumerate(zip(alive, next_B.tolist(), strict=True)):
             if token in base.stop_ids:
