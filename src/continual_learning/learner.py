@@ -219,7 +219,7 @@ class Learner:
             self._keep(state, "forget", document_id)
 
     def revise(self, change: Callable[[State], State], action: str, note: str = "") -> None:
-        """Make what ``change`` gives for the present state the present one, as a new version: for a strategy's own tools.
+        """Make what ``change`` gives for the present state the present one, as a new version.
 
         ``change`` runs alone with the memory; where it gives back the very state that it got, nothing is written.
         """

@@ -1,4 +1,4 @@
-"""JSON from any chat model: parsed, else repaired, else asked for once more with the error, else a failure that says so.
+"""JSON from any chat model: parsed, else repaired, else asked for once more, else a failure that says so.
 
 Never an empty value in the place of a failure: `JSONResult` holds a value or an error.
 """

@@ -141,7 +141,7 @@ class OllamaModel:
         return ChatReply(text.strip(), read, wrote, seconds, last.done_reason == "length")
 
     def _stream(self, given: dict[str, Any], on_token: Callable[[str], None]) -> tuple[Any, str]:
-        """The last part of a streamed reply and its whole text. Tried once only: what was shown cannot be taken back."""
+        """The last part of a streamed reply, and its whole text. Tried once: what was shown cannot be taken back."""
 
         def work() -> tuple[Any, str]:
             parts: list[str] = []
@@ -177,7 +177,7 @@ class OllamaModel:
         if isinstance(error, ConnectionError | httpx.ConnectError):
             return "cannot be reached; run `ollama serve`"
         if isinstance(error, httpx.TransportError):
-            return f"the connection was cut ({error or type(error).__name__})"
+            return f"the connection was cut ({str(error) or type(error).__name__})"
         if isinstance(error, ValueError):  # not JSON, or not the JSON of a reply (pydantic)
             return f"its reply is not Ollama's protocol ({' '.join(str(error).split())[:120]})"
         if isinstance(error, self._package.ResponseError) and (error.status_code == 429 or error.status_code >= 500):

@@ -88,7 +88,7 @@ def load(
     """Replace the playbook by one from a file, as a new version. A memory that is not there is made."""
     out = Output(as_json)
     given = _from_file(file)
-    name = _change(memory, lambda earlier: given.loaded_over(earlier), "load", file.name, model)
+    name = _change(memory, given.loaded_over, "load", file.name, model)
     playbook = _playbook(_store(name), None)
     out.result({"memory": name, "entries": len(playbook), "next_number": playbook.next_number})
     out.line(f"memory {name!r} has the {len(playbook)} entries of {file}; `memory rollback {name}` undoes it")
@@ -177,7 +177,7 @@ def learn(
     settings: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
-    """Learn the playbook from questions about the documents that the memory holds. Exit code 0 also if nothing changed."""
+    """Learn the playbook from questions about the documents of a memory. Exit code 0 also if nothing changed."""
     from continual_learning.cli.session import choose, learner_for
     from continual_learning.qa import load_qa, load_questions
     from continual_learning.strategies.ace.memory import Task

@@ -61,6 +61,8 @@ from continual_learning.strategy import (
 )
 from continual_learning.study import make_fragments, study_questions
 
+__all__ = ["ACE", "ACEConfig"]
+
 _FRAGMENT_TOKENS = 20
 _MOST_PROBES = 16
 
@@ -224,9 +226,7 @@ class ACE(Strategy[ACEConfig]):
     ) -> tuple[State, LearnReport]:
         tasks = [Task(one, document.id) for one in qa]
         if len(tasks) < 2:
-            warning = (
-                "1 question cannot be both learned from and held out; the playbook stays as it was: give 2 or more"
-            )
+            warning = "1 question cannot be both learned from and held out; the playbook stays as it was; give 2"
             return state, replace(report, warnings=(warning,))
         train, held_out = split(tasks, self.config.validation_share)
         earlier = _spread(held_out_of(state), self.config.earlier_questions)
@@ -267,9 +267,7 @@ def _told(report: LearnReport, result: LearnResult, changed: bool) -> LearnRepor
     warnings = []
     if result.failures:
         shown = "; ".join(result.failures[:3])
-        warnings.append(
-            f"{len(result.failures)} replies of the model could not be used, nothing was made of them: {shown}"
-        )
+        warnings.append(f"{len(result.failures)} replies of the model could not be used and changed nothing: {shown}")
     return replace(
         report,
         reason=f"{report.reason}; {said}: {held}, {result.stopped}",

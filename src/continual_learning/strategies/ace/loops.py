@@ -201,7 +201,7 @@ def online(
     """
     if not held_out and not all(task.labelled for task in tasks):
         raise InputError(
-            "questions without answers, and 0 held-out questions to judge by; expected some with answers: add --held-out"
+            "questions without answers and 0 held-out ones to judge by; expected some with answers: add --held-out"
         )
     if not roles.config.reflector and not all(task.labelled for task in tasks):
         raise InputError("questions without answers and reflector = false leave nothing to learn from; switch it on")

@@ -25,6 +25,7 @@ from continual_learning.strategies.ace.playbook import (
     entry_json,
 )
 
+NOBODY = Origin()
 TAGS = ("helpful", "harmful", "neutral")
 
 FindDuplicate = Callable[[str, Iterable[Entry]], Entry | None]
@@ -45,7 +46,7 @@ class Operation:
     """The new text of ADD, UPDATE and MERGE."""
     tag: str = ""
     """Of TAG: helpful, harmful or neutral."""
-    origin: Origin = Origin()
+    origin: Origin = NOBODY
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def apply_all(
 
 
 def undo(playbook: Playbook) -> Playbook:
-    """The playbook before its last patch; ids given out since are not used again. Raises InputError for an empty log."""
+    """The playbook before its last patch; ids given out since are not used again. InputError for an empty log."""
     if not playbook.log:
         raise InputError("the playbook's log is empty; nothing can be undone")
     record = playbook.log[-1]

@@ -197,7 +197,7 @@ def entry_from_json(item: Mapping[str, Any]) -> Entry:
     id_number(entry.id)
     if entry.section not in SECTIONS:
         raise ValueError(f"section {entry.section!r} of {entry.id}; expected one of {', '.join(SECTIONS)}")
-    if not isinstance(entry.text, str) or not entry.text.strip():
+    if not str(item["text"]).strip():
         raise ValueError(f"{entry.id} has no text")
     return entry
 

@@ -87,7 +87,7 @@ def prune(
 
 
 def _logged(playbook: Playbook, entries: Mapping[str, Entry], gone: Sequence[str]) -> Playbook:
-    """The playbook with these entries; what went stands in the last record of the log, so that undoing brings it back."""
+    """The playbook with these entries; what went stands in the last record of the log, for undoing."""
     kept = playbook.with_entries(entries)
     if not playbook.log:
         return kept

@@ -175,7 +175,7 @@ class Roles:
         history: Sequence[Message],
         hint: str,
     ) -> _Prepared:
-        """The prompt that fits: without examples, then without the oldest turns, the last entries, the first excerpts."""
+        """The prompt that fits: first without examples, then the oldest turns, the last entries, the first excerpts."""
         config, question = self.config, task.qa.question
         json_wanted = config.generator == "json"
         instruction = config.instruction if excerpts or entries else ""
