@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -386,6 +388,13 @@ def test_a_long_document_is_looked_up_not_cut(tiny_base: BaseModel) -> None:
     assert report.tokens_left_out == 0
     [answer] = strategy.answer(tiny_base, state, ["Where does the heron Zubrik nest, in Vellamo?"], max_new_tokens=4)
     assert "Zubrik nests in Vellamo" in answer.sources[0].quote and not answer.notes
+
+
+def test_every_setting_is_read_by_code() -> None:
+    folder = Path(prompts.__file__).parent
+    code = "\n".join(file.read_text("utf-8") for file in folder.glob("*.py"))
+    unread = [name for name in ACEConfig.model_fields if not re.search(rf"\bconfig\.{name}\b", code)]
+    assert not unread
 
 
 def test_addresses_with_passwords_are_refused() -> None:

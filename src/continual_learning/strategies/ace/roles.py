@@ -101,8 +101,12 @@ class Roles:
 
     def generate(self, playbook: Playbook, tasks: Sequence[Task], hints: Sequence[str] = ()) -> list[Attempt]:
         """Answer every question with the playbook's entries for it. ``hints``: a reflection for each, if given."""
-        shown = [self.entries(playbook, task.qa.question) for task in tasks]
         excerpts = [tuple(self.lookup(task.qa.question)) for task in tasks]
+        # As for a user: what the memory holds nothing about is left to the base alone.
+        shown = [
+            self.entries(playbook, task.qa.question) if found or self.config.on_server else ()
+            for task, found in zip(tasks, excerpts, strict=True)
+        ]
         given = list(hints) or [""] * len(tasks)
         limit = self.config.answer_tokens
         return self.attempts(tasks, shown, excerpts, limit, hints=given)
