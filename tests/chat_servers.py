@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def fault(self, body: Body) -> str:
         self.script.requests.append(body)
-        self.script.headers.append(dict(self.headers.items()))
+        self.script.headers.append({name.lower(): value for name, value in self.headers.items()})
         found = self.script.faults.pop(0) if self.script.faults else ""
         if found == "slow":
             time.sleep(self.script.slow_seconds)

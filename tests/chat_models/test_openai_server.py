@@ -44,7 +44,7 @@ def test_a_reply_and_what_was_asked_for(server: tuple[str, Script], script: Scri
     [body] = script.requests
     assert body["response_format"]["json_schema"]["schema"] == SCHEMA
     assert (body["max_tokens"], body["temperature"]) == (20, 0)
-    assert script.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert script.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
 def test_a_server_that_takes_no_schema_is_asked_without(server: tuple[str, Script], script: Script) -> None:
