@@ -281,7 +281,7 @@ def test_full_reflections_ask_for_all_that_the_paper_names() -> None:
 
 def test_what_does_not_fit_goes_in_order_and_the_question_never() -> None:
     model = Model()
-    model.window = 220
+    model.window = 140
     one = roles(model)
     start = apply_all(Playbook(), [Operation("ADD", (), "strategies", TASKS[0].qa.question)]).playbook
     long, short = Excerpt("far " * 60), Excerpt("near " * 20)
@@ -393,7 +393,7 @@ def test_a_long_document_is_looked_up_not_cut(tiny_base: BaseModel) -> None:
 def test_every_setting_is_read_by_code() -> None:
     folder = Path(prompts.__file__).parent
     code = "\n".join(file.read_text("utf-8") for file in folder.glob("*.py"))
-    unread = [name for name in ACEConfig.model_fields if not re.search(rf"\bconfig\.{name}\b", code)]
+    unread = [name for name in ACEConfig.model_fields if not re.search(rf"config\.{name}\b", code)]
     assert not unread
 
 
