@@ -297,7 +297,6 @@ def _change(
 ) -> str:
     """Change the playbook of a memory as a new version, and return its name. Loads a model only to make a memory."""
     from continual_learning.cli.session import choose, learner_for
-    from continual_learning.store import Store
     from continual_learning.strategies.ace.memory import playbook_of, with_playbook
 
     if action == "load":
@@ -307,7 +306,7 @@ def _change(
                 learner.revise(lambda state: with_playbook(state, change(playbook_of(state.meta.extra))), action, note)
             return choice.memory
     store = _store(memory)
-    with Store.open(store.name).lock():
+    with store.lock():
         state = store.load()
         store.save(with_playbook(state, change(playbook_of(state.meta.extra))), action, note)
     return store.name
