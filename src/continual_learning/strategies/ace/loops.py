@@ -82,6 +82,8 @@ class LearnResult:
 
     playbook: Playbook
     """The one to keep; the very one that it began with if nothing better was found."""
+    last: Playbook
+    """The one that the last pass ended with, kept or not: what was tried."""
     reports: tuple[LoopReport, ...]
     before: Score | None
     """On the held-out questions, with the playbook that it began with."""
@@ -183,7 +185,7 @@ def offline(
         if stale >= config.patience:
             stopped = f"{stale} loops without a better playbook"
             break
-    return LearnResult(best, tuple(reports), before, best_score, stopped)
+    return LearnResult(best, current, tuple(reports), before, best_score, stopped)
 
 
 def online(
@@ -207,16 +209,18 @@ def online(
         raise InputError("questions without answers and reflector = false leave nothing to learn from; switch it on")
     before = after = evaluate(roles, playbook, held_out) if held_out else None
     reports: list[LoopReport] = []
+    tried = playbook
     for number, batch in enumerate(_batches(tasks, roles.config.batch_questions), 1):
         watch = _Watch(roles)
         result = learn_batch(roles, playbook, batch, number)
         score = evaluate(roles, result.playbook, held_out) if held_out else None
+        tried = result.playbook
         kept = score is None or after is None or (score.recall, score.f1) >= (after.recall, after.f1)
         if kept:
             playbook, after = result.playbook, score
         reports.append(watch.report(number, [result], score, kept, playbook))
         _tell(progress, "online", number * roles.config.batch_questions, len(tasks))
-    return LearnResult(playbook, tuple(reports), before, after, f"{len(tasks)} questions were answered")
+    return LearnResult(playbook, tried, tuple(reports), before, after, f"{len(tasks)} questions were answered")
 
 
 def _insights(

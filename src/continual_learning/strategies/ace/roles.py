@@ -93,9 +93,8 @@ class Roles:
     """Of the base's tokenizer: budgets of a memory must not depend on which server is used."""
     relevance: Relevance = field(default_factory=Relevance.default)
     costs: dict[str, Cost] = field(default_factory=lambda: {r: Cost() for r in ("generator", "reflector", "curator")})
-
-    def __post_init__(self) -> None:
-        self._answers: dict[Any, ChatReply] = {}
+    answers: dict[Any, ChatReply] = field(default_factory=dict)
+    """Replies of the generator by limit and prompt."""
 
     # -- generator -------------------------------------------------------------------------------
 
@@ -135,15 +134,15 @@ class Roles:
             return self._json_attempts(prepared, limit, on_token)
         requests = [ChatRequest(tuple(p.messages), limit) for p in prepared]
         keys = [(limit, tuple((m["role"], m["content"]) for m in p.messages)) for p in prepared]
-        new = {key: request for key, request in zip(keys, requests, strict=True) if key not in self._answers}
+        new = {key: request for key, request in zip(keys, requests, strict=True) if key not in self.answers}
         if new or on_token is not None:
             wanted = new or {keys[0]: requests[0]}
             for key, reply in zip(wanted, self.model.complete(list(wanted.values()), on_token), strict=True):
-                self._answers[key] = reply
+                self.answers[key] = reply
                 self.costs["generator"].add(reply)
         made = []
         for p, key in zip(prepared, keys, strict=True):
-            reply = self._answers[key]
+            reply = self.answers[key]
             used = tuple(e.id for e in p.entries)
             made.append(
                 Attempt(p.task, reply.text, p.entries, used, p.excerpts, "", reply.tokens, reply.seconds, p.notes)
