@@ -91,7 +91,8 @@ def apply(
     applied: list[Operation] = []
     rejected: list[Rejected] = []
     for operation in operations:
-        operation = replace(operation, content=_clean(operation.content))
+        origin = replace(operation.origin, question=_clean(operation.origin.question))
+        operation = replace(operation, content=_clean(operation.content), origin=origin)
         problem = work.problem(operation)
         if problem:
             rejected.append(Rejected(operation, problem))

@@ -167,7 +167,9 @@ class Playbook:
                 entry = replace(entry, id=f"{SECTIONS[entry.section]}-{number:05d}")
                 number += 1
             entries[entry.id] = entry
-        loaded = replace(self, next_number=number, step=max(self.step, earlier.step))
+        # A log that speaks of other ids would undo the wrong entries.
+        log = self.log if entries.keys() == self.entries.keys() else ()
+        loaded = replace(self, next_number=number, step=max(self.step, earlier.step), log=log)
         return loaded.with_entries(entries)
 
     def markdown(self) -> str:
