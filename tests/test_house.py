@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # families.py knows the architectures; pretrained.py knows the one model that comes in GGUF.
 NAMES_ARCHITECTURES = {"families.py", "pretrained.py"}
 ARCHITECTURE = re.compile(r"(?<!o)llama|qwen|gpt_?2|gpt_?neo|neox|gemma|mistral|phi_?3", re.IGNORECASE)
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"[\w.-]+[/:][\w.-]+")  # also NAME:TAG, as model servers have it
 
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.load", "np.load", "eval", "exec"}

@@ -8,7 +8,8 @@
     │   └── UnsafeNameError           a name that would leave its folder, such as ../../x
     ├── ModelError                    the base model cannot be used (exit 1)
     │   ├── ModelNotFoundError        not installed, not cached, not on the hub
-    │   └── UnsupportedModelError     its structure is not one that we can patch
+    │   ├── UnsupportedModelError     its structure is not one that we can patch
+    │   └── ChatModelError            a model behind a server: not reached, not there, or it broke off
     ├── MemoryStoreError              the memory on disk cannot be used (exit 1)
     │   ├── CorruptMemoryError        truncated, edited or half-written
     │   ├── MismatchError             made with another base model, strategy or format
@@ -61,6 +62,10 @@ class ModelNotFoundError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """The model's structure is not one that a strategy can patch."""
+
+
+class ChatModelError(ModelError):
+    """A model behind a server cannot be used: not reached, not there, too slow, or its reply was broken off."""
 
 
 class MemoryStoreError(ContinualLearningError):

@@ -1,6 +1,6 @@
 """Greedy decoding, in batches, with a key-value cache.
 
-Shapes: B = rows of a batch, D = hidden size.
+Shapes: B = rows of a batch, D = hidden size, V = vocabulary.
 """
 
 from __future__ import annotations

@@ -269,6 +269,16 @@ class Learner:
             state = self.strategy.forget(self.base, self._state, document_id)
             self._keep(state, "forget", document_id)
 
+    def revise(self, change: Callable[[State], State], action: str, note: str = "") -> None:
+        """Make what ``change`` gives for the present state the present one, as a new version.
+
+        ``change`` runs alone with the memory; where it gives back the very state that it got, nothing is written.
+        """
+        with self._writing():
+            state = change(self._state)
+            if state is not self._state:
+                self._keep(state, action, note)
+
     def clear(self) -> None:
         """Remove everything that was learned. Earlier versions stay in the history."""
         with self._writing():

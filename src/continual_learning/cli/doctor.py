@@ -39,7 +39,7 @@ def doctor(as_json: options.Json = False) -> None:
     """Check the installation, the model and every memory. Exit code 1 if something fails."""
     out = Output(as_json)
     found: list[Check] = []
-    for check in (_python, _packages, _threads, _settings, _model, _data_home, _disk, _memories):
+    for check in (_python, _packages, _threads, _settings, _model, _chat_server, _data_home, _disk, _memories):
         for result in _run(check):
             found.append(result)
             out.line(f"{result.status:<4}  {result.name}: {result.detail}{'; ' if result.fix else ''}{result.fix}")
@@ -119,6 +119,21 @@ def _model() -> Iterator[Check]:
     cached = any(model_cache_home().glob(f"{name}-*"))
     ready = "its dequantised copy is there" if cached else "the first use takes half a minute to dequantise it"
     yield Check("model", OK, f"{name} in {file.parent}; {ready}")
+
+
+def _chat_server() -> Iterator[Check]:
+    from continual_learning.chat_models import OllamaModel, OpenAIModel
+    from continual_learning.config import load_config
+    from continual_learning.strategies.ace import ACE, ACEConfig
+
+    config = ACEConfig(**load_config().strategy_options("ace"))
+    if not config.on_server:
+        yield Check("chat server", OK, "none is used: the base model plays the roles of ace")
+        return
+    server = ACE(config).chat_model()
+    assert isinstance(server, OllamaModel | OpenAIModel)
+    for found in server.check():
+        yield Check(found.name, OK if found.ok else FAIL, found.detail, found.fix)
 
 
 def _data_home() -> Iterator[Check]:

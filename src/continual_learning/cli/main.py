@@ -13,6 +13,7 @@ import typer.core
 
 from continual_learning import __version__
 from continual_learning.cli import (
+    ace,
     ask,
     benchmark,
     chat,
@@ -95,6 +96,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(documents.app, name="documents")
+app.add_typer(ace.app, name="ace")
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(train.app, name="train")

@@ -1,0 +1,194 @@
+"""ACE on passages: recall of questions that no loop has seen, before and after, against in_context and rag; ablations.
+
+    python benchmarks/ace.py --data FILE --out benchmarks [--only full,no_reflector,…]
+
+All passages stand in one memory. Of each, the first questions are learned from, the next are held out for the gate, and
+the last are asked at the end. Every row is written when it is done, and a row that is there is not run again, so a run
+that was cut short goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from continual_learning.background import general_questions
+from continual_learning.base import BaseModel
+from continual_learning.chat_models import ChatReply
+from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
+from continual_learning.evaluation.machine import cpu_name
+from continual_learning.scoring import contains_answer, token_f1
+from continual_learning.state import State
+from continual_learning.strategies.ace import ACE
+from continual_learning.strategies.ace.loops import Score, evaluate, offline
+from continual_learning.strategies.ace.memory import Task, with_playbook
+from continual_learning.strategies.ace.playbook import Playbook
+from continual_learning.strategy import QuestionAnswer, Strategy, make_strategy
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "no_reflector": {"reflector": False},
+    "no_curator": {"curator": False},
+    "no_reflector_no_curator": {"reflector": False, "curator": False},
+    "no_selection": {"selection": False},
+}
+NEW_TOKENS = 24
+
+
+def parts(dataset: Dataset, train: int, held_out: int, test: int) -> tuple[list[Task], list[Task], list[Task]]:
+    """Questions to learn from, to judge by, and to ask at the end."""
+    found: tuple[list[Task], list[Task], list[Task]] = ([], [], [])
+    for item in dataset.documents:
+        tasks = [Task(question, item.document.id) for question in item.questions]
+        for tasks_of, (start, count) in zip(
+            found, ((0, train), (train, held_out), (train + held_out, test)), strict=True
+        ):
+            tasks_of.extend(tasks[start : start + count])
+    return found
+
+
+def recall(strategy: Strategy[Any], base: BaseModel, state: State, questions: Sequence[QuestionAnswer]) -> Score:
+    """Of the strategy as users meet it."""
+    answers = strategy.answer(base, state, [q.question for q in questions], NEW_TOKENS)
+    pairs = list(zip(answers, questions, strict=True))
+    return Score(
+        tuple(contains_answer(a.text, q.answers) for a, q in pairs),
+        tuple(token_f1(a.text, q.answers) for a, q in pairs),
+    )
+
+
+def memory(strategy: Strategy[Any], base: BaseModel, dataset: Dataset) -> State:
+    """All passages, without their questions."""
+    state = strategy.init(base)
+    for item in dataset.documents:
+        state, _ = strategy.learn(base, state, item.document)
+    return state
+
+
+def baseline(name: str, base: BaseModel, dataset: Dataset, tasks: Sequence[Task]) -> dict[str, Any]:
+    """A strategy that learns nothing from questions. ``in_context`` gets each question's own passage alone."""
+    started = time.perf_counter()
+    strategy = make_strategy(name)
+    if name == "in_context":
+        right: list[bool] = []
+        f1s: list[float] = []
+        for item in dataset.documents:
+            state, _ = strategy.learn(base, strategy.init(base), item.document)
+            score = recall(strategy, base, state, [t.qa for t in tasks if t.document == item.document.id])
+            right += score.right
+            f1s += score.f1s
+        score = Score(tuple(right), tuple(f1s))
+    else:
+        score = recall(strategy, base, memory(strategy, base, dataset), [t.qa for t in tasks])
+    return {"recall": score.recall, "f1": score.f1, "questions": len(tasks), "seconds": time.perf_counter() - started}
+
+
+def variant(
+    name: str, base: BaseModel, dataset: Dataset, tasks: tuple[list[Task], ...], loops: int, asked: dict[Any, ChatReply]
+) -> dict[str, Any]:
+    """ACE with one part switched off: every loop is run, and the gate says which playbook is kept.
+
+    ``asked``: answers by prompt. A prompt that an earlier row asked is not asked again, which its cost leaves out.
+    """
+    train, held_out, test = tasks
+    strategy = make_strategy("ace", {**VARIANTS[name], "loops": loops, "patience": loops})
+    assert isinstance(strategy, ACE)
+    started = time.perf_counter()
+    state = memory(strategy, base, dataset)
+    roles = strategy.roles(base, state)
+    roles.answers = asked
+    before = evaluate(roles, Playbook(), test)
+    result = offline(roles, Playbook(), train, held_out, lambda step: print(step, flush=True))
+    after = evaluate(roles, result.playbook, test)
+    kept = with_playbook(state, result.playbook)
+    assert result.before is not None and result.after is not None
+    return {
+        "before": {"recall": before.recall, "f1": before.f1},
+        "after": {"recall": after.recall, "f1": after.f1},
+        "held_out": {"before": result.before.recall, "after": result.after.recall},
+        "general_touched": sum(strategy.affects(base, kept, q.question) for q in general_questions()),
+        "entries": len(result.playbook),
+        "loops": [asdict(report) for report in result.reports],
+        "last_entries": [entry.line for entry in list(result.last.entries.values())[-12:]],
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def table(rows: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| who | test recall before | after | F1 after | held out before | after | entries |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        if "before" in row:
+            held = row["held_out"]
+            lines.append(
+                f"| ace, {name} | {row['before']['recall']:.3f} | {row['after']['recall']:.3f} "
+                f"| {row['after']['f1']:.3f} "
+                f"| {held['before']:.3f} | {held['after']:.3f} | {row['entries']} |"
+            )
+        elif "recall" in row:
+            lines.append(f"| {name} | | {row['recall']:.3f} | {row['f1']:.3f} | | | |")
+    lines += ["", "| who | loop | learned | held out | kept | entries | tokens | applied | rejected | pruned | failed "
+              "| prompt tokens | new tokens | seconds |", "|" + "---|" * 14]  # fmt: skip
+    for name, row in rows.items():
+        for loop in row.get("loops", ()):
+            read = sum(c["prompt_tokens"] for c in loop["costs"].values())
+            wrote = sum(c["tokens"] for c in loop["costs"].values())
+            lines.append(
+                f"| {name} | {loop['loop']} | {loop['recall']:.3f} | {loop['validation']:.3f} "
+                f"| {'yes' if loop['kept'] else 'no'} | {loop['entries']} | {loop['playbook_tokens']} "
+                f"| {loop['applied']} "
+                f"| {loop['rejected']} | {loop['pruned']} | {len(loop['failures'])} | {read} | {wrote} "
+                f"| {loop['seconds']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="questions by passage; the second half of its articles is used")
+    parser.add_argument("--half", choices=("first", "second"), default="second")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--passages", type=int, default=16)
+    parser.add_argument("--questions", type=int, nargs=3, default=(1, 1, 2), metavar=("TRAIN", "HELD_OUT", "TEST"))
+    parser.add_argument("--loops", type=int, default=3)
+    parser.add_argument("--only", help="rows, by name")
+    parser.add_argument("--out", type=Path, required=True, help="folder for ace.json and ace.md")
+    arguments = parser.parse_args()
+    base = BaseModel.load(arguments.model)
+    half = halves(load_dataset(arguments.data))[arguments.half == "second"]
+    dataset = sample(half, arguments.passages, min_questions=sum(arguments.questions))
+    tasks = parts(dataset, *arguments.questions)
+    file = arguments.out / "ace.json"
+    setting = {"passages": arguments.passages, "questions": [len(t) for t in tasks], "loops": arguments.loops,
+               "half": arguments.half, "data": dataset.sha256(),
+               "machine": f"{cpu_name()}, {torch.get_num_threads()} threads"}  # fmt: skip
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    rows: dict[str, Any] = kept.get("rows", {}) if kept.get("setting") == setting else {}
+    asked: dict[Any, ChatReply] = {}
+    for name in arguments.only.split(",") if arguments.only else ["in_context", "rag", *VARIANTS]:
+        if name in rows:
+            continue
+        print(f"-- {name}", flush=True)
+        rows[name] = (
+            variant(name, base, dataset, tasks, arguments.loops, asked)
+            if name in VARIANTS
+            else baseline(name, base, dataset, tasks[2])
+        )
+        file.write_text(json.dumps({"setting": setting, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        (arguments.out / "ace.md").write_text(f"{table(rows)}\n\n{json.dumps(setting)}\n", encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

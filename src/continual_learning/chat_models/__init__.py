@@ -1,0 +1,30 @@
+"""Language models that are talked to, wherever they run: the loaded base, an Ollama server, an OpenAI-compatible one.
+
+protocol.py         what all of them do
+in_process.py       the base itself, with decoding that can only write valid JSON
+json_constraint.py  that decoding
+ollama_server.py    an Ollama server, through its own package
+openai_server.py    any server of OpenAI's protocol, through that package
+servers.py          what the two have in common: addresses, retries, secrets, health
+json_output.py      JSON from any of them: parsed, repaired, asked for once more, or reported as a failure
+"""
+
+from continual_learning.chat_models.in_process import InProcessModel
+from continual_learning.chat_models.json_output import JSONRequest, JSONResult, ask_json
+from continual_learning.chat_models.ollama_server import OllamaModel
+from continual_learning.chat_models.openai_server import OpenAIModel
+from continual_learning.chat_models.protocol import ChatModel, ChatReply, ChatRequest
+from continual_learning.chat_models.servers import ServerSettings
+
+__all__ = [
+    "ChatModel",
+    "ChatReply",
+    "ChatRequest",
+    "InProcessModel",
+    "JSONRequest",
+    "JSONResult",
+    "OllamaModel",
+    "OpenAIModel",
+    "ServerSettings",
+    "ask_json",
+]

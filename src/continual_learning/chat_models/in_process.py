@@ -1,0 +1,59 @@
+"""The loaded base as a chat model: exact token counts, batches, and JSON that is valid by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from continual_learning.chat import Message
+from continual_learning.chat_models.json_constraint import JSONConstraint
+from continual_learning.chat_models.protocol import ChatReply, ChatRequest
+from continual_learning.errors import InputError
+
+if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
+
+
+class InProcessModel:
+    """See `ChatModel`. The base is as it was after every call."""
+
+    def __init__(self, base: BaseModel):
+        self._base = base
+        self.name = base.name
+        self.window = base.window
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of the prompt in the base's chat format."""
+        return len(self._base.chat_ids(messages, system=False))
+
+    def complete(
+        self, requests: Sequence[ChatRequest], on_token: Callable[[str], None] | None = None
+    ) -> list[ChatReply]:
+        """See `ChatModel`; requests with the same limit are one batch."""
+        replies: dict[int, ChatReply] = {}
+        for limit in sorted({request.max_new_tokens for request in requests}):
+            chosen = [i for i, request in enumerate(requests) if request.max_new_tokens == limit]
+            made = self._batch([requests[i] for i in chosen], limit, on_token)
+            replies.update(zip(chosen, made, strict=True))
+        return [replies[i] for i in range(len(requests))]
+
+    def _batch(
+        self, requests: Sequence[ChatRequest], limit: int, on_token: Callable[[str], None] | None
+    ) -> list[ChatReply]:
+        prompts = [self._base.chat_ids(request.messages, system=False) for request in requests]
+        for request, ids in zip(requests, prompts, strict=True):
+            if request.schema is not None and len(ids) + limit > self.window:
+                raise InputError(
+                    f"a prompt of {len(ids)} tokens and a JSON reply of up to {limit}; expected at most the window of "
+                    f"{self.window} together: shorten the prompt"
+                )
+        constraint = None
+        if any(request.schema is not None for request in requests):
+            constraint = JSONConstraint(self._base, [r.schema for r in requests], [limit] * len(requests))
+        made = self._base.generate(prompts, limit, on_token, steer=constraint)
+        replies = []
+        for request, ids, one in zip(requests, prompts, made, strict=True):
+            room = min(limit, self.window - len(ids))
+            cut = request.schema is None and one.tokens >= room
+            replies.append(ChatReply(one.text.strip(), len(ids), one.tokens, one.seconds, cut))
+        return replies

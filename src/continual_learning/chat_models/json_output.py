@@ -1,0 +1,150 @@
+"""JSON from any chat model: parsed, else repaired, else asked for once more, else a failure that says so.
+
+Never an empty value in the place of a failure: `JSONResult` holds a value or an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from continual_learning.chat import Message
+from continual_learning.chat_models.protocol import ChatModel, ChatReply, ChatRequest, Schema
+
+T = TypeVar("T")
+
+_FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL | re.IGNORECASE)
+_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_QUOTED_ERROR = 300
+
+
+@dataclass(frozen=True)
+class JSONRequest(Generic[T]):
+    """A conversation whose reply must be JSON of a schema, and how to read it."""
+
+    messages: tuple[Message, ...]
+    max_new_tokens: int
+    schema: Schema
+    read: Callable[[Any], T]
+    """From the parsed JSON to a value. Raises ValueError with one line for what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class JSONResult(Generic[T]):
+    """A value, or why there is none."""
+
+    value: T | None
+    error: str
+    """Empty if there is a value."""
+    replies: tuple[ChatReply, ...]
+    """All attempts, for what they cost."""
+    repaired: bool = False
+    """Whether the text had to be mended first."""
+
+
+def ask_json(model: ChatModel, requests: Sequence[JSONRequest[T]]) -> list[JSONResult[T]]:
+    """Ask, read, and ask those once more whose reply could not be read. One result a request, in order.
+
+    Raises ChatModelError when the model itself cannot be used.
+    """
+    first = model.complete([ChatRequest(r.messages, r.max_new_tokens, r.schema) for r in requests])
+    results = [_read(request, reply) for request, reply in zip(requests, first, strict=True)]
+    failed = [i for i, result in enumerate(results) if result.error]
+    if not failed:
+        return results
+    # The malformed reply itself is left out: a small model would copy it, and it may fill the window.
+    again = [_with_error(requests[i], results[i].error) for i in failed]
+    fits = [model.count_tokens(r.messages) + r.max_new_tokens <= model.window for r in again]
+    retried = [ChatRequest(r.messages, r.max_new_tokens, r.schema) for r, fit in zip(again, fits, strict=True) if fit]
+    second = iter(model.complete(retried) if retried else ())
+    for i, fit in zip(failed, fits, strict=True):
+        if fit:
+            result = _read(requests[i], next(second))
+            results[i] = replace(result, replies=results[i].replies + result.replies)
+    return results
+
+
+def parse_json(text: str) -> tuple[Any, bool]:
+    """The JSON value in a reply, and whether the text had to be repaired. Raises ValueError where there is none.
+
+    Repaired are: words, code fences and thinking around it, commas before a closing bracket, raw line breaks in
+    strings, and brackets and strings that were not closed.
+    """
+    try:
+        return json.loads(text), False
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    text = _THINKING.sub("", text)
+    fenced = _FENCE.search(text)
+    body = fenced[1] if fenced else text
+    start = body.find("{")
+    if start < 0:
+        raise ValueError(f"no JSON object in {_shown(text)}")
+    try:
+        return json.loads(_mended(body[start:]), strict=False), True
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error}): {_shown(text)}") from None
+
+
+def _mended(text: str) -> str:
+    """The object at the beginning of ``text``, without trailing commas, and closed if it was left open."""
+    written: list[str] = []
+    open_: list[str] = []
+    inside = escaped = False
+    for character in text:
+        if inside:
+            written.append(character)
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                inside = False
+            continue
+        if character in "{[":
+            open_.append("}" if character == "{" else "]")
+        elif character in "}]":
+            _drop_comma(written)
+            if not open_ or open_.pop() != character:
+                break  # brackets that do not match: for the parser to refuse
+        elif character == '"':
+            inside = True
+        written.append(character)
+        if not open_:
+            break
+    if inside:
+        written.append('"' if not escaped else '\\"')
+    _drop_comma(written)
+    return "".join([*written, *reversed(open_)])
+
+
+def _drop_comma(written: list[str]) -> None:
+    while written and written[-1].isspace():
+        written.pop()
+    if written and written[-1] == ",":
+        written.pop()
+
+
+def _read(request: JSONRequest[T], reply: ChatReply) -> JSONResult[T]:
+    if reply.truncated:  # what is missing cannot be known, even where the rest could be closed
+        return JSONResult(None, f"the reply was cut off after {reply.tokens} tokens", (reply,))
+    try:
+        data, repaired = parse_json(reply.text)
+        return JSONResult(request.read(data), "", (reply,), repaired)
+    except ValueError as error:
+        return JSONResult(None, " ".join(str(error).split()), (reply,))
+
+
+def _with_error(request: JSONRequest[T], error: str) -> JSONRequest[T]:
+    last = request.messages[-1]
+    note = f"Your last reply could not be used: {error[:_QUOTED_ERROR]}. Reply with the JSON object alone."
+    asked: Message = {"role": last["role"], "content": f"{last['content']}\n\n{note}"}
+    return replace(request, messages=(*request.messages[:-1], asked))
+
+
+def _shown(text: str) -> str:
+    short = " ".join(text.split())
+    return repr(short if len(short) <= 80 else short[:79] + "…")

@@ -1,0 +1,57 @@
+"""What every chat model does: conversations in, texts out, greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from continual_learning.chat import Message
+
+Schema = Mapping[str, Any]
+"""A JSON schema: objects whose properties are all required, arrays with ``maxItems``, strings with ``maxLength``,
+``enum``, ``const`` and ``anyOf``."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A conversation to be continued by one turn."""
+
+    messages: tuple[Message, ...]
+    max_new_tokens: int
+    schema: Schema | None = None
+    """What the reply must be, where the model can be made to keep to it."""
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """One turn of the model, and what it cost."""
+
+    text: str
+    prompt_tokens: int
+    """As the model counted them."""
+    tokens: int
+    """Tokens written."""
+    seconds: float
+    """Wall time; of a batch, its share."""
+    truncated: bool = False
+    """Whether it was cut off at the limit."""
+
+
+class ChatModel(Protocol):
+    """A model at temperature 0."""
+
+    name: str
+    window: int
+    """Tokens of prompt and reply together."""
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of the prompt: exact in process, on the safe side for a server."""
+
+    def complete(
+        self, requests: Sequence[ChatRequest], on_token: Callable[[str], None] | None = None
+    ) -> list[ChatReply]:
+        """One reply a request, in order. ``on_token`` streams and takes a single request.
+
+        Raises ChatModelError when the model cannot be used, InputError for a prompt that does not fit into the window.
+        """

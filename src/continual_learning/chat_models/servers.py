@@ -1,0 +1,99 @@
+"""What models behind a server have in common: addresses without secrets, retries with backoff, health."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from continual_learning.chat import Message
+from continual_learning.errors import ChatModelError, ConfigError
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.5
+"""Seconds before the first retry; each later pause is twice as long."""
+# Tokens are shorter than words: rarely below three bytes each, and a turn costs a few of its own.
+_BYTES_PER_TOKEN = 3
+_TOKENS_PER_TURN = 8
+_SECRETS = re.compile(
+    r"(?i)\b(?:sk|pk|rk)-[\w-]{12,}|\b(?:gh[pousr]|hf|xox[abp])[_-][\w-]{12,}|\bAKIA[0-9A-Z]{12,}"
+    r"|\bbearer\s+[\w.~+/-]{8,}=*|\b(?:api[_-]?key|password|passwd|secret|access[_-]?token)\s*[:=]\s*\S+"
+    r"|(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"
+)
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is used."""
+
+    model: str
+    url: str
+    window: int
+    """Tokens of prompt and reply together that are asked for."""
+    timeout: float
+    """Seconds without an answer."""
+    retries: int
+    """Attempts after the first."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at on a server."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    """The command or setting that mends it."""
+
+
+def without_secrets(text: str, *known: str) -> str:
+    """The text with what looks like a key, a password or a token replaced, and the ``known`` ones for certain."""
+    for secret in known:
+        if secret:
+            text = text.replace(secret, "[secret]")
+    return _SECRETS.sub("[secret]", text)
+
+
+def check_url(url: str, what: str) -> str:
+    """The address as it is. Raises ConfigError for one that is no http address, or that carries a password."""
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ConfigError(f"{what} carries a user or password; expected an address alone, the key in the environment")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{what} = {url!r}; expected an address such as http://localhost:11434")
+    return url
+
+
+def key_from(variable: str) -> str:
+    """The key in an environment variable; empty if there is none."""
+    return os.environ.get(variable, "")
+
+
+def estimated_tokens(messages: Sequence[Message]) -> int:
+    """Tokens of a conversation for a tokenizer that is not at hand: rather too many than too few."""
+    return sum(len(m["content"].encode()) // _BYTES_PER_TOKEN + _TOKENS_PER_TURN for m in messages)
+
+
+def with_retries(work: Callable[[], T], transient: Callable[[Exception], str | None], retries: int, what: str) -> T:
+    """What ``work`` gives, tried again after a pause when ``transient`` names its error as one that may pass.
+
+    Raises ChatModelError with the last such error; any other error passes through.
+    """
+    for attempt in range(retries + 1):
+        try:
+            return work()
+        except Exception as error:
+            reason = transient(error)
+            if reason is None:
+                raise
+            if attempt == retries:
+                tried = f"{attempt + 1} attempts" if attempt else "1 attempt"
+                raise ChatModelError(f"{what}: {without_secrets(reason)} ({tried})") from error
+        time.sleep(FIRST_PAUSE * 2**attempt)
+    raise AssertionError("unreachable")
