@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from continual_learning.base import BaseModel, Message
+from continual_learning.sampling import Choose
 from continual_learning.strategy import Answer, Source, TokenCallback
 
 
@@ -39,9 +40,10 @@ def generate_answers(
     on_token: TokenCallback | None = None,
     notes: Sequence[tuple[str, ...]] = (),
     sources: Sequence[tuple[Source, ...]] = (),
+    choose: Choose | None = None,
 ) -> list[Answer]:
-    """Greedy answers to prompts, in one batch, with the patches that the caller has installed."""
-    made = base.generate(prompts, max_new_tokens, on_token)
+    """Answers to prompts, greedy unless ``choose`` says otherwise, in one batch, with the patches that the caller has installed."""
+    made = base.generate(prompts, max_new_tokens, on_token, choose=choose)
     return [
         Answer(
             question,

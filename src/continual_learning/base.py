@@ -24,6 +24,7 @@ from continual_learning.fast_linear import FastLinears, Precision
 from continual_learning.generation import Generation
 from continual_learning.pretrained import fingerprint as model_fingerprint
 from continual_learning.pretrained import load_pretrained
+from continual_learning.sampling import Choose
 
 __all__ = ["BaseModel", "Generation", "Message"]
 
@@ -203,9 +204,10 @@ class BaseModel:
         max_new_tokens: int,
         on_token: Callable[[str], None] | None = None,
         one_line: bool = False,
+        choose: Choose | None = None,
     ) -> list[Generation]:
-        """Continue every prompt greedily; see `generation.generate`."""
-        return generation.generate(self, prompts, max_new_tokens, on_token, one_line)
+        """Continue every prompt, greedily unless ``choose`` says otherwise; see `generation.generate`."""
+        return generation.generate(self, prompts, max_new_tokens, on_token, one_line, choose)
 
     # -- staged forward --------------------------------------------------------------------------
 

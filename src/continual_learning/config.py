@@ -51,6 +51,33 @@ class ModelSettings(_Section):
     """full or int8: int8 answers faster on a CPU, from weights rounded to 8 bits. Learning is not touched."""
 
 
+class NestedSettings(_Section):
+    """The chat of `continual-learning nested`. How its weights learn stands under ``strategies.nested``."""
+
+    context_window: Annotated[int, pydantic.Field(ge=0)] = 4
+    """Turns of the conversation that stay in the prompt; 0: none, so that all is answered from weights."""
+    adapt_every_turn: bool = True
+    """Learn what is said as it is said; otherwise only what `/learn` reads."""
+    adapt_every_n_turns: Annotated[int, pydantic.Field(ge=1)] = 1
+    """Learn after every so many turns, all that was said since."""
+    adapt_user_only: bool = True
+    """Learn the user's words alone; otherwise the model's own too."""
+    cumulative_context: bool = False
+    """Learn the whole context window at each adaptation, rather than what is new in it."""
+    auto_reset_threshold: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Turns after which the weights start anew; 0: never."""
+    auto_save_every_n: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Turns after which the weights are saved; 0: only by `/save`."""
+    checkpoint_dir: str | None = None
+    """Folder of the saved weights; none: a memory like any other."""
+    undo_depth: Annotated[int, pydantic.Field(ge=0)] = 8
+    """Adaptations that `/undo` can take back, each the size of a checkpoint in main memory."""
+
+
+SECTIONS: dict[str, type[_Section]] = {"model": ModelSettings, "nested": NestedSettings}
+"""Groups of settings, by the first part of their keys."""
+
+
 class Settings(_Section):
     """All settings that are not a strategy's own."""
 
@@ -61,6 +88,7 @@ class Settings(_Section):
     """The memory that commands use when none is named."""
     max_new_tokens: Annotated[int, pydantic.Field(ge=1, le=8192)] = 64
     """The longest answer, in tokens."""
+    nested: NestedSettings = NestedSettings()
     strategies: dict[str, dict[str, Any]] = {}
     """Options of each strategy, by its name."""
 
@@ -148,8 +176,8 @@ def core_keys() -> list[str]:
     """Dotted names of all settings that are not a strategy's own."""
     keys: list[str] = []
     for name in Settings.model_fields:
-        if name == "model":
-            keys += [f"model.{field}" for field in ModelSettings.model_fields]
+        if name in SECTIONS:
+            keys += [f"{name}.{field}" for field in SECTIONS[name].model_fields]
         elif name != "strategies":
             keys.append(name)
     return keys
@@ -217,12 +245,12 @@ def check_file(text: str, path: Path) -> Config:
 
 
 def _validated(entries: Mapping[str, _Entry]) -> Config:
-    nested: dict[str, Any] = {"model": {}, "strategies": {}}
+    nested: dict[str, Any] = {**{name: {} for name in SECTIONS}, "strategies": {}}
     for key, entry in entries.items():
         section, _, rest = key.partition(".")
         value = _core_from_text(key, entry.value) if entry.text else entry.value
-        if section == "model":
-            nested["model"][rest] = value
+        if section in SECTIONS:
+            nested[section][rest] = value
         elif section == "strategies":
             name, _, option = rest.partition(".")
             nested["strategies"].setdefault(name, {})[option] = value
@@ -286,7 +314,7 @@ def _flat(node: Any, data: Any, path: Path, above: tuple[str, ...]) -> Iterator[
             raise ConfigError(f"{where}: {part!r} is not a name of a setting; expected {', '.join(_names(above))}")
         _check_name(where, above, part)
         key = (*above, part)
-        if key == ("model",) or (key[0] == "strategies" and len(key) < 3):
+        if (len(key) == 1 and key[0] in SECTIONS) or (key[0] == "strategies" and len(key) < 3):
             yield from _flat(value_node, data[part], path, key)
         elif data[part] is not None or key[0] == "strategies":  # elsewhere nothing means the default
             yield ".".join(key), data[part], key_node.start_mark.line + 1
@@ -301,7 +329,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, _Entry]:
         for depth, part in enumerate(parts):
             _check_name(f"variable {variable}", parts[:depth], part)
         key = ".".join(parts)
-        if key == "model" or (parts[0] == "strategies" and len(parts) != 3):
+        if key in SECTIONS or (parts[0] == "strategies" and len(parts) != 3):
             expected = f"{PREFIX}MODEL__NAME" if key == "model" else f"{PREFIX}STRATEGIES__<STRATEGY>__<OPTION>"
             raise ConfigError(f"variable {variable}: names a section, not a setting; expected one like {expected}")
         entries[key] = _Entry(environ[variable], f"variable {variable}", True)
@@ -319,8 +347,8 @@ def _check_name(where: str, above: tuple[str, ...], part: str) -> None:
 def _names(above: tuple[str, ...]) -> list[str]:
     if not above:
         return list(Settings.model_fields)
-    if above == ("model",):
-        return list(ModelSettings.model_fields)
+    if len(above) == 1 and above[0] in SECTIONS:
+        return list(SECTIONS[above[0]].model_fields)
     return strategy_names() if above == ("strategies",) else []
 
 
@@ -334,7 +362,7 @@ def _core_from_text(key: str, value: Any) -> Any:
     section, _, rest = key.partition(".")
     if section == "strategies":
         return value  # read when the strategy's Config is at hand
-    return from_text(ModelSettings, rest, value) if section == "model" else from_text(Settings, key, value)
+    return from_text(SECTIONS[section], rest, value) if section in SECTIONS else from_text(Settings, key, value)
 
 
 def from_text(model: type[pydantic.BaseModel], key: str, text: str) -> Any:

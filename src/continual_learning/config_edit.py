@@ -13,7 +13,7 @@ import pydantic
 import yaml
 
 from continual_learning.config import (
-    ModelSettings,
+    SECTIONS,
     Settings,
     check_file,
     core_keys,
@@ -64,9 +64,7 @@ def default_yaml() -> str:
         "# work, or to the file that `continual-learning config path` names. Written by",
         "# `continual-learning config show --defaults`.",
         "",
-        "model:",
-        *_described(ModelSettings, "  "),
-        "",
+        *(line for name, model in SECTIONS.items() for line in (f"{name}:", *_described(model, "  "), "")),
         *_described(Settings, ""),
         "",
         "# Options of each strategy; a memory keeps those that it was made with.",
@@ -83,7 +81,7 @@ def _described(model: type[pydantic.BaseModel], indent: str) -> list[str]:
     lines = []
     defaults = model().model_dump(mode="json")
     for name, field in model.model_fields.items():
-        if name in ("model", "strategies") and model is Settings:
+        if (name in SECTIONS or name == "strategies") and model is Settings:
             continue
         lines += [f"{indent}# {' '.join(line.split())}" for line in (field.description or "").splitlines()]
         lines.append(f"{indent}{name}: {_flow(defaults[name])}")
@@ -94,7 +92,7 @@ def _parsed(key: str, text: str) -> Any:
     """The value that ``text`` means for this key, of the type that the setting has."""
     section, _, rest = key.partition(".")
     if key in core_keys():
-        return from_text(ModelSettings, rest, text) if section == "model" else from_text(Settings, key, text)
+        return from_text(SECTIONS[section], rest, text) if section in SECTIONS else from_text(Settings, key, text)
     name, _, option = rest.partition(".")
     if section == "strategies" and option and name in strategy_names():
         from continual_learning.strategy import parse_config, strategy_class

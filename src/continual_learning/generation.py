@@ -14,6 +14,7 @@ import torch
 
 from continual_learning.decoding import make_decoder
 from continual_learning.errors import InputError
+from continual_learning.sampling import Choose
 
 if TYPE_CHECKING:
     from continual_learning.base import BaseModel
@@ -44,8 +45,9 @@ def generate(
     max_new_tokens: int,
     on_token: Callable[[str], None] | None = None,
     one_line: bool = False,
+    choose: Choose | None = None,
 ) -> list[Generation]:
-    """Continue every prompt (token ids) greedily, until a stop token, ``max_new_tokens`` or the window's end.
+    """Continue every prompt (token ids) greedily, or as ``choose`` does, until a stop token, ``max_new_tokens`` or the window's end.
 
     ``one_line`` ends each text with its first line that is not empty, too.
 
@@ -67,7 +69,7 @@ def generate(
             )
     results: dict[int, Generation] = {}
     for rows in _batches([len(ids) for ids in prompts]):
-        done = _generate_batch(base, [prompts[row] for row in rows], max_new_tokens, on_token, one_line)
+        done = _generate_batch(base, [prompts[row] for row in rows], max_new_tokens, on_token, one_line, choose)
         results.update(zip(rows, done, strict=True))
     return [results[row] for row in range(len(prompts))]
 
@@ -91,6 +93,7 @@ def _generate_batch(
     max_new_tokens: int,
     on_token: Callable[[str], None] | None,
     one_line: bool,
+    choose: Choose | None,
 ) -> list[Generation]:
     started = time.perf_counter()
     room = [min(max_new_tokens, base.window - len(ids)) for ids in prompts]
@@ -100,7 +103,8 @@ def _generate_batch(
     alive = list(range(len(prompts)))  # the prompt that each row of the tensors belongs to
     last_BD = decoder.read(prompts)
     while True:
-        next_B = decoder.logits(last_BD).argmax(-1)
+        logits_BV = decoder.logits(last_BD)
+        next_B = logits_BV.argmax(-1) if choose is None else choose(logits_BV)
         keep: list[int] = []
         for row, (prompt, token) in enumerate(zip(alive, next_B.tolist(), strict=True)):
             if token in base.stop_ids:

@@ -24,6 +24,7 @@ from continual_learning.cli import (
     learn,
     memory,
     model,
+    nested,
 )
 from continual_learning.cli.output import note, print_json
 from continual_learning.errors import ContinualLearningError
@@ -86,6 +87,7 @@ def _root(
 app.command("learn")(learn.learn)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
+app.command("nested")(nested.nested)
 app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(memory.app, name="memory")

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from continual_learning.answering import fitted_prompt, generate_answers, plain_answers
+from continual_learning.answering import fitted_prompt, generate_answers
 from continual_learning.background import background_texts
 from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import passages
@@ -31,9 +32,10 @@ from continual_learning.documents import Document
 from continual_learning.errors import DivergedError, MismatchError
 from continual_learning.restate import is_personal
 from continual_learning.routing import Rarity, Router, key_tensors, passage_keys
+from continual_learning.sampling import sampler
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.nested.config import NestedConfig
-from continual_learning.strategies.nested.export import level_differences
+from continual_learning.strategies.nested.export import level_differences, write_peft
 from continual_learning.strategies.nested.learning import TurnReport, learn_turn
 from continual_learning.strategies.nested.levels import fast_blocks, levels_in_place, new_levels
 from continual_learning.strategies.nested.memory import Turn, memory_json, memory_tensors, read_memory
@@ -121,13 +123,13 @@ class Nested(Strategy[NestedConfig]):
             asked = [questions[i] for i in chosen]
             if not asked:
                 continue
-            if with_levels:
-                fitted = [fitted_prompt(base, history, q, max_new_tokens, system=False) for q in asked]
-                prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
-                with self._in_place(base, state):
-                    made = generate_answers(base, asked, prompts, max_new_tokens, on_token, notes)
-            else:
-                made = plain_answers(base, asked, max_new_tokens, on_token, history)
+            # Study questions have no system prompt; the base's own answers have the one that it came with.
+            fitted = [fitted_prompt(base, history, q, max_new_tokens, system=not with_levels) for q in asked]
+            prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
+            config = self.config
+            choose = sampler(config.temperature, config.top_k, config.top_p, f"{config.seed}:{asked}")
+            with self._in_place(base, state) if with_levels else nullcontext():
+                made = generate_answers(base, asked, prompts, max_new_tokens, on_token, notes, choose=choose)
             answers.update(zip(chosen, made, strict=True))
         return [answers[i] for i in range(len(questions))]
 
@@ -179,6 +181,10 @@ class Nested(Strategy[NestedConfig]):
     def compare(self, a: State, b: State) -> list[dict[str, Any]]:
         """Of each level: distance and cosine of the changes that it makes, and which weights differ most."""
         return level_differences(a, b)
+
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """All levels as one adapter, without rounding. It is always in place: an adapter has no gate."""
+        return write_peft(state, folder)
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -90,6 +90,13 @@ class NestedConfig(StrategyConfig):
     route_evidence: float = Field(7.7, ge=0)
     """Rarity that the shared words must add up to, in nats."""
 
+    temperature: float = Field(0.0, ge=0)
+    """Of the choice of each token; 0: always the likeliest."""
+    top_k: int = Field(0, ge=0)
+    """Choose among so many of the likeliest tokens; 0: all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Choose among the likeliest tokens that make up this share."""
+
     # Guards.
     max_loss_rise: float = Field(1.0, ge=0)
     """Largest rise of the loss on a turn by learning it, nats a token; beyond it the last good weights come back."""

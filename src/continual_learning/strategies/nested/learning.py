@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +59,6 @@ def learn_turn(
     config: NestedConfig,
     memory: Memory,
     seed: str,
-    on_update: Callable[[int, int], None] | None = None,
 ) -> TurnReport:
     """Let the levels learn the newest turn of ``memory``, which changes in place.
 
@@ -79,11 +78,7 @@ def learn_turn(
     ]
     probes = [pair_item(base, pair) for pair in turn_pairs(base, memory.turns[newest], config)[:_PROBES]]
     before = _loss(base, config, memory, staged, probes)
-    updates = []
-    for done, level in enumerate(due):
-        updates.append(_update(base, config, memory, level, staged, rng))
-        if on_update:
-            on_update(done + 1, len(due))
+    updates = [_update(base, config, memory, level, staged, rng) for level in due]
     after = _loss(base, config, memory, staged, probes) if due else before
     if not math.isfinite(after) or after > before + config.max_loss_rise:
         raise DivergedError(

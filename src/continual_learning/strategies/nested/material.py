@@ -6,6 +6,7 @@ A turn always gives the same items, so that what the unchanged blocks make of th
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 
 from continual_learning.answering import user
@@ -18,6 +19,10 @@ from continual_learning.study_items import Item, answer_ids, make_item, question
 
 _FRAGMENT_TOKENS = 20
 
+_ASKED_AND_ANSWERED = re.compile(
+    r"\b(?:Q|Question):\s*(?P<question>.+?)\s+(?:A|Answer):\s*(?P<answer>.+?)(?=\s+(?:Q|Question):|\s*$)", re.DOTALL
+)
+
 Pair = tuple[str, str]
 """A question and its answer; without a question, words to be learned as they are."""
 
@@ -25,15 +30,16 @@ Pair = tuple[str, str]
 def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
     """What there is to study of a turn, at least one pair.
 
-    Each statement that a rule can turn round gives up to ``questions`` questions; any other sentence gives telegraphic
+    A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn round gives up to ``questions`` questions; any other sentence gives telegraphic
     ones. Without a statement in it (a question, a request), the words themselves are studied.
     """
     if config.signal == "text":
         return [("", turn.text)]
     rng = random.Random(f"{config.seed}:{turn.title}:{turn.text}")
-    pairs: list[Pair] = []
-    restated = {r.statement: r for r in restate(turn.text)}
-    for statement in statements(turn.text):
+    pairs: list[Pair] = [(match["question"], match["answer"]) for match in _ASKED_AND_ANSWERED.finditer(turn.text)]
+    text = _ASKED_AND_ANSWERED.sub(" ", turn.text)
+    restated = {r.statement: r for r in restate(text)}
+    for statement in statements(text):
         found = restated.get(statement)
         if found is not None:
             pairs += [(question, found.answer) for question in found.questions[: config.questions]]
