@@ -42,7 +42,7 @@ def generate_answers(
     sources: Sequence[tuple[Source, ...]] = (),
     choose: Choose | None = None,
 ) -> list[Answer]:
-    """Answers to prompts, greedy unless ``choose`` says otherwise, in one batch, with the patches that the caller has installed."""
+    """Answers to prompts, greedy unless ``choose`` says otherwise, in one batch, with the caller's patches in place."""
     made = base.generate(prompts, max_new_tokens, on_token, choose=choose)
     return [
         Answer(

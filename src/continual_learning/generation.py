@@ -47,9 +47,9 @@ def generate(
     one_line: bool = False,
     choose: Choose | None = None,
 ) -> list[Generation]:
-    """Continue every prompt (token ids) greedily, or as ``choose`` does, until a stop token, ``max_new_tokens`` or the window's end.
+    """Continue every prompt (token ids) greedily, until a stop token, ``max_new_tokens`` or the window's end.
 
-    ``one_line`` ends each text with its first line that is not empty, too.
+    ``choose`` picks each next token instead. ``one_line`` ends each text with its first line that is not empty, too.
 
     Prompts of any lengths, in any number; results come in their order. ``on_token`` receives the
     text piece by piece, whole characters only, and takes a single prompt. Raises InputError for a

@@ -30,8 +30,9 @@ Pair = tuple[str, str]
 def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
     """What there is to study of a turn, at least one pair.
 
-    A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn round gives up to ``questions`` questions; any other sentence gives telegraphic
-    ones. Without a statement in it (a question, a request), the words themselves are studied.
+    A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn
+    round gives up to ``questions`` questions; any other sentence gives telegraphic ones. Without a statement in it (a
+    question, a request), the words themselves are studied.
     """
     if config.signal == "text":
         return [("", turn.text)]
