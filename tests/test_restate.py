@@ -10,7 +10,7 @@ ASKED = {
     "My dog is called Biko.": "What is my dog called?",
     "My name is Tobias.": "What is my name?",
     "I live in Aberdeen.": "Where do I live?",
-    "I grew up in Halifax.": "Where did I grow?",
+    "I grew up in Halifax.": "Where did I grow up?",
     "I work as a beekeeper.": "What do I do for a living?",
     "I am a nurse.": "What is my job?",
     "I'm 34 years old.": "How old am I?",

@@ -210,8 +210,11 @@ def load_config(
     flags: Mapping[str, Any] | None = None,
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    variables: Mapping[str, tuple[str, str]] | None = None,
 ) -> Config:
     """Read and validate all settings. ``flags`` maps dotted keys to values; a None is a flag not given.
+
+    ``variables`` maps dotted keys to a text and the environment variable that it is from, for names of other programs.
 
     Raises ConfigError, one line: where, the value, what was expected.
     """
@@ -219,6 +222,8 @@ def load_config(
     for path in config_files(folder):
         entries |= _read_file(path)
     entries |= _read_environment(os.environ if environ is None else environ)
+    for key, (text, variable) in (variables or {}).items():
+        entries[key] = _Entry(text, f"variable {variable}", True)
     for key, value in (flags or {}).items():
         if value is not None:
             entries[key] = _Entry(value, f"--{key.split('.')[0].replace('_', '-')}", isinstance(value, str))

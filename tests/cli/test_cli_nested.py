@@ -93,13 +93,14 @@ def test_the_variables_of_the_public_program(nested: Any, monkeypatch: pytest.Mo
 
 
 def test_every_variable_is_read_and_others_are_refused() -> None:
-    found = read_environment(
-        {"NL_SLOW_RATIO": "0.5", "NL_ADAPT_USER_ONLY": "true", "NL_LEARNING_RATE": "1e-3", "X": "1"}
-    )
-    assert found.options == {"slow_ratio": "0.5"} and found.settings == {"nested.adapt_user_only": "true"}
-    assert found.each_level == {"learning_rates": "1e-3"}
+    values = {"NL_SLOW_RATIO": "0.5", "NL_ADAPT_USER_ONLY": "true", "NL_ADAPT_STEPS": "3", "OTHER": "1"}
+    assert read_environment(values, 2) == {
+        "strategies.nested.slow_ratio": ("0.5", "NL_SLOW_RATIO"),
+        "nested.adapt_user_only": ("true", "NL_ADAPT_USER_ONLY"),
+        "strategies.nested.steps": ("[3, 3]", "NL_ADAPT_STEPS"),
+    }
     with pytest.raises(ConfigError, match="NL_SLOW_RATE"):
-        read_environment({"NL_SLOW_RATE": "1"})
+        read_environment({"NL_SLOW_RATE": "1"}, 1)
 
 
 def test_lines_go_on_after_a_backslash() -> None:

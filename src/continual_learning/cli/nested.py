@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,13 +45,8 @@ def nested(
         raise ConfigError("--with-history without --load; expected the name of saved weights, such as --load evening")
     if question is not None and once is None:
         raise ConfigError(f"--question {question!r} without --once; expected a text to adapt on")
-    variables = read_environment(os.environ)
-    flags = {**variables.settings, "model.name": model or variables.settings.get("model.name")}
-    if max_new_tokens is not None:
-        flags["max_new_tokens"] = str(max_new_tokens)
-    config = load_config(flags)
-    assignments = {**variables.options, **parse_assignments(list(settings or ()))}
-    session = _open(config, memory, assignments, variables.each_level)
+    config, chosen = _configured(model, max_new_tokens, settings or ())
+    session = _open(config, memory, chosen)
     if load is not None:
         session.load(load, with_history)
     if once is not None:
@@ -62,18 +58,27 @@ def nested(
     out.result({"memory": session.store.name, "model": session.base.name, "turns": plain(turns)})
 
 
-def _open(config: Config, memory: str, options: dict[str, str], each_level: dict[str, str]) -> NestedSession:
+def _configured(
+    model: str | None, max_new_tokens: int | None, assignments: Sequence[str]
+) -> tuple[Config, dict[str, Any]]:
+    """All settings, and the strategy's options: files, then variables, then NL_* variables, then flags."""
+    from continual_learning.strategy import make_strategy
+
+    flags = {"model.name": model, "max_new_tokens": max_new_tokens}
+    given = parse_assignments(list(assignments))
+    begun = load_config(flags).strategy_options("nested", given)
+    levels = len(make_strategy("nested", begun).config.periods)
+    config = load_config(flags, variables=read_environment(os.environ, levels))
+    return config, config.strategy_options("nested", given)
+
+
+def _open(config: Config, memory: str, options: dict[str, Any]) -> NestedSession:
     from continual_learning.base import BaseModel
     from continual_learning.nested_session import NestedSession
     from continual_learning.store import Store
     from continual_learning.strategy import make_strategy
 
-    chosen: dict[str, Any] = config.strategy_options("nested", options)
-    levels = len(make_strategy("nested", chosen).config.periods)
-    if each_level:
-        listed = {name: f"[{', '.join([text] * levels)}]" for name, text in each_level.items() if name not in options}
-        chosen = config.strategy_options("nested", {**listed, **options})
-    strategy = make_strategy("nested", chosen)
+    strategy = make_strategy("nested", options)
     place, folder = config.settings.model, config.settings.nested.checkpoint_dir
     store = Store(Path(folder).expanduser()) if folder else Store.open(memory)
     if store.head is not None and (made_with := store.meta()["strategy"]) != "nested":

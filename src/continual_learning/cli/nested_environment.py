@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from continual_learning.errors import ConfigError
 
@@ -19,41 +18,30 @@ SETTINGS = {
     "NL_AUTO_RESET_THRESHOLD": "nested.auto_reset_threshold",
     "NL_CHECKPOINT_DIR": "nested.checkpoint_dir",
     "NL_AUTO_SAVE_EVERY_N": "nested.auto_save_every_n",
-}
-# variable -> option of the strategy
-OPTIONS = {
-    "NL_SLOW_RATIO": "slow_ratio",
-    "NL_MAX_GRAD_NORM": "clip_norm",
-    "NL_WEIGHT_DECAY": "weight_decay",
-    "NL_TEMPERATURE": "temperature",
-    "NL_TOP_K": "top_k",
-    "NL_TOP_P": "top_p",
+    "NL_SLOW_RATIO": "strategies.nested.slow_ratio",
+    "NL_MAX_GRAD_NORM": "strategies.nested.clip_norm",
+    "NL_WEIGHT_DECAY": "strategies.nested.weight_decay",
+    "NL_TEMPERATURE": "strategies.nested.temperature",
+    "NL_TOP_K": "strategies.nested.top_k",
+    "NL_TOP_P": "strategies.nested.top_p",
 }
 # variable -> option of the strategy that has an entry for each level
-LEVEL_OPTIONS = {"NL_LEARNING_RATE": "learning_rates", "NL_ADAPT_STEPS": "steps"}
+LEVEL_SETTINGS = {"NL_LEARNING_RATE": "strategies.nested.learning_rates", "NL_ADAPT_STEPS": "strategies.nested.steps"}
 
 
-@dataclass(frozen=True)
-class FromEnvironment:
-    """What the variables say, as text."""
+def read_environment(environ: Mapping[str, str], levels: int) -> dict[str, tuple[str, str]]:
+    """What the NL_* variables say: setting to text and variable. One value stands for each of the ``levels``.
 
-    settings: dict[str, str] = field(default_factory=dict)
-    options: dict[str, str] = field(default_factory=dict)
-    each_level: dict[str, str] = field(default_factory=dict)
-
-
-def read_environment(environ: Mapping[str, str]) -> FromEnvironment:
-    """The NL_* variables. Raises ConfigError for one that this program does not know."""
-    found = FromEnvironment()
+    Raises ConfigError for a variable that this program does not know.
+    """
+    found = {}
     for variable in sorted(v for v in environ if v.startswith("NL_") and environ[v]):
         value = environ[variable]
         if variable in SETTINGS:
-            found.settings[SETTINGS[variable]] = value
-        elif variable in OPTIONS:
-            found.options[OPTIONS[variable]] = value
-        elif variable in LEVEL_OPTIONS:
-            found.each_level[LEVEL_OPTIONS[variable]] = value
+            found[SETTINGS[variable]] = (value, variable)
+        elif variable in LEVEL_SETTINGS:
+            found[LEVEL_SETTINGS[variable]] = (f"[{', '.join([value] * levels)}]", variable)
         else:
-            known = ", ".join(sorted({**SETTINGS, **OPTIONS, **LEVEL_OPTIONS}))
+            known = ", ".join(sorted({**SETTINGS, **LEVEL_SETTINGS}))
             raise ConfigError(f"variable {variable} = {value!r}: not a setting of nested learning; expected {known}")
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from continual_learning.errors import InputError
 from continual_learning.state import State
-from continual_learning.store.files import make_folder, write_atomic
+from continual_learning.store.files import make_folder, storage_errors, write_atomic
 from continual_learning.strategies.nested.levels import Level, change
 
 _MOST_CHANGED = 3
@@ -88,7 +88,8 @@ def peft_adapter(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def write_peft(state: State, folder: Path) -> Path:
     """Write an adapter that PEFT loads. Returns the folder. Raises InputError and StorageError."""
     tensors, config = peft_adapter(state)
-    make_folder(folder)
-    write_atomic(folder / "adapter_model.safetensors", save(tensors))
-    write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
+    with storage_errors(f"adapter {folder.name!r}"):
+        make_folder(folder)
+        write_atomic(folder / "adapter_model.safetensors", save(tensors))
+        write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
     return folder
