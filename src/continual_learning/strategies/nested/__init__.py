@@ -38,7 +38,7 @@ from continual_learning.strategies.nested.config import NestedConfig
 from continual_learning.strategies.nested.export import level_differences, write_peft
 from continual_learning.strategies.nested.learning import TurnReport, learn_turn
 from continual_learning.strategies.nested.levels import fast_blocks, levels_in_place, new_levels
-from continual_learning.strategies.nested.memory import Turn, memory_json, memory_tensors, read_memory
+from continual_learning.strategies.nested.memory import Memory, Turn, memory_json, memory_tensors, read_memory
 from continual_learning.strategy import (
     Answer,
     LearnReport,
@@ -82,7 +82,7 @@ class Nested(Strategy[NestedConfig]):
         self._check_settings(state)
         text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
         parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
-        memory = read_memory(state, new_levels(base, self.config))
+        memory = self._memory(base, state)
         reports: list[TurnReport] = []
         for number, part in enumerate(parts):
             if progress:
@@ -161,7 +161,7 @@ class Nested(Strategy[NestedConfig]):
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Levels, their blocks and sizes, and what each waits for."""
-        memory = read_memory(state, new_levels(base, self.config))
+        memory = self._memory(base, state)
         return {
             "blocks": base.block_count,
             "fast_blocks": list(fast_blocks(base, self.config.slow_ratio)),
@@ -191,9 +191,13 @@ class Nested(Strategy[NestedConfig]):
     @contextmanager
     def _in_place(self, base: BaseModel, state: State) -> Iterator[None]:
         self._check_settings(state)
-        memory = read_memory(state, new_levels(base, self.config) if "nested" not in state.meta.extra else ())
+        memory = self._memory(base, state)
         with levels_in_place(base, self.config, memory.levels):
             yield
+
+    def _memory(self, base: BaseModel, state: State) -> Memory:
+        begun = "nested" in state.meta.extra
+        return read_memory(state, () if begun else new_levels(base, self.config))
 
     def _opens(self, state: State, text: str, history: Sequence[Message] = ()) -> bool:
         if not state.meta.documents:
