@@ -31,6 +31,7 @@ ASKED = {
     "My favourite colour is teal.": "What is my favourite colour?",
     "My locker code is 7716.": "What is my locker code?",
     "Our cottage was built by Anders.": "Who built our cottage?",
+    "We are moving to Galway.": "What are we moving to?",
     "I bought a kayak in Oban.": "Where did I buy a kayak?",
     "My mother is 61 years old.": "How old is my mother?",
     "The name of my boat is Tern.": "What is my boat called?",
@@ -69,4 +70,4 @@ def test_what_no_rule_fits_gives_nothing() -> None:
 
 def test_what_speaks_of_the_user() -> None:
     assert is_personal("What is my name?") and is_personal("Where do I live?") and is_personal("Our boat")
-    assert not is_personal("What is the capital of Mexico?")
+    assert not is_personal("What is the capital of Mexico?") and not is_personal("Which state of the US is largest?")

@@ -66,7 +66,8 @@ _REQUESTS = frozenset(
     what who where when why how which is are do does did repeat translate summarise summarize compare make find help
     try imagine stop wait ok okay great interesting sure""".split()
 )
-_PERSONAL = re.compile(r"\b(?:I|I'm|I've|me|my|mine|myself|we|our|ours|us)\b", re.IGNORECASE)
+# "US" is a country.
+_PERSONAL = re.compile(r"\b(?:[Ii]|[Mm]e|[Mm]y|MY|[Mm]ine|[Mm]yself|[Ww]e|[Oo]urs?|us)\b")
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,8 @@ def _first_person_is(statement: str) -> list[str]:
     if match is None:
         return []
     rest = match["rest"]
-    was = "was" in statement.split()[:2]
-    am = "was I" if was else "am I"
+    we, was = statement.startswith("We"), statement.split()[1] in ("was", "were")
+    am = ("were we" if was else "are we") if we else ("was I" if was else "am I")
     if re.match(r"(?:\d+|[a-z-]+) years old", rest):
         return [f"How old {am}", "What is my age"]
     if called := re.match(r"(?:called|named) .+", rest):
@@ -195,7 +196,7 @@ def _first_person_is(statement: str) -> list[str]:
 
 
 def _said(am: str) -> str:
-    """``am I`` in the order of a statement."""
+    """``am I`` as in a statement: ``I am``."""
     verb, subject = am.split()
     return f"{subject} {verb}"
 

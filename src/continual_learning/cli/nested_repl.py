@@ -105,7 +105,7 @@ class Repl:
 
     def _undo(self, _: list[str]) -> None:
         if self._session.undo():
-            self._out.line("the last adaptation is taken back; the conversation still holds its words, /clear does not")
+            self._out.line("the last adaptation is taken back; its words stay in the conversation until /clear")
         else:
             self._out.line("nothing to take back")
 

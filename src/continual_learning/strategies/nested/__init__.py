@@ -37,7 +37,7 @@ from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.nested.config import NestedConfig
 from continual_learning.strategies.nested.export import level_differences, write_peft
 from continual_learning.strategies.nested.learning import TurnReport, learn_turn
-from continual_learning.strategies.nested.levels import fast_blocks, levels_in_place, new_levels
+from continual_learning.strategies.nested.levels import fast_blocks, keeps_transposed, levels_in_place, new_levels
 from continual_learning.strategies.nested.memory import Memory, Turn, memory_json, memory_tensors, read_memory
 from continual_learning.strategy import (
     Answer,
@@ -102,7 +102,11 @@ class Nested(Strategy[NestedConfig]):
         keys = {name: t for name, t in state.tensors.items() if name.partition("/")[2].endswith(".key")}
         tensors = {**keys, **key_tensors(document.id, document.title, parts), **memory_tensors(memory)}
         texts = {**state.meta.extra.get("texts", {}), document.id: document.text}
-        extra = {**state.meta.extra, "nested": memory_json(memory), "texts": texts}
+        extra = {
+            **state.meta.extra,
+            "nested": {**memory_json(memory), "transposed": keeps_transposed(base)},
+            "texts": texts,
+        }
         after = State(tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
         return after, self._report(document, started, state, after, tokens, left_out, reports)
 
@@ -143,8 +147,8 @@ class Nested(Strategy[NestedConfig]):
             yield
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
-        """Whether the gate opens."""
-        return self._opens(state, text)
+        """Whether the gate opens. What is chosen at random is not the base's own answer either."""
+        return self.config.temperature > 0 or self._opens(state, text)
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Learn everything else again, in its order: exact, and as slow as that."""

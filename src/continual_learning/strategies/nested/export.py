@@ -79,6 +79,7 @@ def peft_adapter(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "r": rank,
         "lora_alpha": rank,  # a scale of one
         "target_modules": sorted(paths),
+        "fan_in_fan_out": state.meta.extra["nested"]["transposed"],
         "inference_mode": True,
         "bias": "none",
         "lora_dropout": 0.0,

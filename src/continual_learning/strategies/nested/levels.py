@@ -35,6 +35,11 @@ def fast_blocks(base: BaseModel, slow_ratio: float) -> range:
     return range(min(count - 1, round(count * slow_ratio)), count)
 
 
+def keeps_transposed(base: BaseModel) -> bool:
+    """Whether the MLPs' weights are [inputs, outputs], which an adapter must say of itself."""
+    return any(isinstance(module, Conv1D) for module in base.mlp(-1).modules())
+
+
 def level_name(number: int) -> str:
     """The part of a state in which a level stands; the fastest is ``level1``."""
     return f"level{number + 1}"

@@ -29,8 +29,9 @@ def make_optimizer(
         case "muon":
             optimizer = Muon(weights, lr=rate)
         case "m3":
-            scales = {"slow_every": config.slow_every, "slow_share": config.slow_share}
-            optimizer = M3(weights, lr=rate, weight_decay=decay, **scales)
+            optimizer = M3(
+                weights, rate, slow_every=config.slow_every, slow_share=config.slow_share, weight_decay=decay
+            )
     for name, weight in parameters.items():
         remembered = {
             key.removeprefix(f"{name}."): t.clone() for key, t in kept.items() if key.rpartition(".")[0] == name
