@@ -19,9 +19,9 @@ from continual_learning import config as config_module
 from continual_learning import config_edit
 from continual_learning.config import (
     Config,
+    NestedSettings,
     check_file,
     config_files,
-    NestedSettings,
     core_keys,
     load_config,
     parse_assignments,
