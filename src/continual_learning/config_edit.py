@@ -64,7 +64,7 @@ def default_yaml() -> str:
         "# work, or to the file that `continual-learning config path` names. Written by",
         "# `continual-learning config show --defaults`.",
         "",
-        *(line for name, model in SECTIONS.items() for line in (f"{name}:", *_described(model, "  "), "")),
+        *(line for name, model in SECTIONS.items() for line in _section(name, model)),
         *_described(Settings, ""),
         "",
         "# Options of each strategy; a memory keeps those that it was made with.",
@@ -75,6 +75,11 @@ def default_yaml() -> str:
         lines += [f"  # {cls.summary}", f"  {name}:" if cls.Config.model_fields else f"  {name}: {{}}"]
         lines += _described(cls.Config, "    ")
     return "\n".join(lines) + "\n"
+
+
+def _section(name: str, model: type[pydantic.BaseModel]) -> list[str]:
+    summary = (model.__doc__ or "").splitlines()[0]
+    return [f"# {summary}", f"{name}:", *_described(model, "  "), ""]
 
 
 def _described(model: type[pydantic.BaseModel], indent: str) -> list[str]:

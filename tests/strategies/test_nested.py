@@ -217,11 +217,17 @@ def test_another_set_of_levels_cannot_read_the_memory(tiny_base: BaseModel, four
 # -- guards --------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_rises_brings_the_last_good_weights_back(tiny_base: BaseModel) -> None:
+@pytest.mark.parametrize(("limit", "kept"), [(2.0, False), (3.0, True)])
+def test_a_loss_that_rises_brings_the_last_good_weights_back(
+    limit: float, kept: bool, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, good = learn(tiny_base, TURNS[:1], **ONE)
-    wild = make_strategy("nested", {**ONE, "learning_rates": (1e4,), "max_loss_rise": 0.0})
-    state, report = wild.learn(tiny_base, good, Document(TURNS[1]))
-    assert state is good and not report.accepted and "last good weights are back" in report.reason
+    losses = iter([1.0, 3.5])
+    monkeypatch.setattr("continual_learning.strategies.nested.learning._loss", lambda *_: next(losses))
+    strategy = make_strategy("nested", {**ONE, "max_loss_rise": limit})
+    state, report = strategy.learn(tiny_base, good, Document(TURNS[1]))
+    assert report.accepted == kept and (state is good) == (not kept)
+    assert ("last good weights are back" in report.reason) == (not kept)
 
 
 def test_a_loss_that_is_not_a_number_brings_them_back_too(tiny_base: BaseModel) -> None:
