@@ -174,8 +174,8 @@ def _first_person_is(statement: str) -> list[str]:
     am = ("were we" if was else "are we") if we else ("was I" if was else "am I")
     if re.match(r"(?:\d+|[a-z-]+) years old", rest):
         return [f"How old {am}", "What is my age"]
-    if called := re.match(r"(?:called|named) .+", rest):
-        return ["What is my name", f"What {am} called", "Who am I"] if called else []
+    if re.match(r"(?:called|named) .+", rest):
+        return ["What is my name", f"What {am} called", "Who am I"]
     if re.match(r"an? ", rest):
         return [f"What {am}", "What do I do", "What is my job", "What do I do for a living"]
     if from_ := re.match(r"(?P<what>(?:originally )?from|based in|living in|staying in) ", rest):

@@ -22,7 +22,7 @@ def repository_dataset(folder: Path, most_files: int = 8, each: int = 4) -> Data
     """
     from continual_learning.strategy import QuestionAnswer  # imports torch
 
-    documents = []
+    documents: list[QADocument] = []
     for path in sorted(Path(folder).rglob("*.py")):
         name = path.relative_to(folder).as_posix()
         found = list(_definitions(path))[:each]
