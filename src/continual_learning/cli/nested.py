@@ -12,10 +12,10 @@ import typer
 from continual_learning.cli import options
 from continual_learning.cli.nested_environment import read_environment
 from continual_learning.cli.output import Output, plain
-from continual_learning.config import Config, load_config, parse_assignments
 from continual_learning.errors import ConfigError
 
 if TYPE_CHECKING:
+    from continual_learning.config import Config
     from continual_learning.nested_session import NestedSession
 
 MEMORY = "nested"
@@ -62,6 +62,7 @@ def _configured(
     model: str | None, max_new_tokens: int | None, assignments: Sequence[str]
 ) -> tuple[Config, dict[str, Any]]:
     """All settings, and the strategy's options: files, then variables, then NL_* variables, then flags."""
+    from continual_learning.config import load_config, parse_assignments
     from continual_learning.strategy import make_strategy
 
     flags = {"model.name": model, "max_new_tokens": max_new_tokens}
