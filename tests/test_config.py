@@ -19,6 +19,7 @@ from continual_learning import config as config_module
 from continual_learning import config_edit, documented_keys
 from continual_learning.config import (
     Config,
+    NestedSettings,
     check_file,
     config_files,
     core_keys,
@@ -103,8 +104,12 @@ def values(config: Config) -> dict[str, tuple[Any, str]]:
     return {s.key: (s.value, s.origin) for s in config.items()}
 
 
+NESTED = {f"nested.{key}": (value, "default") for key, value in NestedSettings().model_dump().items()}
+
+
 def test_defaults_and_keys() -> None:
     assert values(load_config()) == {
+        **NESTED,
         "model.name": ("smollm2-135m", "default"),
         "model.device": ("auto", "default"),
         "model.dtype": ("auto", "default"),
@@ -117,6 +122,15 @@ def test_defaults_and_keys() -> None:
     assert core_keys() == list(values(load_config()))
 
 
+def test_a_group_of_settings_is_read_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    local("nested:\n  context_window: 2\n")
+    monkeypatch.setenv("CONTINUAL_LEARNING_NESTED__ADAPT_USER_ONLY", "false")
+    settings = load_config(variables={"nested.undo_depth": ("3", "NL_X")}).settings.nested
+    assert (settings.context_window, settings.adapt_user_only, settings.undo_depth) == (2, False, 3)
+    with pytest.raises(ConfigError, match="variable NL_X"):
+        load_config(variables={"nested.undo_depth": ("few", "NL_X")})
+
+
 def test_each_layer_wins_over_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
     weakest = user("memory: user\nmodel:\n  name: user\n  dtype: float32\nstrategies:\n  toy: {rate: 0.5, steps: 3}\n")
     stronger = local("model:\n  name: local\nstrategy: toy\nstrategies:\n  toy:\n    rate: 1e-3\n")
@@ -124,6 +138,7 @@ def test_each_layer_wins_over_the_one_before(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CONTINUAL_LEARNING_STRATEGIES__TOY__MODE", "slow")
     config = load_config({"max_new_tokens": 8, "model.device": None})
     assert values(config) == {
+        **NESTED,
         "model.name": ("local", f"{stronger}, line 2"),
         "model.device": ("auto", "default"),
         "model.dtype": ("float32", f"{weakest}, line 4"),

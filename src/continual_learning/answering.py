@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from continual_learning.base import BaseModel, Message
+from continual_learning.sampling import Choose
 from continual_learning.steering import Steer
 from continual_learning.strategy import Answer, Source, TokenCallback
 
@@ -41,9 +42,10 @@ def generate_answers(
     notes: Sequence[tuple[str, ...]] = (),
     sources: Sequence[tuple[Source, ...]] = (),
     steer: Steer | None = None,
+    choose: Choose | None = None,
 ) -> list[Answer]:
-    """Greedy answers to prompts, in one batch, with the patches that the caller has installed."""
-    made = base.generate(prompts, max_new_tokens, on_token, steer=steer)
+    """Answers to prompts, greedy unless ``choose`` says otherwise, in one batch, with the caller's patches in place."""
+    made = base.generate(prompts, max_new_tokens, on_token, steer=steer, choose=choose)
     return [
         Answer(
             question,

@@ -24,6 +24,7 @@ from continual_learning.fast_linear import FastLinears, Precision
 from continual_learning.generation import Generation
 from continual_learning.pretrained import fingerprint as model_fingerprint
 from continual_learning.pretrained import load_pretrained
+from continual_learning.sampling import Choose
 from continual_learning.steering import Steer, Step
 
 __all__ = ["BaseModel", "Generation", "Message"]
@@ -219,10 +220,11 @@ class BaseModel:
         on_token: Callable[[str], None] | None = None,
         one_line: bool = False,
         steer: Steer | None = None,
+        choose: Choose | None = None,
     ) -> list[Generation]:
-        """Continue every prompt greedily; see `generation.generate`."""
+        """Continue every prompt, greedily unless ``choose`` says otherwise; see `generation.generate`."""
         steers = (*(() if steer is None else (steer,)), *self._steers)
-        return generation.generate(self, prompts, max_new_tokens, on_token, one_line, steers)
+        return generation.generate(self, prompts, max_new_tokens, on_token, one_line, steers, choose)
 
     # -- staged forward --------------------------------------------------------------------------
 

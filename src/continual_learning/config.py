@@ -53,7 +53,34 @@ class ModelSettings(_Section):
     """full or int8: int8 answers faster on a CPU, from weights rounded to 8 bits. Learning is not touched."""
 
 
-SECTIONS: dict[str, type[pydantic.BaseModel]] = {"model": ModelSettings, "documents": Limits}
+class NestedSettings(_Section):
+    """The chat of `continual-learning nested`. How its weights learn stands under ``strategies.nested``."""
+
+    context_window: Annotated[int, pydantic.Field(ge=0)] = 4
+    """Turns of the conversation that stay in the prompt; 0: none, so that all is answered from weights."""
+    adapt_every_turn: bool = True
+    """Learn what is said as it is said; otherwise only what `/learn` reads."""
+    adapt_every_n_turns: Annotated[int, pydantic.Field(ge=1)] = 1
+    """Learn after every so many turns, all that was said since."""
+    adapt_user_only: bool = True
+    """Learn the user's words alone; otherwise the model's own too."""
+    cumulative_context: bool = False
+    """Learn the whole context window at each adaptation, rather than what is new in it."""
+    auto_reset_threshold: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Turns after which the weights start anew; 0: never."""
+    auto_save_every_n: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Turns after which the weights are saved; 0: only by `/save`."""
+    checkpoint_dir: str | None = None
+    """Folder of the saved weights; none: a memory like any other."""
+    undo_depth: Annotated[int, pydantic.Field(ge=0)] = 8
+    """Adaptations that `/undo` can take back, each the size of a checkpoint in main memory."""
+
+
+SECTIONS: dict[str, type[pydantic.BaseModel]] = {
+    "model": ModelSettings,
+    "documents": Limits,
+    "nested": NestedSettings,
+}
 """Groups of settings, by the first part of their keys."""
 
 
@@ -69,6 +96,7 @@ class Settings(_Section):
     """The longest answer, in tokens."""
     documents: Limits = Limits()
     """Limits on files and pages that are read."""
+    nested: NestedSettings = NestedSettings()
     strategies: dict[str, dict[str, Any]] = {}
     """Options of each strategy, by its name."""
 
@@ -195,8 +223,11 @@ def load_config(
     flags: Mapping[str, Any] | None = None,
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    variables: Mapping[str, tuple[str, str]] | None = None,
 ) -> Config:
     """Read and validate all settings. ``flags`` maps dotted keys to values; a None is a flag not given.
+
+    ``variables`` maps dotted keys to a text and the environment variable that it is from, for names of other programs.
 
     Raises ConfigError, one line: where, the value, what was expected.
     """
@@ -204,6 +235,8 @@ def load_config(
     for path in config_files(folder):
         entries |= _read_file(path)
     entries |= _read_environment(os.environ if environ is None else environ)
+    for key, (text, variable) in (variables or {}).items():
+        entries[key] = _Entry(text, f"variable {variable}", True)
     for key, value in (flags or {}).items():
         if value is not None:
             entries[key] = _Entry(value, f"--{key.split('.')[0].replace('_', '-')}", isinstance(value, str))

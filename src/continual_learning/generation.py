@@ -14,6 +14,7 @@ import torch
 
 from continual_learning.decoding import make_decoder
 from continual_learning.errors import InputError
+from continual_learning.sampling import Choose
 from continual_learning.steering import Steer, Step
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def generate(
     on_token: Callable[[str], None] | None = None,
     one_line: bool = False,
     steers: Sequence[Steer] = (),
+    choose: Choose | None = None,
 ) -> list[Generation]:
     """Continue every prompt (token ids) greedily, until a stop token, ``max_new_tokens`` or the window's end.
 
-    ``steers`` change the logits at every step, one after the other (see `steering`).
-
-    ``one_line`` ends each text with its first line that is not empty, too.
+    ``steers`` change the logits at every step, one after the other (see `steering`), and ``choose`` picks each next
+    token instead of the likeliest. ``one_line`` ends each text with its first line that is not empty, too.
 
     Prompts of any lengths, in any number; results come in their order. ``on_token`` receives the
     text piece by piece, whole characters only, and takes a single prompt. Raises InputError for a
@@ -71,7 +72,7 @@ def generate(
             )
     results: dict[int, Generation] = {}
     for rows in _batches([len(ids) for ids in prompts]):
-        done = _generate_batch(base, prompts, rows, max_new_tokens, on_token, one_line, steers)
+        done = _generate_batch(base, prompts, rows, max_new_tokens, on_token, one_line, steers, choose)
         results.update(zip(rows, done, strict=True))
     return [results[row] for row in range(len(prompts))]
 
@@ -97,6 +98,7 @@ def _generate_batch(
     on_token: Callable[[str], None] | None,
     one_line: bool,
     steers: Sequence[Steer],
+    choose: Choose | None,
 ) -> list[Generation]:
     started = time.perf_counter()
     prompts = [all_prompts[row] for row in rows]
@@ -111,7 +113,7 @@ def _generate_batch(
         for steer in steers:
             of = tuple(rows[prompt] for prompt in alive)
             logits_BV = steer(Step(of, tuple(written[prompt] for prompt in alive), last_BD, logits_BV))
-        next_B = logits_BV.argmax(-1)
+        next_B = logits_BV.argmax(-1) if choose is None else choose(logits_BV)
         keep: list[int] = []
         for row, (prompt, token) in enumerate(zip(alive, next_B.tolist(), strict=True)):
             if token in base.stop_ids:

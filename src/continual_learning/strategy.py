@@ -13,11 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import pydantic
 
-from continual_learning.errors import ConfigError, UnknownNameError
+from continual_learning.errors import ConfigError, InputError, UnknownNameError
 from continual_learning.progress import Progress as Progress  # noqa: PLC0414 - exported
 from continual_learning.progress import ProgressCallback as ProgressCallback  # noqa: PLC0414
 from continual_learning.state import State, StateMeta
@@ -194,6 +195,17 @@ class Strategy(ABC, Generic[ConfigT]):
         documents = tuple(d for d in state.meta.documents if d.id != document_id)
         tensors = {n: t for n, t in state.tensors.items() if n.partition("/")[0] != document_id}
         return State(tensors, replace(state.meta, documents=documents))
+
+    def compare(self, a: State, b: State) -> list[dict[str, Any]]:
+        """What differs from one state to another in the strategy's own terms: a row each. JSON values only."""
+        return []
+
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """Write what was learned as a PEFT adapter that does exactly the same to the base. Returns the folder.
+
+        Raises InputError where no adapter does.
+        """
+        raise InputError(f"strategy {self.name!r} keeps no PEFT adapter; expected a nested memory, or leave --peft out")
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Facts about this strategy on this base, for `info` and the menu. JSON values only."""

@@ -14,7 +14,7 @@ from continual_learning.cli import main as main_module
 from continual_learning.errors import CorruptMemoryError, DocumentError, LearningError
 
 GROUPS = {
-    "benchmark": "squad stream forgetting needle",
+    "benchmark": "squad stream forgetting needle conversation repository transfer",
     "memory": "list show history forget rollback clear delete export import cleanup",
     "checkpoint": "save load list info compare export delete cleanup",
     "documents": "fetch show lists",
@@ -24,7 +24,7 @@ GROUPS = {
 }
 COMMANDS = [
     [],
-    *([c] for c in ("learn", "ask", "chat", "compare", "info", "doctor", *GROUPS)),
+    *([c] for c in ("learn", "ask", "chat", "nested", "compare", "info", "doctor", *GROUPS)),
     *([group, c] for group, names in GROUPS.items() for c in names.split()),
 ]
 MAIN = [sys.executable, "-m", "continual_learning.cli.main"]

@@ -200,6 +200,8 @@ def test_checkpoints(work: Any, tmp_path: Path) -> None:
     dry = work("checkpoint", "cleanup", "--keep", "1", "--dry-run", *memory, "--json").json
     assert dry == {"memory": "work", "deleted": ["both"], "dry_run": True}
     assert work("checkpoint", "cleanup", "--keep", "1", *memory).code == 0
+    assert list(Store.open("work").checkpoints()) == ["both", "first"], "a dry run unless told otherwise"
+    assert work("checkpoint", "cleanup", "--keep", "1", "--remove", *memory).code == 0
     assert list(Store.open("work").checkpoints()) == ["first"]
     assert work("checkpoint", "delete", "first", *memory).code == 0
     assert not Store.open("work").checkpoints()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from continual_learning.cli import evaluation, options
+from continual_learning.cli import evaluation, nested_benchmarks, options
 from continual_learning.cli.output import Output
 from continual_learning.errors import InputError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from continual_learning.evaluation.datasets import Dataset, QADocument
 
 app = options.group("Compare strategies on many documents.")
+app.command("conversation")(nested_benchmarks.conversation)
+app.command("repository")(nested_benchmarks.repository)
+app.command("transfer")(nested_benchmarks.transfer)
 
 Data = Annotated[
     str,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from continual_learning.cli import options
 from continual_learning.cli.output import Output, plain, size
-from continual_learning.errors import UnknownNameError
+from continual_learning.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from continual_learning.store import Store, Version
+    from continual_learning.strategy import Strategy
 
 app = options.group("Checkpoints: named versions of a memory.")
 
@@ -91,13 +92,26 @@ def compare(
     out = Output(as_json)
     store = open_store(memory)
     found = store.diff(first, second)
-    out.result({"memory": store.name, **found})
+    levels = _strategy_of(store, first).compare(store.load(first), store.load(second))
+    out.result({"memory": store.name, **found, "levels": levels})
     changed = {name: part for name, part in found["parts"].items() if part["status"] != "same"}
     for verb in ("added", "removed"):
         for document in found["documents"][verb]:
             out.line(f"{verb}  {document['id']}  {document['title']}")
     if not changed:
         out.line(f"{first} and {second} hold the same weights")
+        return
+    if levels:
+        rows = [
+            (
+                level["level"],
+                _rounded(level["distance"]),
+                _rounded(level["cosine"]),
+                ", ".join(f"{w['weight']} ({w['distance']:.3g})" for w in level["most_changed"]),
+            )
+            for level in levels
+        ]
+        out.table(("level", "distance", "cosine", "most changed"), rows)
         return
     columns = ("status", "tensors", "tensors_changed", "l2", "cosine")
     rows = [(name, *(_rounded(part[c]) for c in columns)) for name, part in changed.items()]
@@ -109,14 +123,25 @@ def export(
     name: Name,
     file: Annotated[Path, typer.Argument(help="The file to write.")],
     memory: options.Memory = None,
+    peft: Annotated[
+        bool, typer.Option("--peft", help="A folder with a PEFT adapter, of a memory that is one exactly.")
+    ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a checkpoint to a single file; `memory import` reads it."""
+    """Write a checkpoint to a single file; `memory import` reads it. The file holds safetensors and JSON."""
     from continual_learning.cli.session import open_store
 
     out = Output(as_json)
     store = open_store(memory)
+    if peft:
+        if file.exists() and not overwrite:
+            raise InputError(f"{file} exists already; give another name, or --overwrite")
+        version = _checkpoint(store, name).id
+        folder = _strategy_of(store, version).write_peft(store.load(version), file)
+        out.result({"memory": store.name, "checkpoint": name, "folder": folder})
+        out.line(f"wrote {folder}, which peft.PeftModel.from_pretrained reads")
+        return
     path = store.export(file, _checkpoint(store, name).id, overwrite)
     out.result({"memory": store.name, "checkpoint": name, "file": path, "bytes": path.stat().st_size})
     out.line(f"wrote {path} ({size(path.stat().st_size)})")
@@ -138,7 +163,9 @@ def delete(name: Name, memory: options.Memory = None, as_json: options.Json = Fa
 def cleanup(
     memory: options.Memory = None,
     keep: Annotated[int, typer.Option("--keep", metavar="N", help="Checkpoints to keep.", min=0)] = 10,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run/--remove", help="Say what would go and change nothing, or remove it.")
+    ] = True,
     as_json: options.Json = False,
 ) -> None:
     """Remove all but the newest checkpoints. Their versions stay until `memory cleanup`."""
@@ -152,7 +179,10 @@ def cleanup(
         for name in old:
             store.delete_checkpoint(name)
     out.result({"memory": store.name, "deleted": old, "dry_run": dry_run})
-    out.line(f"{'would remove' if dry_run else 'removed'} {len(old)} checkpoints{': ' if old else ''}{', '.join(old)}")
+    done = "would remove" if dry_run else "removed"
+    out.line(f"{done} {len(old)} checkpoints{': ' if old else ''}{', '.join(old)}")
+    if dry_run and old:
+        out.note("nothing was changed; --remove removes them")
 
 
 def _checkpoint(store: Store, name: str) -> Version:
@@ -161,6 +191,14 @@ def _checkpoint(store: Store, name: str) -> Version:
         known = ", ".join(found) or "none"
         raise UnknownNameError(f"memory {store.name!r} has no checkpoint {name!r}; it has: {known}")
     return found[name]
+
+
+def _strategy_of(store: Store, ref: str) -> Strategy[Any]:
+    """The strategy that made a version, with its settings."""
+    from continual_learning.strategy import make_strategy
+
+    meta = store.meta(ref)
+    return make_strategy(meta["strategy"], meta["config"])
 
 
 def _rounded(value: object) -> object:

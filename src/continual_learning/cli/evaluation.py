@@ -145,6 +145,9 @@ def _show(out: Output, result: dict[str, Any]) -> None:
         if r.get("matrix"):
             parts = [f"{k} {_number(r[k], '.2f') or '-'}" for k in ("final_recall", "bwt", "fwt", "forgetting")]
             out.line(f"{r['strategy']}: {', '.join(parts)}")
+        for row in r.get("by_distance", ()):
+            out.line(f"{r['strategy']}: told {row['from']} to {row['to']} turns before: recall {row['recall']:.2f} "
+                     f"of {row['questions']}")  # fmt: skip
         if r["holdout_before"] is not None:
             ratio = _number(r["forgetting_ratio"], ".2f") or "undefined: the base had none right"
             out.line(f"{r['strategy']}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "

@@ -27,6 +27,7 @@ from continual_learning.cli import (
     learn,
     memory,
     model,
+    nested,
     train,
 )
 from continual_learning.cli.output import note, print_json
@@ -91,6 +92,7 @@ app.command("learn")(learn.learn)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.add_typer(feedback.app, name="feedback")
+app.command("nested")(nested.nested)
 app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(memory.app, name="memory")

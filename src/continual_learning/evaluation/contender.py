@@ -17,6 +17,8 @@ class Contender:
 
     strategy: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    """What its row is called; empty: by the strategy."""
 
     def make(self, seed: int) -> Strategy[Any]:
         """The strategy. ``seed`` is given to a strategy that has such a setting, unless the options set it.

@@ -121,6 +121,19 @@ def benchmark_forgetting(
     return _run("forgetting", dataset, strategies, model, settings, progress, _ignoring(tasks), summarise)
 
 
+def benchmark_together(
+    protocol: str,
+    dataset: Dataset,
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel = "smollm2-135m",
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+    summary_of: Callable[[Sequence[Done]], dict[str, Any]] = summarise,
+) -> dict[str, Any]:
+    """All documents in their order in one memory, then all questions, under the name ``protocol``."""
+    return _run(protocol, dataset, strategies, model, settings, progress, _together, summary_of)
+
+
 def benchmark_needle(
     strategies: Sequence[str | Contender],
     model: str | BaseModel = "smollm2-135m",
@@ -272,7 +285,7 @@ def _run(
             "unrelated_texts": len(unrelated_texts()),
         },
         "results": results,
-        "notes": [f"{contender.strategy} was not run: {error}" for contender, error in failed],
+        "notes": [f"{contender.label or contender.strategy} was not run: {error}" for contender, error in failed],
     }
 
 

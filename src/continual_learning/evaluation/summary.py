@@ -79,7 +79,7 @@ def summarise(done: Sequence[Done]) -> Record:
     contender = done[0].task.plan.contender
     holdout_before, holdout_after = _holdout(done, 0), _holdout(done, -1)
     return {
-        "strategy": contender.strategy,
+        "strategy": contender.label or contender.strategy,
         "config": contender.make(seeds[0]).config.model_dump(mode="json"),
         "documents": len(learned) // len(seeds),
         "questions": len(answers) // len(seeds),

@@ -1,0 +1,102 @@
+"""`nested`: a chat whose weights learn, and its one-shot mode."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.nested_environment import read_environment
+from continual_learning.cli.output import Output, plain
+from continual_learning.errors import ConfigError
+
+if TYPE_CHECKING:
+    from continual_learning.config import Config
+    from continual_learning.nested_session import NestedSession
+
+MEMORY = "nested"
+
+
+def nested(
+    memory: Annotated[str, typer.Option("--memory", "-m", help="Where /save keeps weights.")] = MEMORY,
+    load: Annotated[str | None, typer.Option("--load", metavar="NAME", help="Begin with these saved weights.")] = None,
+    with_history: Annotated[
+        bool, typer.Option("--with-history", help="With --load: the saved conversation too.")
+    ] = False,
+    once: Annotated[
+        str | None,
+        typer.Option("--once", metavar="TEXT", help="Adapt on a text, answer, reset, and show that it is gone."),
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", metavar="TEXT", help="With --once: what to answer, if not the text.")
+    ] = None,
+    model: options.Model = None,
+    settings: options.Set = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    as_json: options.Json = False,
+) -> None:
+    """Talk with a model whose weights learn what is said. Lines on standard input work too."""
+    out = Output(as_json)
+    if with_history and load is None:
+        raise ConfigError("--with-history without --load; expected the name of saved weights, such as --load evening")
+    if question is not None and once is None:
+        raise ConfigError(f"--question {question!r} without --once; expected a text to adapt on")
+    config, chosen = _configured(model, max_new_tokens, settings or ())
+    session = _open(config, memory, chosen)
+    if load is not None:
+        session.load(load, with_history)
+    if once is not None:
+        _one_shot(out, session, once, question)
+        return
+    from continual_learning.cli.nested_repl import Repl
+
+    turns = Repl(out, session).run()
+    out.result({"memory": session.store.name, "model": session.base.name, "turns": plain(turns)})
+
+
+def _configured(
+    model: str | None, max_new_tokens: int | None, assignments: Sequence[str]
+) -> tuple[Config, dict[str, Any]]:
+    """All settings, and the strategy's options: files, then variables, then NL_* variables, then flags."""
+    from continual_learning.config import load_config, parse_assignments
+    from continual_learning.strategy import make_strategy
+
+    flags = {"model.name": model, "max_new_tokens": max_new_tokens}
+    given = parse_assignments(list(assignments))
+    begun = load_config(flags).strategy_options("nested", given)
+    levels = len(make_strategy("nested", begun).config.periods)
+    config = load_config(flags, variables=read_environment(os.environ, levels))
+    return config, config.strategy_options("nested", given)
+
+
+def _open(config: Config, memory: str, options: dict[str, Any]) -> NestedSession:
+    from continual_learning.base import BaseModel
+    from continual_learning.nested_session import NestedSession
+    from continual_learning.store import Store
+    from continual_learning.strategy import make_strategy
+
+    strategy = make_strategy("nested", options)
+    place, folder = config.settings.model, config.settings.nested.checkpoint_dir
+    store = Store(Path(folder).expanduser()) if folder else Store.open(memory)
+    if store.head is not None and (made_with := store.meta()["strategy"]) != "nested":
+        raise ConfigError(f"memory {store.name!r} was made with strategy {made_with!r}; give --memory another name")
+    base = BaseModel.load(place.name, place.device, place.dtype, place.precision)
+    return NestedSession(base, strategy, store, config.settings.nested, config.settings.max_new_tokens)
+
+
+def _one_shot(out: Output, session: NestedSession, text: str, question: str | None) -> None:
+    found = session.one_shot(text, question)
+    out.result({"model": session.base.name, "text": text, "question": question or text, **plain(found)})
+    out.note(f"adapted: {found.adaptation.reason} ({found.adaptation.seconds:.1f} s)")
+    out.facts(
+        {
+            "before": found.before.text,
+            "adapted": found.adapted.text,
+            "after reset": found.after_reset.text,
+            "gone": "yes: the base's own answer, and nothing is left in the memory" if found.gone else "no",
+        }
+    )

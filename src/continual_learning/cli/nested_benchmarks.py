@@ -1,0 +1,138 @@
+"""`benchmark conversation`, `repository` and `transfer`: what a chat whose weights learn is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from continual_learning.cli import evaluation, options
+from continual_learning.cli.output import Output
+from continual_learning.errors import ConfigError
+
+if TYPE_CHECKING:
+    from continual_learning.evaluation.contender import Contender
+
+Rows = Annotated[
+    str | None,
+    typer.Option(
+        "--rows", metavar="A,B,…",
+        help="Which rows: frozen, prompt, retrieval, public, one, several [default: all].",
+    ),
+]  # fmt: skip
+ROWS = ("frozen", "prompt", "retrieval", "public", "one", "several")
+
+
+def conversation(
+    turns: Annotated[int, typer.Option("--turns", metavar="N", min=1, help="Turns of the conversation.")] = 40,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Turns in which something is told.")] = 20,
+    part: Annotated[Literal["tune", "report"], typer.Option("--part", help="Tune on one, report on the other.")] = (
+        "report"
+    ),
+    rows: Rows = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    as_json: options.Json = False,
+) -> None:
+    """Facts told along a conversation, asked with the conversation gone; retention against distance."""
+    from continual_learning.evaluation.conversation import conversation_dataset, with_distances
+    from continual_learning.evaluation.protocols import benchmark_together
+
+    out = Output(as_json)
+    entrants = chosen_rows(rows, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
+    dataset = conversation_dataset(part, turns, facts)
+    evaluation.run(
+        out,
+        report or (),
+        lambda progress: benchmark_together(
+            "conversation", dataset, entrants, evaluation.load_base(model), how, progress, with_distances
+        ),
+    )
+
+
+def repository(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder of Python files [default: this program's own `retrieval`].")
+    ] = None,
+    files: Annotated[int, typer.Option("--files", metavar="N", min=1, help="Most files to learn.")] = 8,
+    definitions: Annotated[int, typer.Option("--definitions", metavar="N", min=1, help="Most of each file.")] = 4,
+    rows: Rows = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    as_json: options.Json = False,
+) -> None:
+    """Learn the files of a small code base; ask what is where, with the code gone."""
+    from importlib.resources import files as package_files
+
+    from continual_learning.evaluation.protocols import benchmark_together
+    from continual_learning.evaluation.repository import repository_dataset
+
+    out = Output(as_json)
+    entrants = chosen_rows(rows, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
+    dataset = repository_dataset(
+        folder or Path(str(package_files("continual_learning") / "retrieval")), files, definitions
+    )
+    evaluation.run(
+        out,
+        report or (),
+        lambda progress: benchmark_together(
+            "repository", dataset, entrants, evaluation.load_base(model), how, progress
+        ),
+    )
+
+
+def transfer(
+    examples: Annotated[int, typer.Option("--examples", metavar="N", min=1, help="Labelled examples.")] = 16,
+    questions: Annotated[int, typer.Option("--questions", metavar="N", min=1, help="Texts to classify.")] = 20,
+    rows: Rows = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    as_json: options.Json = False,
+) -> None:
+    """Adapt on labelled examples, then classify without them in the prompt; half is chance."""
+    from continual_learning.evaluation.protocols import benchmark_together
+    from continual_learning.evaluation.transfer import transfer_dataset
+
+    out = Output(as_json)
+    entrants = chosen_rows(rows, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
+    dataset = transfer_dataset(examples, questions)
+    evaluation.run(
+        out,
+        report or (),
+        lambda progress: benchmark_together("transfer", dataset, entrants, evaluation.load_base(model), how, progress),
+    )
+
+
+def chosen_rows(names: str | None, assignments: list[str] | tuple[str, ...]) -> list[Contender]:
+    """The rows named, with options of ``--set nested.KEY=VALUE`` for the row with several levels.
+
+    Raises ConfigError.
+    """
+    from dataclasses import replace
+
+    from continual_learning.evaluation.conversation import rows
+    from continual_learning.strategies.nested.config import ONE_LEVEL, PUBLIC_PROGRAM
+
+    wanted = [n.strip() for n in names.split(",") if n.strip()] if names else list(ROWS)
+    if unknown := [name for name in wanted if name not in ROWS]:
+        raise ConfigError(f"--rows: no row {unknown[0]!r}; expected some of {', '.join(ROWS)}")
+    by_name = dict(zip(ROWS, rows(dict(ONE_LEVEL), dict(PUBLIC_PROGRAM)), strict=True))
+    [given] = evaluation.contenders_from("nested", assignments)
+    by_name["several"] = replace(by_name["several"], options=given.options)
+    return [by_name[name] for name in wanted]

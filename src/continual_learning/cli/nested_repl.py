@@ -1,0 +1,209 @@
+"""The loop of `continual-learning nested`: lines in, commands and turns out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from continual_learning.cli.output import Output, size
+from continual_learning.errors import ContinualLearningError, InputError
+
+if TYPE_CHECKING:
+    from continual_learning.nested_session import NestedSession, Turn
+    from continual_learning.strategy import LearnReport
+
+HELP = """\
+/learn FILE               learn a file or a folder
+/undo                     take the last adaptation back, exactly
+/why                      the turns that changed the weights most
+/clear                    forget the conversation; the weights stay
+/reset                    forget the conversation and the weights
+/save [NAME]              save weights and conversation
+/load NAME [--with-history]  saved weights, with the conversation if asked for
+/list                     what was saved
+/stats                    levels, what they wait for, sizes
+/help                     this
+/quit                     end (also Ctrl-D)
+A line that ends in \\ goes on in the next one."""
+
+
+class Repl:
+    """One run of the loop over a session."""
+
+    def __init__(self, out: Output, session: NestedSession):
+        self._out = out
+        self._session = session
+        self._commands: dict[str, Callable[[list[str]], None]] = {
+            "/learn": self._learn,
+            "/undo": self._undo,
+            "/why": self._why,
+            "/clear": self._clear,
+            "/reset": self._reset,
+            "/save": self._save,
+            "/load": self._load,
+            "/list": self._list,
+            "/stats": self._stats,
+            "/help": lambda _: out.line(HELP),
+        }
+
+    def run(self) -> list[Turn]:
+        """Read until the end or /quit; the turns."""
+        interactive = sys.stdin.isatty()
+        if interactive:
+            self._out.note(f"{self._session.base.name}: what you say is learned; /help lists the commands")
+        turns: list[Turn] = []
+        for text in joined(self._prompted() if interactive else (line.rstrip("\n") for line in sys.stdin)):
+            if text in ("/quit", "/exit"):
+                break
+            if not text:
+                continue
+            try:
+                if text.startswith("/"):
+                    self._command(text)
+                else:
+                    turns.append(self._say(text))
+            except ContinualLearningError as error:
+                if not interactive:
+                    raise
+                self._out.note(f"error: {error}")
+            except KeyboardInterrupt:
+                if not interactive:
+                    raise
+                self._out.note("\nstopped; this turn is not kept")
+        if not self._session.saved and self._session.state.meta.documents:
+            self._out.note("what was learned is not saved; /save before /quit keeps it")
+        return turns
+
+    def _say(self, text: str) -> Turn:
+        turn = self._session.say(text, self._out.token if self._out.terminal else None)
+        self._out.line("" if self._out.terminal else turn.answer.text)
+        sys.stdout.flush()
+        if turn.adaptation is not None:
+            self._out.note(adaptation_line(turn.adaptation))
+        for note in (*turn.answer.notes, *turn.notes):
+            self._out.note(note)
+        return turn
+
+    def _command(self, text: str) -> None:
+        name, *words = text.split(maxsplit=1)
+        if name not in self._commands:
+            raise InputError(f"no command {name!r}; expected one of {', '.join([*self._commands, '/quit'])}")
+        try:
+            arguments = shlex.split(words[0]) if words else []
+        except ValueError as error:
+            raise InputError(f"{text!r}: {error}; close the quotation marks") from None
+        self._commands[name](arguments)
+
+    def _learn(self, arguments: list[str]) -> None:
+        if len(arguments) != 1:
+            raise InputError(f"/learn with {len(arguments)} names; expected one file or folder")
+        for report in self._session.learn_file(arguments[0]):
+            self._out.line(f"{report.title or report.document_id}: {report.tokens} tokens")
+            self._out.note(adaptation_line(report))
+
+    def _undo(self, _: list[str]) -> None:
+        if self._session.undo():
+            self._out.line("the last adaptation is taken back; its words stay in the conversation until /clear")
+        else:
+            self._out.line("nothing to take back")
+
+    def _why(self, _: list[str]) -> None:
+        rows = self._session.why()
+        if not rows:
+            self._out.line("nothing learned yet")
+            return
+        columns = ("distance", "levels", "loss", "turn")
+        self._out.table(
+            columns,
+            [
+                (
+                    f"{row['distance']:.3f}",
+                    " ".join(map(str, row["levels"])) or "waiting",
+                    f"{row['loss_before']:.2f} to {row['loss_after']:.2f}",
+                    " ".join(row["text"].split())[:60],
+                )
+                for row in rows
+            ],
+        )
+
+    def _clear(self, _: list[str]) -> None:
+        self._session.clear()
+        self._out.line("the conversation is forgotten; the weights stay")
+
+    def _reset(self, _: list[str]) -> None:
+        self._session.reset()
+        self._out.line("conversation and weights start anew; /undo takes that back")
+
+    def _save(self, arguments: list[str]) -> None:
+        if len(arguments) > 1:
+            raise InputError(f"/save with {len(arguments)} names; expected one, or none for the time")
+        version = self._session.save(arguments[0] if arguments else None)
+        self._out.line(f"saved as {version.checkpoints[-1]} ({size(version.bytes)})")
+
+    def _load(self, arguments: list[str]) -> None:
+        names = [a for a in arguments if a != "--with-history"]
+        if len(names) != 1 or names[0].startswith("-"):
+            raise InputError(
+                f"/load {' '.join(arguments)}: expected /load NAME [--with-history]; /list shows the names"
+            )
+        state = self._session.load(names[0], len(names) < len(arguments))
+        self._out.line(f"loaded {names[0]}: {len(state.meta.documents)} turns learned, "
+                       f"{len(self._session.history)} messages in the conversation")  # fmt: skip
+
+    def _list(self, _: list[str]) -> None:
+        found = self._session.store.checkpoints()
+        if not found:
+            self._out.line("nothing saved yet; /save NAME does")
+            return
+        rows = [(name, v.created_at, v.documents, size(v.bytes)) for name, v in found.items()]
+        self._out.table(("name", "saved", "turns learned", "size"), rows)
+
+    def _stats(self, _: list[str]) -> None:
+        facts: dict[str, Any] = self._session.stats()
+        levels = facts.pop("levels")
+        self._out.facts({**facts, "bytes": size(facts["bytes"])})
+        columns = ("level", "period", "optimizer", "parameters", "updates", "waiting_tokens")
+        self._out.table(columns, [(i + 1, *(level[c] for c in columns[1:])) for i, level in enumerate(levels)])
+
+    def _prompted(self) -> Iterator[str]:
+        """Lines from a terminal, with history and completion."""
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import WordCompleter
+        from prompt_toolkit.history import FileHistory
+
+        from continual_learning.paths import data_home
+
+        home = data_home()
+        home.mkdir(parents=True, exist_ok=True)
+        words = [*self._commands, "/quit", "--with-history", *self._session.store.checkpoints()]
+        prompt: PromptSession[str] = PromptSession(
+            history=FileHistory(str(home / "nested_history")), completer=WordCompleter(words, WORD=True)
+        )
+        while True:
+            try:
+                yield prompt.prompt("> ")
+            except KeyboardInterrupt:
+                continue  # the line is thrown away, as in a shell
+            except EOFError:
+                return
+
+
+def joined(lines: Iterator[str]) -> Iterator[str]:
+    """Lines, stripped; those that end in a backslash go on in the next."""
+    held: list[str] = []
+    for line in lines:
+        if line.endswith("\\"):
+            held.append(line[:-1])
+            continue
+        yield "\n".join([*held, line]).strip()
+        held = []
+    if held:
+        yield "\n".join(held).strip()
+
+
+def adaptation_line(report: LearnReport) -> str:
+    """What adapted, the loss before and after, and the time."""
+    verb = "adapted" if report.accepted else "not adapted"
+    return f"{verb}: {report.reason} ({report.tokens} tokens, {report.seconds:.1f} s)"

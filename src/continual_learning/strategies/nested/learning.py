@@ -1,0 +1,145 @@
+"""One turn: every level whose period is over is updated, the fastest first.
+
+A level l with period C_l waits for C_l tokens, whatever the number of turns that takes, and is then updated on all
+of them (Behrouz et al. 2025, the continuum memory system: static until its next period):
+
+    Delta_l <- Delta_l - steps of its optimiser on the loss of the last C_l tokens.
+
+What it waits for is part of the memory. Beside it each update studies a share of earlier turns (``replay``).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from continual_learning.base import BaseModel
+from continual_learning.errors import DivergedError
+from continual_learning.finetuning import Schedule, descend
+from continual_learning.strategies.nested.config import NestedConfig
+from continual_learning.strategies.nested.levels import distance, fast_blocks, learned, levels_in_place, weakened
+from continual_learning.strategies.nested.material import drawn, pair_item, turn_pairs
+from continual_learning.strategies.nested.memory import Memory
+from continual_learning.strategies.nested.optimisers import make_optimizer, optimizer_state
+from continual_learning.strategies.nested.staged import Staged, rival_tokens
+from continual_learning.study_items import Item, mini_batches
+
+# The loss before and after is that of so many items of the newest turn.
+_PROBES = 8
+
+
+@dataclass(frozen=True)
+class LevelUpdate:
+    """What one update of a level did."""
+
+    level: int
+    turns: int
+    """Turns that it had waited for."""
+    steps: int
+    distance: float
+    """Euclidean norm of the change to the weights."""
+
+
+@dataclass(frozen=True)
+class TurnReport:
+    """What became of one turn."""
+
+    updates: tuple[LevelUpdate, ...]
+    loss_before: float
+    loss_after: float
+    """On the newest turn's study items, nats a token."""
+
+
+def learn_turn(
+    base: BaseModel,
+    config: NestedConfig,
+    memory: Memory,
+    seed: str,
+) -> TurnReport:
+    """Let the levels learn the newest turn of ``memory``, which changes in place.
+
+    Raises DivergedError when a loss is not finite or rises by more than ``max_loss_rise``; the memory is then of
+    no use, and the caller keeps the one before.
+    """
+    rng = random.Random(seed)
+    newest = len(memory.turns) - 1
+    # With changing embeddings nothing of the way is fixed.
+    staged = Staged(base, None if config.embeddings else fast_blocks(base, config.slow_ratio).start)
+    for waiting in memory.waiting:
+        waiting.append(newest)
+    due = [
+        level
+        for level, waiting in enumerate(memory.waiting)
+        if sum(memory.turns[i].tokens for i in waiting) >= config.periods[level]
+    ]
+    probes = [pair_item(base, pair) for pair in turn_pairs(base, memory.turns[newest], config)[:_PROBES]]
+    before = _loss(base, config, memory, staged, probes)
+    updates = [_update(base, config, memory, level, staged, rng) for level in due]
+    after = _loss(base, config, memory, staged, probes) if due else before
+    if not math.isfinite(after) or after > before + config.max_loss_rise:
+        raise DivergedError(
+            f"the loss went from {before:.2f} to {after:.2f}, expected a rise of at most {config.max_loss_rise:g}; the "
+            "last good weights are back: lower learning_rates"
+        )
+    return TurnReport(tuple(updates), before, after)
+
+
+@torch.no_grad()
+def _loss(base: BaseModel, config: NestedConfig, memory: Memory, staged: Staged, items: Sequence[Item]) -> float:
+    with levels_in_place(base, config, memory.levels):
+        return float(staged.loss(items))
+
+
+def _update(
+    base: BaseModel, config: NestedConfig, memory: Memory, level: int, staged: Staged, rng: random.Random
+) -> LevelUpdate:
+    """Steps of one level on what it waited for; the others stand still."""
+    waited = memory.waiting[level]
+    room = config.steps[level] * config.mini_batch_tokens
+    own = [pair for i in waited for pair in turn_pairs(base, memory.turns[i], config)]
+    items = drawn(base, own, round(room * (1 - config.replay[level])), rng)
+    items += _replayed(base, config, memory, waited, round(room * config.replay[level]), rng)
+    rivals_S = rival_tokens(base, items)
+    batches = _batches(items, config, config.steps[level], rng)
+    for faster in range(level):
+        memory.levels[faster] = weakened(memory.levels[faster], config.consolidation)
+    kept = memory.optimizers[level] if config.keep_optimizer else {}
+    schedule = Schedule(config.learning_rates[level], config.clip_norm, 0.0)
+    with levels_in_place(base, config, memory.levels, level) as parameters:
+        optimizer = make_optimizer(config, level, parameters, kept)
+        descent = descend(
+            list(parameters.values()), optimizer, batches, lambda b: staged.loss(b, rivals_S), len, schedule
+        )
+    now = learned(base, config, parameters)
+    moved = distance(memory.levels[level], now)
+    memory.levels[level] = now
+    memory.optimizers[level] = optimizer_state(optimizer, parameters) if config.keep_optimizer else {}
+    memory.waiting[level] = []
+    memory.updates[level] += 1
+    return LevelUpdate(level, len(waited), descent.steps, moved)
+
+
+def _replayed(
+    base: BaseModel, config: NestedConfig, memory: Memory, waited: Sequence[int], tokens: int, rng: random.Random
+) -> list[Item]:
+    """Items of turns that the level learned before, each turn as likely as another."""
+    earlier = sorted(set(range(len(memory.turns))) - set(waited))
+    found: list[Item] = []
+    for i in rng.sample(earlier, len(earlier)):
+        if sum(len(item.ids) for item in found) >= tokens:
+            break
+        found.append(pair_item(base, rng.choice(turn_pairs(base, memory.turns[i], config))))
+    return found
+
+
+def _batches(items: Sequence[Item], config: NestedConfig, steps: int, rng: random.Random) -> list[list[Item]]:
+    """Mini-batches for so many steps, pass after pass."""
+    found: list[list[Item]] = []
+    lengths = [len(item.ids) for item in items]
+    while len(found) < steps:
+        found += [[items[i] for i in batch] for batch in mini_batches(lengths, config.mini_batch_tokens, rng)]
+    return found[:steps]

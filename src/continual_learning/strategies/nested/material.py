@@ -1,0 +1,75 @@
+"""What the levels study of a turn: questions about what was said, made by rule, with answers; or the words alone.
+
+A turn always gives the same items, so that what the unchanged blocks make of them is computed once.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from continual_learning.answering import user
+from continual_learning.base import BaseModel
+from continual_learning.restate import in_second_person, restate, statements
+from continual_learning.strategies.nested.config import NestedConfig
+from continual_learning.strategies.nested.memory import Turn
+from continual_learning.study import ask, make_fragments
+from continual_learning.study_items import Item, answer_ids, make_item, question_ids
+
+_FRAGMENT_TOKENS = 20
+
+_ASKED_AND_ANSWERED = re.compile(
+    r"\b(?:Q|Question):\s*(?P<question>.+?)\s+(?:A|Answer):\s*(?P<answer>.+?)(?=\s+(?:Q|Question):|\s*$)", re.DOTALL
+)
+
+Pair = tuple[str, str]
+"""A question and its answer; without a question, words to be learned as they are."""
+
+
+def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
+    """What there is to study of a turn, at least one pair.
+
+    A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn
+    round gives up to ``questions`` questions; any other sentence gives telegraphic ones. Without a statement in it (a
+    question, a request), the words themselves are studied.
+    """
+    if config.signal == "text":
+        return [("", turn.text)]
+    rng = random.Random(f"{config.seed}:{turn.title}:{turn.text}")
+    pairs: list[Pair] = [(match["question"], match["answer"]) for match in _ASKED_AND_ANSWERED.finditer(turn.text)]
+    text = _ASKED_AND_ANSWERED.sub(" ", turn.text)
+    restated = {r.statement: r for r in restate(text)}
+    for statement in statements(text):
+        found = restated.get(statement)
+        if found is not None:
+            pairs += [(question, found.answer) for question in found.questions[: config.questions]]
+            continue
+        fragments = make_fragments(statement, lambda t: len(base.encode(t)), _FRAGMENT_TOKENS, _FRAGMENT_TOKENS)
+        for fragment in fragments:
+            answer = in_second_person(fragment.text)
+            pairs += [(ask(fragment, turn.title, rng).question, answer) for _ in range(config.questions)]
+    return pairs or [("", turn.text)]
+
+
+def pair_item(base: BaseModel, pair: Pair) -> Item:
+    """A pair in the chat format: the question is read, the answer learned.
+
+    Of words too long for the window the newest are learned.
+    """
+    question, answer = pair
+    if question:
+        return make_item(question_ids(base, question), answer_ids(base, answer))
+    ids = base.chat_ids([user(answer)], add_generation_prompt=False)
+    return make_item([], ids[-base.window :])
+
+
+def drawn(base: BaseModel, pairs: Sequence[Pair], tokens: int, rng: random.Random) -> list[Item]:
+    """Items in a new order, as many as ``tokens`` hold, at least one."""
+    found: list[Item] = []
+    for pair in rng.sample(list(pairs), len(pairs)):
+        item = pair_item(base, pair)
+        if found and sum(len(i.ids) for i in found) + len(item.ids) > tokens:
+            break
+        found.append(item)
+    return found
