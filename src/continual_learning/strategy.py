@@ -203,7 +203,11 @@ class Strategy(ABC, Generic[ConfigT]):
         return State(tensors, replace(state.meta, documents=documents))
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
-        """Facts about this strategy on this base, for `info` and the menu. JSON values only."""
+        """Facts about this strategy on this base, for `model info` and the menu. JSON values only.
+
+        Where they apply: ``modified_blocks`` (numbers of the blocks that carry what is learned),
+        ``trainable_parameters``, ``alpha`` and ``gates_calibrated``.
+        """
         return {}
 
 

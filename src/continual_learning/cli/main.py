@@ -23,7 +23,10 @@ from continual_learning.cli import (
     info,
     learn,
     memory,
+    memory_new,
+    memory_report,
     model,
+    serve,
 )
 from continual_learning.cli.output import note, print_json
 from continual_learning.errors import ContinualLearningError
@@ -55,7 +58,8 @@ app = typer.Typer(
     cls=_Group,
     name=PROGRAM,
     help="A small language model that reads your documents, keeps what it read, and answers from it.",
-    epilog="Settings: `continual-learning config show`. Something wrong: `continual-learning doctor`.",
+    epilog="Without a command: the menu. Settings: `continual-learning config show`. "
+    "Something wrong: `continual-learning doctor`.",
     no_args_is_help=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -80,7 +84,9 @@ def _root(
     ] = False,
 ) -> None:
     if ctx.invoked_subcommand is None:
-        print(ctx.get_help())
+        from continual_learning.cli.menu import run_menu
+
+        raise typer.Exit(run_menu())
 
 
 app.command("learn")(learn.learn)
@@ -88,12 +94,16 @@ app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
+memory.app.command("new")(memory_new.new)
+memory.app.command("documents")(memory_report.documents)
+memory.app.command("forgetting")(memory_report.forgetting)
 app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -137,7 +147,8 @@ def _show_log(debug: bool) -> None:
     """What the package logs, such as that the first use of a model takes a while, goes to standard error."""
     logger = logging.getLogger("continual_learning")
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
+    # by name: run as a program, this module is there twice
+    if not any(type(handler).__name__ == _NoteHandler.__name__ for handler in logger.handlers):
         logger.addHandler(_NoteHandler())
 
 

@@ -38,7 +38,7 @@ from continual_learning.retention import Limits, check
 from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_keys, routed_sources
 from continual_learning.state import State
 from continual_learning.stopwatch import Stopwatch
-from continual_learning.strategies.ttt.calibration import Calibration, calibrate
+from continual_learning.strategies.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.learning import (
     LearnedPassage,
@@ -178,12 +178,13 @@ class TTT(Strategy[TTTConfig]):
         matrices = 1 if self.config.train == "values" else (3 if parts.gate_w is not None else 2)
         return {
             "blocks": base.block_count,
-            "dual_mlp_blocks": list(blocks),
+            "modified_blocks": list(blocks),
             "neurons_per_block": neurons,
             "parameters": sum(p.numel() for p in base.model.parameters()),
-            "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
+            "trainable_parameters": len(blocks) * neurons * parts.hidden_size * matrices,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
             "passages": len(passage_keys(state)),
+            "gates_calibrated": self._calibrated(base),
         }
 
     # -- learning --------------------------------------------------------------------------------
@@ -205,6 +206,13 @@ class TTT(Strategy[TTTConfig]):
 
         folder = data_home() / "calibration"
         return calibrate(base, self._background, blocks, self.config.access_share, folder, report)
+
+    def _calibrated(self, base: BaseModel) -> bool | None:
+        """Whether the neuron gates' frequencies are counted; None where the gates need none."""
+        if self.config.selection != "tfidf" or self.config.neurons is None:
+            return None
+        folder, share = data_home() / "calibration", self.config.access_share
+        return calibration_file(base, self._background, self._blocks(base), share, folder).exists()
 
     def _report(
         self,

@@ -1,0 +1,41 @@
+"""ACE: a playbook that grows with what is learned."""
+
+from __future__ import annotations
+
+from continual_learning.cli.menu import prompts
+from continual_learning.cli.menu.documents import learn
+from continual_learning.cli.menu.engines import ask_in_turn
+from continual_learning.cli.menu.entry import Entry, Menu
+
+STRATEGY = "ace"
+
+
+def learn_document(menu: Menu) -> None:
+    """A document, with questions and answers if there are some."""
+    document = prompts.path("Document")
+    qa = prompts.path("File with questions and answers (empty: none)", required=False)
+    learn(menu, document, menu.memory_of(STRATEGY), strategy=STRATEGY, qa=qa)
+
+
+def ask(menu: Menu) -> None:
+    """Questions to the playbook until an empty one."""
+    ask_in_turn(menu, menu.memory_of(STRATEGY))
+
+
+def save_playbook(menu: Menu) -> None:
+    """The playbook into a file."""
+    file = prompts.text("Write the playbook to", "playbook.json")
+    menu.run("ace", "save", file, "--memory", menu.memory_of(STRATEGY))
+
+
+def load_playbook(menu: Menu) -> None:
+    """A playbook from a file."""
+    menu.run("ace", "load", prompts.path("Playbook"), "--memory", menu.memory_of(STRATEGY))
+
+
+ENTRIES = (
+    Entry("ACE Learn Document", "a document into the playbook, questions optional", learn_document, strategy=STRATEGY),
+    Entry("ACE Ask", "questions to the playbook", ask, strategy=STRATEGY),
+    Entry("ACE Save Playbook", "the playbook into a file", save_playbook, "ace save", STRATEGY),
+    Entry("ACE Load Playbook", "a playbook from a file", load_playbook, "ace load", STRATEGY),
+)
