@@ -52,7 +52,7 @@ class Terminal:
         """The whole screen."""
         return "\n".join(self.line(row) for row in range(self.rows)).rstrip()
 
-    def wait(self, *texts: str, seconds: float = 90) -> str:
+    def wait(self, *texts: str, seconds: float = 30) -> str:
         """Read until all texts stand below the last prompt; what stands there."""
         end = time.monotonic() + seconds
         while True:
@@ -81,7 +81,7 @@ class Terminal:
         self.wait_prompt(f"/ {entry}")
         self.send(ENTER)
 
-    def wait_prompt(self, text: str, seconds: float = 60) -> None:
+    def wait_prompt(self, text: str, seconds: float = 30) -> None:
         """Read until a text stands on the last line that has something on it."""
         end = time.monotonic() + seconds
         while text not in self.text()[-400:]:

@@ -99,7 +99,12 @@ def test_checkpoints_and_rollback(client: TestClient) -> None:
 
 def test_health_and_info(client: TestClient, learner: Learner) -> None:
     health = client.get("/health").json()
-    assert (health["status"], health["strategy"], health["memory"], health["documents"]) == ("ok", "in_context", "work", 0)
+    assert (health["status"], health["strategy"], health["memory"], health["documents"]) == (
+        "ok",
+        "in_context",
+        "work",
+        0,
+    )
     assert client.get("/info").json()["fingerprint"] == learner.base.fingerprint
 
 
@@ -190,9 +195,7 @@ def test_a_page_that_calls_this_machine_by_another_name_is_refused(learner: Lear
         assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
 
 
-def test_feedback_reaches_the_learner(
-    client: TestClient, learner: Learner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_feedback_reaches_the_learner(client: TestClient, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
     def feedback(answer: Answer, reward: float, correction: str | None = None) -> None:
