@@ -205,8 +205,8 @@ class Strategy(ABC, Generic[ConfigT]):
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Facts about this strategy on this base, for `model info` and the menu. JSON values only.
 
-        Where they apply: ``modified_blocks`` (numbers of the blocks that carry what is learned),
-        ``trainable_parameters``, ``alpha`` and ``gates_calibrated``.
+        `model info` knows ``modified_blocks`` (numbers of the blocks that carry what is learned),
+        ``trainable_parameters``, ``alpha`` and ``gates_calibrated``, and shows the others as they are.
         """
         return {}
 

@@ -274,7 +274,8 @@ def test_outer_loop(menu: Terminal) -> None:
     if not has_command("train start"):
         assert "no command 'train start'" in settled(menu.done())
         return
-    menu.wait("Options for it")
+    menu.answer("Documents with questions", "jellies.jsonl")
+    menu.wait("Folder of the run")
     menu.send(CTRL_C)
     menu.wait("back to the menu", MENU)
 

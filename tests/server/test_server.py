@@ -198,14 +198,14 @@ def test_a_page_that_calls_this_machine_by_another_name_is_refused(learner: Lear
 def test_feedback_reaches_the_learner(client: TestClient, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
-    def feedback(answer: Answer, reward: float, correction: str | None = None) -> None:
+    def feedback(answer: Answer, reward: float | None, correction: str | None = None) -> None:
         given.append((answer.question, reward, correction))
 
     monkeypatch.setattr(type(learner), "feedback", lambda self, *a, **k: feedback(*a, **k), raising=False)
     [answer] = client.post("/ask", json={"question": "What?", "max_new_tokens": 2}).json()["answers"]
     assert client.post("/feedback", json={"answer_id": answer["id"], "reward": 0.5}).json()["taken"]
     client.post("/feedback", json={"answer_id": answer["id"], "correction": "plankton"})
-    assert given == [("What?", 0.5, None), ("What?", -1.0, "plankton")]
+    assert given == [("What?", 0.5, None), ("What?", None, "plankton")]
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,7 @@ def _talking(app: FastAPI, learner: Learner, answers: _Answers) -> None:
         give: Any = getattr(learner, "feedback", None)
         if give is None:
             raise InputError(f"strategy {learner.strategy.name!r} takes no feedback; expected one such as jitrl_full")
-        reward = request.reward if request.reward is not None else -1.0  # corrected, so it was not right
-        result = give(answer, reward=reward, correction=request.correction)
+        result = give(answer, reward=request.reward, correction=request.correction)
         return {"taken": True, "result": jsonable_encoder(result)}
 
 

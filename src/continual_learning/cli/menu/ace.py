@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from continual_learning.cli.menu import prompts
 from continual_learning.cli.menu.documents import learn
 from continual_learning.cli.menu.engines import ask_in_turn
@@ -24,8 +26,13 @@ def ask(menu: Menu) -> None:
 
 def save_playbook(menu: Menu) -> None:
     """The playbook into a file."""
-    file = prompts.text("Write the playbook to", "playbook.json")
-    menu.run("ace", "save", file, "--memory", menu.memory_of(STRATEGY))
+    file = str(Path(prompts.text("Write the playbook to", "playbook.json")).expanduser())
+    overwrite: list[str] = []
+    if Path(file).exists():
+        if not prompts.confirm(f"{file} is there. Replace it?"):
+            return
+        overwrite = ["--overwrite"]
+    menu.run("ace", "save", file, "--memory", menu.memory_of(STRATEGY), *overwrite)
 
 
 def load_playbook(menu: Menu) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from continual_learning.cli.menu import prompts
 from continual_learning.cli.menu.entry import Entry, Menu
 
 COMMAND = "train start"
+START = "start.safetensors"
 
 
 def run_outer_loop(menu: Menu) -> None:
-    """Train the starting point that the inner loop learns from."""
-    menu.run(*COMMAND.split(), "--help")
-    options = prompts.text("Options for it (empty: as it stands)", required=False, check=_words)
-    if prompts.confirm("This may take hours; Ctrl-C stops it. Start?"):
-        menu.run(*COMMAND.split(), *shlex.split(options))
+    """Train where the inner loop begins; then, if it is wanted, let ttt begin there."""
+    data = prompts.path("Documents with questions (SQuAD's JSON, or JSON lines)")
+    folder = prompts.text("Folder of the run (one that holds a run goes on)", "outer-loop")
+    steps = prompts.number("Steps in all", 100)
+    more = prompts.text("More options, such as --mode reptile (empty: none)", required=False, check=_words)
+    code = menu.run(*COMMAND.split(), data, "--out", folder, "--steps", steps, *shlex.split(more))
+    found = Path(folder).expanduser().resolve() / START
+    if code == 0 and found.exists() and prompts.confirm("Let new ttt memories begin there?"):
+        menu.run("config", "set", "strategies.ttt.start", found)
 
 
 def _words(given: str) -> bool | str:

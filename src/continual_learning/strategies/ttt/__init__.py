@@ -178,10 +178,10 @@ class TTT(Strategy[TTTConfig]):
         matrices = 1 if self.config.train == "values" else (3 if parts.gate_w is not None else 2)
         return {
             "blocks": base.block_count,
-            "modified_blocks": list(blocks),
+            "dual_mlp_blocks": list(blocks),
             "neurons_per_block": neurons,
             "parameters": sum(p.numel() for p in base.model.parameters()),
-            "trainable_parameters": len(blocks) * neurons * parts.hidden_size * matrices,
+            "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
             "passages": len(passage_keys(state)),
             "gates_calibrated": self._calibrated(base),
