@@ -11,7 +11,7 @@ from typing import Any
 import pexpect
 import pyte
 
-ENTER, DOWN, UP, CTRL_C, CTRL_D, SPACE = "\r", "\x1b[B", "\x1b[A", "\x03", "\x04", " "
+ENTER, DOWN, UP, CTRL_C, CTRL_D, SPACE, ESCAPE = "\r", "\x1b[B", "\x1b[A", "\x03", "\x04", " ", "\x1b"
 MENU = "What next?"
 PAUSE = "any key: back to the menu"
 MAIN = ["-m", "continual_learning.cli.main"]

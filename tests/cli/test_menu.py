@@ -18,7 +18,7 @@ from continual_learning.strategy import strategy_names
 if os.name != "posix":
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)
 
-from menu_terminal import CTRL_C, CTRL_D, ENTER, MENU, Terminal
+from menu_terminal import CTRL_C, CTRL_D, ENTER, ESCAPE, MENU, UP, Terminal
 
 
 def nothing(_menu: Menu) -> None: ...
@@ -85,8 +85,8 @@ def test_a_standard_terminal_shows_the_panel_and_the_list_scrolls(tmp_path: Path
     try:
         terminal.wait(MENU, "device memory", "Chat with Model")
         assert "Exit" not in terminal.text()
-        terminal.send("\x1b[A")  # up, from the first to the last
-        terminal.wait_prompt("everything is on disk already")
+        terminal.send(UP)  # from the first to the last
+        terminal.wait_prompt("Exit")
         assert "device memory" in terminal.text() and "Exit" in terminal.text()
         assert b"\x1b[1;3" in terminal.raw or b"\x1b[38;5" in terminal.raw or b"\x1b[0;38" in terminal.raw  # colours
         terminal.send(ENTER)
@@ -96,7 +96,7 @@ def test_a_standard_terminal_shows_the_panel_and_the_list_scrolls(tmp_path: Path
 
 
 def test_a_narrow_terminal_without_colour(tmp_path: Path, environment: dict[str, str]) -> None:
-    terminal = Terminal(tmp_path, environment | {"NO_COLOR": "1"}, columns=30, rows=40)
+    terminal = Terminal(tmp_path, environment | {"NO_COLOR": "1"}, columns=30, rows=400)
     try:
         terminal.wait(MENU, "Exit", "device memory")
         lines = terminal.text().splitlines()
@@ -104,7 +104,7 @@ def test_a_narrow_terminal_without_colour(tmp_path: Path, environment: dict[str,
         assert sum("Chat with Model" in line for line in lines) == 1 and lines[0].startswith("model: ")
         terminal.send("Configure" + ENTER)
         terminal.wait("Which settings?")
-        terminal.send(CTRL_C)
+        terminal.send(ESCAPE)
         terminal.wait("back to the menu", MENU)
         terminal.send(CTRL_C)
         terminal.wait("Ctrl-C once more", MENU)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import questionary
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
 from prompt_toolkit.layout.dimension import Dimension
 from questionary import Choice
 from questionary.prompts.common import InquirerControl
@@ -81,13 +82,13 @@ def select(
 ) -> str:
     """One of ``choices`` (value to title). Typing narrows the list. ``helps`` explain the one pointed at.
 
-    A list that is longer than the terminal scrolls, and leaves ``above`` lines over it on the screen.
+    A list that is longer than the terminal scrolls, leaves ``above`` lines over it on the screen, and has no helps,
+    which would stand at its end. Esc goes back as Ctrl-C does.
     """
     wide = columns() >= 60
-    items = [
-        Choice(_fit(title), value, description=clean((helps or {}).get(value, "")) or None if wide else None)
-        for value, title in choices.items()
-    ]
+    room = max(LEAST_LINES, lines() - above - AROUND_A_LIST)
+    helps = helps if helps and wide and len(choices) < room else {}
+    items = [Choice(_fit(title), value, description=helps.get(value)) for value, title in choices.items()]
     asked = questionary.select(
         _fit(question),
         items,
@@ -98,9 +99,26 @@ def select(
     )
     for window in asked.application.layout.find_all_windows():
         if isinstance(window.content, InquirerControl):
-            window.height = Dimension(max=max(LEAST_LINES, lines() - above - AROUND_A_LIST))
+            window.height = Dimension(max=room)
+    application = asked.application
+    application.key_bindings = merge_key_bindings([application.key_bindings or KeyBindings(), _leaving()])
     answer: str = asked.unsafe_ask()
     return answer
+
+
+def _leaving() -> KeyBindings:
+    """Keys that a list of questionary does not know: Esc goes back as Ctrl-C does, Ctrl-D is the end of input."""
+    keys = KeyBindings()
+
+    @keys.add("escape")
+    def _back(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt)
+
+    @keys.add("c-d", eager=True)
+    def _end(event: KeyPressEvent) -> None:
+        event.app.exit(exception=EOFError)
+
+    return keys
 
 
 def several(question: str, choices: Sequence[str], checked: Sequence[str]) -> list[str]:
