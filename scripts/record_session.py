@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{given.readme}: holds no continual-learning command; expected some in bash blocks", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as place:
-        folder, home = Path(place).resolve() / "work", Path(place).resolve() / "home"
+        folder, home = Path(place).resolve() / "notes", Path(place).resolve() / "home"
         home.mkdir()
         shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
         environment = os.environ | {
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"exit code {recorded[-1].code}; {given.out} stays as it was", file=sys.stderr)
                 return 1
         packages = Path(sys.prefix)
-        places = {str(folder): "~/work", str(home): "~/.local/share/continual-learning", str(packages): ".venv"}
+        places = {str(folder): "~/notes", str(home): "~/.local/share/continual-learning", str(packages): ".venv"}
         given.out.write_text(page(recorded, places), encoding="utf-8")
     print(f"wrote {given.out}")
     return 0

@@ -59,7 +59,7 @@ def test_what_is_printed_is_written_without_this_machines_paths(script: ModuleTy
     readme.write_text(README)
     assert script.main(["--readme", str(readme), "--out", str(out)]) == 0
     text = out.read_text()
-    assert "$ continual-learning config get memory\nran config get memory in ~/work\nnote\n```" in text
+    assert "$ continual-learning config get memory\nran config get memory in ~/notes\nnote\n```" in text
     assert 'print("from Python")\n```\n\n```text\nfrom Python\n```' in text
     assert "make demo" not in text
 
