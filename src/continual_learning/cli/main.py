@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         if debug and not _is_usage(error):
             traceback.print_exception(error)
-        code, message = _outcome(error)
+        code, message = outcome(error)
         note(f"{'' if code == INTERRUPTED else 'error: '}{message}")
         if "--json" in options:
             print_json({"error": {"type": type(error).__name__, "message": message, "exit_code": code}})
@@ -152,7 +152,7 @@ def _show_log(debug: bool) -> None:
         logger.addHandler(_NoteHandler())
 
 
-def _outcome(error: BaseException) -> tuple[int, str]:
+def outcome(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for an error."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return INTERRUPTED, f"interrupted; {str(error) or 'the memory is as it was'}"

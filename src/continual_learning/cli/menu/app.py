@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from continual_learning.cli.menu.entry import Entry, Menu
 from continual_learning.cli.output import note
-from continual_learning.errors import ContinualLearningError, InputError, MissingExtraError
+from continual_learning.errors import InputError, MissingExtraError
 
 EXIT = "Exit"
 
@@ -100,7 +100,8 @@ def _choose(last: str | None, above: int) -> str:
 
 
 def _perform(menu: Menu, entry: Entry) -> None:
-    """Run one entry. Whatever it raises, the menu goes on; what was not expected is told with its type."""
+    """Run one entry. Whatever it raises is told as a command would tell it, and the menu goes on."""
+    from continual_learning.cli import main
     from continual_learning.cli.menu import prompts
 
     try:
@@ -111,5 +112,5 @@ def _perform(menu: Menu, entry: Entry) -> None:
         prompts.pause()
     except (KeyboardInterrupt, EOFError):
         note("back to the menu")
-    except ContinualLearningError as error:
-        note(f"error: {' '.join(str(error).split())}")
+    except Exception as error:
+        note(f"error: {main.outcome(error)[1]}")
