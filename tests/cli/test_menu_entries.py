@@ -50,7 +50,7 @@ def environment(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def running(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
     """The menu, in one process for all tests of this file."""
-    terminal = Terminal(folder, environment)
+    terminal = Terminal(folder, environment, columns=180)
     yield terminal
     terminal.close()
 

@@ -103,6 +103,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
+            listening.listen()  # whoever comes while the model is being loaded waits
         except OSError:
             listening.close()
             raise

@@ -3,6 +3,7 @@
     app.py      the application and its routes
     openai.py   /v1/models and /v1/chat/completions
     schemas.py  what requests hold
+    body_limit.py  the bound on a request's size
     streaming.py  answers piece by piece, as server-sent events
     problems.py   errors as one JSON object
 

@@ -19,6 +19,7 @@ from continual_learning.documents import Document
 from continual_learning.errors import ContinualLearningError, InputError, UnknownNameError
 from continual_learning.learner import Learner
 from continual_learning.server import openai, problems, schemas
+from continual_learning.server.body_limit import BodyLimit
 from continual_learning.server.streaming import begun, event, pieces
 from continual_learning.strategy import Answer, LearnReport
 
@@ -63,8 +64,8 @@ def build(learner: Learner, max_bytes: int, hosts: Sequence[str], token: str | N
         version=__version__,
         dependencies=[Depends(check_token)],
         redoc_url=None,
-        max_body_size=max_bytes,
     )
+    app.add_middleware(BodyLimit, max_bytes=max_bytes)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     problems.install(app)
     answers = _Answers()

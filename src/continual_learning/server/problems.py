@@ -61,7 +61,7 @@ def install(app: FastAPI) -> None:
         message = f"{request.method} {request.url.path}: {detail}; see /docs"
         return JSONResponse(body("HTTPError", message, status), status, headers)
 
-    for status in (400, 401, 404, 405, 413):
+    for status in (400, 401, 404, 405):
         app.add_exception_handler(status, told)
 
     @app.exception_handler(Exception)

@@ -26,7 +26,7 @@ def show(menu: Menu) -> int:
     facts = status(menu)
     if console.width < NARROW:
         for name, value in facts.items():
-            console.print(Text(f"{name}: {clean(value)}", overflow="ellipsis", no_wrap=True))
+            console.print(Text(f"{name}: {clean(value)}"), no_wrap=True, overflow="ellipsis")
         return len(facts)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
