@@ -116,31 +116,10 @@ def test_a_narrow_terminal_without_colour(tmp_path: Path, environment: dict[str,
         terminal.close()
 
 
-SLOW = """
-import sys, time
-from continual_learning.cli.main import main
-from continual_learning.strategies.in_context import InContext
-def slow(*_, **__):
-    print("working", flush=True)
-    time.sleep(60)
-InContext.learn = InContext.answer = slow
-sys.exit(main([]))
-"""
-
-
-def test_ctrl_c_while_learning_comes_back_and_keeps_the_memory_as_it_was(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
-    (tmp_path / "a.txt").write_text("Comb jellies eat plankton.")
-    terminal = Terminal(tmp_path, environment, rows=300, arguments=["-c", SLOW])
+def test_ctrl_d_leaves(tmp_path: Path, environment: dict[str, str]) -> None:
+    terminal = Terminal(tmp_path, environment)
     try:
-        terminal.choose("Learn from Document")
-        terminal.answer("Document, a file", "a.txt")
-        terminal.answer("questions and answers", "")
-        terminal.wait("working")
-        terminal.send(CTRL_C)
-        assert "interrupted; the memory is as it was" in terminal.done()
-        assert "none; the first one" in terminal.text()[-2500:]
+        terminal.wait(MENU)
         terminal.send(CTRL_D)
         assert terminal.ended() == 0
     finally:

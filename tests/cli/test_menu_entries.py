@@ -20,6 +20,20 @@ from menu_terminal import CTRL_C, DOWN, ENTER, MENU, SPACE, Terminal
 from continual_learning.cli.menu.app import EXIT, entries
 from continual_learning.cli.menu.entry import has_command
 
+PROGRAM = """
+import sys, time
+from continual_learning.cli.main import main
+from continual_learning.strategies.in_context import InContext
+at_once = InContext.learn
+def learn(self, base, state, document, *more, **others):
+    if "takes its time" in document.text:
+        print("working", flush=True)
+        time.sleep(60)
+    return at_once(self, base, state, document, *more, **others)
+InContext.learn = learn
+sys.exit(main([]))
+"""
+"""The menu, with a document that can be interrupted."""
 UNEXPECTED = ("this was not expected", "Traceback", "Usage:")
 
 
@@ -28,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working folder: documents and questions."""
     here = tmp_path_factory.mktemp("here")
     (here / "jellies.txt").write_text("Comb jellies eat plankton. They swim with rows of cilia.")
+    (here / "slow.txt").write_text("This one takes its time.")
     (here / "many").mkdir()
     (here / "many" / "one.txt").write_text("The cat lives in the house.")
     (here / "many" / "two.md").write_text("# Paris\nParis is the capital of France.")
@@ -50,7 +65,7 @@ def environment(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def running(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
     """The menu, in one process for all tests of this file."""
-    terminal = Terminal(folder, environment, columns=180)
+    terminal = Terminal(folder, environment, columns=180, arguments=["-c", PROGRAM])
     yield terminal
     terminal.close()
 
@@ -137,6 +152,17 @@ def test_ctrl_c_in_a_chat_comes_back(menu: Terminal) -> None:
     menu.wait("/quit", "> ")
     menu.send(CTRL_C)
     assert "interrupted" in settled(menu.done())
+
+
+def test_ctrl_c_while_learning_comes_back_and_keeps_the_memory_as_it_was(menu: Terminal) -> None:
+    menu.choose("Learn from Document")
+    menu.answer("Document, a file", "slow.txt")
+    menu.answer("questions and answers", "")
+    menu.wait("working")
+    menu.send(CTRL_C)
+    assert "interrupted; the memory is as it was" in settled(menu.done())
+    menu.choose("Learning History")
+    assert "slow.txt" not in settled(menu.done())
 
 
 def test_checkpoints(menu: Terminal) -> None:
