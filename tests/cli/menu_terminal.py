@@ -17,18 +17,30 @@ PAUSE = "any key: back to the menu"
 MAIN = ["-m", "continual_learning.cli.main"]
 
 
+class _Screen(pyte.Screen):
+    """A screen that counts how often it scrolled, so that a row keeps its number: that on the screen plus this."""
+
+    scrolled = 0
+
+    def index(self) -> None:
+        bottom = self.margins.bottom if self.margins else self.lines - 1
+        if self.cursor.y == bottom:
+            self.scrolled += 1
+        super().index()
+
+
 class Terminal:
     """A pseudo-terminal. `wait` looks below the prompt that the last keys went to: old output does not count."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], columns: int = 100, rows: int = 2000, arguments: Any = MAIN
+        self, folder: Path, environment: dict[str, str], columns: int = 100, rows: int = 100, arguments: Any = MAIN
     ):
         self.columns, self.rows = columns, rows
-        self.screen = pyte.Screen(columns, rows)
+        self.screen = _Screen(columns, rows)
         self.screen.write_process_input = self._report
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
-        self._mark = -1
+        self._mark = self._entry = -1
         inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
         self.child = pexpect.spawn(
             sys.executable, list(arguments), cwd=str(folder), dimensions=(rows, columns), timeout=60,
@@ -39,18 +51,19 @@ class Terminal:
         """What a terminal says when it is asked: where the cursor is, and the like."""
         self.child.send(data)
 
-    def line(self, row: int) -> str:
-        """One row of the screen, without the spaces at its end."""
-        cells = self.screen.buffer[row]
-        return "".join(cells[column].data for column in range(self.columns)).rstrip()
+    def lines(self, after: int = -1) -> list[str]:
+        """The rows of the screen after the one with this number, without the spaces at their ends."""
+        rows = range(max(0, after + 1 - self.screen.scrolled), self.rows)
+        cells = self.screen.buffer
+        return ["".join(cells[row][column].data for column in range(self.columns)).rstrip() for row in rows]
 
     def below(self) -> str:
         """What stands below the prompt that was answered last."""
-        return "\n".join(self.line(row) for row in range(self._mark + 1, self.rows)).rstrip()
+        return "\n".join(self.lines(self._mark)).rstrip()
 
     def text(self) -> str:
         """The whole screen."""
-        return "\n".join(self.line(row) for row in range(self.rows)).rstrip()
+        return "\n".join(self.lines()).rstrip()
 
     def wait(self, *texts: str, seconds: float = 30) -> str:
         """Read until all texts stand below the last prompt; what stands there."""
@@ -59,13 +72,21 @@ class Terminal:
             found = self.below()
             if all(text in found for text in texts):
                 return found
-            assert time.monotonic() < end, f"not on the screen: {texts}\n{found}"
+            assert time.monotonic() < end, f"not on the screen: {texts}\n{self.text()}"
+            self._read(0.5)
+
+    def wait_prompt(self, text: str, seconds: float = 30) -> None:
+        """Read until a text stands on one of the last rows that have something on them."""
+        end = time.monotonic() + seconds
+        while text not in "\n".join(self.text().splitlines()[-6:]):
+            assert time.monotonic() < end, f"not at the end of the screen: {text}\n{self.text()}"
             self._read(0.5)
 
     def send(self, keys: str) -> None:
         """Type."""
-        row = self.screen.cursor.y
-        prompts = [r for r in range(max(self._mark, 0), row + 1) if self.line(r).startswith("? ")]
+        row = self.screen.cursor.y + self.screen.scrolled
+        first = max(self._mark, self.screen.scrolled - 1)
+        prompts = [n for n, line in enumerate(self.lines(first), first + 1) if line.startswith("? ") and n <= row]
         self._mark = prompts[-1] if prompts else row
         self.child.send(keys)
 
@@ -80,17 +101,12 @@ class Terminal:
         self.send(entry)
         self.wait_prompt(f"/ {entry}")
         self.send(ENTER)
-
-    def wait_prompt(self, text: str, seconds: float = 30) -> None:
-        """Read until a text stands on the last line that has something on it."""
-        end = time.monotonic() + seconds
-        while text not in self.text()[-400:]:
-            assert time.monotonic() < end, f"not at the end of the screen: {text}\n{self.text()[-2000:]}"
-            self._read(0.2)
+        self._entry = self._mark
 
     def done(self) -> str:
-        """Wait for the end of an entry; what it showed. Leaves the terminal at the menu."""
-        found = self.wait(PAUSE)
+        """Wait for the end of an entry; all that it showed, prompts too. Leaves the terminal at the menu."""
+        self.wait(PAUSE)
+        found = "\n".join(self.lines(self._entry)).rstrip()
         self.send(" ")
         self.wait(MENU)
         return found
@@ -105,11 +121,11 @@ class Terminal:
         while time.monotonic() < end and self._read(0.2):
             pass
 
-    def ended(self, seconds: float = 60) -> int:
+    def ended(self, seconds: float = 30) -> int:
         """Wait for the program's end; its exit code."""
         end = time.monotonic() + seconds
         while self._read(0.5):
-            assert time.monotonic() < end, f"still running\n{self.below()}"
+            assert time.monotonic() < end, f"still running\n{self.text()}"
         self.child.close()
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
 

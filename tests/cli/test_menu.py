@@ -96,7 +96,7 @@ def test_a_standard_terminal_shows_the_panel_and_the_list_scrolls(tmp_path: Path
 
 
 def test_a_narrow_terminal_without_colour(tmp_path: Path, environment: dict[str, str]) -> None:
-    terminal = Terminal(tmp_path, environment | {"NO_COLOR": "1"}, columns=30, rows=400)
+    terminal = Terminal(tmp_path, environment | {"NO_COLOR": "1"}, columns=30)
     try:
         terminal.wait(MENU, "Exit", "device memory")
         lines = terminal.text().splitlines()

@@ -69,7 +69,7 @@ def number(question: str, default: int, least: int = 1) -> int:
 
 def confirm(question: str, default: bool = False) -> bool:
     """Yes or no."""
-    answer: bool = questionary.confirm(_fit(question), default=default).unsafe_ask()
+    answer: bool = questionary.confirm(_fit(question), default=default, auto_enter=False).unsafe_ask()
     return answer
 
 
