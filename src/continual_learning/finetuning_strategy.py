@@ -196,6 +196,7 @@ class FinetuningStrategy(Strategy[ConfigT]):
         return {
             "parameters": sum(p.numel() for p in base.model.parameters()),
             "trainable_parameters": self.trainable.count(base),
+            "modified_blocks": list(range(base.block_count)),  # adapters and all weights alike reach every block
         }
 
     def check_settings(self, state: State) -> None:

@@ -133,7 +133,7 @@ class Learner:
         with self._writing():
             state, report = self.strategy.learn(self.base, self._state, document, qa, progress)
             if report.accepted:
-                self._keep(state, "learn", document.title or document.source)
+                self._keep(_with_figures(state, report), "learn", document.title or document.source)
             return report
 
     @overload
@@ -409,6 +409,15 @@ class Chat:
     def clear_history(self) -> None:
         """Forget the conversation; the memory stays."""
         self.history.clear()
+
+
+def _with_figures(state: State, report: LearnReport) -> State:
+    """The state whose record of the document also says what its learning came to, where the strategy did not."""
+    figures = {key: getattr(report, key) for key in ("loss", "seconds", "recall_before", "recall_after")}
+    documents = tuple(
+        replace(d, details={**figures, **d.details}) if d.id == report.document_id else d for d in state.meta.documents
+    )
+    return state.with_documents(documents, state.tensors)
 
 
 def _documents(source: Source, title: str | None) -> tuple[list[Document], bool]:

@@ -208,7 +208,11 @@ class Strategy(ABC, Generic[ConfigT]):
         raise InputError(f"strategy {self.name!r} keeps no PEFT adapter; expected a nested memory, or leave --peft out")
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
-        """Facts about this strategy on this base, for `info` and the menu. JSON values only."""
+        """Facts about this strategy on this base, for `model info` and the menu. JSON values only.
+
+        `model info` knows ``modified_blocks`` (numbers of the blocks that carry what is learned),
+        ``trainable_parameters``, ``alpha`` and ``gates_calibrated``, and shows the others as they are.
+        """
         return {}
 
 

@@ -15,16 +15,18 @@ from continual_learning.errors import CorruptMemoryError, DocumentError, Learnin
 
 GROUPS = {
     "benchmark": "squad stream forgetting needle conversation repository transfer",
-    "memory": "list show history forget rollback clear delete export import cleanup",
+    "memory": "list show history forget rollback clear delete export import cleanup new documents forgetting",
     "checkpoint": "save load list info compare export delete cleanup",
     "documents": "fetch show lists",
+    "ace": "show save load diff edit undo learn ask",
+    "feedback": "good bad correct list undo fade",
     "config": "show get set path",
     "model": "list pull info",
     "train": "start",
 }
 COMMANDS = [
     [],
-    *([c] for c in ("learn", "ask", "chat", "nested", "compare", "info", "doctor", *GROUPS)),
+    *([c] for c in ("learn", "ask", "chat", "nested", "compare", "info", "doctor", "serve", *GROUPS)),
     *([group, c] for group, names in GROUPS.items() for c in names.split()),
 ]
 MAIN = [sys.executable, "-m", "continual_learning.cli.main"]
@@ -39,7 +41,7 @@ def test_every_command_has_help_and_json(cli: Any, command: list[str]) -> None:
         assert "--json" in result.out
 
 
-@pytest.mark.parametrize("command", [[], *([group] for group in GROUPS)], ids=" ".join)
+@pytest.mark.parametrize("command", [[group] for group in GROUPS], ids=" ".join)
 def test_without_a_command_the_help_is_shown(cli: Any, command: list[str]) -> None:
     assert cli(*command) == cli(*command, "--help")
 

@@ -89,11 +89,11 @@ def settings_from(seeds: str, max_new_tokens: int, retention_documents: int, no_
 
 def load_base(model: str | None) -> BaseModel:
     """The base model of the flag or the settings."""
-    from continual_learning.base import BaseModel
+    from continual_learning.cli import session
     from continual_learning.config import load_config
 
     place = load_config({"model.name": model}).settings.model
-    return BaseModel.load(place.name, place.device, place.dtype, place.precision)
+    return session.load_base(place.name, place.device, place.dtype, place.precision)
 
 
 def run(out: Output, reports: Sequence[Path], work: Callable[[ProgressCallback], dict[str, Any]]) -> None:

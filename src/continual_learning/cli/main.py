@@ -26,8 +26,11 @@ from continual_learning.cli import (
     info,
     learn,
     memory,
+    memory_new,
+    memory_report,
     model,
     nested,
+    serve,
     train,
 )
 from continual_learning.cli.output import note, print_json
@@ -60,7 +63,8 @@ app = typer.Typer(
     cls=_Group,
     name=PROGRAM,
     help="A small language model that reads your documents, keeps what it read, and answers from it.",
-    epilog="Settings: `continual-learning config show`. Something wrong: `continual-learning doctor`.",
+    epilog="Without a command: the menu. Settings: `continual-learning config show`. "
+    "Something wrong: `continual-learning doctor`.",
     no_args_is_help=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -85,7 +89,9 @@ def _root(
     ] = False,
 ) -> None:
     if ctx.invoked_subcommand is None:
-        print(ctx.get_help())
+        from continual_learning.cli.menu import run_menu
+
+        raise typer.Exit(run_menu())
 
 
 app.command("learn")(learn.learn)
@@ -95,6 +101,9 @@ app.add_typer(feedback.app, name="feedback")
 app.command("nested")(nested.nested)
 app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
+memory.app.command("new")(memory_new.new)
+memory.app.command("documents")(memory_report.documents)
+memory.app.command("forgetting")(memory_report.forgetting)
 app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(documents.app, name="documents")
@@ -104,6 +113,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(train.app, name="train")
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         if debug and not _is_usage(error):
             traceback.print_exception(error)
-        code, message = _outcome(error)
+        code, message = outcome(error)
         note(f"{'' if code == INTERRUPTED else 'error: '}{message}")
         if "--json" in options:
             print_json({"error": {"type": type(error).__name__, "message": message, "exit_code": code}})
@@ -147,11 +157,12 @@ def _show_log(debug: bool) -> None:
     """What the package logs, such as that the first use of a model takes a while, goes to standard error."""
     logger = logging.getLogger("continual_learning")
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
+    # by name: run as a program, this module is there twice
+    if not any(type(handler).__name__ == _NoteHandler.__name__ for handler in logger.handlers):
         logger.addHandler(_NoteHandler())
 
 
-def _outcome(error: BaseException) -> tuple[int, str]:
+def outcome(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for an error."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return INTERRUPTED, f"interrupted; {str(error) or 'the memory is as it was'}"

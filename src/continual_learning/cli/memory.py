@@ -149,7 +149,7 @@ def clear(memory: options.MemoryArgument = None, option: options.Memory = None, 
     from continual_learning.cli.session import choose, learner_for
 
     out = Output(as_json)
-    choice = choose(_one_name(memory, option))
+    choice = choose(one_name(memory, option))
     with learner_for(choice) as learner:
         count = len(learner.documents)
         learner.clear()
@@ -166,7 +166,7 @@ def delete(
 ) -> None:
     """Delete a whole memory with its history. Nothing brings it back."""
     out = Output(as_json)
-    name = _one_name(memory, option)
+    name = one_name(memory, option)
     if name is None:
         raise InputError(
             "no memory was named; expected the name of the one to delete, see continual-learning memory list"
@@ -259,7 +259,8 @@ def find_document(memory: str, wanted: str) -> dict[str, Any]:
     raise UnknownNameError(f"no document {wanted!r} in memory {memory!r}; it holds: {named}{more}")
 
 
-def _one_name(argument: str | None, option: str | None) -> str | None:
+def one_name(argument: str | None, option: str | None) -> str | None:
+    """The memory that is named in either way; None if in neither. Raises InputError for two names."""
     if argument is not None and option is not None and argument != option:
         raise InputError(f"two memories are named, {argument!r} and --memory {option!r}; expected one of them")
     return argument if argument is not None else option
@@ -268,7 +269,7 @@ def _one_name(argument: str | None, option: str | None) -> str | None:
 def _store(argument: str | None, option: str | None) -> Any:
     from continual_learning.cli.session import open_store
 
-    return open_store(_one_name(argument, option))
+    return open_store(one_name(argument, option))
 
 
 def _confirmed(question: str) -> bool:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from continual_learning.cli import options
 from continual_learning.cli.output import Output, size
 
+if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
+    from continual_learning.learner import Learner
+
 app = options.group("Base models: list, pull, inspect.")
+
+MODIFIED = ("modified_blocks", "dual_mlp_blocks", "fast_blocks")
+TRAINABLE = ("trainable_parameters", "trainable_parameters_per_passage")
+"""How strategies call what `model info` shows under the first of these names."""
 
 Name = Annotated[
     str | None, typer.Argument(metavar="[MODEL]", help="smollm2-135m, a Hugging Face name, or a local folder.")
@@ -71,16 +79,63 @@ def pull(model: Name = None, as_json: options.Json = False) -> None:
 
 
 @app.command()
-def info(model: Name = None, as_json: options.Json = False) -> None:
-    """Load a model and say what it is."""
-    from continual_learning.base import BaseModel
+def info(model: Name = None, memory: options.Memory = None, as_json: options.Json = False) -> None:
+    """Load a model and say what it is; with --memory, also what its strategy adds to it."""
+    from continual_learning.cli.session import choose, learner_for, load_base
     from continual_learning.config import load_config
 
     out = Output(as_json)
-    settings = load_config({"model.name": model}).settings.model
-    base = BaseModel.load(settings.name, settings.device, settings.dtype)
+    if memory is not None:
+        choice = choose(memory, model=model, must_exist=False)
+        with learner_for(choice) as learner:
+            facts = {**_facts(learner.base), **_learning_facts(learner)}
+    else:
+        place = load_config({"model.name": model}).settings.model
+        facts = _facts(load_base(place.name, place.device, place.dtype, place.precision))
+    out.result(facts)
+    out.facts({name: _words(value) for name, value in facts.items()})
+
+
+def _words(value: Any) -> Any:
+    """A value for people: lists with commas, yes and no, and a dash for what nobody tells."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "-"}[value]
+    return value
+
+
+def _learning_facts(learner: Learner) -> dict[str, Any]:
+    """What a memory's strategy does to the base. A value that its strategy does not tell is None."""
+    from continual_learning.strategy import Strategy
+
+    described = learner.strategy.describe(learner.base, learner.state)
+    modified = _first(described, MODIFIED)
+    if modified is None and type(learner.strategy).adapted is Strategy.adapted:
+        modified = []  # it puts nothing into the model
+    total = learner.base.block_count
+    return {
+        "memory": learner.store.name if learner.store else None,
+        "strategy": learner.strategy.name,
+        "documents": len(learner.documents),
+        "layers_total": total,
+        "layers_modified": None if modified is None else len(modified),
+        "layers_frozen": None if modified is None else total - len(modified),
+        "trainable_parameters": 0 if modified == [] else _first(described, TRAINABLE),
+        "alpha": described.get("alpha"),
+        "gates_calibrated": described.get("gates_calibrated"),
+        **{key: value for key, value in described.items() if key != "parameters"},
+        "modified_blocks": modified,
+    }
+
+
+def _first(facts: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((facts[name] for name in names if facts.get(name) is not None), None)
+
+
+def _facts(base: BaseModel) -> dict[str, Any]:
     parameters = list(base.model.parameters())
-    facts: dict[str, Any] = {
+    return {
         "name": base.name,
         "family": base.family.name,
         "parameters": sum(p.numel() for p in parameters),
@@ -93,5 +148,3 @@ def info(model: Name = None, as_json: options.Json = False) -> None:
         "dtype": str(base.model.dtype).removeprefix("torch."),
         "fingerprint": base.fingerprint,
     }
-    out.result(facts)
-    out.facts(facts)

@@ -5,14 +5,49 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from continual_learning.config import Config, load_config, parse_assignments
 from continual_learning.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
     from continual_learning.learner import Learner
     from continual_learning.store import Store
+
+_Place = tuple[str, str, str, str]
+_kept: dict[_Place, BaseModel] | None = None
+
+
+@contextlib.contextmanager
+def models_kept() -> Iterator[None]:
+    """Commands run in here use the last loaded model again: the menu and the server run many in one process."""
+    global _kept  # noqa: PLW0603 - commands are functions that share nothing else
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def kept_model() -> BaseModel | None:
+    """The model that `models_kept` holds, if any was loaded."""
+    return next(iter((_kept or {}).values()), None)
+
+
+def load_base(name: str, device: str, dtype: str, precision: Literal["full", "int8"]) -> BaseModel:
+    """The base model, loaded unless it is kept. Raises what `BaseModel.load` does."""
+    from continual_learning.base import BaseModel
+
+    place = (name, device, dtype, precision)
+    if _kept is not None and place in _kept:
+        return _kept[place]
+    if _kept is not None:
+        _kept.clear()  # before loading: two models may not fit
+    base = BaseModel.load(name, device, dtype, precision)
+    if _kept is not None:
+        _kept[place] = base
+    return base
 
 
 @dataclass(frozen=True)
@@ -70,17 +105,12 @@ def choose(
 def open_learner(choice: Choice) -> Learner:
     """The Learner for a choice; imports torch and loads the model."""
     from continual_learning.learner import Learner
+    from continual_learning.strategy import make_strategy
 
     place = choice.config.settings.model
-    return Learner.open(
-        choice.model,
-        choice.strategy,
-        choice.memory,
-        device=place.device,
-        dtype=place.dtype,
-        precision=place.precision,
-        **choice.options,
-    )
+    make_strategy(choice.strategy, choice.options)  # a wrong option is told before seconds of loading
+    base = load_base(choice.model, place.device, place.dtype, place.precision)
+    return Learner.open(base, choice.strategy, choice.memory, **choice.options)
 
 
 @contextlib.contextmanager

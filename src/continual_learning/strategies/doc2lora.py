@@ -147,8 +147,10 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Mode, hypernetwork and the size of what is learned. Loads nothing."""
-        ranks = [low_rank.rank for low_rank in state_adapter(state).values()]
+        adapter = state_adapter(state)
+        ranks = [low_rank.rank for low_rank in adapter.values()]
         return {
+            "modified_blocks": sorted({block for block, _ in adapter}),
             "mode": self.config.mode,
             "hypernetwork": self.config.hypernetwork,
             "missing": missing(base.name, self.config.mode, self.config.hypernetwork),

@@ -41,7 +41,7 @@ from continual_learning.retention import Limits, check
 from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_keys, routed_sources
 from continual_learning.state import State
 from continual_learning.stopwatch import Stopwatch
-from continual_learning.strategies.ttt.calibration import Calibration, calibrate
+from continual_learning.strategies.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.learning import (
     LearnedPassage,
@@ -202,6 +202,7 @@ class TTT(Strategy[TTTConfig]):
             "start": self.config.start,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
             "passages": len(passage_keys(state)),
+            "gates_calibrated": self._calibrated(base),
         }
 
     # -- learning --------------------------------------------------------------------------------
@@ -226,6 +227,13 @@ class TTT(Strategy[TTTConfig]):
         folder = data_home() / "calibration"
         background = self._background[: self.config.calibration_samples]
         return calibrate(base, background, blocks, self.config.access_share, folder, report)
+
+    def _calibrated(self, base: BaseModel) -> bool | None:
+        """Whether the neuron gates' frequencies are counted; None where the gates need none."""
+        if self.config.selection != "tfidf" or self.config.neurons is None:
+            return None
+        folder, share = data_home() / "calibration", self.config.access_share
+        return calibration_file(base, self._background, self._blocks(base), share, folder).exists()
 
     def _report(
         self,

@@ -71,8 +71,7 @@ def calibrate(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """The calibration for this base and background: from ``folder`` if it is there, else counted and kept there."""
-    key = json.dumps([base.fingerprint, list(blocks), share, SEQUENCE_TOKENS, list(background)])
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+    path = calibration_file(base, background, blocks, share, folder)
     cached = _read(path, base.fingerprint)
     if cached is not None:
         return cached
@@ -91,6 +90,14 @@ def calibrate(
     calibration = Calibration(frequency, sequences)
     _write(path, calibration, base.fingerprint)
     return calibration
+
+
+def calibration_file(
+    base: BaseModel, background: Sequence[str], blocks: Sequence[int], share: float, folder: Path
+) -> Path:
+    """Where `calibrate` keeps what it counted."""
+    key = json.dumps([base.fingerprint, list(blocks), share, SEQUENCE_TOKENS, list(background)])
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 
 def _read(path: Path, fingerprint: str) -> Calibration | None:

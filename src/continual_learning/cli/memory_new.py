@@ -1,0 +1,32 @@
+"""`memory new`: a memory that holds nothing yet."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.output import Output, plain
+from continual_learning.errors import InputError
+
+
+def new(
+    memory: Annotated[str, typer.Argument(help="Its name.")],
+    strategy: options.Strategy = None,
+    model: options.Model = None,
+    settings: options.Set = None,
+    as_json: options.Json = False,
+) -> None:
+    """Begin an empty memory: to settle how it learns, or to talk to the base model alone."""
+    from continual_learning.cli.session import choose, learner_for
+
+    out = Output(as_json)
+    choice = choose(memory, strategy, model, settings or (), must_exist=False)
+    if choice.exists:
+        raise InputError(f"memory {memory!r} is there already (strategy {choice.strategy}); give another name")
+    with learner_for(choice) as learner:
+        assert learner.store is not None  # it was opened by name
+        version = learner.store.save(learner.state, "init", "nothing learned yet")
+    out.result({**choice.names, "version": plain(version)})
+    out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}) is there, and holds nothing yet")

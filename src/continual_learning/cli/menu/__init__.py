@@ -1,0 +1,21 @@
+"""The interactive menu: forms over the commands.
+
+An entry asks for what a command needs, shows the command line that does the same, and runs it in this process, so
+that whatever the menu does can be scripted.
+
+    app.py        the loop: panel, choice of an entry, what becomes of Ctrl-C
+    entry.py      what an entry is, and how it runs a command
+    prompts.py    questions at the terminal
+    panel.py      the status panel
+    talk.py, documents.py, outer_loop.py, measure.py, memories.py, engines.py, ace.py, doc2lora.py, nested.py,
+    configure.py  the entries
+"""
+
+from __future__ import annotations
+
+
+def run_menu() -> int:
+    """Show the menu until the user leaves it; the exit code. Raises InputError where there is no terminal."""
+    from continual_learning.cli.menu.app import run
+
+    return run()

@@ -1,0 +1,116 @@
+"""The menu's loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from continual_learning.cli.menu.entry import Entry, Menu
+from continual_learning.cli.output import note
+from continual_learning.errors import InputError, MissingExtraError
+
+EXIT = "Exit"
+
+
+def entries() -> list[tuple[str, Sequence[Entry]]]:
+    """All entries, by group, in the order in which they are shown."""
+    from continual_learning.cli.menu import (
+        ace,
+        configure,
+        doc2lora,
+        documents,
+        engines,
+        measure,
+        memories,
+        nested,
+        outer_loop,
+        talk,
+    )
+
+    return [
+        ("Talk", talk.ENTRIES),
+        ("Learn", documents.ENTRIES),
+        ("Train", outer_loop.ENTRIES),
+        ("Measure", measure.ENTRIES),
+        ("Memory", memories.ENTRIES),
+        ("JitRL", engines.JITRL),
+        ("Compare", engines.COMPARE),
+        ("ACE", ace.ENTRIES),
+        ("Doc2LoRA", doc2lora.ENTRIES),
+        ("Nested", nested.ENTRIES),
+        ("Settings", configure.ENTRIES),
+    ]
+
+
+def run() -> int:
+    """Show the menu until Exit, Ctrl-D, or Ctrl-C twice. Raises InputError where there is no terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError(
+            "without a command, continual-learning opens its menu, which needs a terminal; "
+            "continual-learning --help lists the commands that work without one"
+        )
+    try:
+        import questionary  # noqa: F401 - told before anything is shown
+    except ImportError:
+        raise MissingExtraError("the menu needs questionary; pip install questionary") from None
+    from continual_learning.cli.session import models_kept
+
+    with models_kept():
+        _loop(Menu())
+    return 0
+
+
+def _loop(menu: Menu) -> None:
+    from continual_learning.cli.menu import panel
+
+    found = {entry.title: entry for _, group in entries() for entry in group}
+    interrupted = False
+    last: str | None = None
+    while True:
+        height = panel.show(menu)
+        try:
+            title = _choose(last, height)
+        except KeyboardInterrupt:
+            if interrupted:
+                return
+            interrupted = True
+            note("Ctrl-C once more, or Exit, leaves the menu")
+            continue
+        except EOFError:
+            return
+        if title == EXIT:
+            return
+        interrupted, last = False, title
+        _perform(menu, found[title])
+
+
+def _choose(last: str | None, above: int) -> str:
+    from continual_learning.cli.menu import prompts
+
+    wide = prompts.columns() >= 60
+    titles: dict[str, str] = {}
+    helps: dict[str, str] = {}
+    for name, group in entries():
+        for number, entry in enumerate(group):
+            titles[entry.title] = f"{name if number == 0 else '':<10}{entry.title}" if wide else entry.title
+            helps[entry.title] = entry.help
+    titles[EXIT] = f"{'':<10}{EXIT}" if wide else EXIT
+    helps[EXIT] = "everything is on disk already"
+    return prompts.select("What next?", titles, default=last, helps=helps, above=above)
+
+
+def _perform(menu: Menu, entry: Entry) -> None:
+    """Run one entry. Whatever it raises is told as a command would tell it, and the menu goes on."""
+    from continual_learning.cli import main
+    from continual_learning.cli.menu import prompts
+
+    try:
+        if missing := entry.missing():
+            menu.say(missing)
+        else:
+            entry.action(menu)
+        prompts.pause()
+    except (KeyboardInterrupt, EOFError):
+        note("back to the menu")
+    except Exception as error:
+        note(f"error: {main.outcome(error)[1]}")

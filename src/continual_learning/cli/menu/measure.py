@@ -1,0 +1,47 @@
+"""Run Benchmarks, View Forgetting Metrics."""
+
+from __future__ import annotations
+
+from continual_learning.cli.menu import prompts
+from continual_learning.cli.menu.entry import Entry, Menu, flags
+
+BENCHMARKS = {
+    "needle": "needle: a made-up fact in texts of several lengths",
+    "squad": "squad: each document learned alone, then asked about",
+    "stream": "stream: documents one after another in one memory",
+    "forgetting": "forgetting: general questions and unrelated text",
+}
+DATA = "SQuAD file, .jsonl with title, context and questions, or squad for the hub's"
+
+
+def run_benchmark(menu: Menu) -> None:
+    """One protocol with some strategies."""
+    which = prompts.select("Which benchmark?", BENCHMARKS)
+    arguments = ["benchmark", which]
+    if which == "needle":
+        lengths = prompts.text("Lengths in tokens", "250,500,1000")
+        arguments += ["--tokens", lengths, "--documents", str(prompts.number("Documents of each length", 5))]
+    else:
+        arguments += ["--data", prompts.text(f"Data ({DATA})"), "--documents", str(prompts.number("Documents", 8))]
+    strategies = choose_strategies(["frozen", "in_context", "rag", "ttt"])
+    report = prompts.text("Write a report to (.html, .md, .csv, .json; empty: none)", required=False)
+    menu.run(*arguments, "--strategies", ",".join(strategies), *flags(report=report or None))
+
+
+def view_forgetting(menu: Menu) -> None:
+    """What the present memory did to all else."""
+    menu.run("memory", "forgetting", menu.memory)
+
+
+def choose_strategies(checked: list[str] | None = None) -> list[str]:
+    """Some of all strategies; all of them are marked unless ``checked`` says which."""
+    from continual_learning.config import strategy_names
+
+    names = strategy_names()
+    return prompts.several("Strategies", names, names if checked is None else checked)
+
+
+ENTRIES = (
+    Entry("Run Benchmarks", "compare strategies on many documents", run_benchmark),
+    Entry("View Forgetting Metrics", "what this memory did to general questions and unrelated text", view_forgetting),
+)

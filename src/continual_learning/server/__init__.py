@@ -1,0 +1,43 @@
+"""HTTP server: one Learner behind an API of its own and an OpenAI-compatible one.
+
+    app.py      the application and its routes
+    openai.py   /v1/models and /v1/chat/completions
+    schemas.py  what requests hold
+    body_limit.py  the bound on a request's size
+    streaming.py  answers piece by piece, as server-sent events
+    problems.py   errors as one JSON object
+
+Needs the extra ``server``: ``pip install 'continual-learning-slm[server]'``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from continual_learning.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from continual_learning.learner import Learner
+
+MAX_BYTES = 10_000_000
+"""Largest request, as the largest document file."""
+
+
+def create_app(
+    learner: Learner, max_bytes: int = MAX_BYTES, hosts: tuple[str, ...] = ("*",), token: str | None = None
+) -> FastAPI:
+    """The application for one learner. Requests take turns at its lock.
+
+    ``max_bytes`` bounds a request's body; ``hosts`` are the names that a request may call this server by (a web page
+    cannot reach it under a name of its own then); with a ``token``, requests must bring it as ``Authorization:
+    Bearer``. Raises MissingExtraError without FastAPI.
+    """
+    try:
+        from continual_learning.server import app
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"the server needs {error.name}; pip install 'continual-learning-slm[server]'"
+        ) from None
+    return app.build(learner, max_bytes, hosts, token)

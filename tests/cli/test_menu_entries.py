@@ -1,0 +1,352 @@
+"""Every entry of the menu, at a terminal: one process walks through them on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from continual_learning.config import strategy_names
+
+if os.name != "posix":
+    pytest.skip("needs a pseudo-terminal", allow_module_level=True)
+
+from menu_terminal import CTRL_C, DOWN, ENTER, MENU, SPACE, Terminal
+
+from continual_learning.cli.menu.app import EXIT, entries
+from continual_learning.cli.menu.entry import has_command
+
+PROGRAM = """
+import sys, time
+from continual_learning.cli.main import main
+from continual_learning.strategies.in_context import InContext
+at_once = InContext.learn
+def learn(self, base, state, document, *more, **others):
+    if "takes its time" in document.text:
+        print("working", flush=True)
+        time.sleep(60)
+    return at_once(self, base, state, document, *more, **others)
+InContext.learn = learn
+sys.exit(main([]))
+"""
+"""The menu, with a document that can be interrupted."""
+UNEXPECTED = ("this was not expected", "Traceback", "Usage:")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working folder: documents and questions."""
+    here = tmp_path_factory.mktemp("here")
+    (here / "jellies.txt").write_text("Comb jellies eat plankton. They swim with rows of cilia.")
+    (here / "slow.txt").write_text("This one takes its time.")
+    (here / "many").mkdir()
+    (here / "many" / "one.txt").write_text("The cat lives in the house.")
+    (here / "many" / "two.md").write_text("# Paris\nParis is the capital of France.")
+    rows = [{"question": "What do comb jellies eat?", "answer": "plankton"}]
+    (here / "jellies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return here
+
+
+@pytest.fixture(scope="module")
+def environment(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {
+        "CONTINUAL_LEARNING_HOME": str(tmp_path_factory.mktemp("home")),
+        "CONTINUAL_LEARNING_MODEL__NAME": str(tiny_llama_dir),
+        "CONTINUAL_LEARNING_STRATEGY": "in_context",
+        "CONTINUAL_LEARNING_MAX_NEW_TOKENS": "4",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
+    """The menu, in one process for all tests of this file."""
+    terminal = Terminal(folder, environment, columns=180, arguments=["-c", PROGRAM])
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def menu(running: Terminal) -> Iterator[Terminal]:
+    """The menu, waiting for a choice; brought back to it after a test that failed half-way."""
+    running.wait(MENU)
+    yield running
+    end = time.monotonic() + 20
+    while not running.at_menu() and time.monotonic() < end:
+        running.send(CTRL_C)
+        running.settle()
+
+
+def settled(found: str) -> str:
+    """What an entry showed, in which nothing may be a surprise."""
+    assert not [words for words in UNEXPECTED if words in found], found
+    return found
+
+
+def learn(menu: Terminal, entry: str, prompt: str, path: str, *more: str) -> str:
+    menu.choose(entry)
+    menu.answer(prompt, path)
+    for _ in more:
+        menu.answer("questions and answers", "")
+    return settled(menu.done())
+
+
+def test_the_panel_says_what_there_is(menu: Terminal, environment: dict[str, str]) -> None:
+    shown = menu.text()
+    for fact in ("model", "strategy", "memory", "documents", "device memory", "in_context", "default", "GB in use"):
+        assert fact in shown
+    assert all(entry.title in shown for _, group in entries() for entry in group) and EXIT in shown
+
+
+def test_ask_without_a_memory_talks_to_the_base(menu: Terminal) -> None:
+    menu.choose("Ask a Question")
+    menu.answer("Talk to the base model alone?", "y")
+    menu.answer("? Question", "What do comb jellies eat?")
+    shown = settled(menu.done())
+    assert "$ continual-learning ask 'What do comb jellies eat?' --memory default" in shown
+    assert "holds no document yet; the base model answers" in shown
+
+
+def test_learn_from_document_and_the_history(menu: Terminal) -> None:
+    assert "1 of 1 documents learned" in learn(menu, "Learn from Document", "Document, a file", "jellies.txt", "qa")
+    assert "loaded)" in menu.text() and "1, " in menu.below()  # the panel: one document, so many bytes
+    menu.choose("Learning History")
+    shown = settled(menu.done())
+    row = next(line for line in shown.splitlines() if line.startswith("jellies.txt"))
+    assert all(head in shown for head in ("file", "tokens", "final loss", "seconds", "learned_at"))
+    assert row.split()[1] == "jellies" and row.split()[2].isdigit()
+
+
+def test_a_path_that_is_not_there_is_refused_at_the_prompt(menu: Terminal) -> None:
+    menu.choose("Learn from Document")
+    menu.answer("Document, a file", "nowhere.txt")
+    menu.wait_prompt("there is no such file or folder")
+    menu.send(CTRL_C)
+    menu.wait("back to the menu", MENU)
+
+
+def test_learn_from_directory(menu: Terminal) -> None:
+    assert "2 of 2 documents learned" in learn(menu, "Learn from Directory", "Folder", "many")
+
+
+def test_ask_and_chat_with_documents(menu: Terminal) -> None:
+    menu.choose("Ask a Question")
+    menu.answer("? Question", "What do comb jellies eat?")
+    assert "from: jellies" in settled(menu.done())
+    menu.choose("Chat with Model")
+    menu.wait("/quit", "> ")
+    menu.send("Hello there" + ENTER)
+    menu.wait("from: ", "> ")
+    menu.send("/clear" + ENTER)
+    menu.wait("the conversation is cleared", "> ")
+    menu.send("/quit" + ENTER)
+    settled(menu.done())
+
+
+def test_ctrl_c_in_a_chat_comes_back(menu: Terminal) -> None:
+    menu.choose("Chat with Model")
+    menu.wait("/quit", "> ")
+    menu.send(CTRL_C)
+    assert "interrupted" in settled(menu.done())
+
+
+def test_ctrl_c_while_learning_comes_back_and_keeps_the_memory_as_it_was(menu: Terminal) -> None:
+    menu.choose("Learn from Document")
+    menu.answer("Document, a file", "slow.txt")
+    menu.answer("questions and answers", "")
+    menu.wait("working")
+    menu.send(CTRL_C)
+    assert "interrupted; the memory is as it was" in settled(menu.done())
+    menu.choose("Learning History")
+    assert "slow.txt" not in settled(menu.done())
+
+
+def test_checkpoints(menu: Terminal) -> None:
+    menu.choose("Load Checkpoint")
+    assert "has no checkpoint" in settled(menu.done())
+    menu.choose("Save Checkpoint")
+    menu.answer("Name of the checkpoint", "before-lunch")
+    assert "checkpoint 'before-lunch'" in settled(menu.done())
+    menu.choose("Save Checkpoint")
+    menu.answer("Name of the checkpoint", "before-lunch")
+    menu.answer("Replace it?", "y")
+    assert "--overwrite" in settled(menu.done())
+    menu.choose("List Checkpoints")
+    assert "before-lunch" in settled(menu.done()).split("--memory default")[1]
+    menu.choose("Load Checkpoint")
+    menu.answer("Which checkpoint?", "before")
+    assert "with the 3 documents of checkpoint 'before-lunch'" in settled(menu.done())
+
+
+def test_model_info(menu: Terminal) -> None:
+    menu.choose("Model Info")
+    shown = settled(menu.done())
+    facts = dict(line.split(maxsplit=1) for line in shown.splitlines()[1:] if len(line.split(maxsplit=1)) == 2)
+    assert (facts["layers_total"], facts["layers_modified"], facts["layers_frozen"]) == ("4", "0", "4")
+    assert int(facts["parameters"]) > 0 and facts["trainable_parameters"] == "0"
+    assert {"alpha", "gates_calibrated"} <= set(facts)
+
+
+def test_forgetting_metrics(menu: Terminal) -> None:
+    menu.choose("View Forgetting Metrics")
+    shown = settled(menu.done())
+    assert "general questions kept" in shown and "unrelated perplexity" in shown and "%" in shown
+
+
+def mark(menu: Terminal, strategy: str, marked: int) -> None:
+    """Mark one strategy alone. ``marked``: how many are marked beforehand."""
+    menu.wait("Strategies")
+    everything = marked == len(strategy_names())
+    menu.send(("a" if everything else "aa") + DOWN * strategy_names().index(strategy) + SPACE + ENTER)
+
+
+def test_benchmark(menu: Terminal, folder: Path) -> None:
+    menu.choose("Run Benchmarks")
+    menu.answer("Which benchmark?", "needle")
+    menu.answer("Lengths in tokens", "\x15" + "60")  # Ctrl-U clears what stands there
+    menu.answer("Documents of each length", "\x15" + "1")
+    mark(menu, "frozen", 4)
+    menu.answer("Write a report to", "needle.md")
+    shown = settled(menu.done())
+    assert "benchmark needle --tokens 60 --documents 1 --strategies frozen --report needle.md" in shown
+    assert "recall" in shown and "wrote needle.md" in shown
+    assert "continual-learning benchmark needle --tokens 60" in (folder / "needle.md").read_text()
+
+
+def test_compare_with_questions_by_hand(menu: Terminal, folder: Path) -> None:
+    menu.choose("Compare All Engines")
+    menu.answer("Document", "jellies.txt")
+    menu.answer("empty: type them", "")
+    menu.answer("Question 1", "What do comb jellies eat?")
+    menu.answer("Its answer", "plankton")
+    menu.answer("Question 2", "")
+    menu.answer("Keep them in", "")
+    mark(menu, "frozen", len(strategy_names()))
+    shown = settled(menu.done())
+    assert "--qa jellies.qa.jsonl --strategies frozen" in shown and "recall" in shown
+    row = json.loads((folder / "jellies.qa.jsonl").read_text())
+    assert row == {"question": "What do comb jellies eat?", "answer": "plankton"}
+
+
+def test_doc2lora_switches_mode_learns_and_answers(menu: Terminal) -> None:
+    menu.choose("Doc-to-LoRA Switch Mode")
+    menu.answer("Mode", "text:")
+    assert "mode text cannot learn yet: no text hypernetwork for the base" in settled(menu.done())
+    menu.choose("Doc-to-LoRA Switch Mode")
+    menu.answer("Mode", "simulated")
+    assert "cannot learn yet" not in settled(menu.done())
+    shown = learn(menu, "Doc-to-LoRA Learn", "Document", "jellies.txt")
+    assert "--memory doc2lora --strategy doc2lora --set mode=simulated" in shown and "refused" in shown
+    menu.choose("Doc-to-LoRA Ask")
+    menu.answer("Question (empty: back)", "What do they eat?")
+    menu.answer("Question (empty: back)", "")
+    assert "no memory 'doc2lora'" in settled(menu.done())  # what is refused makes no memory
+
+
+@pytest.mark.parametrize("which", ["mvp", "full"])
+def test_jitrl(menu: Terminal, which: str) -> None:
+    strategy = f"jitrl_{which}"
+    menu.choose(f"JitRL {'MVP' if which == 'mvp' else 'Full'}")
+    if strategy not in strategy_names():
+        shown = settled(menu.done())
+        assert f"no strategy '{strategy}'" in shown and "pip install --upgrade" in shown
+        return
+    menu.answer("Document to learn", "jellies.txt")
+    menu.answer("Question (empty: back)", "What do comb jellies eat?")
+    if has_command("feedback"):
+        menu.answer("Was it right?", "bad")
+    menu.answer("Question (empty: back)", "")
+    assert f"--memory {strategy}" in settled(menu.done())
+
+
+def test_ace(menu: Terminal, folder: Path) -> None:
+    if "ace" not in strategy_names():
+        for entry in ("ACE Learn Document", "ACE Ask", "ACE Save Playbook", "ACE Load Playbook"):
+            menu.choose(entry)
+            assert "no strategy 'ace'" in settled(menu.done())
+        return
+    assert "learn jellies.txt --memory ace --strategy ace" in learn(
+        menu, "ACE Learn Document", "Document", "jellies.txt", "qa"
+    )
+    menu.choose("ACE Ask")
+    menu.answer("Question (empty: back)", "What do comb jellies eat?")
+    menu.answer("Question (empty: back)", "")
+    settled(menu.done())
+    menu.choose("ACE Save Playbook")
+    menu.answer("Write the playbook to", "")
+    settled(menu.done())
+    if (folder / "playbook.json").exists():
+        menu.choose("ACE Load Playbook")
+        menu.answer("Playbook", "playbook.json")
+        settled(menu.done())
+
+
+def test_nested_chat(menu: Terminal) -> None:
+    menu.choose("Nested Chat")
+    if not (has_command("nested") and "nested" in strategy_names()):
+        assert "no strategy 'nested'" in settled(menu.done())
+        return
+    menu.wait("$ continual-learning nested")
+    menu.send("/quit" + ENTER)
+    settled(menu.done())
+
+
+def test_outer_loop(menu: Terminal) -> None:
+    menu.choose("Run Outer Loop")
+    if not has_command("train start"):
+        assert "no command 'train start'" in settled(menu.done())
+        return
+    menu.answer("Documents with questions", "jellies.jsonl")
+    menu.wait("Folder of the run")
+    menu.send(CTRL_C)
+    menu.wait("back to the menu", MENU)
+
+
+def test_configure_refuses_asks_again_and_writes(menu: Terminal, environment: dict[str, str]) -> None:
+    file = Path(environment["CONTINUAL_LEARNING_HOME"]) / "config.yaml"
+    file.write_text("# mine\n" + (file.read_text() if file.exists() else ""))
+    menu.choose("Configure")
+    menu.answer("Which settings?", "strategy in_context")
+    menu.wait("Which setting?")
+    assert "shots = " in menu.below()
+    menu.send("shots" + ENTER)
+    menu.answer("New value", "minus one")
+    menu.wait("error: ", "New value")
+    menu.send("1" + ENTER)
+    menu.wait("strategies.in_context.shots = 1 in", "Which setting?")
+    menu.send(CTRL_C)
+    menu.wait(MENU)
+    text = file.read_text()
+    assert text.startswith("# mine\n") and "shots: 1" in text
+
+
+def test_configure_offers_the_values_there_are(menu: Terminal) -> None:
+    menu.choose("Configure")
+    menu.answer("Which settings?", "model")
+    menu.answer("Which setting?", "precision")
+    menu.answer("New value", "int8")
+    menu.wait("model.precision = int8 in", "Which setting?")
+    menu.send("back" + ENTER)
+    menu.wait("settings are kept in", "Which settings?")
+    menu.send("back" + ENTER)
+    settled(menu.done())
+
+
+def test_switch_to_a_new_memory(menu: Terminal) -> None:
+    menu.choose("Switch Memory")
+    menu.answer("Which memory?", "a new one")
+    menu.answer("Its name", "other")
+    menu.answer("How does it learn?", "frozen")
+    assert "memory 'other' from here on" in settled(menu.done())
+    assert "other" in menu.text()[-3000:]
+    menu.choose("List Checkpoints")
+    assert "memory 'other' has no checkpoint" in settled(menu.done())
+
+
+def test_exit(menu: Terminal) -> None:
+    menu.send(EXIT + ENTER)
+    assert menu.ended() == 0
