@@ -24,6 +24,7 @@ from continual_learning.cli import (
     learn,
     memory,
     model,
+    train,
 )
 from continual_learning.cli.output import note, print_json
 from continual_learning.errors import ContinualLearningError
@@ -92,6 +93,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
+app.add_typer(train.app, name="train")
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from continual_learning.nn.perceiver import Heads
 
@@ -77,3 +77,56 @@ class HypernetworkConfig:
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class LinearHypernetworkConfig:
+    """Sizes of a linear fast-weight generator, and what it was made for. JSON values only, apart from the tuples."""
+
+    base_name: str
+    """The base model it was trained for."""
+    context_width: int
+    """D."""
+    modules: Mapping[str, tuple[int, int]]
+    """The one target module with its inputs and outputs, I and O."""
+    layers: tuple[int, ...]
+    """The blocks of the base that it writes to."""
+    rank: int
+    """R: width of a key."""
+    multiplier: float = 1.0
+    """What ``B^T A`` is multiplied by."""
+    affixes: tuple[str, str] = ("", "")
+    """What stands before and behind every chunk, special tokens by name."""
+    trained_chunks: int = 1
+    """The most chunks of one document in training."""
+    trained_chunk_tokens: int = 1024
+    """The most tokens of one chunk in training."""
+
+    use_bias: ClassVar[bool] = False
+    """It adds no learned ranks: without a document it changes nothing."""
+
+    def __post_init__(self) -> None:
+        if len(self.modules) != 1:
+            raise ValueError(f"modules = {dict(self.modules)}; expected exactly one target module")
+
+    @property
+    def module(self) -> tuple[str, int, int]:
+        """The target module's name, I and O."""
+        [(name, (inputs, outputs))] = self.modules.items()
+        return name, inputs, outputs
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LinearHypernetworkConfig:
+        """Inverse of `to_json`. Raises TypeError or ValueError for missing, unknown or wrong fields."""
+        fields = dict(data)
+        fields["modules"] = {name: tuple(sizes) for name, sizes in fields["modules"].items()}
+        for name in ("layers", "affixes"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+DocumentConfig = HypernetworkConfig | LinearHypernetworkConfig

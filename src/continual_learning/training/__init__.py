@@ -1,0 +1,1 @@
+"""What is trained once per base model: hypernetworks, and starting weights of strategies."""
