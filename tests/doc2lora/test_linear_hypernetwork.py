@@ -64,15 +64,20 @@ def test_padding_and_batching_change_nothing(tiny_base: BaseModel, network: Line
 def test_chunks_add_up(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
     read = network.read(tiny_base, [tiny_base.encode(t) for t in TEXTS])
     made = network.generate(*read)["mlp.down_proj"]
+    with torch.no_grad():
+        network.bias_B.fill_(0.25)
     both = network(*read, [2])["mlp.down_proj"]
     each = network(*read, [1, 1])["mlp.down_proj"]
+    learned = network.bias_B.mT @ network.bias_A
 
     def change(matrices: dict[str, torch.Tensor], row: int) -> torch.Tensor:
         return matrices["B"][row].mT @ matrices["A"][row]
 
-    assert both["A"].shape == (1, 2, 32, INNER)
-    torch.testing.assert_close(change(both, 0), change(made, 0) + change(made, 1))
-    torch.testing.assert_close(change(each, 1), change(made, 1))
+    assert both["A"].shape == (1, 2, 2 * 16 + 8, INNER)
+    torch.testing.assert_close(change(both, 0), change(made, 0) + change(made, 1) + learned)
+    torch.testing.assert_close(change(each, 1), change(made, 1) + learned)
+    with torch.no_grad():
+        network.bias_B.zero_()
     with pytest.raises(InputError, match="adding up to 2"):
         network(*read, [1])
 
@@ -105,8 +110,10 @@ def test_files(tiny_base: BaseModel, network: LinearHypernetwork, tmp_path: Path
         assert torch.equal(loaded.state_dict()[name], tensor)
     engine = Doc2LoRAEngine(tiny_base, hypernetwork=tmp_path)
     report = engine.learn(TEXTS[0])
-    assert report.accepted and engine.documents[0].rank == 16
-    (tmp_path / "hypernetwork.json").write_text((tmp_path / "hypernetwork.json").read_text().replace("16", "12"))
+    assert report.accepted and engine.documents[0].rank == 16 + 8
+    (tmp_path / "hypernetwork.json").write_text(
+        (tmp_path / "hypernetwork.json").read_text().replace('"rank": 16', '"rank": 12')
+    )
     with pytest.raises(ModelError, match="shape"):
         load_hypernetwork(tmp_path)
 

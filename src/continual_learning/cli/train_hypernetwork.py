@@ -92,7 +92,11 @@ def _ladder(
     names = ("recall_matched", "recall_mismatched", "recall_none", "recall_prompt", "share")
     table = [[row["rung"], *(_short(row.get(name)) for name in names)] for row in rows[:-1]]
     out.table(("rung", "recall", "mismatched", "none", "in the prompt", "share of the prompt's gain"), table)
-    out.line(f"general answers that an irrelevant document changes: {rows[-1]['general_changed']:.0%}")
+    last = rows[-1]
+    out.line(
+        f"an irrelevant document: {last['general_changed']:.0%} of the general answers differ, "
+        f"{last['general_lost']:.0%} of the right ones are lost"
+    )
     return rows
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from continual_learning.nn.perceiver import Heads
 
@@ -59,6 +59,10 @@ class HypernetworkConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", {m: tuple(self.modules[m]) for m in sorted(self.modules)})
 
+    def ranks(self, chunks: int) -> int:
+        """Of the adapter of a document of so many chunks."""
+        return (chunks + self.use_bias) * self.rank
+
     @property
     def per_layer(self) -> bool:
         """Whether every layer's latents come from that layer's own activations."""
@@ -93,6 +97,8 @@ class LinearHypernetworkConfig:
     """The blocks of the base that it writes to."""
     rank: int
     """R: width of a key."""
+    bias_rank: int = 8
+    """Learned ranks that every document gets, which teach the form of the answers; 0 for none."""
     multiplier: float = 1.0
     """What ``B^T A`` is multiplied by."""
     affixes: tuple[str, str] = ("", "")
@@ -102,12 +108,13 @@ class LinearHypernetworkConfig:
     trained_chunk_tokens: int = 1024
     """The most tokens of one chunk in training."""
 
-    use_bias: ClassVar[bool] = False
-    """It adds no learned ranks: without a document it changes nothing."""
-
     def __post_init__(self) -> None:
         if len(self.modules) != 1:
             raise ValueError(f"modules = {dict(self.modules)}; expected exactly one target module")
+
+    def ranks(self, chunks: int) -> int:
+        """Of the adapter of a document of so many chunks."""
+        return chunks * self.rank + self.bias_rank
 
     @property
     def module(self) -> tuple[str, int, int]:

@@ -101,9 +101,10 @@ class DocumentGenerator(AdapterGenerator):
             for name, matrices in made[0].items()
         }
         combined = self.hypernetwork.combine(generated, [len(cut.ids)])
-        ranks = (len(cut.ids) + config.use_bias) * config.rank
         warnings = (*self._warnings, *_beyond_training(config, len(cut.ids), cut.size))
-        return Internalised(adapter_of(config, combined, 0, ranks), cut.tokens, len(cut.ids), warnings)
+        return Internalised(
+            adapter_of(config, combined, 0, config.ranks(len(cut.ids))), cut.tokens, len(cut.ids), warnings
+        )
 
 
 class DescriptionGenerator(AdapterGenerator):

@@ -7,10 +7,11 @@ from a document's hidden states, a sum of outer products of learned keys and val
     v_t = V (u_{t+1} - o)                 u_{t+1} the output embedding of the token behind it
     A = Q,  B = g (sum_t k_t k_t^T + a I)^-1 sum_t k_t v_t^T        W' = W + multiplier * B^T A
 
-for every layer; V and o are shared by the layers. The inverse stands for the paper's norm of singular values: the
-memory is then the ridge regression of values on keys, the fixed point of the delta rule, and tokens that are alike do
-not add up (the update of MEMIT, Meng et al. 2023, arXiv 2210.07229, equation 14, has this form too). Being a sum over
-tokens it knows no order: a token's place is in what the base makes of it.
+for every layer; V and o are shared by the layers. As in Doc-to-LoRA, a few learned ranks (bias_A, bias_B) stand once
+beside every document's: what the documents have in common, such as the form of the answers. The inverse stands for
+the paper's norm of singular values: the memory is then the ridge regression of values on keys, the fixed point of the
+delta rule, and tokens that are alike do not add up (the update of MEMIT, Meng et al. 2023, arXiv 2210.07229, equation
+14, has this form too). Being a sum over tokens it knows no order: a token's place is in what the base makes of it.
 
 It can be started from the base alone (`fitted`): keys and queries whiten what the module reads, and V is the least
 squares direction that raises one token's logit alone.
@@ -56,6 +57,8 @@ class LinearHypernetwork(DocumentHypernetwork):
         self.offset = nn.Parameter(torch.zeros(config.context_width))
         self.gain = nn.Parameter(torch.ones(count))
         self.log_ridge = nn.Parameter(torch.zeros(count))
+        self.bias_A = nn.Parameter(torch.zeros(count, config.bias_rank, inputs))
+        self.bias_B = nn.Parameter(torch.zeros(count, config.bias_rank, outputs))
 
     @classmethod
     @torch.no_grad()
@@ -77,6 +80,10 @@ class LinearHypernetwork(DocumentHypernetwork):
         made.key.copy_(whitening_LRI)
         made.query.copy_(whitening_LRI * config.rank**-0.5)
         made.log_ridge.fill_(torch.tensor(_FIT_RIDGE).log())
+        mixed_LBR = torch.randn(
+            len(config.layers), config.bias_rank, config.rank, generator=torch.Generator().manual_seed(0)
+        )
+        made.bias_A.copy_(mixed_LBR @ whitening_LRI * config.rank**-0.5)
 
         head_VD = base.model.get_output_embeddings().weight.float().cpu()
         final_ND, norm_D = final_norm_inputs(base, texts)
@@ -128,21 +135,27 @@ class LinearHypernetwork(DocumentHypernetwork):
         return F.normalize(torch.einsum("lri,clsi->clsr", self.key, input_CLSI), dim=-1)
 
     def combine(self, generated: Generated, chunks_per_document: Sequence[int] | Tensor) -> Generated:
-        """Chunks side by side along the rank, padded with zeros: K = (most chunks) R."""
+        """Chunks side by side along the rank, then the learned ranks, then zeros: K = (most chunks) R + learned."""
         counts = chunk_counts(generated, chunks_per_document)
-        ranks = max(counts) * self.config.rank
+        ranks = self.config.ranks(max(counts))
+        bias = {"A": self.bias_A, "B": self.bias_B}
         return {
             name: {
-                half: torch.stack([side_by_side(part, None, ranks) for part in all_CLRF.split(counts)])
+                half: torch.stack([side_by_side(part, bias[half], ranks) for part in all_CLRF.split(counts)])
                 for half, all_CLRF in matrices.items()
             }
             for name, matrices in generated.items()
         }
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
-        """Each at ``rate`` times its own size, which differ by orders of magnitude."""
+        """Each at ``rate`` times its own size, which differ by orders of magnitude.
+
+        The learned ranks start at zero, and take the size of what a token writes.
+        """
+        sizes = {name: float(p.detach().square().mean().sqrt()) for name, p in self.named_parameters() if p.numel()}
+        sizes["bias_B"] = sizes["value"] * sizes["gain"]
         return [
-            {"params": [p], "lr": rate * max(float(p.detach().square().mean().sqrt()), 1e-8)} for p in self.parameters()
+            {"params": [p], "lr": rate * max(sizes[name], 1e-8)} for name, p in self.named_parameters() if p.numel()
         ]
 
 

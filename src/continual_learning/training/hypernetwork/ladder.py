@@ -16,6 +16,7 @@ from continual_learning.doc2lora.adapter import installed
 from continual_learning.doc2lora.generators import DocumentGenerator
 from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.evaluation.datasets import halves, load_dataset
+from continual_learning.scoring import contains_answer
 from continual_learning.training.hypernetwork.data import Example, facts, passages
 from continual_learning.training.hypernetwork.probe import context_sensitivity
 
@@ -54,8 +55,13 @@ def ladder(
 
 
 def interference(base: BaseModel, network: DocumentHypernetwork, example: Example) -> dict[str, Any]:
-    """The share of general questions whose answer a document that is about none of them changes."""
-    questions = [q.question for q in general_questions()]
+    """What a document that is about none of the general questions does to their answers.
+
+    ``general_changed`` is the share of the answers whose text differs at all, ``general_lost`` the share of those that
+    were right and no longer are, ``general_gained`` the share of all that were wrong and are right now.
+    """
+    asked = general_questions()
+    questions = [q.question for q in asked]
     before = plain_answers(base, questions, 24)
     started = time.perf_counter()
     adapter = DocumentGenerator(base, network).internalise(base, example.text).adapter
@@ -63,4 +69,12 @@ def interference(base: BaseModel, network: DocumentHypernetwork, example: Exampl
     with installed(base, adapter):
         after = plain_answers(base, questions, 24)
     changed = sum(a.text != b.text for a, b in zip(after, before, strict=True))
-    return {"general_changed": changed / len(questions), "internalise_seconds": internalise_seconds}
+    right = [contains_answer(answer.text, q.answers) for answer, q in zip(before, asked, strict=True)]
+    kept = [contains_answer(answer.text, q.answers) for answer, q in zip(after, asked, strict=True)]
+    lost = sum(was and not still for was, still in zip(right, kept, strict=True))
+    return {
+        "general_changed": changed / len(questions),
+        "general_lost": lost / max(1, sum(right)),
+        "general_gained": sum(still and not was for was, still in zip(right, kept, strict=True)) / len(asked),
+        "internalise_seconds": internalise_seconds,
+    }
