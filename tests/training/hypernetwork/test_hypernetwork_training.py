@@ -85,6 +85,30 @@ def test_an_interrupt_keeps_the_run(tiny_base: BaseModel, tmp_path: Path) -> Non
         assert torch.equal(tensor, again.network.state_dict()[name]), name
 
 
+def test_what_was_computed_once_is_not_computed_again(
+    tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(facts_documents=2, max_chunks=1, irrelevant_questions=0, validate_every=9, steps=3)
+    train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=1)
+    assert list(tmp_path.glob("kept-*/*"))
+    with monkeypatch.context() as patched:
+        patched.setattr("continual_learning.training.hypernetwork.run.relevant_target", None)
+        again = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=1)
+    assert again.steps == 2
+    train_hypernetwork(tiny_base, chosen, tmp_path)
+    assert not list(tmp_path.glob("kept-*"))
+
+
+def test_a_run_may_start_from_another(tiny_base: BaseModel, tmp_path: Path) -> None:
+    first = train_hypernetwork(tiny_base, settings(steps=1), tmp_path / "first")
+    tiny_rate = settings(steps=1, start=str(first.folder), rate=1e-12)
+    second = train_hypernetwork(tiny_base, tiny_rate, tmp_path / "second")
+    for name, tensor in load_hypernetwork(first.folder).state_dict().items():
+        torch.testing.assert_close(second.network.state_dict()[name], tensor)
+    with pytest.raises(MismatchError, match="other sizes"):
+        train_hypernetwork(tiny_base, settings(start=str(first.folder), rank=4), tmp_path / "third")
+
+
 def test_another_runs_folder_is_refused(tiny_base: BaseModel, tmp_path: Path) -> None:
     train_hypernetwork(tiny_base, settings(steps=1), tmp_path)
     with pytest.raises(MismatchError, match=r"other settings \(seed\)"):

@@ -5,26 +5,30 @@ that the documents say nothing about, without having the documents in its prompt
 questions, then documents (Doc-to-LoRA, arXiv 2602.15902, section 3). The base is frozen; what it makes of documents
 and prompts, and the teacher's answers, are computed once.
 
-A run is a folder: ``checkpoint.safetensors`` (replaced as a whole), ``curve.json``, and at the end the hypernetwork
-itself. Started again with the same settings it goes on from its checkpoint, and ends with the same weights as one that
-was never stopped: everything random is drawn from the seed and the step.
+A run is a folder: ``checkpoint.safetensors`` (replaced as a whole), ``curve.json``, ``kept-…`` with what was computed
+once (gone when the run is finished), and at the end the hypernetwork itself. Started again with the same settings it
+goes on from its checkpoint, and ends with the same weights as one that was never stopped: everything random is drawn
+from the seed and the step.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.checkpoint import save_hypernetwork
+from continual_learning.doc2lora.checkpoint import load_hypernetwork, save_hypernetwork
 from continual_learning.doc2lora.context import chat_affixes, document_chunks, named_affixes
 from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.errors import DivergedError, MismatchError
@@ -43,13 +47,12 @@ from continual_learning.training.hypernetwork.probe import context_sensitivity
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 from continual_learning.training.hypernetwork.student import Prefixes, Reading, adapters, row_adapter, row_losses
 from continual_learning.training.hypernetwork.targets import Target, irrelevant_target, relevant_target
+from continual_learning.training.kept import Kept
 from continual_learning.training.schedule import warm_up_cosine
 
 CURVE_FILE = "curve.json"
 _LINEAR_RATE, _PERCEIVER_RATE = 3e-3, 4e-5
 _LARGEST_GRADIENT = 1.0  # of the Perceiver; the linear generator's weights differ in size by orders of magnitude
-# Documents whose questions serve as irrelevant ones: the base's own answers to them are written once.
-_IRRELEVANT_POOL = 24
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,9 @@ def train_hypernetwork(
         raise KeyboardInterrupt(f"the run is kept at step {run.step}: the same command goes on from there") from None
     run.save()
     if run.devices.main:
-        save_hypernetwork(run.network.half(), run.folder)
-        run.network.float()
+        save_hypernetwork(copy.deepcopy(run.network).half(), run.folder)
+    if run.step == settings.steps:
+        run.forget()
     run.devices.wait()
     return TrainingResult(run.folder, run.network, run.step, run.curve, time.perf_counter() - started)
 
@@ -113,6 +117,8 @@ class _Run:
         self.base, self.settings, self.folder, self.devices = base, settings, folder, devices_
         self.data: TrainingData = training_data(settings)
         self.network = initial_network(base, settings)
+        if settings.start is not None:
+            self.network.load_state_dict(_started(settings.start, self.network).state_dict())
         self.step = 0
         self.curve: list[dict[str, Any]] = []
         default = _LINEAR_RATE if settings.generator == "linear" else _PERCEIVER_RATE
@@ -120,12 +126,11 @@ class _Run:
         self._rates = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         self._progress = progress if devices_.main else None
-        self._prefixes = Prefixes(base, min(self.network.config.layers))
+        mark = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
+        self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}")
+        self._prefixes = Prefixes(base, min(self.network.config.layers), self._kept)
         affixes = self.network.config.affixes
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
-        self._readings: dict[tuple[int, int], Reading] = {}
-        self._targets: dict[tuple[int, int, bool], Target | None] = {}
-        self._irrelevant: dict[tuple[int, int], Target | None] = {}
         self._longest = 0
         self._loss = math.nan
 
@@ -160,6 +165,10 @@ class _Run:
         save_checkpoint(self.folder, tensors, facts)
         make_folder(self.folder)
         write_atomic(self.folder / CURVE_FILE, json.dumps(self.curve, indent=1).encode())
+
+    def forget(self) -> None:
+        """Drop what was kept for going on."""
+        self._kept.clear()
 
     def advance(self) -> None:
         """One optimizer step."""
@@ -230,14 +239,27 @@ class _Run:
         return draw.randint(1, self.settings.max_chunks)
 
     def _reading(self, number: int, chunks: int) -> Reading:
-        key = (number, chunks)
-        if key not in self._readings:
-            text = self.data.train[number].text
-            tokens = len(self.base.encode(text))
-            cut = document_chunks(self.base, text, max(1, math.ceil(tokens / chunks)), self._affixes)
-            self._longest = max(self._longest, cut.size)
-            self._readings[key] = self.network.read(self.base, cut.ids)
-        return self._readings[key]
+        text = self.data.train[number].text
+        tokens = len(self.base.encode(text))
+        cut = document_chunks(self.base, text, max(1, math.ceil(tokens / chunks)), self._affixes)
+        self._longest = max(self._longest, cut.size)
+
+        def compute() -> dict[str, torch.Tensor]:
+            activations, mask = self.network.read(self.base, cut.ids)
+            return {"activations": activations, "mask": mask}
+
+        found = self._kept.get(f"document {number} in {chunks}", compute)
+        return found["activations"].to(self.base.device), found["mask"].to(self.base.device)
+
+    def _target(self, key: str, compute: Callable[[], Target | None]) -> list[Target]:
+        """The target, or nothing where there is none."""
+
+        def tensors() -> dict[str, torch.Tensor]:
+            made = compute()
+            return {} if made is None else made.to_tensors()
+
+        target = Target.from_tensors(self._kept.get(key, tensors), self.base.device)
+        return [] if target is None else [target]
 
     def _relevant(self, number: int, draw: random.Random) -> list[Target]:
         example, settings = self.data.train[number], self.settings
@@ -245,30 +267,34 @@ class _Run:
         found: list[Target] = []
         for question in draw.sample(range(len(example.questions)), count):
             own = draw.random() < settings.own_answers
-            key = (number, question, own)
-            if key not in self._targets:
-                asked, reply = example.questions[question].question, example.replies[question]
-                self._targets[key] = relevant_target(self.base, example.text, asked, reply, own, settings)
-            target = self._targets[key]
-            if target is not None:
-                found.append(target)
+            asked, reply = example.questions[question].question, example.replies[question]
+            found += self._target(
+                f"question {number} {question} {own}",
+                partial(relevant_target, self.base, example.text, asked, reply, own, settings),
+            )
         return found
 
     def _irrelevant_targets(self, number: int, draw: random.Random) -> list[Target]:
         """Questions about other documents."""
-        others = [n for n in range(min(len(self.data.train), _IRRELEVANT_POOL)) if n != number]
+        others = [n for n in range(min(len(self.data.train), self.settings.irrelevant_pool)) if n != number]
         found: list[Target] = []
         for _ in range(self.settings.irrelevant_questions if others else 0):
             other = draw.choice(others)
-            question = draw.randrange(min(2, len(self.data.train[other].questions)))
-            key = (other, question)
-            if key not in self._irrelevant:
-                asked = self.data.train[other].questions[question].question
-                self._irrelevant[key] = irrelevant_target(self.base, asked, self.settings)
-            target = self._irrelevant[key]
-            if target is not None:
-                found.append(target)
+            asked = self.data.train[other].questions[0].question
+            found += self._target(f"irrelevant {other}", partial(irrelevant_target, self.base, asked, self.settings))
         return found
 
     def _identity(self) -> dict[str, Any]:
         return {"base": self.base.fingerprint, **self.settings.model_dump(mode="json")}
+
+
+def _started(folder: str, network: DocumentHypernetwork) -> DocumentHypernetwork:
+    """The hypernetwork in a folder, if it has the sizes of ``network``. Raises MismatchError."""
+    found = load_hypernetwork(folder)
+    sizes = [{name: tuple(t.shape) for name, t in n.state_dict().items()} for n in (found, network)]
+    if sizes[0] != sizes[1] or found.config.layers != network.config.layers:
+        raise MismatchError(
+            f"start = {folder!r}: holds a hypernetwork of other sizes or blocks; expected those of this run: give the "
+            "same generator, blocks and rank"
+        )
+    return found

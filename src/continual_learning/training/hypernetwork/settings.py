@@ -44,6 +44,8 @@ class HypernetworkTraining(StrategyConfig):
     """Questions of a step, for each document, that it says nothing about."""
     irrelevant_weight: float = Field(1.0, ge=0)
     """Weight of staying with the base on those."""
+    irrelevant_pool: int = Field(24, ge=2)
+    """Documents whose first question serves as an irrelevant one: the base's answer to each is written once."""
     max_chunks: int = Field(4, ge=1)
     """The most chunks that a document is cut into."""
     single_chunk_share: float = Field(0.7, ge=0, le=1)
@@ -69,6 +71,9 @@ class HypernetworkTraining(StrategyConfig):
     """Steps between two points of the validation curve."""
     checkpoint_every: int = Field(25, ge=1)
     """Steps between two checkpoints."""
+    start: str | None = None
+    """Folder of a hypernetwork of the same sizes to start from; none: the linear generator fitted to the base, the
+    Perceiver random."""
     seed: int = 0
     """Of the documents, their order and the first weights."""
 

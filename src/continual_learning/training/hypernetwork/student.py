@@ -19,6 +19,7 @@ from continual_learning.doc2lora.config import DocumentConfig
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.nn.generated_lora import LowRank
 from continual_learning.training.hypernetwork.targets import Target
+from continual_learning.training.kept import Kept
 
 Reading = tuple[Tensor, Tensor]
 """What a hypernetwork reads of a document: activations and mask of its chunks."""
@@ -75,22 +76,25 @@ def row_losses(base: BaseModel, adapter: Adapter, targets: Sequence[Target], pre
 
 
 class Prefixes:
-    """What block ``first`` reads of each target's prompt and answer, ``[T, D]``: computed once and kept."""
+    """What block ``first`` reads of each target's prompt and answer, ``[T, D]``: computed once and kept.
 
-    def __init__(self, base: BaseModel, first: int):
+    One row at a time, so that it does not depend on which rows came first.
+    """
+
+    def __init__(self, base: BaseModel, first: int, kept: Kept | None = None):
         self.first = first
         self._base = base
-        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._kept = kept or Kept(None)
 
     def padded(self, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """Ids ``[B, T]`` and hidden states ``[B, T, D]`` of some targets, padded on the right."""
         device, longest = self._base.device, max(len(t.ids) for t in targets)
         ids_BT = torch.tensor([[*t.ids, *[0] * (longest - len(t.ids))] for t in targets], device=device)
-        missing = list({tuple(t.ids) for t in targets} - self._known.keys())
-        if missing:
-            width = max(map(len, missing))
-            new_BT = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in missing], device=device)
-            for ids, row_TD in zip(missing, self._base.hidden_before(new_BT, self.first), strict=True):
-                self._known[ids] = row_TD[: len(ids)].clone()
-        rows = [self._known[tuple(t.ids)] for t in targets]
+        rows = [self._row(target.ids).to(device) for target in targets]
         return ids_BT, torch.stack([F.pad(row_TD, (0, 0, 0, longest - len(row_TD))) for row_TD in rows])
+
+    def _row(self, ids: list[int]) -> Tensor:
+        def compute() -> dict[str, Tensor]:
+            return {"hidden": self._base.hidden_before(torch.tensor([ids], device=self._base.device), self.first)[0]}
+
+        return self._kept.get(f"prefix {ids}", compute)["hidden"]

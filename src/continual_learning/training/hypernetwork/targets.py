@@ -32,6 +32,26 @@ class Target:
     answer_weight: float
     """Weight of the answer's own tokens, 0 to 1; the teacher's distribution has the rest."""
 
+    def to_tensors(self) -> dict[str, Tensor]:
+        """As tensors; `from_tensors` is the inverse."""
+        found = {
+            "prompt": torch.tensor(self.prompt),
+            "answer": torch.tensor(self.answer),
+            "answer_weight": torch.tensor(self.answer_weight, dtype=torch.float64),
+        }
+        if self.top_NK is not None and self.top_logprob_NK is not None:
+            found |= {"top": self.top_NK, "top_logprob": self.top_logprob_NK}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], device: torch.device) -> Target | None:
+        """Inverse of `to_tensors`, on a device; None of nothing, which stands for no target."""
+        if not tensors:
+            return None
+        top, logprob = (tensors[n].to(device) if n in tensors else None for n in ("top", "top_logprob"))
+        prompt, answer = (tuple(tensors[n].tolist()) for n in ("prompt", "answer"))
+        return cls(prompt, answer, top, logprob, float(tensors["answer_weight"]))
+
     @property
     def ids(self) -> list[int]:
         """What the student reads: all but the answer's last token."""
