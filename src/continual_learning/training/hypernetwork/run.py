@@ -280,8 +280,11 @@ class _Run:
         found: list[Target] = []
         for _ in range(self.settings.irrelevant_questions if others else 0):
             other = draw.choice(others)
-            asked = self.data.train[other].questions[0].question
-            found += self._target(f"irrelevant {other}", partial(irrelevant_target, self.base, asked, self.settings))
+            question = draw.randrange(min(2, len(self.data.train[other].questions)))
+            asked = self.data.train[other].questions[question].question
+            found += self._target(
+                f"irrelevant {other} {question}", partial(irrelevant_target, self.base, asked, self.settings)
+            )
         return found
 
     def _identity(self) -> dict[str, Any]:

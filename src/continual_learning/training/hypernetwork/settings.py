@@ -45,7 +45,7 @@ class HypernetworkTraining(StrategyConfig):
     irrelevant_weight: float = Field(1.0, ge=0)
     """Weight of staying with the base on those."""
     irrelevant_pool: int = Field(24, ge=2)
-    """Documents whose first question serves as an irrelevant one: the base's answer to each is written once."""
+    """Documents whose first two questions serve as irrelevant ones: the base's answer to each is written once."""
     max_chunks: int = Field(4, ge=1)
     """The most chunks that a document is cut into."""
     single_chunk_share: float = Field(0.7, ge=0, le=1)
