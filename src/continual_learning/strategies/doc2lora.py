@@ -55,8 +55,7 @@ class Doc2LoRAConfig(StrategyConfig):
     mode: Mode = "doc"
     """doc: documents; text: descriptions of tasks; simulated: random weights, to see the steps and nothing more."""
     hypernetwork: str | None = None
-    """File, folder or hub name of the hypernetwork; none: what ships for the embedded model, or the published one, for
-    google/gemma-2-2b-it."""
+    """File, folder or hub name of the hypernetwork; none: the one that ships for the base, or its published one."""
     chunk_tokens: int = Field(1024, ge=1)
     """The most tokens of a document that are read at a time; longer ones are cut into equal chunks."""
     seed: int = 0
