@@ -196,6 +196,7 @@ def test_every_setting_is_named_in_these_tests() -> None:
         "hypernetwork",
         "chunk_tokens",
         "seed",
+        "control",
         "guard",
         "min_recall_gain",
         "max_perplexity_rise",

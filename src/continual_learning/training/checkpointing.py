@@ -48,7 +48,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()[_HEADER])
-            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
+            return Checkpoint({name: file.get_tensor(name).clone() for name in file.keys()}, facts)  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CorruptMemoryError(
             f"{path}: cannot be read ({type(error).__name__}); expected a checkpoint of a training run: delete it to "

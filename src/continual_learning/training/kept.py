@@ -40,7 +40,8 @@ class Kept:
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
         if path.exists():
             try:
-                return load_file(path)
+                # Copies: products of tensors that lie in a file's memory round differently where it is not aligned.
+                return {name: tensor.clone() for name, tensor in load_file(path).items()}
             except (OSError, SafetensorError):
                 path.unlink(missing_ok=True)
         found = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in compute().items()}

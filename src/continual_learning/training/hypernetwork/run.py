@@ -222,7 +222,7 @@ class _Run:
             for found, weight in ((relevant, 1.0), (irrelevant, settings.irrelevant_weight)):
                 targets += found
                 owners += [row] * len(found)
-                weights += [weight / len(found)] * len(found)
+                weights += [weight / max(1, len(found))] * len(found)
         combined = adapters(self.network, readings)
         weight_B = torch.tensor(weights, device=self.base.device)
         adapter = row_adapter(self.network.config, combined, owners)
