@@ -127,7 +127,7 @@ class _Run:
         self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         self._progress = progress if devices_.main else None
         mark = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
-        self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}")
+        self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}", settings.kept_gigabytes * 1e9)
         self._prefixes = Prefixes(base, min(self.network.config.layers), self._kept)
         affixes = self.network.config.affixes
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)

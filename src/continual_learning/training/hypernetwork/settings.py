@@ -71,6 +71,9 @@ class HypernetworkTraining(StrategyConfig):
     """Steps between two points of the validation curve."""
     checkpoint_every: int = Field(25, ge=1)
     """Steps between two checkpoints."""
+    kept_gigabytes: float = Field(8.0, ge=0)
+    """The most memory, and as much on disk until the run is finished, for what is computed once; the rest is computed
+    each time."""
     start: str | None = None
     """Folder of a hypernetwork of the same sizes to start from; none: the linear generator fitted to the base, the
     Perceiver random."""
