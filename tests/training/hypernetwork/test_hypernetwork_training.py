@@ -91,8 +91,12 @@ def test_what_was_computed_once_is_not_computed_again(
     chosen = settings(facts_documents=2, max_chunks=1, irrelevant_questions=0, validate_every=9, steps=3)
     train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=1)
     assert list(tmp_path.glob("kept-*/*"))
+
+    def again_(*_: object) -> None:
+        raise AssertionError("the teacher was asked again")
+
     with monkeypatch.context() as patched:
-        patched.setattr("continual_learning.training.hypernetwork.run.relevant_target", None)
+        patched.setattr("continual_learning.training.hypernetwork.run.relevant_target", again_)
         again = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=1)
     assert again.steps == 2
     train_hypernetwork(tiny_base, chosen, tmp_path)
