@@ -76,8 +76,8 @@ def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
         )
     return (
         f"no hypernetwork for the base {base_name!r}: Doc-to-LoRA needs one that was trained for it; set "
-        f"hypernetwork to its file or folder, use a base with a published one ({', '.join(PUBLISHED)}), or learn "
-        "with another strategy, such as ttt"
+        f"hypernetwork to its file or folder, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), "
+        "train one with `continual-learning train hypernetwork`, or learn with another strategy, such as ttt"
     )
 
 
