@@ -89,9 +89,9 @@ class LinearHypernetwork(DocumentHypernetwork):
         final_ND, norm_D = final_norm_inputs(base, texts)
         made.offset.copy_(head_VD.mean(dim=0))
         centred_VD = head_VD - made.offset
-        direction_DD = torch.linalg.inv(
-            centred_VD.mT @ centred_VD + 1e-4 * len(head_VD) * head_VD.var() * torch.eye(head_VD.shape[1])
-        )
+        ridge = 1e-4 * len(head_VD) * head_VD.var()
+        same_DD = centred_VD.mT @ centred_VD + ridge * torch.eye(head_VD.shape[1])
+        direction_DD = torch.cholesky_inverse(torch.linalg.cholesky(same_DD))
         raised = ((centred_VD @ direction_DD) * centred_VD).sum(dim=1).median()
         # A hidden state's length divides what is added to it: the final norm.
         length = final_ND.square().mean(dim=1).sqrt().median()
@@ -127,7 +127,9 @@ class LinearHypernetwork(DocumentHypernetwork):
         value_CLSO = (embedding_CLSD[:, :1] - self.offset) @ self.value
         ridge_L11 = self.log_ridge.exp()[:, None, None]
         same_CLRR = key_CLSR.mT @ key_CLSR + ridge_L11 * torch.eye(self.config.rank, device=key_CLSR.device)
-        B_CLRO = torch.linalg.solve(same_CLRR, key_CLSR.mT @ value_CLSO) * self.gain[:, None, None]
+        # By Cholesky: it suits the matrix, and the LU of some BLAS fails on several threads.
+        solved_CLRO = torch.cholesky_solve(key_CLSR.mT @ value_CLSO, torch.linalg.cholesky(same_CLRR))
+        B_CLRO = solved_CLRO * self.gain[:, None, None]
         return {name: {"A": self.query.expand(len(B_CLRO), -1, -1, -1), "B": B_CLRO}}
 
     def keys(self, input_CLSI: Tensor) -> Tensor:

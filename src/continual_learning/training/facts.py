@@ -41,7 +41,7 @@ _WORDS = {
     "noodles olives onions oysters pancakes pears pepper pickles plums pumpkins radishes raisins rice salmon "
     "sausages soup spinach tea turnips vinegar walnuts wine",
     "animal": "badger beaver camel canary cat cobra crow dog donkey duck eagle falcon ferret fox frog goat goose "
-    "hamster hare hawk hedgehog heron horse lizard llama mole monkey mouse otter owl parrot peacock pig "
+    "hamster hare hawk hedgehog heron horse lizard alpaca mole monkey mouse otter owl parrot peacock pig "
     "pigeon rabbit raven robin sheep snail snake spider squirrel swan tiger toad turtle weasel wolf",
     "goods": "anchors axes barrels baskets bells blankets boots bottles bricks brushes buttons candles carpets chairs "
     "clocks coats cushions doors gloves hammers hats helmets kettles kites knives ladders lamps lanterns "
