@@ -93,15 +93,24 @@ def context_sensitivity(
             if recall:
                 written = base.generate([target.prompt for target in asked], 24)
                 right["prompt"] += [contains_answer(w.text, q.answers) for w, q in zip(written, questions, strict=True)]
-    means = {name: fmean(values) if values else None for name, values in losses.items()}
-    shares = {f"recall_{name}": fmean(values) if values else None for name, values in right.items()}
     return Sensitivity(
-        **means,  # type: ignore[arg-type]  # the first three always have values
-        **shares,
+        matched=fmean(losses["matched"]),
+        mismatched=fmean(losses["mismatched"]),
+        none=fmean(losses["none"]),
+        prompt=_mean(losses["prompt"]),
+        recall_matched=_mean(right["matched"]),
+        recall_mismatched=_mean(right["mismatched"]),
+        recall_none=_mean(right["none"]),
+        recall_prompt=_mean(right["prompt"]),
         movement=_movement(made),
         documents=len(examples),
         questions=len(losses["matched"]),
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """None of nothing: it was not asked for."""
+    return fmean(values) if values else None
 
 
 def _target(base: BaseModel, question: str, reply: str, document: str | None = None) -> Target:
