@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora import Hypernetwork, HypernetworkConfig
-from continual_learning.doc2lora.hypernetwork import Generated
+from continual_learning.doc2lora.network import Generated
 from continual_learning.nn.perceiver import Heads
 
 FIXTURE = Path(__file__).parent / "fixtures" / "d2l_checkpoint"

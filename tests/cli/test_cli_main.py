@@ -22,7 +22,7 @@ GROUPS = {
     "feedback": "good bad correct list undo fade",
     "config": "show get set path",
     "model": "list pull info",
-    "train": "start",
+    "train": "start hypernetwork",
 }
 COMMANDS = [
     [],

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from continual_learning.doc2lora import Hypernetwork, HypernetworkConfig
 from continual_learning.doc2lora import hypernetwork as module
-from continual_learning.doc2lora.hypernetwork import Generated
+from continual_learning.doc2lora.network import Generated
 from continual_learning.errors import InputError
 from continual_learning.nn.perceiver import Heads
 

@@ -196,6 +196,7 @@ def test_every_setting_is_named_in_these_tests() -> None:
         "hypernetwork",
         "chunk_tokens",
         "seed",
+        "control",
         "guard",
         "min_recall_gain",
         "max_perplexity_rise",
@@ -244,6 +245,20 @@ def test_without_questions_it_says_that_there_are_none(tiny_base: BaseModel, tex
     state, report = learn(tiny_base, TASK, mode="text", hypernetwork=text_folder)
     assert "no questions were given" in report.warnings[-1]
     assert "controls" not in state.meta.documents[0].details
+
+
+def test_a_control_learns_something_else_and_says_so(tiny_base: BaseModel, text_folder: str) -> None:
+    def made(**options: Any) -> tuple[State, LearnReport]:
+        return learn(tiny_base, TASK, mode="text", hypernetwork=text_folder, **options)
+
+    plain = made()[0].digest()
+    for control in ("random", "mismatched"):
+        state, report = made(control=control)
+        assert state.digest() != plain and any(f"control: {control}" in w for w in report.warnings)
+        assert state.meta.documents[0].details["control"] == control
+    other = learn(tiny_base, Document(MISMATCHED[1]), mode="text", hypernetwork=text_folder)[0]
+    drawn = made(control="mismatched", seed=1)[0]
+    assert [t.tolist() for t in drawn.tensors.values()] == [t.tolist() for t in other.tensors.values()]
 
 
 def test_controls_ask_with_the_adapter_of_each_description(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from continual_learning.cli import options, train_start
+from continual_learning.cli import options, train_hypernetwork, train_start
 
-app = options.group("Train what a base model needs once: starting weights.")
+app = options.group("Train what is needed once for a base model.")
 app.command("start")(train_start.start)
+app.command("hypernetwork")(train_hypernetwork.hypernetwork)

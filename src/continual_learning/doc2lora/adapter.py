@@ -18,8 +18,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.config import HypernetworkConfig
-from continual_learning.doc2lora.hypernetwork import Generated
+from continual_learning.doc2lora.config import DocumentConfig, HypernetworkConfig
+from continual_learning.doc2lora.network import Generated
 from continual_learning.doc2lora.text_to_lora import TextToLoRAConfig
 from continual_learning.errors import InputError, MismatchError, MissingExtraError
 from continual_learning.nn.generated_lora import GeneratedLinear, LowRank, concatenated
@@ -27,7 +27,7 @@ from continual_learning.nn.generated_lora import GeneratedLinear, LowRank, conca
 Place = tuple[int, str]
 """A block's number, and a target module in it: ``(3, "down_proj")``."""
 Adapter = dict[Place, LowRank]
-NetworkConfig = HypernetworkConfig | TextToLoRAConfig
+NetworkConfig = DocumentConfig | TextToLoRAConfig
 
 _NAME = "document"  # of the adapter in PEFT's layers
 _PEFT_WEIGHTS = "adapter_model.safetensors"

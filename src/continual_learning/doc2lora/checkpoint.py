@@ -19,9 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from continual_learning.doc2lora.config import HypernetworkConfig
+from continual_learning.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
 from continual_learning.doc2lora.hub import PUBLISHED_FILE, published_for
 from continual_learning.doc2lora.hypernetwork import Hypernetwork
+from continual_learning.doc2lora.linear import LinearHypernetwork
+from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
 from continual_learning.errors import ModelError, ModelNotFoundError
 from continual_learning.nn.perceiver import Heads
@@ -43,7 +45,13 @@ _STUBBED = (
 )
 _UNSAFE = re.compile(r"GLOBAL (\S+)")
 
-NetworkT = TypeVar("NetworkT", Hypernetwork, TextToLoRA)
+NetworkT = TypeVar("NetworkT", Hypernetwork, LinearHypernetwork, TextToLoRA)
+_KINDS: dict[str, tuple[Any, Any]] = {
+    "Hypernetwork": (Hypernetwork, HypernetworkConfig),
+    "LinearHypernetwork": (LinearHypernetwork, LinearHypernetworkConfig),
+    "TextToLoRA": (TextToLoRA, TextToLoRAConfig),
+}
+_DOCUMENT_KINDS, _TEXT_KINDS = ("Hypernetwork", "LinearHypernetwork"), ("TextToLoRA",)
 
 
 class _Stub:
@@ -53,7 +61,7 @@ class _Stub:
         self.values = values
 
 
-def load_hypernetwork(folder_or_file: str | Path) -> Hypernetwork:
+def load_hypernetwork(folder_or_file: str | Path) -> DocumentHypernetwork:
     """A document hypernetwork, on the CPU in fp32 and in eval mode.
 
     ``folder_or_file`` is a file in the published format, a folder with one ``pytorch_model.bin`` anywhere in it, or a
@@ -63,7 +71,8 @@ def load_hypernetwork(folder_or_file: str | Path) -> Hypernetwork:
     path = Path(folder_or_file).expanduser()
     if path.is_dir():
         if (path / CONFIG_FILE).is_file():
-            return _load_folder(path, Hypernetwork)
+            found: DocumentHypernetwork = _load_folder(path, _DOCUMENT_KINDS)
+            return found
         path = _published_file(path)
     elif not path.is_file():
         raise ModelNotFoundError(f"hypernetwork {str(path)!r} was not found; expected a file or folder: check the path")
@@ -76,10 +85,11 @@ def load_text_hypernetwork(folder: str | Path) -> TextToLoRA:
     path = Path(folder).expanduser()
     if not (path / CONFIG_FILE).is_file():
         raise ModelNotFoundError(f"text hypernetwork {str(path)!r} was not found; expected a folder with {CONFIG_FILE}")
-    return _load_folder(path, TextToLoRA)
+    found: TextToLoRA = _load_folder(path, _TEXT_KINDS)
+    return found
 
 
-def save_hypernetwork(network: Hypernetwork | TextToLoRA, folder: str | Path) -> None:
+def save_hypernetwork(network: DocumentHypernetwork | TextToLoRA, folder: str | Path) -> None:
     """Write ``hypernetwork.json`` and ``hypernetwork.safetensors``, in the dtype that the network has."""
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
@@ -257,17 +267,17 @@ def _published_file(folder: Path) -> Path:
     )
 
 
-def _load_folder(folder: Path, network: type[NetworkT]) -> NetworkT:
+def _load_folder(folder: Path, kinds: tuple[str, ...]) -> Any:
     path = folder / CONFIG_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         form, kind, fields = content["format"], content["kind"], content["config"]
-        if form != FORMAT_VERSION or kind != network.__name__:
+        if form != FORMAT_VERSION or kind not in kinds:
             raise ModelError(
-                f"{path}: a {kind} of format {form}; expected a {network.__name__} of format {FORMAT_VERSION}"
+                f"{path}: a {kind} of format {form}; expected a {' or '.join(kinds)} of format {FORMAT_VERSION}"
             )
-        kinds: dict[type, Any] = {Hypernetwork: HypernetworkConfig, TextToLoRA: TextToLoRAConfig}
-        config = kinds[network].from_json(fields)
+        network, config_class = _KINDS[kind]
+        config = config_class.from_json(fields)
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(

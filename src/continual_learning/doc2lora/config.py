@@ -59,6 +59,10 @@ class HypernetworkConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", {m: tuple(self.modules[m]) for m in sorted(self.modules)})
 
+    def ranks(self, chunks: int) -> int:
+        """Of the adapter of a document of so many chunks."""
+        return (chunks + self.use_bias) * self.rank
+
     @property
     def per_layer(self) -> bool:
         """Whether every layer's latents come from that layer's own activations."""
@@ -77,3 +81,59 @@ class HypernetworkConfig:
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class LinearHypernetworkConfig:
+    """Sizes of a linear fast-weight generator, and what it was made for. JSON values only, apart from the tuples."""
+
+    base_name: str
+    """The base model it was trained for."""
+    context_width: int
+    """D."""
+    modules: Mapping[str, tuple[int, int]]
+    """The one target module with its inputs and outputs, I and O."""
+    layers: tuple[int, ...]
+    """The blocks of the base that it writes to."""
+    rank: int
+    """R: width of a key."""
+    bias_rank: int = 8
+    """Learned ranks that every document gets, which teach the form of the answers; 0 for none."""
+    multiplier: float = 1.0
+    """What ``B^T A`` is multiplied by."""
+    affixes: tuple[str, str] = ("", "")
+    """What stands before and behind every chunk, special tokens by name."""
+    trained_chunks: int = 1
+    """The most chunks of one document in training."""
+    trained_chunk_tokens: int = 1024
+    """The most tokens of one chunk in training."""
+
+    def __post_init__(self) -> None:
+        if len(self.modules) != 1:
+            raise ValueError(f"modules = {dict(self.modules)}; expected exactly one target module")
+
+    def ranks(self, chunks: int) -> int:
+        """Of the adapter of a document of so many chunks."""
+        return chunks * self.rank + self.bias_rank
+
+    @property
+    def module(self) -> tuple[str, int, int]:
+        """The target module's name, I and O."""
+        [(name, (inputs, outputs))] = self.modules.items()
+        return name, inputs, outputs
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LinearHypernetworkConfig:
+        """Inverse of `to_json`. Raises TypeError or ValueError for missing, unknown or wrong fields."""
+        fields = dict(data)
+        fields["modules"] = {name: tuple(sizes) for name, sizes in fields["modules"].items()}
+        for name in ("layers", "affixes"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+
+DocumentConfig = HypernetworkConfig | LinearHypernetworkConfig

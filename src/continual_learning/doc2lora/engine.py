@@ -28,7 +28,7 @@ from continual_learning.doc2lora.generators import (
     Mode,
     make_generator,
 )
-from continual_learning.doc2lora.hypernetwork import Hypernetwork
+from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.doc2lora.text_to_lora import TextToLoRA
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
@@ -62,7 +62,7 @@ class Doc2LoRAEngine:
         model: PreTrainedModel | BaseModel | str,
         tokenizer: PreTrainedTokenizerBase | None = None,
         mode: Mode = "doc",
-        hypernetwork: str | Path | Hypernetwork | TextToLoRA | None = None,
+        hypernetwork: str | Path | DocumentHypernetwork | TextToLoRA | None = None,
         chunk_tokens: int = 1024,
         seed: int = 0,
     ):
@@ -181,7 +181,7 @@ class Doc2LoRAEngine:
         if self.mode == "simulated" or given is None or isinstance(given, str | Path):
             source = str(given) if isinstance(given, str | Path) else None
             return make_generator(self.base, self.mode, source, self.chunk_tokens, self._seed)
-        if self.mode == "doc" and isinstance(given, Hypernetwork):
+        if self.mode == "doc" and isinstance(given, DocumentHypernetwork):
             return DocumentGenerator(self.base, given.to(self.base.device), self.chunk_tokens)
         if self.mode == "text" and isinstance(given, TextToLoRA):
             return DescriptionGenerator(self.base, given.to(self.base.device))

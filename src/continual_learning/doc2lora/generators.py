@@ -20,15 +20,15 @@ import torch
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora.adapter import Adapter, adapter_of, check_fits
 from continual_learning.doc2lora.checkpoint import load_hypernetwork, load_text_hypernetwork
-from continual_learning.doc2lora.config import HypernetworkConfig
+from continual_learning.doc2lora.config import DocumentConfig, HypernetworkConfig
 from continual_learning.doc2lora.context import (
     chat_affixes,
-    context_activations,
     document_chunks,
     named_affixes,
 )
-from continual_learning.doc2lora.hub import locate, no_hypernetwork, published_for
+from continual_learning.doc2lora.hub import locate, no_hypernetwork, published_for, shipped_for
 from continual_learning.doc2lora.hypernetwork import Hypernetwork
+from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.doc2lora.text_to_lora import TextToLoRA
 from continual_learning.errors import DocumentError, ModelNotFoundError
 from continual_learning.families import mlp_layout, mlp_parts
@@ -41,7 +41,7 @@ SIMULATED = "simulated: made by random weights that were never trained; it says 
 
 ChunkCallback = Callable[[int, int], None]
 """Called after each chunk with how many are done, and of how many."""
-NetworkT = TypeVar("NetworkT", Hypernetwork, TextToLoRA)
+NetworkT = TypeVar("NetworkT", DocumentHypernetwork, Hypernetwork, TextToLoRA)
 
 # B starts at zero, which would change nothing; a hundredth of A's scale leaves a model able to speak.
 _SIMULATED_SCALE = 0.01
@@ -74,7 +74,7 @@ class DocumentGenerator(AdapterGenerator):
     def __init__(
         self,
         base: BaseModel,
-        hypernetwork: Hypernetwork,
+        hypernetwork: DocumentHypernetwork,
         chunk_tokens: int = 1024,
         mode: Mode = "doc",
     ):
@@ -93,8 +93,7 @@ class DocumentGenerator(AdapterGenerator):
         cut = document_chunks(base, text, self._chunk_tokens, self._affixes)
         made = []
         for number, ids in enumerate(cut.ids, 1):
-            read = context_activations(base, [ids], config.context_encoder, config.context_blocks)
-            made.append(self.hypernetwork.generate(*read))
+            made.append(self.hypernetwork.generate(*self.hypernetwork.read(base, [ids])))
             if on_chunk:
                 on_chunk(number, len(cut.ids))
         generated = {
@@ -102,9 +101,10 @@ class DocumentGenerator(AdapterGenerator):
             for name, matrices in made[0].items()
         }
         combined = self.hypernetwork.combine(generated, [len(cut.ids)])
-        ranks = (len(cut.ids) + config.use_bias) * config.rank
         warnings = (*self._warnings, *_beyond_training(config, len(cut.ids), cut.size))
-        return Internalised(adapter_of(config, combined, 0, ranks), cut.tokens, len(cut.ids), warnings)
+        return Internalised(
+            adapter_of(config, combined, 0, config.ranks(len(cut.ids))), cut.tokens, len(cut.ids), warnings
+        )
 
 
 class DescriptionGenerator(AdapterGenerator):
@@ -149,9 +149,8 @@ def make_generator(
         network = base.remember(("simulated hypernetwork", seed), lambda: simulated_hypernetwork(base, seed))
         return DocumentGenerator(base, network, chunk_tokens, mode="simulated")
     if source is None:
-        published = published_for(base.name)
-        assert published is not None  # or it would be missing
-        source = f"{published.repository}/{published.file}"
+        source = _default_source(base.name)
+        assert source is not None  # or it would be missing
     if mode == "text":
         return DescriptionGenerator(base, _loaded(base, source, load_text_hypernetwork))
     return DocumentGenerator(base, _loaded(base, source, load_hypernetwork), chunk_tokens)
@@ -159,9 +158,17 @@ def make_generator(
 
 def missing(base_name: str, mode: Mode, source: str | None) -> str | None:
     """What to tell who set no hypernetwork where none is published for the base; None where nothing is missing."""
-    if mode == "simulated" or source is not None or (mode == "doc" and published_for(base_name)):
+    if mode == "simulated" or source is not None or (mode == "doc" and _default_source(base_name)):
         return None
     return no_hypernetwork(base_name, mode)
+
+
+def _default_source(base_name: str) -> str | None:
+    """Of mode doc: the hypernetwork that ships for the base, else the published one's name on the hub, else None."""
+    if shipped := shipped_for(base_name):
+        return str(shipped)
+    published = published_for(base_name)
+    return f"{published.repository}/{published.file}" if published else None
 
 
 def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = 8) -> Hypernetwork:
@@ -196,7 +203,7 @@ def _placed(base: BaseModel, network: NetworkT) -> NetworkT:
     return network.to(base.device)
 
 
-def _beyond_training(config: HypernetworkConfig, chunks: int, size: int) -> tuple[str, ...]:
+def _beyond_training(config: DocumentConfig, chunks: int, size: int) -> tuple[str, ...]:
     found = []
     if chunks > config.trained_chunks:
         found.append(

@@ -11,6 +11,8 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from continual_learning.errors import ModelNotFoundError
 
 PUBLISHED_FILE = "pytorch_model.bin"
+SHIPPED = Path(__file__).parent.parent / "data" / "hypernetworks"
+SHIPPED_BASES = ("smollm2-135m",)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ def published_for(base_name: str) -> Published | None:
     """The published hypernetwork of a base, by its hub name or the name of a local folder with a copy of it."""
     given = Path(base_name).name.lower()
     return next((found for name, found in PUBLISHED.items() if name.rpartition("/")[2].lower() == given), None)
+
+
+def shipped_for(base_name: str) -> Path | None:
+    """Folder of the hypernetwork that comes with this package for a base; None where there is none."""
+    folder = SHIPPED / base_name
+    return folder if base_name in SHIPPED_BASES and folder.is_dir() else None
 
 
 def locate(source: str) -> Path:
@@ -68,8 +76,8 @@ def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
         )
     return (
         f"no hypernetwork for the base {base_name!r}: Doc-to-LoRA needs one that was trained for it; set "
-        f"hypernetwork to its file or folder, use a base with a published one ({', '.join(PUBLISHED)}), or learn "
-        "with another strategy, such as ttt"
+        f"hypernetwork to its file or folder, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), "
+        "train one with `continual-learning train hypernetwork`, or learn with another strategy, such as ttt"
     )
 
 

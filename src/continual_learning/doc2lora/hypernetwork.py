@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from continual_learning.doc2lora.config import HypernetworkConfig
+from continual_learning.doc2lora.context import context_activations
+from continual_learning.doc2lora.network import DocumentHypernetwork, Generated, chunk_counts, side_by_side
 from continual_learning.errors import InputError
 from continual_learning.nn.perceiver import Perceiver
 
-Generated = dict[str, dict[str, Tensor]]
-"""Of each target module its ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
+if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
 
 # Tokens, over all layers of a chunk, that the Perceiver reads at a time: its first projection takes 8 D floats each.
 _SLICE_TOKENS = 16_384
@@ -102,8 +104,10 @@ class _Aggregator(nn.Module):
         self.perceiver = perceiver
 
 
-class Hypernetwork(nn.Module):
-    """Makes LoRA matrices from activations. Differentiable throughout."""
+class Hypernetwork(DocumentHypernetwork):
+    """Makes LoRA matrices from activations with a Perceiver. Differentiable throughout."""
+
+    config: HypernetworkConfig
 
     def __init__(self, config: HypernetworkConfig):
         super().__init__()
@@ -204,26 +208,25 @@ class Hypernetwork(nn.Module):
         ``A`` is ``[G, L, K, I]`` and ``B`` ``[G, L, K, O]`` with K = (most chunks + 1) R. Raises InputError when
         the counts are not the chunks that there are.
         """
-        counts = [int(n) for n in chunks_per_document]
-        chunks = next(iter(generated.values()))["A"].shape[0]
-        if sum(counts) != chunks or min(counts, default=0) < 1:
-            raise InputError(f"chunks_per_document = {counts}; expected at least 1 each, adding up to {chunks} chunks")
+        counts = chunk_counts(generated, chunks_per_document)
         ranks = (max(counts) + 1) * self.config.rank
         combined: Generated = {}
         for name, matrices in generated.items():
             key = parameter_key(name)
             bias = {"A": self.bias_A[key], "B": self.bias_B[key]} if self.config.use_bias else {}
             combined[name] = {
-                half: torch.stack([_side_by_side(part, bias.get(half), ranks) for part in all_CLRF.split(counts)])
+                half: torch.stack([side_by_side(part, bias.get(half), ranks) for part in all_CLRF.split(counts)])
                 for half, all_CLRF in matrices.items()
             }
         return combined
 
-    def forward(
-        self, activations: Tensor, attention_mask: Tensor | None, chunks_per_document: Sequence[int] | Tensor
-    ) -> Generated:
-        """`generate`, then `combine`: activations of chunks to one LoRA a document."""
-        return self.combine(self.generate(activations, attention_mask), chunks_per_document)
+    def read(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Activations of the base, as its configuration names them, and the mask; see `context_activations`."""
+        return context_activations(base, chunks, self.config.context_encoder, self.config.context_blocks)
+
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        """All of them at one rate."""
+        return [{"params": list(self.parameters()), "lr": rate}]
 
     def _latents(self, activations: Tensor, mask_CS: Tensor | None) -> Tensor:
         """``[C, L, M, R, E]``."""
@@ -272,11 +275,3 @@ class Hypernetwork(nn.Module):
 def parameter_key(module: str) -> str:
     """A target module's name as a parameter's: PyTorch allows no dot there."""
     return module.replace(".", "/")
-
-
-def _side_by_side(part_CLRF: Tensor, bias_LRF: Tensor | None, ranks: int) -> Tensor:
-    """Chunks of one document as ``[L, ranks, F]``."""
-    side_LKF = part_CLRF.transpose(0, 1).flatten(1, 2)
-    if bias_LRF is not None:
-        side_LKF = torch.cat([side_LKF, bias_LRF.to(side_LKF.dtype)], dim=1)
-    return F.pad(side_LKF, (0, 0, 0, ranks - side_LKF.shape[1]))

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from continual_learning.doc2lora.hypernetwork import Generated, parameter_key
+from continual_learning.doc2lora.hypernetwork import parameter_key
+from continual_learning.doc2lora.network import Generated
 from continual_learning.errors import InputError
 
 

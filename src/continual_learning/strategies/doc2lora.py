@@ -23,7 +23,7 @@ from torch import Tensor
 from continual_learning.answering import plain_answers
 from continual_learning.base import BaseModel, Message
 from continual_learning.doc2lora.adapter import Adapter, adapter_bytes, installed, merged
-from continual_learning.doc2lora.controls import description_controls
+from continual_learning.doc2lora.controls import Control, controlled, description_controls
 from continual_learning.doc2lora.generators import (
     SIMULATED,
     AdapterGenerator,
@@ -55,11 +55,13 @@ class Doc2LoRAConfig(StrategyConfig):
     mode: Mode = "doc"
     """doc: documents; text: descriptions of tasks; simulated: random weights, to see the steps and nothing more."""
     hypernetwork: str | None = None
-    """File, folder or hub name of the hypernetwork; none: the published one, for google/gemma-2-2b-it."""
+    """File, folder or hub name of the hypernetwork; none: the one that ships for the base, or its published one."""
     chunk_tokens: int = Field(1024, ge=1)
     """The most tokens of a document that are read at a time; longer ones are cut into equal chunks."""
     seed: int = 0
     """Of the random weights of mode simulated, and of the random description that mode text is compared with."""
+    control: Control = "none"
+    """Learn something else in the text's place, to compare with: random words, or the description of another task."""
     guard: bool = True
     """Check after learning, and keep the previous memory if a limit is passed."""
     min_recall_gain: float = 0.0
@@ -102,7 +104,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
                 progress(Progress("internalise", done, total, f"chunk {done}/{total}"))
 
         text = f"{document.title}\n{document.text}" if document.title and config.mode != "text" else document.text
-        made = generator.internalise(base, text, on_chunk)
+        made = generator.internalise(base, controlled(base, text, config.control, config.seed), on_chunk)
         warnings, details = self._findings(base, generator, document, made, qa)
         report = LearnReport(
             accepted=True,
@@ -174,6 +176,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "chunks": made.chunks,
             "rank": max(low_rank.rank for low_rank in made.adapter.values()),
         }
+        if self.config.control != "none":
+            note = f"control: {self.config.control} words were learned in the place of the text"
+            return (*made.warnings, note), {**details, "control": self.config.control}
         if self.config.mode != "text":
             return made.warnings, details
         if not qa:

@@ -1,0 +1,104 @@
+"""`train hypernetwork`: a generator of adapters for the strategy doc2lora."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.output import Output, progress_bar
+
+if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
+    from continual_learning.doc2lora.network import DocumentHypernetwork
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the run; one that holds it already goes on.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the run, such as generator=linear or steps=300."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="FILE", help="SQuAD's .json, or .jsonl; trains on the first half of its articles."),
+]
+StopAfter = Annotated[
+    int | None, typer.Option("--stop-after", metavar="N", min=1, help="Stop after N more steps; the run can go on.")
+]
+Ladder = Annotated[
+    int,
+    typer.Option("--ladder", metavar="N", min=0, help="At the end, recall on N test documents of each size (0: none)."),
+]
+
+
+def hypernetwork(
+    folder: Folder,
+    settings: Setting = None,
+    data: Data = None,
+    stop_after: StopAfter = None,
+    ladder: Ladder = 0,
+    model: options.Model = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train a hypernetwork for a base model; interrupted, the same command goes on."""
+    from continual_learning.config import load_config, parse_assignments
+    from continual_learning.errors import InputError
+    from continual_learning.strategy import parse_config
+    from continual_learning.training.devices import local_device, process_rank
+    from continual_learning.training.hypernetwork.settings import HypernetworkTraining
+
+    out = Output(as_json)
+    if ladder == 1:
+        raise InputError("--ladder 1; expected 0, or at least 2 documents, to have one that does not match")
+    place = load_config({"model.name": model}).settings.model
+    given: dict[str, Any] = dict(parse_assignments(list(settings or ())))
+    run = parse_config(HypernetworkTraining, {**given, **({"data": data} if data else {})}, "train hypernetwork")
+
+    from continual_learning.base import BaseModel
+    from continual_learning.training.hypernetwork.run import train_hypernetwork
+
+    base = BaseModel.load(place.name, local_device(place.device), place.dtype)
+    with progress_bar("hypernetwork") as progress:
+        result = train_hypernetwork(base, run, folder, progress, stop_after)
+    if process_rank():
+        return
+    rows = _ladder(out, base, result.network, ladder, data)
+    out.result(
+        {
+            "folder": str(result.folder),
+            "model": base.name,
+            "settings": run.model_dump(mode="json"),
+            "steps": result.steps,
+            "finished": result.steps == run.steps,
+            "curve": result.curve,
+            "ladder": rows,
+            "seconds": result.seconds,
+        }
+    )
+    columns = ("step", "matched", "mismatched", "none", "movement")
+    out.table(columns, [[_short(point[name]) for name in columns] for point in result.curve])
+    out.line(f"{result.steps} of {run.steps} steps in {result.seconds:.0f} s: {result.folder}")
+
+
+def _ladder(
+    out: Output, base: BaseModel, network: DocumentHypernetwork, documents: int, data: str | None
+) -> list[dict[str, Any]]:
+    if not documents:
+        return []
+    from continual_learning.training.hypernetwork.ladder import ladder
+
+    rows = ladder(base, network, documents, data, on_rung=lambda name: out.note(f"ladder: {name}"))
+    names = ("recall_matched", "recall_mismatched", "recall_none", "recall_prompt", "share")
+    table = [[row["rung"], *(_short(row.get(name)) for name in names)] for row in rows[:-1]]
+    out.table(("rung", "recall", "mismatched", "none", "in the prompt", "share of the prompt's gain"), table)
+    last = rows[-1]
+    out.line(
+        f"an irrelevant document: {last['general_changed']:.0%} of the general answers differ, "
+        f"{last['general_lost']:.0%} of the right ones are lost"
+    )
+    return rows
+
+
+def _short(value: float | int | None) -> str | None:
+    return None if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

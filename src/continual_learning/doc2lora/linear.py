@@ -1,0 +1,176 @@
+"""Linear fast weights: a document's tokens written into an associative memory, which is read as LoRA.
+
+Generative Adapter (Chen et al. 2025, arXiv 2411.05877, section 2.2) makes ``dW = A1 norm(A2 (sum_t h_t h_t^T) B1) B2``
+from a document's hidden states, a sum of outer products of learned keys and values. So does this generator, with
+
+    k_t = K x_t / |K x_t|                 x_t what the target module reads at token t of the document
+    v_t = V (u_{t+1} - o)                 u_{t+1} the output embedding of the token behind it
+    A = Q,  B = g (sum_t k_t k_t^T + a I)^-1 sum_t k_t v_t^T        W' = W + multiplier * B^T A
+
+for every layer; V and o are shared by the layers. As in Doc-to-LoRA, a few learned ranks (bias_A, bias_B) stand once
+beside every document's: what the documents have in common, such as the form of the answers. The inverse stands for
+the paper's norm of singular values: the memory is then the ridge regression of values on keys, the fixed point of the
+delta rule, and tokens that are alike do not add up (the update of MEMIT, Meng et al. 2023, arXiv 2210.07229, equation
+14, has this form too). Being a sum over tokens it knows no order: a token's place is in what the base makes of it.
+
+It can be started from the base alone (`fitted`): keys and queries whiten what the module reads, and V is the least
+squares direction that raises one token's logit alone.
+
+Shapes: C = chunks, L = layers, S = tokens, I and O = inputs and outputs of the module, D = width of an output
+embedding, R = key width, V = vocabulary, N = tokens of the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from continual_learning.doc2lora.config import LinearHypernetworkConfig
+from continual_learning.doc2lora.module_inputs import final_norm_inputs, memory_inputs
+from continual_learning.doc2lora.network import DocumentHypernetwork, Generated, chunk_counts, side_by_side
+from continual_learning.errors import InputError
+
+if TYPE_CHECKING:
+    from continual_learning.base import BaseModel
+
+_FIT_LOGITS = 20.0  # by how much a token that is found for certain is raised at the start, by all layers together
+_FIT_RIDGE = 0.3
+
+
+class LinearHypernetwork(DocumentHypernetwork):
+    """Writes a document into linear associative memories, one a layer."""
+
+    config: LinearHypernetworkConfig
+
+    def __init__(self, config: LinearHypernetworkConfig):
+        super().__init__()
+        self.config = config
+        _, inputs, outputs = config.module
+        count, rank = len(config.layers), config.rank
+        self.query = nn.Parameter(torch.zeros(count, rank, inputs))
+        self.key = nn.Parameter(torch.zeros(count, rank, inputs))
+        self.value = nn.Parameter(torch.zeros(config.context_width, outputs))
+        self.offset = nn.Parameter(torch.zeros(config.context_width))
+        self.gain = nn.Parameter(torch.ones(count))
+        self.log_ridge = nn.Parameter(torch.zeros(count))
+        self.bias_A = nn.Parameter(torch.zeros(count, config.bias_rank, inputs))
+        self.bias_B = nn.Parameter(torch.zeros(count, config.bias_rank, outputs))
+
+    @classmethod
+    @torch.no_grad()
+    def fitted(
+        cls, base: BaseModel, config: LinearHypernetworkConfig, texts: Sequence[Sequence[int]]
+    ) -> LinearHypernetwork:
+        """One that is made from the base and some ordinary texts (token ids), without training.
+
+        Raises InputError when the texts have fewer tokens than a key has entries.
+        """
+        made = cls(config)
+        seconds, count = _second_moments(base, config, texts)
+        if count < config.rank:
+            raise InputError(f"{count} tokens to fit keys of {config.rank} entries; expected more tokens than entries")
+        values_LI, vectors_LII = torch.linalg.eigh(seconds)
+        top_LR, top_LIR = values_LI[:, -config.rank :], vectors_LII[:, :, -config.rank :]
+        floor_L1 = 1e-3 * top_LR.mean(dim=1, keepdim=True)
+        whitening_LRI = (top_LIR * (top_LR + floor_L1).rsqrt()[:, None, :]).mT
+        made.key.copy_(whitening_LRI)
+        made.query.copy_(whitening_LRI * config.rank**-0.5)
+        made.log_ridge.fill_(torch.tensor(_FIT_RIDGE).log())
+        mixed_LBR = torch.randn(
+            len(config.layers), config.bias_rank, config.rank, generator=torch.Generator().manual_seed(0)
+        )
+        made.bias_A.copy_(mixed_LBR @ whitening_LRI * config.rank**-0.5)
+
+        head_VD = base.model.get_output_embeddings().weight.float().cpu()
+        final_ND, norm_D = final_norm_inputs(base, texts)
+        made.offset.copy_(head_VD.mean(dim=0))
+        centred_VD = head_VD - made.offset
+        ridge = 1e-4 * len(head_VD) * head_VD.var()
+        same_DD = centred_VD.mT @ centred_VD + ridge * torch.eye(head_VD.shape[1])
+        direction_DD = torch.cholesky_inverse(torch.linalg.cholesky(same_DD))
+        raised = ((centred_VD @ direction_DD) * centred_VD).sum(dim=1).median()
+        # A hidden state's length divides what is added to it: the final norm.
+        length = final_ND.square().mean(dim=1).sqrt().median()
+        made.value.copy_(direction_DD * length / (raised * norm_D))
+        made.gain.fill_(_FIT_LOGITS / len(config.layers))
+        return made
+
+    def read(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """``[C, L, S, I + D]``: what the module reads, then the next token's output embedding; and the mask.
+
+        The last token of a chunk has no token behind it and is masked out.
+        """
+        name, _, _ = self.config.module
+        return memory_inputs(base, chunks, self.config.layers, name)
+
+    def generate(self, activations: Tensor, attention_mask: Tensor | None = None) -> Generated:
+        """``A`` ``[C, L, R, I]``, the same for all chunks, and ``B`` ``[C, L, R, O]``.
+
+        ``activations`` and ``attention_mask`` as `read` gives them. Raises InputError for other shapes.
+        """
+        name, inputs, _ = self.config.module
+        expected = (len(self.config.layers), inputs + self.config.context_width)
+        if activations.ndim != 4 or (activations.shape[1], activations.shape[3]) != expected:
+            raise InputError(
+                f"activations of shape {list(activations.shape)}; expected [chunks, {expected[0]}, tokens, "
+                f"{expected[1]}], as `read` gives them for a base like {self.config.base_name!r}"
+            )
+        activations = activations.to(self.key.device, self.key.dtype)
+        input_CLSI, embedding_CLSD = activations.split([inputs, self.config.context_width], dim=-1)
+        key_CLSR = self.keys(input_CLSI)
+        if attention_mask is not None:
+            key_CLSR = key_CLSR * attention_mask.to(key_CLSR)[:, None, :, None]
+        value_CLSO = (embedding_CLSD[:, :1] - self.offset) @ self.value
+        ridge_L11 = self.log_ridge.exp()[:, None, None]
+        same_CLRR = key_CLSR.mT @ key_CLSR + ridge_L11 * torch.eye(self.config.rank, device=key_CLSR.device)
+        # By Cholesky: it suits the matrix, and the LU of some BLAS fails on several threads.
+        solved_CLRO = torch.cholesky_solve(key_CLSR.mT @ value_CLSO, torch.linalg.cholesky(same_CLRR))
+        B_CLRO = solved_CLRO * self.gain[:, None, None]
+        return {name: {"A": self.query.expand(len(B_CLRO), -1, -1, -1), "B": B_CLRO}}
+
+    def keys(self, input_CLSI: Tensor) -> Tensor:
+        """``[C, L, S, R]`` of length 1."""
+        return F.normalize(torch.einsum("lri,clsi->clsr", self.key, input_CLSI), dim=-1)
+
+    def combine(self, generated: Generated, chunks_per_document: Sequence[int] | Tensor) -> Generated:
+        """Chunks side by side along the rank, then the learned ranks, then zeros: K = (most chunks) R + learned."""
+        counts = chunk_counts(generated, chunks_per_document)
+        ranks = self.config.ranks(max(counts))
+        bias = {"A": self.bias_A, "B": self.bias_B}
+        return {
+            name: {
+                half: torch.stack([side_by_side(part, bias[half], ranks) for part in all_CLRF.split(counts)])
+                for half, all_CLRF in matrices.items()
+            }
+            for name, matrices in generated.items()
+        }
+
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        """Each at ``rate`` times its own size, which differ by orders of magnitude.
+
+        The learned ranks start at zero, and take the size of what a token writes.
+        """
+        sizes = {name: float(p.detach().square().mean().sqrt()) for name, p in self.named_parameters() if p.numel()}
+        sizes["bias_B"] = sizes["value"] * sizes["gain"]
+        return [
+            {"params": [p], "lr": rate * max(sizes[name], 1e-8)} for name, p in self.named_parameters() if p.numel()
+        ]
+
+
+@torch.no_grad()
+def _second_moments(
+    base: BaseModel, config: LinearHypernetworkConfig, texts: Sequence[Sequence[int]]
+) -> tuple[Tensor, int]:
+    """Mean of ``x x^T`` over all tokens, ``[L, I, I]``, on the CPU, and the number of tokens."""
+    name, inputs, _ = config.module
+    total_LII, count = torch.zeros(len(config.layers), inputs, inputs), 0
+    for ids in texts:
+        features, mask_1S = memory_inputs(base, [ids], config.layers, name)
+        x_LSI = features[0, :, :, :inputs][:, mask_1S[0].bool()].float().cpu()
+        total_LII += x_LSI.mT @ x_LSI
+        count += x_LSI.shape[1]
+    return total_LII / max(count, 1), count

@@ -1,0 +1,72 @@
+"""A hypernetwork to start from, of the kind and the sizes that the settings ask for."""
+
+from __future__ import annotations
+
+from continual_learning.answering import user
+from continual_learning.background import background_texts
+from continual_learning.base import BaseModel
+from continual_learning.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
+from continual_learning.doc2lora.hypernetwork import Hypernetwork
+from continual_learning.doc2lora.linear import LinearHypernetwork
+from continual_learning.doc2lora.network import DocumentHypernetwork
+from continual_learning.families import mlp_layout, mlp_parts
+from continual_learning.nn.perceiver import Heads
+from continual_learning.training.facts import fact_documents
+from continual_learning.training.hypernetwork.settings import HypernetworkTraining
+
+_LINEAR_RANK, _PERCEIVER_RANK = 256, 8
+_FIT_TEXTS, _FIT_DOCUMENTS = 24, 4
+
+
+def initial_network(base: BaseModel, settings: HypernetworkTraining) -> DocumentHypernetwork:
+    """The linear generator is fitted to the base; the Perceiver starts from seeded random weights.
+
+    On the base's device, in fp32.
+    """
+    parts, layout = mlp_parts(base.mlp(0)), mlp_layout(base.mlp(0))
+    modules = {f"{base.family.mlp_name}.{layout.down}": (parts.intermediate_size, parts.hidden_size)}
+    network: DocumentHypernetwork
+    if settings.generator == "linear":
+        linear = LinearHypernetworkConfig(
+            base_name=base.name,
+            context_width=base.hidden_size,
+            modules=modules,
+            layers=settings.blocks or last_blocks(base.block_count),
+            rank=settings.rank or _LINEAR_RANK,
+            trained_chunks=settings.max_chunks,
+        )
+        network = LinearHypernetwork.fitted(base, linear, _fit_texts(base, settings.seed))
+    else:
+        rank = settings.rank or _PERCEIVER_RANK
+        perceiver = HypernetworkConfig(
+            base_name=base.name,
+            context_width=base.hidden_size,
+            modules=modules,
+            layers=settings.blocks or tuple(range(base.block_count)),
+            rank=rank,
+            multiplier=2 * rank**1.5,
+            latent_width=settings.latent_width,
+            latents=8,
+            encoder=(True,) * settings.cross_layers,
+            heads=Heads(queries=4, keys=2, width=max(8, settings.latent_width // 4)),
+            head_blocks=1,
+            trained_chunks=settings.max_chunks,
+        )
+        network = Hypernetwork.initialised(perceiver, settings.seed)
+    return network.to(base.device)
+
+
+def last_blocks(count: int) -> tuple[int, ...]:
+    """Every second block of the last third, and the last one: what is written late reaches the output as it is."""
+    return tuple(sorted({*range(count - 2, max(count - count // 3, 0) - 1, -2), count - 1}))
+
+
+def _fit_texts(base: BaseModel, seed: int) -> list[list[int]]:
+    """Ordinary texts, and questions with their replies: what the base reads when it learns and when it answers."""
+    made = fact_documents("train", _FIT_DOCUMENTS, 8, seed)
+    texts = [base.encode(text) for text in background_texts()[:_FIT_TEXTS]]
+    texts += [base.encode(item.document.text) for item in made]
+    for item in made:
+        for question, reply in zip(item.questions[:4], item.replies[:4], strict=True):
+            texts.append([*base.chat_ids([user(question.question)]), *base.encode(reply)])
+    return [ids[: base.window] for ids in texts]

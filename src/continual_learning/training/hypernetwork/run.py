@@ -1,0 +1,303 @@
+"""The training loop of a document hypernetwork.
+
+Of each step some documents become adapters, and the base with them in place answers the documents' questions, and some
+that the documents say nothing about, without having the documents in its prompt. Losses are averaged over tokens, then
+questions, then documents (Doc-to-LoRA, arXiv 2602.15902, section 3). The base is frozen; what it makes of documents
+and prompts, and the teacher's answers, are computed once.
+
+A run is a folder: ``checkpoint.safetensors`` (replaced as a whole), ``curve.json``, ``kept-…`` with what was computed
+once (gone when the run is finished), and at the end the hypernetwork itself. Started again with the same settings it
+goes on from its checkpoint, and ends with the same weights as one that was never stopped: everything random is drawn
+from the seed and the step.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from continual_learning.base import BaseModel
+from continual_learning.doc2lora.checkpoint import load_hypernetwork, save_hypernetwork
+from continual_learning.doc2lora.context import chat_affixes, document_chunks, named_affixes
+from continual_learning.doc2lora.network import DocumentHypernetwork
+from continual_learning.errors import DivergedError, MismatchError
+from continual_learning.store.files import make_folder, write_atomic
+from continual_learning.strategy import Progress, ProgressCallback
+from continual_learning.training.checkpointing import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from continual_learning.training.devices import Devices, devices
+from continual_learning.training.hypernetwork.data import TrainingData, drawn, training_data
+from continual_learning.training.hypernetwork.networks import initial_network
+from continual_learning.training.hypernetwork.probe import context_sensitivity
+from continual_learning.training.hypernetwork.settings import HypernetworkTraining
+from continual_learning.training.hypernetwork.student import Prefixes, Reading, adapters, row_adapter, row_losses
+from continual_learning.training.hypernetwork.targets import Target, irrelevant_target, relevant_target
+from continual_learning.training.kept import Kept
+from continual_learning.training.schedule import warm_up_cosine
+
+CURVE_FILE = "curve.json"
+_LINEAR_RATE, _PERCEIVER_RATE = 3e-3, 4e-5
+_LARGEST_GRADIENT = 1.0  # of the Perceiver; the linear generator's weights differ in size by orders of magnitude
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run."""
+
+    folder: Path
+    """Of the hypernetwork, for the setting ``hypernetwork`` of the strategy doc2lora."""
+    network: DocumentHypernetwork
+    steps: int
+    curve: list[dict[str, Any]]
+    """Points of the validation curve, oldest first."""
+    seconds: float
+    """Of this start alone."""
+
+
+def train_hypernetwork(
+    base: BaseModel,
+    settings: HypernetworkTraining,
+    folder: str | Path,
+    progress: ProgressCallback | None = None,
+    stop_after: int | None = None,
+) -> TrainingResult:
+    """Train, or go on training, in a folder.
+
+    ``stop_after`` ends this start after so many steps, with a checkpoint; the run goes on when it is called again.
+    An interrupt writes a checkpoint too, and passes through. Raises MismatchError for a folder of another run,
+    DivergedError when the loss is no number, InputError for data that cannot be used.
+    """
+    started = time.perf_counter()
+    run = _Run(base, settings, Path(folder), devices(base.device.type == "cpu"), progress)
+    run.resume()
+    last = settings.steps if stop_after is None else min(settings.steps, run.step + stop_after)
+    try:
+        while run.step < last:
+            run.advance()
+            if run.step % settings.validate_every == 0 or run.step == settings.steps:
+                run.validate()
+            if run.step % settings.checkpoint_every == 0 and run.step < last:
+                run.save()
+    except KeyboardInterrupt:
+        run.save()
+        raise KeyboardInterrupt(f"the run is kept at step {run.step}: the same command goes on from there") from None
+    run.save()
+    if run.devices.main:
+        save_hypernetwork(copy.deepcopy(run.network).half(), run.folder)
+    if run.step == settings.steps:
+        run.forget()
+    run.devices.wait()
+    return TrainingResult(run.folder, run.network, run.step, run.curve, time.perf_counter() - started)
+
+
+class _Run:
+    def __init__(
+        self,
+        base: BaseModel,
+        settings: HypernetworkTraining,
+        folder: Path,
+        devices_: Devices,
+        progress: ProgressCallback | None,
+    ):
+        self.base, self.settings, self.folder, self.devices = base, settings, folder, devices_
+        self.data: TrainingData = training_data(settings)
+        self.network = initial_network(base, settings)
+        if settings.start is not None:
+            self.network.load_state_dict(_started(settings.start, self.network).state_dict())
+        self.step = 0
+        self.curve: list[dict[str, Any]] = []
+        default = _LINEAR_RATE if settings.generator == "linear" else _PERCEIVER_RATE
+        groups = self.network.parameter_groups(settings.rate or default)
+        self._rates = [group["lr"] for group in groups]
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        self._progress = progress if devices_.main else None
+        mark = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
+        self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}", settings.kept_gigabytes * 1e9)
+        self._prefixes = Prefixes(base, min(self.network.config.layers), self._kept)
+        affixes = self.network.config.affixes
+        self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
+        self._longest = 0
+        self._loss = math.nan
+
+    def resume(self) -> None:
+        """Take up the folder's checkpoint, if there is one."""
+        found = load_checkpoint(self.folder)
+        if found is None:
+            return
+        identity = self._identity()
+        if found.facts["identity"] != identity:
+            keys = [k for k, v in identity.items() if found.facts["identity"].get(k) != v]
+            raise MismatchError(
+                f"{self.folder}: holds a run with other settings ({', '.join(keys)}); expected the same ones to go on "
+                "with it: give them again, or choose another folder"
+            )
+        self.step, self.curve, self._longest = found.facts["step"], found.facts["curve"], found.facts["longest"]
+        weights = {n.removeprefix("network."): t for n, t in found.tensors.items() if n.startswith("network.")}
+        self.network.load_state_dict(weights)
+        state = {n.removeprefix("optimizer."): t for n, t in found.tensors.items() if n.startswith("optimizer.")}
+        restore_optimizer(self._optimizer, state)
+
+    def save(self) -> None:
+        """A checkpoint, and the curve beside it."""
+        config = self.network.config
+        if self._longest:
+            self.network.config = replace(config, trained_chunk_tokens=self._longest)
+        if not self.devices.main:
+            return
+        tensors = {f"network.{n}": t for n, t in self.network.state_dict().items()}
+        tensors |= {f"optimizer.{n}": t for n, t in optimizer_tensors(self._optimizer).items()}
+        facts = {"identity": self._identity(), "step": self.step, "curve": self.curve, "longest": self._longest}
+        save_checkpoint(self.folder, tensors, facts)
+        make_folder(self.folder)
+        write_atomic(self.folder / CURVE_FILE, json.dumps(self.curve, indent=1).encode())
+
+    def forget(self) -> None:
+        """Drop what was kept for going on."""
+        self._kept.clear()
+
+    def advance(self) -> None:
+        """One optimizer step."""
+        settings = self.settings
+        factor = warm_up_cosine(self.step, settings.steps, settings.warm_up)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        numbers = drawn(self.data.train, settings.documents_per_step, self.step, settings.seed)
+        self._optimizer.zero_grad()
+        mine = self.devices.share(list(enumerate(numbers)))
+        total = 0.0
+        if mine:
+            loss = self._step_loss([place for place, _ in mine], [number for _, number in mine]) / len(numbers)
+            loss.backward()
+            total = float(loss.detach())
+        self.devices.sum_gradients(self.network.parameters())
+        self._loss = self.devices.sum(total)
+        if not math.isfinite(self._loss):
+            raise DivergedError(
+                f"the loss is {self._loss} at step {self.step}; expected a number: lower the rate, the last checkpoint "
+                "is intact"
+            )
+        if settings.generator == "perceiver":
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
+        self._optimizer.step()
+        self.step += 1
+        if self._progress:
+            self._progress(Progress("train", self.step, settings.steps, f"loss {self._loss:.3f}"))
+
+    def validate(self) -> None:
+        """A point of the curve."""
+        measured = context_sensitivity(self.base, self.network, self.data.validation, max_questions=4)
+        point = {"step": self.step, "loss": self._loss, **measured.to_json()}
+        self.curve.append(point)
+        if self._progress:
+            text = f"matched {measured.matched:.2f}, mismatched {measured.mismatched:.2f}, none {measured.none:.2f}"
+            self._progress(Progress("validate", self.step, self.settings.steps, text))
+
+    def _step_loss(self, places: Sequence[int], numbers: Sequence[int]) -> torch.Tensor:
+        """The sum over these documents of their mean losses."""
+        settings = self.settings
+        targets: list[Target] = []
+        owners: list[int] = []
+        weights: list[float] = []
+        readings: list[Reading] = []
+        for row, (place, number) in enumerate(zip(places, numbers, strict=True)):
+            draw = random.Random(f"{settings.seed} {self.step} {place}")
+            readings.append(self._reading(number, self._chunk_count(draw)))
+            relevant = self._relevant(number, draw)
+            irrelevant = self._irrelevant_targets(number, draw)
+            for found, weight in ((relevant, 1.0), (irrelevant, settings.irrelevant_weight)):
+                targets += found
+                owners += [row] * len(found)
+                weights += [weight / max(1, len(found))] * len(found)
+        combined = adapters(self.network, readings)
+        weight_B = torch.tensor(weights, device=self.base.device)
+        adapter = row_adapter(self.network.config, combined, owners)
+        loss = (row_losses(self.base, adapter, targets, self._prefixes) * weight_B).sum()
+        if settings.l1:
+            sizes = [half.abs().mean() for matrices in combined.values() for half in matrices.values()]
+            loss = loss + settings.l1 * len(numbers) * torch.stack(sizes).mean()
+        return loss
+
+    def _chunk_count(self, draw: random.Random) -> int:
+        """One chunk first, then up to the most."""
+        if self.step < self.settings.single_chunk_share * self.settings.steps:
+            return 1
+        return draw.randint(1, self.settings.max_chunks)
+
+    def _reading(self, number: int, chunks: int) -> Reading:
+        text = self.data.train[number].text
+        tokens = len(self.base.encode(text))
+        cut = document_chunks(self.base, text, max(1, math.ceil(tokens / chunks)), self._affixes)
+        self._longest = max(self._longest, cut.size)
+
+        def compute() -> dict[str, torch.Tensor]:
+            activations, mask = self.network.read(self.base, cut.ids)
+            return {"activations": activations, "mask": mask}
+
+        found = self._kept.get(f"document {number} in {chunks}", compute)
+        return found["activations"].to(self.base.device), found["mask"].to(self.base.device)
+
+    def _target(self, key: str, compute: Callable[[], Target | None]) -> list[Target]:
+        """The target, or nothing where there is none."""
+
+        def tensors() -> dict[str, torch.Tensor]:
+            made = compute()
+            return {} if made is None else made.to_tensors()
+
+        target = Target.from_tensors(self._kept.get(key, tensors), self.base.device)
+        return [] if target is None else [target]
+
+    def _relevant(self, number: int, draw: random.Random) -> list[Target]:
+        example, settings = self.data.train[number], self.settings
+        count = min(settings.questions_per_document, len(example.questions))
+        found: list[Target] = []
+        for question in draw.sample(range(len(example.questions)), count):
+            own = draw.random() < settings.own_answers
+            asked, reply = example.questions[question].question, example.replies[question]
+            found += self._target(
+                f"question {number} {question} {own}",
+                partial(relevant_target, self.base, example.text, asked, reply, own, settings),
+            )
+        return found
+
+    def _irrelevant_targets(self, number: int, draw: random.Random) -> list[Target]:
+        """Questions about other documents."""
+        others = [n for n in range(min(len(self.data.train), self.settings.irrelevant_pool)) if n != number]
+        found: list[Target] = []
+        for _ in range(self.settings.irrelevant_questions if others else 0):
+            other = draw.choice(others)
+            question = draw.randrange(min(2, len(self.data.train[other].questions)))
+            asked = self.data.train[other].questions[question].question
+            found += self._target(
+                f"irrelevant {other} {question}", partial(irrelevant_target, self.base, asked, self.settings)
+            )
+        return found
+
+    def _identity(self) -> dict[str, Any]:
+        return {"base": self.base.fingerprint, **self.settings.model_dump(mode="json")}
+
+
+def _started(folder: str, network: DocumentHypernetwork) -> DocumentHypernetwork:
+    """The hypernetwork in a folder, if it has the sizes of ``network``. Raises MismatchError."""
+    found = load_hypernetwork(folder)
+    sizes = [{name: tuple(t.shape) for name, t in n.state_dict().items()} for n in (found, network)]
+    if sizes[0] != sizes[1] or found.config.layers != network.config.layers:
+        raise MismatchError(
+            f"start = {folder!r}: holds a hypernetwork of other sizes or blocks; expected those of this run: give the "
+            "same generator, blocks and rank"
+        )
+    return found

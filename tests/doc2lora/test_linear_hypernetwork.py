@@ -1,0 +1,130 @@
+"""Linear fast weights: the equations, the mask, chunks, and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from continual_learning.base import BaseModel
+from continual_learning.doc2lora import Doc2LoRAEngine, load_hypernetwork, save_hypernetwork
+from continual_learning.doc2lora.config import LinearHypernetworkConfig
+from continual_learning.doc2lora.linear import LinearHypernetwork
+from continual_learning.errors import InputError, MismatchError, ModelError
+
+TEXTS = ["Comb jellies eat plankton, and they swim with rows of cilia.", "The cat lives in the house with a dog."]
+INNER, WIDTH = 64, 32
+
+
+def config(base: BaseModel, rank: int = 16) -> LinearHypernetworkConfig:
+    return LinearHypernetworkConfig(base.name, WIDTH, {"mlp.down_proj": (INNER, WIDTH)}, (1, 3), rank)
+
+
+@pytest.fixture(scope="module")
+def network(tiny_base: BaseModel) -> LinearHypernetwork:
+    return LinearHypernetwork.fitted(tiny_base, config(tiny_base), [tiny_base.encode(t) for t in TEXTS])
+
+
+def test_the_memory_is_ridge_regression(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    ids = tiny_base.encode(TEXTS[0])
+    activations, mask = network.read(tiny_base, [ids])
+    made = network.generate(activations, mask)["mlp.down_proj"]
+    for layer in range(2):
+        key_SR = F.normalize(activations[0, layer, :-1, :INNER] @ network.key[layer].T, dim=-1)
+        value_SO = (tiny_base.model.get_output_embeddings().weight[ids[1:]] - network.offset) @ network.value
+        ridge = network.log_ridge[layer].exp()
+        # the same regression in its other form, by tokens: K^T (K K^T + a I)^-1 V
+        expected_RO = key_SR.T @ torch.linalg.solve(key_SR @ key_SR.T + ridge * torch.eye(len(ids) - 1), value_SO)
+        torch.testing.assert_close(made["B"][0, layer], expected_RO * network.gain[layer], rtol=2e-3, atol=2e-4)
+        assert torch.equal(made["A"][0, layer], network.query[layer])
+
+
+def test_what_it_reads_is_what_the_module_reads(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    ids = tiny_base.encode(TEXTS[0])
+    seen: list[torch.Tensor] = []
+    place = tiny_base.model.get_submodule("model.layers.3.mlp.down_proj")
+    handle = place.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    tiny_base.model(torch.tensor([ids]))
+    handle.remove()
+    activations, mask = network.read(tiny_base, [ids])
+    torch.testing.assert_close(activations[0, 1, :, :INNER], seen[0][0])
+    assert mask.tolist() == [[1] * (len(ids) - 1) + [0]]
+
+
+def test_padding_and_batching_change_nothing(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    ids = [tiny_base.encode(t) for t in TEXTS]
+    together = network.generate(*network.read(tiny_base, ids))["mlp.down_proj"]["B"]
+    for row, alone in enumerate(ids):
+        single = network.generate(*network.read(tiny_base, [alone]))["mlp.down_proj"]["B"]
+        torch.testing.assert_close(together[row], single[0], rtol=1e-3, atol=1e-4)
+
+
+def test_chunks_add_up(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    read = network.read(tiny_base, [tiny_base.encode(t) for t in TEXTS])
+    made = network.generate(*read)["mlp.down_proj"]
+    with torch.no_grad():
+        network.bias_B.fill_(0.25)
+    both = network(*read, [2])["mlp.down_proj"]
+    each = network(*read, [1, 1])["mlp.down_proj"]
+    learned = network.bias_B.mT @ network.bias_A
+
+    def change(matrices: dict[str, torch.Tensor], row: int) -> torch.Tensor:
+        return matrices["B"][row].mT @ matrices["A"][row]
+
+    assert both["A"].shape == (1, 2, 2 * 16 + 8, INNER)
+    torch.testing.assert_close(change(both, 0), change(made, 0) + change(made, 1) + learned)
+    torch.testing.assert_close(change(each, 1), change(made, 1) + learned)
+    with torch.no_grad():
+        network.bias_B.zero_()
+    with pytest.raises(InputError, match="adding up to 2"):
+        network(*read, [1])
+
+
+def test_it_raises_the_token_that_follows(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    """Read where it was written, the memory of the last block alone brings back the next token."""
+    made = LinearHypernetwork.fitted(tiny_base, config(tiny_base), [tiny_base.encode(t) for t in TEXTS])
+    made.gain.data = torch.tensor([0.0, 40.0])
+    made.log_ridge.data.fill_(-3)
+    ids = tiny_base.encode(TEXTS[0])
+    engine = Doc2LoRAEngine(tiny_base, hypernetwork=made)
+    engine.learn(TEXTS[0])
+
+    def right() -> float:
+        with torch.no_grad():
+            logits = tiny_base.model(torch.tensor([ids])).logits[0, :-1]
+        return float((logits.argmax(-1) == torch.tensor(ids[1:])).float().mean())
+
+    before = right()
+    with engine.installed():
+        after = right()
+    assert before < 0.2 and after > 0.6
+
+
+def test_files(tiny_base: BaseModel, network: LinearHypernetwork, tmp_path: Path) -> None:
+    save_hypernetwork(network, tmp_path)
+    loaded = load_hypernetwork(tmp_path)
+    assert isinstance(loaded, LinearHypernetwork) and loaded.config == network.config
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    engine = Doc2LoRAEngine(tiny_base, hypernetwork=tmp_path)
+    report = engine.learn(TEXTS[0])
+    assert report.accepted and engine.documents[0].rank == 16 + 8
+    (tmp_path / "hypernetwork.json").write_text(
+        (tmp_path / "hypernetwork.json").read_text().replace('"rank": 16', '"rank": 12')
+    )
+    with pytest.raises(ModelError, match="shape"):
+        load_hypernetwork(tmp_path)
+
+
+def test_what_does_not_fit_is_refused(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    with pytest.raises(InputError, match="expected \\[chunks, 2, tokens, 96\\]"):
+        network.generate(torch.zeros(1, 2, 5, 64))
+    with pytest.raises(InputError, match="more tokens than entries"):
+        LinearHypernetwork.fitted(tiny_base, config(tiny_base), [[1, 2, 3]])
+    wide = LinearHypernetwork(LinearHypernetworkConfig("x", WIDTH, {"mlp.down_proj": (65, WIDTH)}, (1,), 4))
+    with pytest.raises(MismatchError, match="made for"):
+        Doc2LoRAEngine(tiny_base, hypernetwork=wide).learn(TEXTS[0])
+    with pytest.raises(ValueError, match="exactly one target module"):
+        LinearHypernetworkConfig("x", 4, {"a": (1, 1), "b": (1, 1)}, (0,), 1)

@@ -1,0 +1,240 @@
+"""Training a hypernetwork on a tiny base: what is taught, that it goes on exactly, and what the probe reveals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from continual_learning.base import BaseModel
+from continual_learning.doc2lora import load_hypernetwork
+from continual_learning.doc2lora.generators import DocumentGenerator
+from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
+from continual_learning.errors import ConfigError, DivergedError, MismatchError
+from continual_learning.strategy import Progress, parse_config
+from continual_learning.training.hypernetwork.data import facts, training_data
+from continual_learning.training.hypernetwork.ladder import ladder
+from continual_learning.training.hypernetwork.networks import initial_network, last_blocks
+from continual_learning.training.hypernetwork.probe import context_sensitivity
+from continual_learning.training.hypernetwork.run import train_hypernetwork
+from continual_learning.training.hypernetwork.settings import HypernetworkTraining
+from continual_learning.training.hypernetwork.student import Prefixes, adapters, row_adapter, row_losses
+from continual_learning.training.hypernetwork.targets import (
+    Target,
+    irrelevant_target,
+    prompt_ids,
+    relevant_target,
+    reply_ids,
+)
+
+DOCUMENT, QUESTION = "Comb jellies eat plankton.", "What do comb jellies eat?"
+
+
+def settings(**changes: Any) -> HypernetworkTraining:
+    fields: dict[str, Any] = {
+        "steps": 4,
+        "facts_documents": 3,
+        "facts_per_document": 2,
+        "validation_documents": 2,
+        "questions_per_document": 2,
+        "irrelevant_questions": 1,
+        "answer_tokens": 4,
+        "rank": 8,
+        "latent_width": 8,
+        "max_chunks": 2,
+        "single_chunk_share": 0.5,
+        "warm_up": 1,
+        "validate_every": 2,
+        "checkpoint_every": 2,
+    }
+    return HypernetworkTraining(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("generator", ["linear", "perceiver"])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(generator: str, tiny_base: BaseModel, tmp_path: Path) -> None:
+    chosen = settings(generator=generator, own_answers=0.3)
+    seen: list[Progress] = []
+    whole = train_hypernetwork(tiny_base, chosen, tmp_path / "whole", seen.append)
+    part = train_hypernetwork(tiny_base, chosen, tmp_path / "parts", stop_after=3)
+    assert part.steps == 3
+    rest = train_hypernetwork(tiny_base, chosen, tmp_path / "parts")
+    assert rest.steps == whole.steps == 4 and rest.curve == whole.curve
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, rest.network.state_dict()[name]), name
+    assert [p.done for p in seen if p.stage == "train"] == [1, 2, 3, 4]
+    assert [point["step"] for point in json.loads((tmp_path / "whole" / "curve.json").read_text())] == [2, 4]
+    # What was written is what was trained, in half precision, and works where hypernetworks are used.
+    loaded = load_hypernetwork(rest.folder)
+    made = DocumentGenerator(tiny_base, loaded).internalise(tiny_base, DOCUMENT)
+    assert made.adapter and loaded.config.base_name == tiny_base.name
+
+
+def test_an_interrupt_keeps_the_run(tiny_base: BaseModel, tmp_path: Path) -> None:
+    def interrupt(step: Progress) -> None:
+        if step.stage == "train" and step.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="kept at step 3"):
+        train_hypernetwork(tiny_base, settings(), tmp_path / "a", interrupt)
+    again = train_hypernetwork(tiny_base, settings(), tmp_path / "a")
+    whole = train_hypernetwork(tiny_base, settings(), tmp_path / "b")
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name]), name
+
+
+def test_what_was_computed_once_is_not_computed_again(
+    tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(facts_documents=2, max_chunks=1, irrelevant_questions=0, validate_every=9, steps=3)
+    train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=1)
+    assert list(tmp_path.glob("kept-*/*"))
+
+    def again_(*_: object) -> None:
+        raise AssertionError("the teacher was asked again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("continual_learning.training.hypernetwork.run.relevant_target", again_)
+        again = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=1)
+    assert again.steps == 2
+    train_hypernetwork(tiny_base, chosen, tmp_path)
+    assert not list(tmp_path.glob("kept-*"))
+
+
+def test_a_run_may_start_from_another(tiny_base: BaseModel, tmp_path: Path) -> None:
+    first = train_hypernetwork(tiny_base, settings(steps=1), tmp_path / "first")
+    tiny_rate = settings(steps=1, start=str(first.folder), rate=1e-12)
+    second = train_hypernetwork(tiny_base, tiny_rate, tmp_path / "second")
+    for name, tensor in load_hypernetwork(first.folder).state_dict().items():
+        torch.testing.assert_close(second.network.state_dict()[name], tensor)
+    with pytest.raises(MismatchError, match="other sizes"):
+        train_hypernetwork(tiny_base, settings(start=str(first.folder), rank=4), tmp_path / "third")
+
+
+def test_another_runs_folder_is_refused(tiny_base: BaseModel, tmp_path: Path) -> None:
+    train_hypernetwork(tiny_base, settings(steps=1), tmp_path)
+    with pytest.raises(MismatchError, match=r"other settings \(seed\)"):
+        train_hypernetwork(tiny_base, settings(steps=1, seed=2), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_it(
+    tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "continual_learning.training.hypernetwork.run.row_losses",
+        lambda _base, adapter, targets, _p: (
+            sum(x.A_RI.sum() for x in adapter.values()) * torch.full((len(targets),), float("nan"))
+        ),
+    )
+    with pytest.raises(DivergedError, match="lower the rate"):
+        train_hypernetwork(tiny_base, settings(), tmp_path)
+
+
+def test_the_loss_falls_on_what_is_trained(tiny_base: BaseModel, tmp_path: Path) -> None:
+    chosen = settings(steps=25, facts_documents=1, teacher_weight=0.0, irrelevant_questions=0, rate=0.03, max_chunks=1)
+    losses: list[float] = []
+    train_hypernetwork(
+        tiny_base,
+        chosen,
+        tmp_path,
+        lambda p: losses.append(float(p.message.split()[1])) if p.stage == "train" else None,
+    )
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_linear_generator_starts_by_raising_what_the_document_says(tiny_base: BaseModel) -> None:
+    network = initial_network(tiny_base, settings())
+    found = context_sensitivity(tiny_base, network, facts("validation", 3, 3, 0), recall=True, in_prompt=True)
+    assert found.movement > 0.1 and found.documents == 3 and found.questions == 9
+    assert found.matched != found.mismatched and found.prompt is not None and found.recall_prompt is not None
+
+
+def test_the_probe_reveals_a_generator_that_ignores_its_document(tiny_base: BaseModel) -> None:
+    network = initial_network(tiny_base, settings())
+    first: list[Generated] = []
+    generate = network.generate
+
+    def collapsed(activations: torch.Tensor, mask: torch.Tensor | None = None) -> Generated:
+        first.append(generate(activations, mask))
+        return first[0]
+
+    network.generate = collapsed  # type: ignore[method-assign]
+    found = context_sensitivity(tiny_base, network, facts("validation", 3, 2, 0))
+    assert found.movement == pytest.approx(0, abs=1e-3) and found.matched == pytest.approx(found.mismatched, rel=1e-5)
+
+
+def test_rows_meet_their_own_documents_adapter(tiny_base: BaseModel) -> None:
+    network = initial_network(tiny_base, settings())
+    ids = [[tiny_base.encode(text)] for text in (DOCUMENT, "The cat lives in the house with a dog.")]
+    combined = adapters(network, [network.read(tiny_base, chunk) for chunk in ids])
+    target = Target(tuple(prompt_ids(tiny_base, QUESTION)), tuple(reply_ids(tiny_base, "plankton")), None, None, 1.0)
+    prefixes = Prefixes(tiny_base, min(network.config.layers))
+
+    def losses(owners: list[int]) -> torch.Tensor:
+        adapter = row_adapter(network.config, combined, owners)
+        return row_losses(tiny_base, adapter, [target] * len(owners), prefixes)
+
+    one, two = losses([0]), losses([1])
+    torch.testing.assert_close(losses([0, 1, 0]), torch.cat([one, two, one]))
+    assert not torch.allclose(one, two)
+
+
+def test_a_target_has_the_teachers_distribution(tiny_base: BaseModel) -> None:
+    target = relevant_target(tiny_base, DOCUMENT, QUESTION, "Plankton.", False, settings(top_k=5))
+    assert target is not None and target.answer_weight == 0.5
+    assert target.top_NK is not None and target.top_NK.shape == (len(target.answer), 5)
+    asked = prompt_ids(tiny_base, QUESTION, DOCUMENT)
+    logits = tiny_base.model(torch.tensor([[*asked, *target.answer]])).logits[0, len(asked) - 1 : -1]
+    expected = logits.detach().log_softmax(-1).topk(5, dim=-1)
+    assert torch.equal(target.top_NK, expected.indices)
+    assert target.top_logprob_NK is not None
+    torch.testing.assert_close(target.top_logprob_NK, expected.values, rtol=1e-4, atol=1e-5)
+    assert DOCUMENT not in tiny_base.decode(target.ids)
+
+
+def test_a_target_of_the_base_itself(tiny_base: BaseModel) -> None:
+    target = irrelevant_target(tiny_base, QUESTION, settings())
+    assert target is not None and target.answer_weight == 0
+    own = tiny_base.generate([prompt_ids(tiny_base, QUESTION)], 4)[0].ids
+    assert target.answer == own
+    long = "jellies " * tiny_base.window
+    assert relevant_target(tiny_base, long, QUESTION, "x", False, settings()) is None
+
+
+def test_with_nothing_installed_the_loss_is_the_bases(tiny_base: BaseModel) -> None:
+    prompt, answer = prompt_ids(tiny_base, QUESTION), reply_ids(tiny_base, "plankton")
+    target = Target(tuple(prompt), tuple(answer), None, None, 1.0)
+    logits = tiny_base.model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
+    assert float(row_losses(tiny_base, {}, [target], Prefixes(tiny_base, 2))[0]) == pytest.approx(float(expected), 1e-4)
+
+
+def test_the_ladder_has_a_row_for_every_rung(tiny_base: BaseModel) -> None:
+    network: DocumentHypernetwork = initial_network(tiny_base, settings())
+    rows = ladder(tiny_base, network, 2, sizes=(1,))
+    assert [row["rung"] for row in rows] == ["1 fact", "irrelevant document"]
+    assert rows[0]["questions"] == 2 and 0 <= rows[1]["general_changed"] <= 1
+
+
+def test_passages_of_a_file_take_part(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    rows = [
+        {"title": f"T{n}", "context": f"Town {n} is red.", "questions": [{"question": f"Town {n}?", "answer": "red"}]}
+        for n in range(8)
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    data = training_data(settings(data=str(path), facts_documents=0))
+    texts = {e.text for e in data.train} | {e.text for e in data.validation}
+    assert texts == {f"Town {n} is red." for n in range(4)} and not {e.text for e in data.train} & {
+        e.text for e in data.validation
+    }
+    assert data.train[0].replies == ("Red",)
+
+
+def test_settings_are_checked() -> None:
+    assert settings(blocks="1,3").blocks == (1, 3)
+    assert last_blocks(30) == (20, 22, 24, 26, 28, 29) and last_blocks(1) == (0,)
+    with pytest.raises(ConfigError, match="nothing to train on"):
+        parse_config(HypernetworkTraining, {"facts_documents": 0}, "train hypernetwork")

@@ -1,0 +1,52 @@
+"""Made-up facts: seeded, answerable, and no word shared by two splits."""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+import pytest
+
+from continual_learning.errors import InputError
+from continual_learning.scoring import contains_answer
+from continual_learning.training.facts import SPLITS, Split, fact_documents, split_of
+
+
+def values(split: Split) -> set[str]:
+    return {w for d in fact_documents(split, 40, 8) for q in d.questions for w in q.answers[0].split()}
+
+
+def test_every_question_is_answered_by_its_document_and_its_reply() -> None:
+    for made in fact_documents("train", 20, 8, seed=3):
+        assert len(made.questions) == len(made.replies) == 8
+        for question, reply in zip(made.questions, made.replies, strict=True):
+            assert contains_answer(made.document.text, question.answers)
+            assert contains_answer(reply, question.answers)
+            assert not contains_answer(question.question, question.answers)
+
+
+def test_no_question_is_asked_twice_with_two_answers() -> None:
+    for made in fact_documents("validation", 20, 32):
+        questions = [q.question for q in made.questions]
+        assert len(set(questions)) == len(questions) == 32
+
+
+def test_splits_share_no_word_of_a_value_and_no_name() -> None:
+    train, validation, test = (values(split) for split in SPLITS)
+    assert train and validation and test
+    assert not train & validation and not train & test and not validation & test
+    for split in SPLITS:
+        text = " ".join(d.document.text for d in fact_documents(split, 20, 8))
+        names = {w for w in re.findall(r"[A-Z]\w{4,}|\d{4,}", text)} - {"The", "Head"}
+        assert {split_of(name) for name in names} == {split}
+
+
+def test_the_seed_decides() -> None:
+    assert fact_documents("test", 3, 4, seed=1) == fact_documents("test", 5, 4, seed=1)[:3]
+    assert fact_documents("test", 3, 4, seed=1) != fact_documents("test", 3, 4, seed=2)
+
+
+@pytest.mark.parametrize(("split", "count", "facts"), [("train", 0, 8), ("train", 1, 0), ("all", 1, 1)])
+def test_what_cannot_be_made_is_refused(split: str, count: int, facts: int) -> None:
+    with pytest.raises(InputError, match="expected"):
+        fact_documents(cast(Split, split), count, facts)
