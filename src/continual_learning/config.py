@@ -311,8 +311,8 @@ def _parse_file(text: str, path: Path) -> dict[str, _Entry]:
     if data is None:
         return {}
     entries: dict[str, _Entry] = {}
-    for name, value, line in _flat(root, data, path, ()):
-        key, origin = canonical(name), f"{path}, line {line}"
+    for name, value, number in _flat(root, data, path, ()):
+        key, origin = canonical(name), f"{path}, line {number}"
         if key in entries:
             raise ConfigError(f"{origin}: {name} is set already, in {entries[key].origin}; keep one of the two names")
         entries[key] = _Entry(value, origin)

@@ -41,7 +41,7 @@ def learn(base: BaseModel, document: Document = DOCUMENT, **options: Any) -> tup
 
 
 def test_learning_lowers_the_loss_of_the_text(tiny_base: BaseModel) -> None:
-    strategy = ttt(passes=12, learning_rate=1e-2, neurons=None)
+    strategy = ttt(passes=12, learning_rate=1e-2, neurons=None, text_copies=1)
     state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
     before, count = tiny_base.token_nll([TEXT])
     with strategy.adapted(tiny_base, state, TEXT):
@@ -52,7 +52,7 @@ def test_learning_lowers_the_loss_of_the_text(tiny_base: BaseModel) -> None:
 def test_only_chosen_blocks_and_neurons_learn(tiny_base: BaseModel) -> None:
     state, _ = learn(tiny_base, first_block=1, last_block=3, neurons=5)
     learned = {n.partition("/")[2] for n in state.tensors}
-    assert {n.split(".")[1] for n in learned if not n.endswith("key")} == {"001", "002"}
+    assert {n.split(".")[1] for n in learned if not n.endswith((".key", ".parts"))} == {"001", "002"}
     assert all(t.shape[0] == 5 for n, t in state.tensors.items() if n.endswith((".down", ".up", ".gate", ".neurons")))
     defaults, _ = learn(tiny_base)
     assert {n.split(".")[1] for n in defaults.tensors if n.endswith(".down")} == {"003"}, "the last quarter of four"
@@ -68,6 +68,7 @@ def test_a_learning_rate_of_zero_gives_the_base_back(tiny_base: BaseModel) -> No
             assert torch.equal(tiny_base.model(ids).logits, before)
 
 
+QUESTIONS = {"address": "question"}
 # One other value for every setting that changes what is learned, and which base of comparison it needs.
 LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "first_block": (2, {}),
@@ -82,11 +83,13 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "alpha_decay": (0.4, {"alpha_initial": 0.5}),
     "alpha_min": (0.2, {}),
     "passage_tokens": (20, {}),
-    "fragment_tokens": (6, {}),
-    "answer_tokens": (5, {"fragment_tokens": 5}),
-    "questions_per_fragment": (1, {}),
-    "full_answer_every": (1, {"questions_per_fragment": 4}),
-    "answer_start_tokens": (1, {"full_answer_every": 2, "questions_per_fragment": 4}),
+    "address": ("question", {}),
+    "part_tokens": (6, {}),
+    "fragment_tokens": (6, QUESTIONS),
+    "answer_tokens": (5, {"fragment_tokens": 5, **QUESTIONS}),
+    "questions_per_fragment": (1, QUESTIONS),
+    "full_answer_every": (1, {"questions_per_fragment": 4, **QUESTIONS}),
+    "answer_start_tokens": (1, {"full_answer_every": 2, "questions_per_fragment": 4, **QUESTIONS}),
     "text_copies": (2, {}),
     "chat_copies": (1, {}),
     "title_on_passages": (False, {}),
@@ -104,6 +107,7 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 # These are read when it answers or checks; each has a test of its own below.
 OTHER_KNOBS = {
+    "quote_tokens",
     "background",
     "start",  # tests/training/test_start.py
     "study_file",  # these and the next: test_ttt_distillation.py
@@ -172,7 +176,7 @@ def test_routing_opens_a_passage_for_its_questions_alone(tiny_base: BaseModel) -
     [answer] = strategy.answer(tiny_base, state, [ABOUT], 4)
     assert [s.document_id for s in answer.sources] == [DOCUMENT.id]
     assert strategy.answer(tiny_base, state, ["Who painted the Mona Lisa?"], 4)[0].sources == ()
-    always = ttt(routing=False)
+    always = ttt(routing=False, **QUESTIONS)
     assert always.affects(tiny_base, state, "Who painted the Mona Lisa?")
     assert not ttt(route_evidence=99.0).affects(tiny_base, state, ABOUT)
     assert not ttt(route_threshold=1.0).affects(tiny_base, state, "Where does the purple fox live?")
@@ -226,7 +230,8 @@ def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel, monkeypatch:
     [
         ({"alpha_initial": 1.0}, "alpha is still 1"),
         ({"first_block": 3, "last_block": 2}, "must be below last_block"),
-        ({"questions_per_fragment": 0, "text_copies": 0}, "nothing to study"),
+        ({"questions_per_fragment": 0, "text_copies": 0, **QUESTIONS}, "nothing to study"),
+        ({"routing": False}, "address 'part' recites one passage"),
         ({"neurons": 0}, "greater than or equal to 1"),
     ],
 )
@@ -284,7 +289,7 @@ def memorised(base: BaseModel, **options: Any) -> LearnReport:
     """A fragment asked for often enough that a random model learns it by heart."""
     strategy = ttt(
         guard=True, neurons=None, first_block=0, passes=40, learning_rate=2e-2, questions_per_fragment=6,
-        fragment_tokens=200, answer_tokens=200, full_answer_every=1, text_copies=0, **options,
+        fragment_tokens=200, answer_tokens=200, full_answer_every=1, address="question", **options,
     )  # fmt: skip
     return strategy.learn(base, strategy.init(base), Document("Otto Brand lives in Lund.", "Otto"))[1]
 
@@ -319,6 +324,19 @@ def test_the_guard_refuses_when_general_questions_are_lost(
     assert memorised(tiny_base, routing=False, max_perplexity_rise=1e9, min_general_kept=0.0).accepted
 
 
+def test_parts_learned_by_heart_are_recited_whole_or_as_far_as_asked_for(tiny_base: BaseModel) -> None:
+    document = Document("Otto Brand lives in Lund. His seven cats sleep all day.", "Otto")
+    strategy = ttt(guard=True, neurons=None, first_block=0, passes=120, learning_rate=2e-2)
+    state, report = strategy.learn(tiny_base, strategy.init(tiny_base), document)
+    assert report.accepted and report.recall_after == 1.0 > (report.recall_before or 0.0), report.reason
+    asked = "Where does Otto Brand live?"
+    [short] = ttt(quote_tokens=4, neurons=None, first_block=0).answer(tiny_base, state, [asked], 60)
+    assert short.text == "Otto Brand lives in Lund."
+    [long] = strategy.answer(tiny_base, state, [asked], 60)
+    assert long.text.startswith(short.text) and long.tokens >= short.tokens
+    assert strategy.answer(tiny_base, state, [asked], 2)[0].tokens == 2
+
+
 def test_given_questions_decide_instead_of_probes(tiny_base: BaseModel) -> None:
     strategy = ttt(guard=True)
     state = strategy.init(tiny_base)
@@ -328,17 +346,19 @@ def test_given_questions_decide_instead_of_probes(tiny_base: BaseModel) -> None:
 
 
 def test_the_number_of_probes_is_a_setting(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts: list[int] = []
-    made = learning.probe_items
+    asked: list[Any] = []
+    made = learning.ask
 
-    def spy(*args: Any) -> list[Item]:
-        counts.append(len(made(*args)))
+    def spy(*args: Any) -> Any:
+        asked.append(args)
         return made(*args)
 
-    monkeypatch.setattr(learning, "probe_items", spy)
-    learn(tiny_base, probes=2, fragment_tokens=8)
-    learn(tiny_base, probes=3, fragment_tokens=8)
-    assert counts == [2, 3]
+    monkeypatch.setattr(learning, "ask", spy)
+    for options in ({"part_tokens": 8}, {"fragment_tokens": 8, **QUESTIONS}):
+        for probes in (2, 3):
+            asked.clear()
+            learn(tiny_base, probes=probes, **options)
+            assert len(asked) == probes
 
 
 def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:

@@ -1,0 +1,159 @@
+"""A control: the part of a document that a question's words find, quoted from kept text. No model learns or answers.
+
+It chooses as ttt does (`routing`, `parts`), so that the two differ by what it costs ttt to hold the text in weights,
+and what both owe to the choice alone is seen. A question that no passage is about is left to the base.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import Field
+
+from continual_learning.answering import plain_answers
+from continual_learning.background import background_texts
+from continual_learning.base import BaseModel, Message
+from continual_learning.chunking import passages
+from continual_learning.documents import Document
+from continual_learning.parts import best_window, cut_parts, part_index, part_keys
+from continual_learning.routing import Passage, Rarity, Router, key_tensors, passage_keys
+from continual_learning.state import DocumentRecord, State
+from continual_learning.strategy import (
+    UNAFFECTED,
+    Answer,
+    LearnReport,
+    ProgressCallback,
+    QuestionAnswer,
+    Source,
+    Strategy,
+    StrategyConfig,
+    TokenCallback,
+)
+
+
+class QuoteConfig(StrategyConfig):
+    """Settings of the quote strategy; see those of ttt with the same names."""
+
+    passage_tokens: int = Field(200, ge=16)
+    """Longest passage that is found as a whole."""
+    part_tokens: int = Field(20, ge=4)
+    """Longest part of it."""
+    quote_tokens: int = Field(24, ge=4)
+    """An answer quotes the parts that these many tokens reach, from the best on."""
+    route_threshold: float = Field(0.25, ge=0, le=1)
+    """Share of a question's content, weighted by rarity, that a passage must hold."""
+    route_evidence: float = Field(7.7, ge=0)
+    """Rarity that the shared words must add up to, in nats."""
+
+
+class Quote(Strategy[QuoteConfig]):
+    """Keeps the documents and quotes from them."""
+
+    summary = "quotes the part of a document that a question's words find; no model (a control for ttt)"
+    Config = QuoteConfig
+
+    def __init__(self, config: QuoteConfig):
+        super().__init__(config)
+        self._router = Router(Rarity.of(background_texts()), config.route_threshold, config.route_evidence)
+
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Keep the document's parts and what they are found by."""
+        started = time.perf_counter()
+
+        def report(accepted: bool, reason: str, tokens: int, size: int) -> LearnReport:
+            seconds = time.perf_counter() - started
+            return LearnReport(accepted, reason, document.id, document.title, tokens, seconds, size)
+
+        if state.meta.document(document.id):
+            return state, report(False, "this memory holds the document already", 0, 0)
+
+        def count(text: str) -> int:
+            return len(base.encode(text))
+
+        texts = passages(document.text, count, self.config.passage_tokens)
+        tensors = key_tensors(document.id, document.title, texts)
+        kept: list[list[str]] = []
+        for number, text in enumerate(texts):
+            parts = cut_parts(text, count, self.config.part_tokens)
+            tensors[f"{document.id}/{number:04d}.parts"] = part_index(parts)
+            kept.append([part.text for part in parts])
+        tokens = count(document.text)
+        record = DocumentRecord.of(document, tokens, {"passages": len(texts)})
+        extra = {**state.meta.extra, "parts": {**state.meta.extra.get("parts", {}), document.id: kept}}
+        meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
+        size = len(document.text.encode()) + sum(t.numel() * t.element_size() for t in tensors.values())
+        return State({**state.tensors, **tensors}, meta), report(True, "the text is kept", tokens, size)
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """What the question's words find, cut to ``max_new_tokens``; the base's answer if they find nothing."""
+        found = [self._found(state, question, history) for question in questions]
+        asked = [question for question, passage in zip(questions, found, strict=True) if passage is None]
+        others = iter(plain_answers(base, asked, max_new_tokens, on_token, history) if asked else ())
+        return [
+            next(others) if passage is None else self._quote(base, state, passage, question, max_new_tokens, on_token)
+            for question, passage in zip(questions, found, strict=True)
+        ]
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether ``text`` finds a passage: then it is answered without the base, whose weights stay as they are."""
+        return self._found(state, text) is not None
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """The passage that is quoted from."""
+        return self._found(state, question) or UNAFFECTED
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """Drop the document's parts."""
+        left = super().forget(base, state, document_id)
+        parts = {k: v for k, v in left.meta.extra["parts"].items() if k != document_id}
+        return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "parts": parts}))
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """How much there is to be found."""
+        return {"passages": len(passage_keys(state))}
+
+    def _found(self, state: State, text: str, history: Sequence[Message] = ()) -> Passage | None:
+        route = self._router.route(passage_keys(state), text, history)
+        return route[0] if route else None
+
+    def _quote(
+        self,
+        base: BaseModel,
+        state: State,
+        passage: Passage,
+        question: str,
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+    ) -> Answer:
+        started = time.perf_counter()
+        document_id, number = passage
+        record = state.meta.document(document_id)
+        assert record is not None, document_id
+        keys = part_keys(state.tensors[f"{document_id}/{number:04d}.parts"])
+        texts = state.meta.extra["parts"][document_id][number]
+        room = min(max_new_tokens, self.config.quote_tokens)
+        window = best_window(keys, question, self._router.rarity, room)
+        ids = base.encode(" ".join(texts[i] for i in window))[:max_new_tokens]
+        text = base.decode(ids).rstrip("\ufffd").strip()
+        if on_token:
+            on_token(text)
+        source = Source(document_id, record.title, 1.0, text)
+        return Answer(question, text, (source,), len(ids), time.perf_counter() - started)
