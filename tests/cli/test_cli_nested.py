@@ -92,6 +92,14 @@ def test_the_variables_of_the_public_program(nested: Any, monkeypatch: pytest.Mo
     assert nested([]).code == 2
 
 
+def test_weights_are_saved_in_the_folder_that_is_set(nested: Any, cli: Any, tmp_path: Path) -> None:
+    assert cli("config", "set", "nested.checkpoint_dir", str(tmp_path / "weights")).code == 0
+    assert nested(["My fox lives in Paris.", "/save one"]).code == 0
+    from continual_learning.store import Store
+
+    assert Store(tmp_path / "weights").head is not None
+
+
 def test_every_variable_is_read_and_others_are_refused() -> None:
     values = {"NL_SLOW_RATIO": "0.5", "NL_ADAPT_USER_ONLY": "true", "NL_ADAPT_STEPS": "3", "OTHER": "1"}
     assert read_environment(values, 2) == {

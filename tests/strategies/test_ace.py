@@ -352,6 +352,32 @@ def test_learning_from_questions_in_process(tiny_base: BaseModel, monkeypatch: p
     )
 
 
+@pytest.mark.parametrize("options", [{"answer_tokens": 3}, {"answer_tokens": 7}])
+def test_the_length_of_answers_while_learning_is_a_setting(options: dict[str, int]) -> None:
+    limits: set[int] = set()
+
+    class Noting(Model):
+        def complete(self, requests: Sequence[ChatRequest], on_token: Any = None) -> list[ChatReply]:
+            limits.update(request.max_new_tokens for request in requests)
+            return super().complete(requests, on_token)
+
+    roles(Noting(), **options).generate(Playbook(), TASKS)
+    assert limits == {options["answer_tokens"]}
+
+
+@pytest.mark.parametrize(("options", "asked"), [({"earlier_questions": 0}, 0), ({"earlier_questions": 2}, 2)])
+def test_held_out_questions_of_earlier_documents_are_asked_again(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, options: dict[str, int], asked: int
+) -> None:
+    strategy, model = ace(**options), Model()
+    monkeypatch.setattr(strategy, "chat_model", lambda base=None: model)
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), JELLIES, [task.qa for task in TASKS])
+    model.prompts["generator"].clear()
+    earlier = {held[0] for held in state.meta.extra["held_out"][JELLIES.id]}
+    strategy.learn(tiny_base, state, FOX, qa(("Where does the fox live?", "Paris"), ("Born when?", "1811")))
+    assert sum(any(q in p for p in model.prompts["generator"]) for q in earlier) == asked
+
+
 def test_self_reflection_is_off_unless_asked_for(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model()
     strategy = ace(self_reflection=True)
@@ -412,3 +438,16 @@ def test_a_server_that_is_not_there_leaves_the_state_as_it_was(tiny_base: BaseMo
     with pytest.raises(ChatModelError):
         strategy.answer(tiny_base, kept, ["What do comb jellies eat?"])
     assert state.meta.documents == () and replace(state.meta) == state.meta
+
+
+def test_the_variable_that_holds_a_servers_key_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_OWN_KEY", "sk-one")
+    model = ace(backend="openai", api_key_variable="MY_OWN_KEY").chat_model()
+    assert model._key == "sk-one"  # type: ignore[attr-defined]
+
+
+def test_the_share_that_is_held_out_is_a_setting(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = ace(validation_share=0.25)
+    monkeypatch.setattr(strategy, "chat_model", lambda base=None: Model())
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), JELLIES, [task.qa for task in TASKS])
+    assert len(state.meta.extra["held_out"][JELLIES.id]) == 1

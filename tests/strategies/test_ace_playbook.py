@@ -225,6 +225,12 @@ def select_ids(playbook: Playbook, question: str, **options: Any) -> list[str]:
     return [entry.id for entry, _ in found]
 
 
+def test_the_least_relevance_of_an_entry_is_a_setting() -> None:
+    playbook = book("Comb jellies eat plankton, so answer plankton.", "The Treaty of Osk had a tax of salt barrels.")
+    asked = "What do comb jellies eat with plankton?"
+    assert len(select_ids(playbook, asked, min_relevance=0.0)) > len(select_ids(playbook, asked, min_relevance=0.5))
+
+
 def test_only_relevant_entries_stand_before_a_question() -> None:
     playbook = book("Comb jellies eat plankton, so answer plankton.", "The Treaty of Osk had a tax of salt barrels.")
     assert select_ids(playbook, "What do comb jellies eat with plankton?") == ["str-00001"]

@@ -183,3 +183,11 @@ def test_sentences_of_several_documents_stay_apart(base: BaseModel) -> None:
     assert len(positions) == len(positions.places) == len(positions.keys_ND)
     begins = [positions.places[i] for i in positions.begins_N.nonzero()[:, 0].tolist()]
     assert begins == [(MILL.id, 0), (MILL.id, 1), (MILL.id, 2), (JELLIES.id, 0), (JELLIES.id, 1), (JELLIES.id, 2)]
+
+
+def test_how_many_chunks_are_considered_is_a_setting(base: BaseModel) -> None:
+    more = Document("The Harrow mill was burnt in 1890. The Harrow mill ground rye until then.", "Another mill")
+    for top_k in (1, 2):
+        strategy, state = learned(base, MILL, more, top_k=top_k)
+        found = strategy._find(base, state, ABOUT)
+        assert found is not None and len(found.chunks) == top_k
