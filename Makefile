@@ -36,8 +36,9 @@ $(STAMP):
 demo: install ## learn a document that the model cannot know, and ask before and after
 	@$(BIN)/python examples/demo.py
 
+# Two processes with one thread each: most tests are too small for a second thread to help.
 test: lint ## lint, then every test
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: install ## style, types and the direction of imports
 	@$(BIN)/ruff check .

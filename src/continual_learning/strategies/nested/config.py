@@ -38,7 +38,7 @@ class NestedConfig(StrategyConfig):
     """Tokens that a level waits for before it is updated; 0: it is updated with every turn."""
     learning_rates: tuple[float, ...] = (2e-3, 2e-3, 1e-3)
     """Of each level's steps; within an update it falls linearly to a tenth."""
-    steps: tuple[int, ...] = (6, 6, 6)
+    steps: tuple[int, ...] = (10, 6, 6)
     """Optimiser steps of each level's update."""
     optimizers: tuple[OptimizerName, ...] = ("adamw", "adamw", "adamw")
     """Each level's optimiser. Its state is kept from update to update, and on disk."""

@@ -230,7 +230,7 @@ class TTT(Strategy[TTTConfig]):
 
     def _calibrated(self, base: BaseModel) -> bool | None:
         """Whether the neuron gates' frequencies are counted; None where the gates need none."""
-        if self.config.selection != "tfidf" or self.config.neurons is None:
+        if self.config.selection != "tfidf" or self.config.neurons is None or self.config.start:
             return None
         folder, share = data_home() / "calibration", self.config.access_share
         return calibration_file(base, self._background, self._blocks(base), share, folder).exists()
