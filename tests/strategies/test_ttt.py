@@ -337,6 +337,14 @@ def test_parts_learned_by_heart_are_recited_whole_or_as_far_as_asked_for(tiny_ba
     assert strategy.answer(tiny_base, state, [asked], 2)[0].tokens == 2
 
 
+def test_a_memory_learned_by_questions_answers_them(tiny_base: BaseModel) -> None:
+    state, _ = learn(tiny_base, **QUESTIONS)
+    assert not any(name.endswith(".parts") for name in state.tensors)
+    [answer] = ttt().answer(tiny_base, state, [ABOUT], 4)
+    assert [s.document_id for s in answer.sources] == [DOCUMENT.id]
+    assert answer.text == ttt(**QUESTIONS).answer(tiny_base, state, [ABOUT], 4)[0].text
+
+
 def test_given_questions_decide_instead_of_probes(tiny_base: BaseModel) -> None:
     strategy = ttt(guard=True)
     state = strategy.init(tiny_base)

@@ -35,7 +35,7 @@ from continual_learning.documents import Document
 from continual_learning.errors import ConfigError
 from continual_learning.families import mlp_parts
 from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
-from continual_learning.parts import best_window, recite
+from continual_learning.parts import PartKey, best_window, recite
 from continual_learning.paths import data_home
 from continual_learning.retention import Limits, check
 from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_keys, routed_sources
@@ -136,8 +136,8 @@ class TTT(Strategy[TTTConfig]):
         def answered(opened: tuple[Passage, ...], asked: list[str]) -> list[Answer]:
             if not opened:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
-            if self.config.address == "part":
-                return self._recite(base, state, opened[0], asked, max_new_tokens, on_token)
+            if keys := passage_parts(state, *opened[0]):
+                return self._recite(base, state, opened[0], keys, asked, max_new_tokens, on_token)
             return self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
 
         answers = answer_by_route(questions, [tuple(p for p, _ in route) for route in routes], answered)
@@ -316,6 +316,7 @@ class TTT(Strategy[TTTConfig]):
         base: BaseModel,
         state: State,
         opened: Passage,
+        keys: Sequence[PartKey],
         questions: Sequence[str],
         max_new_tokens: int,
         on_token: TokenCallback | None,
@@ -324,7 +325,6 @@ class TTT(Strategy[TTTConfig]):
         record = state.meta.document(opened[0])
         assert record is not None, opened
         title = record.title if self.config.title_on_passages else ""
-        keys = passage_parts(state, *opened)
         room = min(max_new_tokens, self.config.quote_tokens)
         chosen = [best_window(keys, question, self._router.rarity, room) for question in questions]
         with self._patched(base, state, [opened]):

@@ -99,7 +99,7 @@ def learn_passage(
     rng = random.Random(seed)
     shown_title = title if config.title_on_passages else ""
     material = config.study_material
-    parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens)
+    parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens) if config.address == "part" else []
     fragments = material.fragments(base, text)
     with watch("choose neurons"):
         ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
