@@ -43,7 +43,7 @@ class Terminal:
         self._mark = self._entry = -1
         inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
         self.child = pexpect.spawn(
-            sys.executable, list(arguments), cwd=str(folder), dimensions=(rows, columns), timeout=60,
+            sys.executable, list(arguments), cwd=str(folder), dimensions=(rows, columns), timeout=150,
             env={**inherited, "TERM": "xterm-256color", **environment},
         )  # fmt: skip
 
@@ -65,7 +65,7 @@ class Terminal:
         """The whole screen."""
         return "\n".join(self.lines()).rstrip()
 
-    def wait(self, *texts: str, seconds: float = 30) -> str:
+    def wait(self, *texts: str, seconds: float = 120) -> str:
         """Read until all texts stand below the last prompt; what stands there."""
         end = time.monotonic() + seconds
         while True:
@@ -75,7 +75,7 @@ class Terminal:
             assert time.monotonic() < end, f"not on the screen: {texts}\n{self.text()}"
             self._read(0.5)
 
-    def wait_prompt(self, text: str, seconds: float = 30) -> None:
+    def wait_prompt(self, text: str, seconds: float = 120) -> None:
         """Read until a text stands on one of the last rows that have something on them."""
         end = time.monotonic() + seconds
         while text not in "\n".join(self.text().splitlines()[-6:]):
@@ -121,7 +121,7 @@ class Terminal:
         while time.monotonic() < end and self._read(0.2):
             pass
 
-    def ended(self, seconds: float = 30) -> int:
+    def ended(self, seconds: float = 120) -> int:
         """Wait for the program's end; its exit code."""
         end = time.monotonic() + seconds
         while self._read(0.5):

@@ -33,10 +33,10 @@ def test_it_serves_until_ctrl_c(tiny_llama_dir: Path, tmp_path: Path) -> None:
             assert lines[-1], process.communicate()[1]
         told = json.loads("".join(lines))
         assert told["url"].startswith("http://127.0.0.1:") and told["memory"] == "work"
-        with urllib.request.urlopen(f"{told['url']}/health", timeout=30) as response:
+        with urllib.request.urlopen(f"{told['url']}/health", timeout=120) as response:
             assert json.load(response)["model"] == str(tiny_llama_dir)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, out, error) == (0, "", "stopped; every change is on disk\n")
