@@ -49,7 +49,7 @@ def test_compare_a_document(cli: Any, tiny: Any, document: Path, qa: Path) -> No
     assert done.code == 0
     assert [r["strategy"] for r in done.json["results"]] == ["frozen", "in_context"]
     assert done.json["results"][0]["answers"][0]["answers"] == ["plankton", "krill"]
-    assert done.json["command"].startswith("continual-learning ")
+    assert done.json["command"].startswith("continual-learning")
     assert "plan: about" in done.err or "plan: nothing" in done.err
     shown = cli("compare", document, "--qa", qa, "--strategies", "frozen,in_context", *QUICK)
     assert shown.out.splitlines()[0].split()[:2] == ["strategy", "recall"] and "in_context" in shown.out
