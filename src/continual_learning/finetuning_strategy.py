@@ -26,6 +26,7 @@ from continual_learning.retention import Limits, check
 from continual_learning.state import DocumentRecord, State
 from continual_learning.stopwatch import Stopwatch
 from continual_learning.strategy import (
+    ALREADY_HELD,
     Answer,
     LearnReport,
     Progress,
@@ -34,6 +35,7 @@ from continual_learning.strategy import (
     Strategy,
     StrategyConfig,
     TokenCallback,
+    plain_report,
 )
 from continual_learning.study_items import Item, StudyMaterial, cut_to_tokens, document_items
 
@@ -145,9 +147,7 @@ class FinetuningStrategy(Strategy[ConfigT]):
         """
         started = time.perf_counter()
         if state.meta.document(document.id):
-            seconds = time.perf_counter() - started
-            reason = "this memory holds the document already"
-            return state, LearnReport(False, reason, document.id, document.title, 0, seconds, 0)
+            return state, plain_report(document, started, False, ALREADY_HELD)
         self.check_settings(state)
         config, watch = self.config, Stopwatch()
         text, tokens, left_out = cut_to_tokens(base, document.text, config.max_tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -84,6 +85,26 @@ class LearnReport:
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by part of the work."""
     warnings: tuple[str, ...] = ()
+
+
+ALREADY_HELD = "this memory holds the document already"
+
+
+def plain_report(
+    document: Document,
+    started: float,
+    accepted: bool,
+    reason: str,
+    tokens: int = 0,
+    size: int = 0,
+    warnings: tuple[str, ...] = (),
+) -> LearnReport:
+    """The report of learning that trains and checks nothing, or of a refusal.
+
+    ``started`` is on the clock of `time.perf_counter`, ``size`` in bytes.
+    """
+    seconds = time.perf_counter() - started
+    return LearnReport(accepted, reason, document.id, document.title, tokens, seconds, size, warnings=warnings)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from continual_learning.nn.generated_lora import LowRank
 from continual_learning.retention import Limits, check
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategy import (
+    ALREADY_HELD,
     Answer,
     LearnReport,
     Progress,
@@ -46,6 +47,7 @@ from continual_learning.strategy import (
     Strategy,
     StrategyConfig,
     TokenCallback,
+    plain_report,
 )
 
 
@@ -94,9 +96,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         started = time.perf_counter()
         config = self.config
         if state.meta.document(document.id):
-            return state, _refusal(document, started, "this memory holds the document already")
+            return state, plain_report(document, started, False, ALREADY_HELD)
         if reason := missing(base.name, config.mode, config.hypernetwork):
-            return state, _refusal(document, started, reason)
+            return state, plain_report(document, started, False, reason)
         generator = make_generator(base, config.mode, config.hypernetwork, config.chunk_tokens, config.seed)
 
         def on_chunk(done: int, total: int) -> None:
@@ -231,8 +233,3 @@ def _with_document(state: State, document: Document, adapter: Adapter, tokens: i
 
 def _simulated(state: State) -> bool:
     return any(d.details.get("mode") == "simulated" for d in state.meta.documents)
-
-
-def _refusal(document: Document, started: float, reason: str) -> LearnReport:
-    seconds = time.perf_counter() - started
-    return LearnReport(False, reason, document.id, document.title, 0, seconds, 0)

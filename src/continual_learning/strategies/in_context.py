@@ -12,6 +12,7 @@ from continual_learning.documents import Document
 from continual_learning.reading import Excerpt, ReadingConfig, read_answers
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategy import (
+    ALREADY_HELD,
     Answer,
     LearnReport,
     ProgressCallback,
@@ -19,6 +20,7 @@ from continual_learning.strategy import (
     Source,
     Strategy,
     TokenCallback,
+    plain_report,
 )
 
 
@@ -43,7 +45,7 @@ class InContext(Strategy[InContextConfig]):
         """Keep the text."""
         started = time.perf_counter()
         if state.meta.document(document.id):
-            return state, _report(document, 0, started, False, "this memory holds the document already", 0)
+            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
         record = DocumentRecord.of(document, tokens)
         texts = {**state.meta.extra.get("texts", {}), document.id: document.text}
@@ -51,7 +53,7 @@ class InContext(Strategy[InContextConfig]):
             state.meta, documents=(*state.meta.documents, record), extra={**state.meta.extra, "texts": texts}
         )
         size = len(document.text.encode())
-        return State(state.tensors, meta), _report(document, tokens, started, True, "the text is kept", size)
+        return State(state.tensors, meta), plain_report(document, started, True, "the text is kept", tokens, size)
 
     def answer(
         self,
@@ -84,15 +86,3 @@ class InContext(Strategy[InContextConfig]):
 def _excerpts(state: State) -> list[Excerpt]:
     texts = state.meta.extra.get("texts", {})
     return [Excerpt(texts[d.id], d.title) for d in state.meta.documents]
-
-
-def _report(document: Document, tokens: int, started: float, accepted: bool, reason: str, size: int) -> LearnReport:
-    return LearnReport(
-        accepted=accepted,
-        reason=reason,
-        document_id=document.id,
-        title=document.title,
-        tokens=tokens,
-        seconds=time.perf_counter() - started,
-        bytes=size,
-    )

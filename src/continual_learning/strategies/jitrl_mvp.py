@@ -34,6 +34,7 @@ from continual_learning.retrieval.quoting import Quotations
 from continual_learning.state import DocumentRecord, State
 from continual_learning.steering import Steer, Step, interpolated
 from continual_learning.strategy import (
+    ALREADY_HELD,
     UNAFFECTED,
     Answer,
     LearnReport,
@@ -41,6 +42,7 @@ from continual_learning.strategy import (
     QuestionAnswer,
     Strategy,
     TokenCallback,
+    plain_report,
 )
 
 
@@ -96,20 +98,16 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
         started = time.perf_counter()
-
-        def report(accepted: bool, reason: str, tokens: int, size: int) -> LearnReport:
-            seconds = time.perf_counter() - started
-            return LearnReport(accepted, reason, document.id, document.title, tokens, seconds, size)
-
         if state.meta.document(document.id):
-            return state, report(False, "this memory holds the document already", 0, 0)
+            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
         limits = self.config.chunk_tokens, self.config.overlap_tokens
         chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
         documents = (*state.meta.documents, DocumentRecord.of(document, tokens, {"chunks": len(chunks)}))
         extra = {**state.meta.extra, "chunks": {**kept_chunks(state), document.id: chunks}}
         kept = State(state.tensors, replace(state.meta, documents=documents, extra=extra))
-        return kept, report(True, f"kept in {len(chunks)} chunks", tokens, sum(len(c.encode()) for c in chunks))
+        size = sum(len(c.encode()) for c in chunks)
+        return kept, plain_report(document, started, True, f"kept in {len(chunks)} chunks", tokens, size)
 
     def answer(
         self,

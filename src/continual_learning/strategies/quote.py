@@ -22,6 +22,7 @@ from continual_learning.parts import best_window, cut_parts, part_index, part_ke
 from continual_learning.routing import Passage, Rarity, Router, key_tensors, passage_keys
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategy import (
+    ALREADY_HELD,
     UNAFFECTED,
     Answer,
     LearnReport,
@@ -31,6 +32,7 @@ from continual_learning.strategy import (
     Strategy,
     StrategyConfig,
     TokenCallback,
+    plain_report,
 )
 
 
@@ -69,13 +71,8 @@ class Quote(Strategy[QuoteConfig]):
     ) -> tuple[State, LearnReport]:
         """Keep the document's parts and what they are found by."""
         started = time.perf_counter()
-
-        def report(accepted: bool, reason: str, tokens: int, size: int) -> LearnReport:
-            seconds = time.perf_counter() - started
-            return LearnReport(accepted, reason, document.id, document.title, tokens, seconds, size)
-
         if state.meta.document(document.id):
-            return state, report(False, "this memory holds the document already", 0, 0)
+            return state, plain_report(document, started, False, ALREADY_HELD)
 
         def count(text: str) -> int:
             return len(base.encode(text))
@@ -92,7 +89,8 @@ class Quote(Strategy[QuoteConfig]):
         extra = {**state.meta.extra, "parts": {**state.meta.extra.get("parts", {}), document.id: kept}}
         meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
         size = len(document.text.encode()) + sum(t.numel() * t.element_size() for t in tensors.values())
-        return State({**state.tensors, **tensors}, meta), report(True, "the text is kept", tokens, size)
+        report = plain_report(document, started, True, "the text is kept", tokens, size)
+        return State({**state.tensors, **tensors}, meta), report
 
     def answer(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -23,6 +22,7 @@ from continual_learning.reading import Excerpt, ReadingConfig, read_answers
 from continual_learning.retrieval import BM25Index, FollowingIndex, Key, Relevance
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategy import (
+    ALREADY_HELD,
     UNAFFECTED,
     Answer,
     LearnReport,
@@ -31,6 +31,7 @@ from continual_learning.strategy import (
     Source,
     Strategy,
     TokenCallback,
+    plain_report,
 )
 
 _QUOTE = 160
@@ -94,28 +95,16 @@ class RAG(Strategy[RAGConfig]):
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
         started = time.perf_counter()
-
-        def report(accepted: bool, reason: str, tokens: int, size: int) -> LearnReport:
-            seconds = time.perf_counter() - started
-            return LearnReport(accepted, reason, document.id, document.title, tokens, seconds, size)
-
         if state.meta.document(document.id):
-            return state, report(False, "this memory holds the document already", 0, 0)
+            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
         limits = self.config.chunk_tokens, self.config.overlap_tokens
         chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
-        record = DocumentRecord(
-            document.id,
-            document.title,
-            document.source,
-            document.sha256,
-            tokens,
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            {"chunks": len(chunks)},
-        )
+        record = DocumentRecord.of(document, tokens, {"chunks": len(chunks)})
         extra = {**state.meta.extra, "chunks": {**_chunks(state), document.id: chunks}}
         kept = State(state.tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
-        return kept, report(True, f"kept in {len(chunks)} chunks", tokens, sum(len(c.encode()) for c in chunks))
+        size = sum(len(c.encode()) for c in chunks)
+        return kept, plain_report(document, started, True, f"kept in {len(chunks)} chunks", tokens, size)
 
     def answer(
         self,

@@ -49,6 +49,7 @@ from continual_learning.strategies.ace.refine import playbook_tokens
 from continual_learning.strategies.ace.roles import Roles
 from continual_learning.strategies.ace.selection import select
 from continual_learning.strategy import (
+    ALREADY_HELD,
     UNAFFECTED,
     Answer,
     LearnReport,
@@ -58,6 +59,7 @@ from continual_learning.strategy import (
     Source,
     Strategy,
     TokenCallback,
+    plain_report,
 )
 from continual_learning.study import make_fragments, study_questions
 
@@ -94,9 +96,7 @@ class ACE(Strategy[ACEConfig]):
         """
         started = time.perf_counter()
         if state.meta.document(document.id):
-            reason = "this memory holds the document already"
-            seconds = time.perf_counter() - started
-            return state, LearnReport(False, reason, document.id, document.title, 0, seconds, 0)
+            return state, plain_report(document, started, False, ALREADY_HELD)
         kept, tokens, size = with_chunks(base, state, document, self.config)
         if progress is not None:
             progress(Progress("chunks", 1, 1))

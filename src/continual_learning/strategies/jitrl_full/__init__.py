@@ -44,6 +44,7 @@ from continual_learning.strategies.jitrl_full.memory import (
 )
 from continual_learning.strategies.jitrl_full.policy import AnswerSteer, Moved, ReadingSteer, Routed
 from continual_learning.strategy import (
+    ALREADY_HELD,
     UNAFFECTED,
     Answer,
     LearnReport,
@@ -51,6 +52,7 @@ from continual_learning.strategy import (
     QuestionAnswer,
     Strategy,
     TokenCallback,
+    plain_report,
 )
 
 
@@ -76,28 +78,22 @@ class JitRLFull(Strategy[JitRLFullConfig]):
     ) -> tuple[State, LearnReport]:
         """Read the document once and keep the hidden states. The oldest documents give way where there is no room."""
         started = time.perf_counter()
-
-        def report(accepted: bool, reason: str, tokens: int, size: int, warnings: tuple[str, ...] = ()) -> LearnReport:
-            seconds = time.perf_counter() - started
-            given = (accepted, reason, document.id, document.title, tokens, seconds, size)
-            return LearnReport(*given, warnings=warnings)
-
         if state.meta.document(document.id):
-            return state, report(False, "this memory holds the document already", 0, 0)
+            return state, plain_report(document, started, False, ALREADY_HELD)
         limit = self.config.passage_tokens
         passages = sentence_chunks(document.text, lambda text: len(base.encode(text)), limit, 0)
         new = read_document(base, document.id, passages)
         count = len(new[f"{document.id}/tokens"])
         if count > self.config.max_positions:
             reason = f"{count} positions; expected at most max_positions = {self.config.max_positions}: raise it"
-            return state, report(False, reason, 0, 0)
+            return state, plain_report(document, started, False, reason)
         kept, dropped = self._with_room(base, state, count)
         tokens = len(base.encode(document.text))
         documents = (*kept.meta.documents, DocumentRecord.of(document, tokens, {"positions": count}))
         extra = {**kept.meta.extra, "chunks": {**kept_chunks(kept), document.id: passages}}
         after = State({**kept.tensors, **new}, replace(kept.meta, documents=documents, extra=extra))
         size = sum(t.numel() * t.element_size() for t in new.values())
-        return after, report(True, f"{count} positions are kept", tokens, size, dropped)
+        return after, plain_report(document, started, True, f"{count} positions are kept", tokens, size, dropped)
 
     def answer(
         self,

@@ -40,6 +40,7 @@ from continual_learning.strategies.nested.learning import TurnReport, learn_turn
 from continual_learning.strategies.nested.levels import fast_blocks, keeps_transposed, levels_in_place, new_levels
 from continual_learning.strategies.nested.memory import Memory, Turn, memory_json, memory_tensors, read_memory
 from continual_learning.strategy import (
+    ALREADY_HELD,
     Answer,
     LearnReport,
     Progress,
@@ -47,6 +48,7 @@ from continual_learning.strategy import (
     QuestionAnswer,
     Strategy,
     TokenCallback,
+    plain_report,
 )
 from continual_learning.study_items import cut_to_tokens
 
@@ -78,7 +80,7 @@ class Nested(Strategy[NestedConfig]):
         """
         started = time.perf_counter()
         if state.meta.document(document.id):
-            return state, _refusal(document, started, "this memory holds the document already")
+            return state, plain_report(document, started, False, ALREADY_HELD)
         self._check_settings(state)
         text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
         parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
@@ -92,7 +94,7 @@ class Nested(Strategy[NestedConfig]):
                 seed = f"{self.config.seed}:{document.sha256}:{number}"
                 reports.append(learn_turn(base, self.config, memory, seed))
             except DivergedError as error:
-                return state, _refusal(document, started, f"not kept: {error}")
+                return state, plain_report(document, started, False, f"not kept: {error}")
         details = {
             "loss_before": sum(r.loss_before for r in reports) / len(reports),
             "loss_after": sum(r.loss_after for r in reports) / len(reports),
@@ -261,7 +263,3 @@ class Nested(Strategy[NestedConfig]):
             loss=reports[-1].loss_after,
             warnings=tuple(warnings),
         )
-
-
-def _refusal(document: Document, started: float, reason: str) -> LearnReport:
-    return LearnReport(False, reason, document.id, document.title, 0, time.perf_counter() - started, 0)

@@ -57,6 +57,7 @@ from continual_learning.strategies.ttt.memory import (
 )
 from continual_learning.strategies.ttt.start import load_start
 from continual_learning.strategy import (
+    ALREADY_HELD,
     UNAFFECTED,
     Answer,
     LearnReport,
@@ -65,6 +66,7 @@ from continual_learning.strategy import (
     QuestionAnswer,
     Strategy,
     TokenCallback,
+    plain_report,
 )
 from continual_learning.study_items import cut_to_tokens
 
@@ -94,7 +96,7 @@ class TTT(Strategy[TTTConfig]):
         """
         started = time.perf_counter()
         if state.meta.document(document.id):
-            return state, _refusal(document, started, "this memory holds the document already")
+            return state, plain_report(document, started, False, ALREADY_HELD)
         watch = Stopwatch()
         text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
         parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
@@ -356,8 +358,3 @@ def _step_reporter(progress: ProgressCallback | None, number: int, total: int) -
         )
 
     return report
-
-
-def _refusal(document: Document, started: float, reason: str) -> LearnReport:
-    seconds = time.perf_counter() - started
-    return LearnReport(False, reason, document.id, document.title, 0, seconds, 0)
