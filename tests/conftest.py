@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from sites import Site
 
     from continual_learning.base import BaseModel
+
+
+def pytest_configure() -> None:
+    """Tests press Ctrl-C in processes that inherit this one's signals; a job in the background may ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +38,8 @@ def _threads(request: pytest.FixtureRequest) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         whole = request.node.get_closest_marker("model") is not None
-        torch.set_num_threads(os.cpu_count() or 1 if whole else 1)
+        # OMP_NUM_THREADS says how many there are for each of several test processes.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) if whole else 1)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The parts of a passage: each is recited from weights after its own cue, and found by the words of a question.
 
-A passage is cut into parts of about a dozen tokens. Learning ties each to a *cue*, the document's title and the
-part's number, as a differentiable search index ties documents to identifiers (Tay et al. 2022, arXiv 2202.06991);
+A passage is cut into parts of a few words, within sentences. Learning ties each to a *cue*, the document's title and
+the part's number, as a differentiable search index ties documents to identifiers (Tay et al. 2022, arXiv 2202.06991);
 here the model is given the identifier and writes the text. Which part a question asks for is decided by a key: for
 every part, hashes of the stems of its content words, those in dates, numbers and names marked as such, and
 its sentence. Keys hold neither words nor their order, and are never shown to the model.
@@ -97,6 +97,11 @@ def cue_ids(base: BaseModel, title: str, number: int) -> list[int]:
     """Token ids after which the model recites part ``number`` (from 0) of a passage."""
     mark = _MARKS[number % len(_MARKS)]
     return base.encode(f"{title} {number + 1} {mark}:".lstrip(), add_special_tokens=True)
+
+
+def index_name(document_id: str, passage: int) -> str:
+    """Where a state keeps the keys of a passage's parts: ``<document id>/<passage>.parts``."""
+    return f"{document_id}/{passage:04d}.parts"
 
 
 def part_index(parts: Sequence[Part]) -> Tensor:
@@ -246,7 +251,7 @@ def _stream(
     for number in numbers:
         if left < 1:
             break
-        if recited:
+        if any(generation.tokens for generation in recited.values()):
             on_token(" ")
         (recited[number],) = base.generate([cue_ids(base, title, number)], left, on_token)
         left -= recited[number].tokens

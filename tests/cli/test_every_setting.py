@@ -66,6 +66,16 @@ BESIDE: dict[str, dict[str, Any]] = {
     "alpha_decay": {"alpha_initial": 0.9},
     "ttt.clip_norm": {"optimizer": "sgd"},
     "ttt.last_block": {"first_block": 2},
+    **{
+        f"ttt.{key}": {"address": "question"}
+        for key in (
+            "fragment_tokens",
+            "answer_tokens",
+            "questions_per_fragment",
+            "full_answer_every",
+            "answer_start_tokens",
+        )
+    },
     "hypernetwork": {"mode": "doc"},
 }
 # Values that show the effect, where those of `candidates` do not, or not as fast.
@@ -192,7 +202,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("continual_learning.retention.retention", lambda *_: Retention(0.7, 0.2))
 
 
-@pytest.mark.parametrize(("name", "field"), fields(), ids=".".join)
+@pytest.mark.parametrize(("name", "field"), fields(), ids=str)
 def test_every_option_of_a_strategy_has_an_effect(
     name: str, field: str, wide: BaseModel, before: dict[str, Seen]
 ) -> None:
@@ -222,9 +232,12 @@ def test_every_option_of_a_strategy_has_an_effect(
 
 
 def spoken_of(strategy: str, field: str) -> bool:
-    """Whether the strategy's own tests set this option: those of each show what its options do there."""
+    """Whether the strategy's own tests set this option, and code beside its settings reads it."""
     named = re.compile(rf"\b{field}\s*=|[\"']{field}[\"']")
-    return any(named.search(p.read_text(encoding="utf-8")) for p in ROOT.glob(f"tests/strategies/test_{strategy}*.py"))
+    code = [p for p in (ROOT / "src").rglob("*.py") if p.name != "config.py"]
+    read = any(re.search(rf"\bconfig\.{field}\b", p.read_text(encoding="utf-8")) for p in code)
+    tests = ROOT.glob(f"tests/strategies/test_{strategy}*.py")
+    return read and any(named.search(p.read_text(encoding="utf-8")) for p in tests)
 
 
 def shown_elsewhere(key: str) -> None:

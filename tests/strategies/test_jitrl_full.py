@@ -189,5 +189,5 @@ def test_how_many_chunks_are_considered_is_a_setting(base: BaseModel) -> None:
     more = Document("The Harrow mill was burnt in 1890. The Harrow mill ground rye until then.", "Another mill")
     for top_k in (1, 2):
         strategy, state = learned(base, MILL, more, top_k=top_k)
-        found = strategy._find(base, state, ABOUT)
+        found = strategy._finder.find(base, state, ABOUT)
         assert found is not None and len(found.chunks) == top_k

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,8 @@ from continual_learning.errors import ConfigError
 
 if TYPE_CHECKING:
     from continual_learning.evaluation.contender import Contender
+    from continual_learning.evaluation.datasets import Dataset
+    from continual_learning.evaluation.protocols import Settings as RunSettings
 
 Rows = Annotated[
     str | None,
@@ -41,19 +43,11 @@ def conversation(
 ) -> None:
     """Facts told along a conversation, asked with the conversation gone; retention against distance."""
     from continual_learning.evaluation.conversation import conversation_dataset, with_distances
-    from continual_learning.evaluation.protocols import benchmark_together
 
-    out = Output(as_json)
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
     dataset = conversation_dataset(part, turns, facts)
-    evaluation.run(
-        out,
-        report or (),
-        lambda progress: benchmark_together(
-            "conversation", dataset, entrants, evaluation.load_base(model), how, progress, with_distances
-        ),
-    )
+    _run("conversation", dataset, entrants, how, model, report, as_json, with_distances)
 
 
 def repository(
@@ -74,22 +68,12 @@ def repository(
     """Learn the files of a small code base; ask what is where, with the code gone."""
     from importlib.resources import files as package_files
 
-    from continual_learning.evaluation.protocols import benchmark_together
     from continual_learning.evaluation.repository import repository_dataset
 
-    out = Output(as_json)
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
-    dataset = repository_dataset(
-        folder or Path(str(package_files("continual_learning") / "retrieval")), files, definitions
-    )
-    evaluation.run(
-        out,
-        report or (),
-        lambda progress: benchmark_together(
-            "repository", dataset, entrants, evaluation.load_base(model), how, progress
-        ),
-    )
+    code = folder or Path(str(package_files("continual_learning") / "retrieval"))
+    _run("repository", repository_dataset(code, files, definitions), entrants, how, model, report, as_json)
 
 
 def transfer(
@@ -105,17 +89,32 @@ def transfer(
     as_json: options.Json = False,
 ) -> None:
     """Adapt on labelled examples, then classify without them in the prompt; half is chance."""
-    from continual_learning.evaluation.protocols import benchmark_together
     from continual_learning.evaluation.transfer import transfer_dataset
 
-    out = Output(as_json)
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
-    dataset = transfer_dataset(examples, questions)
+    _run("transfer", transfer_dataset(examples, questions), entrants, how, model, report, as_json)
+
+
+def _run(
+    name: str,
+    dataset: Dataset,
+    entrants: list[Contender],
+    how: RunSettings,
+    model: str | None,
+    report: list[Path] | None,
+    as_json: bool,
+    *summary: Any,
+) -> None:
+    """All documents of a use case in one memory, then its questions."""
+    from continual_learning.evaluation.protocols import benchmark_together
+
     evaluation.run(
-        out,
+        Output(as_json),
         report or (),
-        lambda progress: benchmark_together("transfer", dataset, entrants, evaluation.load_base(model), how, progress),
+        lambda progress: benchmark_together(
+            name, dataset, entrants, evaluation.load_base(model), how, progress, *summary
+        ),
     )
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from continual_learning.background import background_texts
-from continual_learning.base import Message
+from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import sentences
+from continual_learning.retrieval.backends import Retriever, make_index
 from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Index, Key
 from continual_learning.retrieval.spans import SpanFinder
@@ -137,6 +138,23 @@ class PassageFinder:
         judged.sort(key=lambda s: (s not in relevant, -s.score, s.chunk, s.number))
         order = list(dict.fromkeys(s.chunk for s in judged))
         return Found(query, tuple(judged), tuple((k, titles[k[0]], chunks[k[0]][k[1]]) for k in order), finder)
+
+
+class QuestionFinder:
+    """A `PassageFinder` for whichever base asks: some retrievers read with it. Derived, and no part of any state."""
+
+    def __init__(self, retriever: Retriever, encoder: str, top_k: int, min_coverage: float, min_evidence: float):
+        self._retriever: Retriever = retriever
+        self._encoder = encoder
+        self._limits = (top_k, min_coverage, min_evidence)
+        self._made: tuple[BaseModel, PassageFinder] | None = None
+
+    def find(self, base: BaseModel, state: State, text: str, history: Sequence[Message] = ()) -> Found | None:
+        """See `PassageFinder.find`."""
+        if self._made is None or self._made[0] is not base:
+            made = PassageFinder(lambda: make_index(self._retriever, base, self._encoder), *self._limits)
+            self._made = (base, made)
+        return self._made[1].find(state, text, history)
 
 
 def kept_chunks(state: State) -> Mapping[str, list[str]]:

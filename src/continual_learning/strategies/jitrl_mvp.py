@@ -28,8 +28,8 @@ from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import sentence_chunks
 from continual_learning.documents import Document
 from continual_learning.reading import Excerpt, ReadingConfig, read_answers
-from continual_learning.retrieval.backends import Retriever, make_index
-from continual_learning.retrieval.passages import Found, PassageFinder, kept_chunks
+from continual_learning.retrieval.backends import Retriever
+from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
 from continual_learning.retrieval.quoting import Quotations
 from continual_learning.state import DocumentRecord, State
 from continual_learning.steering import Steer, Step, interpolated
@@ -85,8 +85,8 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
 
     def __init__(self, config: JitRLMVPConfig):
         super().__init__(config)
-        # Derived from whatever state is asked about, and no part of any.
-        self._finder: tuple[BaseModel, PassageFinder] | None = None
+        limits = (config.top_k, config.min_coverage, config.min_evidence)
+        self._finder = QuestionFinder(config.retriever, config.encoder, *limits)
 
     def learn(
         self,
@@ -119,7 +119,7 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         history: Sequence[Message] = (),
     ) -> list[Answer]:
         """Each question is answered from what is relevant to it; if there is nothing, by the base."""
-        found = [self._find(base, state, question, history) for question in questions]
+        found = [self._finder.find(base, state, question, history) for question in questions]
         about = [(i, one) for i, one in enumerate(found) if one is not None]
         others = [i for i, one in enumerate(found) if one is None]
         answers: dict[int, Answer] = {}
@@ -137,16 +137,16 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether anything relevant is found for ``text``."""
-        return self._find(base, state, text) is not None
+        return self._finder.find(base, state, text) is not None
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The sentences that the question is answered from, and their scores."""
-        found = self._find(base, state, question)
+        found = self._finder.find(base, state, question)
         return (found.sentences, found.chunks) if found else UNAFFECTED
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
         """What is read before ``text``, best last."""
-        found = self._find(base, state, text)
+        found = self._finder.find(base, state, text)
         return "\n\n".join(map(str, self._excerpts(found))) if found else ""
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
@@ -158,14 +158,6 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """How much there is to be found."""
         return {"chunks": sum(map(len, kept_chunks(state).values())), "retriever": self.config.retriever}
-
-    def _find(self, base: BaseModel, state: State, text: str, history: Sequence[Message] = ()) -> Found | None:
-        if self._finder is None or self._finder[0] is not base:
-            config = self.config
-            gate = (config.min_coverage, config.min_evidence)
-            made = PassageFinder(lambda: make_index(config.retriever, base, config.encoder), config.top_k, *gate)
-            self._finder = (base, made)
-        return self._finder[1].find(state, text, history)
 
     def _excerpts(self, found: Found) -> list[Excerpt]:
         """What is read, the best next to the question."""

@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import Field
 
 from continual_learning.answering import plain_answers
-from continual_learning.background import background_texts
 from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import passages
 from continual_learning.documents import Document
-from continual_learning.parts import best_window, cut_parts, part_index, part_keys
-from continual_learning.routing import Passage, Rarity, Router, key_tensors, passage_keys
+from continual_learning.parts import best_window, cut_parts, index_name, part_index, part_keys
+from continual_learning.retrieval.passages import default_rarity
+from continual_learning.routing import Passage, Router, key_tensors, passage_keys
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategy import (
     ALREADY_HELD,
@@ -59,7 +59,7 @@ class Quote(Strategy[QuoteConfig]):
 
     def __init__(self, config: QuoteConfig):
         super().__init__(config)
-        self._router = Router(Rarity.of(background_texts()), config.route_threshold, config.route_evidence)
+        self._router = Router(default_rarity(), config.route_threshold, config.route_evidence)
 
     def learn(
         self,
@@ -82,7 +82,7 @@ class Quote(Strategy[QuoteConfig]):
         kept: list[list[str]] = []
         for number, text in enumerate(texts):
             parts = cut_parts(text, count, self.config.part_tokens)
-            tensors[f"{document.id}/{number:04d}.parts"] = part_index(parts)
+            tensors[index_name(document.id, number)] = part_index(parts)
             kept.append([part.text for part in parts])
         tokens = count(document.text)
         record = DocumentRecord.of(document, tokens, {"passages": len(texts)})
@@ -145,7 +145,7 @@ class Quote(Strategy[QuoteConfig]):
         document_id, number = passage
         record = state.meta.document(document_id)
         assert record is not None, document_id
-        keys = part_keys(state.tensors[f"{document_id}/{number:04d}.parts"])
+        keys = part_keys(state.tensors[index_name(document_id, number)])
         texts = state.meta.extra["parts"][document_id][number]
         room = min(max_new_tokens, self.config.quote_tokens)
         window = best_window(keys, question, self._router.rarity, room)

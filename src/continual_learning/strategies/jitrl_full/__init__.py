@@ -30,9 +30,8 @@ from continual_learning.answering import fitted_prompt, generate_answers, plain_
 from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import sentence_chunks, sentences
 from continual_learning.documents import Document
-from continual_learning.retrieval.backends import make_index
 from continual_learning.retrieval.datastore import ExactNeighbours, Neighbours, make_neighbours
-from continual_learning.retrieval.passages import Found, PassageFinder, kept_chunks
+from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
 from continual_learning.retrieval.restating import restated
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.jitrl_full.config import JitRLFullConfig
@@ -64,8 +63,9 @@ class JitRLFull(Strategy[JitRLFullConfig]):
 
     def __init__(self, config: JitRLFullConfig):
         super().__init__(config)
+        limits = (config.top_k, config.min_coverage, config.min_evidence)
+        self._finder = QuestionFinder(config.retriever, config.encoder, *limits)
         # Derived from whatever state is asked about, and no part of any.
-        self._finder: tuple[BaseModel, PassageFinder] | None = None
         self._whole: tuple[tuple[int, ...], Positions, Neighbours] | None = None
 
     def learn(
@@ -132,7 +132,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """What the question leads to; unknown where it leads nowhere in particular."""
-        found = self._find(base, state, question)
+        found = self._finder.find(base, state, question)
         if found is None:
             return UNAFFECTED
         return None if self.config.route == "none" else (found.sentences, found.chunks)
@@ -154,18 +154,10 @@ class JitRLFull(Strategy[JitRLFullConfig]):
 
     # -- routes ------------------------------------------------------------------------------------
 
-    def _find(self, base: BaseModel, state: State, text: str, history: Sequence[Message] = ()) -> Found | None:
-        if self._finder is None or self._finder[0] is not base:
-            config = self.config
-            gate = (config.min_coverage, config.min_evidence)
-            made = PassageFinder(lambda: make_index(config.retriever, base, config.encoder), config.top_k, *gate)
-            self._finder = (base, made)
-        return self._finder[1].find(state, text, history)
-
     def _documents_about(self, base: BaseModel, state: State, text: str) -> list[str]:
         """The documents that the text as a whole, or one of its sentences, leads to; in the memory's order."""
         asked = dict.fromkeys([text, *sentences(text)])
-        found = [self._find(base, state, part) for part in asked]
+        found = [self._finder.find(base, state, part) for part in asked]
         about = {key[0] for one in found if one for key, _, _ in one.chunks}
         return [d.id for d in state.meta.documents if d.id in about]
 
@@ -232,7 +224,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> tuple[list[Answer], list[list[Moved]]]:
-        found = [self._find(base, state, question, history) for question in questions]
+        found = [self._finder.find(base, state, question, history) for question in questions]
         about = [(i, one) for i, one in enumerate(found) if one is not None]
         others = [i for i, one in enumerate(found) if one is None]
         answers: dict[int, Answer] = {}

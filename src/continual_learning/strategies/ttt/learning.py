@@ -98,19 +98,20 @@ def learn_passage(
     """Write one passage into fresh branches. Neither the base nor anything else changes."""
     rng = random.Random(seed)
     shown_title = title if config.title_on_passages else ""
-    material = config.study_material
-    parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens) if config.address == "part" else []
-    fragments = material.fragments(base, text)
     with watch("choose neurons"):
         ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
         branches = new_branches(base, ids, config, calibration, rng)
         first_block = min(branches)
     with watch("prefix activations"):
+        parts: list[Part] = []
+        fragments: list[Fragment] = []
         if config.address == "part":
+            parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens)
             items = [part_item(base, shown_title, number, part) for number, part in enumerate(parts)]
-            items += copies(base, text, shown_title, material)
+            items += copies(base, text, shown_title, config.study_material)
         else:
-            items = study_items(base, text, shown_title, fragments, material, rng)
+            fragments = config.study_material.fragments(base, text)
+            items = study_items(base, text, shown_title, fragments, config.study_material, rng)
         items += borrowed_items(base, borrowed_study(config, text, title, rng), shown_title)
         prefix = prefix_activations(base, items, first_block)
         if config.address == "part":

@@ -14,12 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from continual_learning.documents import Document
-from continual_learning.parts import PartKey, part_index, part_keys
+from continual_learning.parts import PartKey, index_name, part_index, part_keys
 from continual_learning.routing import key_tensors
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.ttt.learning import LearnedPassage
-
-_PARTS = ".parts"
 
 
 def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[LearnedPassage]) -> dict[str, Tensor]:
@@ -28,7 +26,7 @@ def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[
     for number, passage in enumerate(learned):
         prefix = f"{document.id}/{number:04d}"
         if passage.parts:
-            tensors[f"{prefix}{_PARTS}"] = part_index(passage.parts)
+            tensors[index_name(document.id, number)] = part_index(passage.parts)
         for block, deltas in passage.deltas.items():
             tensors.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
     return tensors
@@ -36,7 +34,7 @@ def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[
 
 def passage_parts(state: State, document_id: str, number: int) -> list[PartKey]:
     """The keys of a passage's parts, in order; none where it was learned by questions."""
-    index_n3 = state.tensors.get(f"{document_id}/{number:04d}{_PARTS}")
+    index_n3 = state.tensors.get(index_name(document_id, number))
     return [] if index_n3 is None else part_keys(index_n3)
 
 
