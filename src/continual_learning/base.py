@@ -25,7 +25,7 @@ from continual_learning.generation import Generation
 from continual_learning.pretrained import fingerprint as model_fingerprint
 from continual_learning.pretrained import load_pretrained
 from continual_learning.sampling import Choose
-from continual_learning.steering import Steer, Step
+from continual_learning.steering import ChoiceSteer, Steer, Step
 
 __all__ = ["BaseModel", "Generation", "Message"]
 
@@ -173,6 +173,24 @@ class BaseModel:
             yield
         finally:
             self._steers = before
+
+    @contextmanager
+    def unsteered(self) -> Iterator[None]:
+        """What is generated or scored inside has its logits as the weights make them."""
+        before, self._steers = self._steers, ()
+        try:
+            yield
+        finally:
+            self._steers = before
+
+    def weighed(self, choices: Mapping[str, float]) -> dict[str, float]:
+        """Log-likelihoods of whole answers, moved by the steers that know of such (`steering.ChoiceSteer`)."""
+        moved = dict(choices)
+        steers: tuple[object, ...] = self._steers
+        for steer in steers:
+            if isinstance(steer, ChoiceSteer):
+                moved = steer.weigh(moved)
+        return moved
 
     def remember(self, key: Hashable, compute: Callable[[], _T]) -> _T:
         """What ``compute`` gives, computed once for this base: for facts about the base alone, unpatched."""

@@ -213,6 +213,7 @@ class FeedbackSteer:
     """Leans towards what was rewarded and away from what was punished, for one question. See `steering.Steer`."""
 
     def __init__(self, base: BaseModel, feedback: Sequence[tuple[Feedback, float]]):
+        self._feedback = tuple(feedback)
         self._episodes = [(e, w) for item, w in feedback for e in _episodes(base, item)]
 
     def __call__(self, step: Step) -> torch.Tensor:
@@ -223,6 +224,31 @@ class FeedbackSteer:
                 for written, logits_V in zip(step.written, step.logits_BV, strict=True)
             ]
         )
+
+    def weigh(self, choices: Mapping[str, float]) -> dict[str, float]:
+        """See `steering.ChoiceSteer`: the same Q, of whole answers. What was rewarded becomes a choice."""
+        returns: dict[str, float] = {}
+        total = 0.0
+        for item, weight in self._feedback:
+            said = {item.answer: item.reward if item.correction is None else min(item.reward, -1.0)}
+            if item.correction is not None:
+                said[item.correction] = 1.0  # an answer that is corrected to itself was right
+            for answer, reward in said.items():
+                returns[answer] = returns.get(answer, 0.0) + weight * reward
+            total = max(total, weight)
+        moved = dict(choices)
+        lowest = min(choices.values(), default=0.0)
+        for answer, value in returns.items():
+            if value > 0 and answer:
+                moved.setdefault(answer, lowest)
+        for choice in moved:
+            for answer, value in returns.items():
+                # Of two candidates that were named together and punished, each was wrong.
+                named = {_same(answer), *(_same(one) for one in answer.split(" / ") if value < 0)}
+                if _same(choice) in named:
+                    moved[choice] += _BETA * max(-1.0, min(1.0, value)) / (_KAPPA + total)
+        norm = math.log(math.fsum(math.exp(v - max(moved.values())) for v in moved.values())) + max(moved.values())
+        return {choice: value - norm for choice, value in moved.items()}
 
     def _advantages(self, written: Sequence[int]) -> Advantages:
         done = tuple(written)

@@ -42,6 +42,8 @@ _MARKS = (
 ).split()
 # A part of which fewer tokens fit is left out.
 _LEAST_TOKENS = 3
+# A part may be recited in other tokens than those that it was counted in.
+_SPARE_TOKENS = 4
 
 _DATE_ASKED = re.compile(r"\b(?:when|(?:what|which) (?:year|date|month|day|century|decade))\b")
 _NUMBER_ASKED = re.compile(
@@ -240,6 +242,13 @@ def recite(
             seconds += generation.seconds
         answers.append(Answer(question, " ".join(pieces), (), tokens, seconds))
     return answers
+
+
+def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
+    """All parts of a passage in order, as the model, with the passage's weights in place, writes them."""
+    room = max(key.tokens for key in keys) + _SPARE_TOKENS
+    made = base.generate([cue_ids(base, title, number) for number in range(len(keys))], room)
+    return " ".join(generation.text.strip() for generation in made if generation.text.strip())
 
 
 def _stream(

@@ -19,11 +19,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
+from continual_learning.background import background_texts
 from continual_learning.state import State
 from continual_learning.strategy import Answer, Source
 from continual_learning.words import content_stems
@@ -92,6 +94,12 @@ class Rarity:
             return [(0.0, 0.0)] * len(keys)
         shared = [math.fsum(w for t, w in weights.items() if t in key) for key in keys]
         return [(evidence / total, evidence) for evidence in shared]
+
+
+@cache
+def default_rarity() -> Rarity:
+    """Of words, by the background texts that ship with the package; counted once a process."""
+    return Rarity.of(background_texts())
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ Shapes: B = rows, D = hidden size, V = vocabulary, S = the few tokens that a mem
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -39,6 +40,15 @@ class Step:
 
 Steer = Callable[[Step], Tensor]
 """The logits, [B, V], with what a memory adds to them; `Step.logits_BV` itself must be left alone."""
+
+
+@runtime_checkable
+class ChoiceSteer(Protocol):
+    """A steer that also moves the choice among whole answers, where an answer is not written token by token."""
+
+    def weigh(self, choices: Mapping[str, float]) -> dict[str, float]:
+        """Log-likelihoods by answer, moved; it may add answers, and what it returns is normalised."""
+        ...
 
 
 @dataclass(frozen=True)

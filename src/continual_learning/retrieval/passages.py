@@ -11,16 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
-from continual_learning.background import background_texts
 from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import sentences
 from continual_learning.retrieval.backends import Retriever, make_index
 from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Index, Key
 from continual_learning.retrieval.spans import SpanFinder
-from continual_learning.routing import Rarity, term_hash
+from continual_learning.routing import default_rarity, term_hash
 from continual_learning.state import State
 from continual_learning.strategy import Source
 from continual_learning.words import content_stems
@@ -79,12 +77,6 @@ class Found:
         """The best sentence of each chunk, best first."""
         best = {sentence.chunk: sentence for sentence in reversed(self.sentences)}
         return tuple(Source(key[0], title, best[key].coverage, best[key].text, key[1]) for key, title, _ in self.chunks)
-
-
-@cache
-def default_rarity() -> Rarity:
-    """Of words, by the background texts that ship with the package; counted once a process."""
-    return Rarity.of(background_texts())
 
 
 class PassageFinder:

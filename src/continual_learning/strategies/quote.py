@@ -18,8 +18,15 @@ from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import passages
 from continual_learning.documents import Document
 from continual_learning.parts import best_window, cut_parts, index_name, part_index, part_keys
-from continual_learning.retrieval.passages import default_rarity
-from continual_learning.routing import Passage, Router, key_tensors, passage_keys
+from continual_learning.routing import (
+    Passage,
+    Router,
+    answer_by_route,
+    default_rarity,
+    key_tensors,
+    passage_keys,
+)
+from continual_learning.span_reader.answering import SpanAnswerConfig, chosen_reader, span_answers
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategy import (
     ALREADY_HELD,
@@ -30,13 +37,12 @@ from continual_learning.strategy import (
     QuestionAnswer,
     Source,
     Strategy,
-    StrategyConfig,
     TokenCallback,
     plain_report,
 )
 
 
-class QuoteConfig(StrategyConfig):
+class QuoteConfig(SpanAnswerConfig):
     """Settings of the quote strategy; see those of ttt with the same names."""
 
     passage_tokens: int = Field(200, ge=16)
@@ -103,12 +109,16 @@ class Quote(Strategy[QuoteConfig]):
     ) -> list[Answer]:
         """What the question's words find, cut to ``max_new_tokens``; the base's answer if they find nothing."""
         found = [self._found(state, question, history) for question in questions]
-        asked = [question for question, passage in zip(questions, found, strict=True) if passage is None]
-        others = iter(plain_answers(base, asked, max_new_tokens, on_token, history) if asked else ())
-        return [
-            next(others) if passage is None else self._quote(base, state, passage, question, max_new_tokens, on_token)
-            for question, passage in zip(questions, found, strict=True)
-        ]
+
+        def answered(passage: Passage | None, asked: list[str]) -> list[Answer]:
+            if passage is None:
+                return plain_answers(base, asked, max_new_tokens, on_token, history)
+            said = self._said(base, state, passage, asked, max_new_tokens)
+            if on_token:
+                on_token(said[0].text)
+            return said
+
+        return answer_by_route(questions, found, answered)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` finds a passage: then it is answered without the base, whose weights stay as they are."""
@@ -132,26 +142,28 @@ class Quote(Strategy[QuoteConfig]):
         route = self._router.route(passage_keys(state), text, history)
         return route[0] if route else None
 
-    def _quote(
-        self,
-        base: BaseModel,
-        state: State,
-        passage: Passage,
-        question: str,
-        max_new_tokens: int,
-        on_token: TokenCallback | None,
-    ) -> Answer:
-        started = time.perf_counter()
+    def _said(
+        self, base: BaseModel, state: State, passage: Passage, questions: list[str], max_new_tokens: int
+    ) -> list[Answer]:
         document_id, number = passage
         record = state.meta.document(document_id)
         assert record is not None, document_id
-        keys = part_keys(state.tensors[index_name(document_id, number)])
         texts = state.meta.extra["parts"][document_id][number]
+        reader = chosen_reader(base, self.config)
+        if reader is None:
+            answers = [self._quoted(base, state, passage, texts, question, max_new_tokens) for question in questions]
+        else:
+            whole = " ".join(texts)
+            answers = span_answers(base, reader, record.title, whole, questions, self.config, max_new_tokens)
+        return [replace(a, sources=(Source(document_id, record.title, 1.0, a.text),)) for a in answers]
+
+    def _quoted(
+        self, base: BaseModel, state: State, passage: Passage, texts: list[str], question: str, max_new_tokens: int
+    ) -> Answer:
+        started = time.perf_counter()
+        keys = part_keys(state.tensors[index_name(*passage)])
         room = min(max_new_tokens, self.config.quote_tokens)
         window = best_window(keys, question, self._router.rarity, room)
         ids = base.encode(" ".join(texts[i] for i in window))[:max_new_tokens]
         text = base.decode(ids).rstrip("\ufffd").strip()
-        if on_token:
-            on_token(text)
-        source = Source(document_id, record.title, 1.0, text)
-        return Answer(question, text, (source,), len(ids), time.perf_counter() - started)
+        return Answer(question, text, (), len(ids), time.perf_counter() - started)

@@ -14,6 +14,7 @@ forgetting is deleting.
     learning.py     one passage from text to weights
     start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
+    recitations.py  what was recited lately
 
 What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
 """
@@ -35,10 +36,11 @@ from continual_learning.documents import Document
 from continual_learning.errors import ConfigError
 from continual_learning.families import mlp_parts
 from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
-from continual_learning.parts import PartKey, best_window, recite
+from continual_learning.parts import PartKey, best_window, recite, recite_all
 from continual_learning.paths import data_home
 from continual_learning.retention import Limits, check
 from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_keys, routed_sources
+from continual_learning.span_reader.answering import chosen_reader, span_answers
 from continual_learning.state import State
 from continual_learning.stopwatch import Stopwatch
 from continual_learning.strategies.ttt.calibration import Calibration, calibrate, calibration_file
@@ -55,6 +57,7 @@ from continual_learning.strategies.ttt.memory import (
     with_document,
     without_texts,
 )
+from continual_learning.strategies.ttt.recitations import Recitations
 from continual_learning.strategies.ttt.start import load_start
 from continual_learning.strategy import (
     ALREADY_HELD,
@@ -81,6 +84,8 @@ class TTT(Strategy[TTTConfig]):
         super().__init__(config)
         self._background = background_texts(config.background)
         self._router = Router(Rarity.of(self._background), config.route_threshold, config.route_evidence)
+        # Derived from the states that are asked about, and no part of any.
+        self._recitations = Recitations()
 
     def learn(
         self,
@@ -202,6 +207,7 @@ class TTT(Strategy[TTTConfig]):
             "parameters": sum(p.numel() for p in base.model.parameters()),
             "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
             "start": self.config.start,
+            "reader": self.config.reader if chosen_reader(base, self.config) else None,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
             "passages": len(passage_keys(state)),
             "gates_calibrated": self._calibrated(base),
@@ -323,14 +329,30 @@ class TTT(Strategy[TTTConfig]):
         max_new_tokens: int,
         on_token: TokenCallback | None,
     ) -> list[Answer]:
-        """The parts of a passage that the words of each question find, from the weights."""
+        """What the weights recite of a passage: the spans that answer, or the part that the question's words find."""
         record = state.meta.document(opened[0])
         assert record is not None, opened
         title = record.title if self.config.title_on_passages else ""
-        room = min(max_new_tokens, self.config.quote_tokens)
-        chosen = [best_window(keys, question, self._router.rarity, room) for question in questions]
-        with self._patched(base, state, [opened]):
-            return recite(base, title, questions, chosen, max_new_tokens, on_token)
+        reader = chosen_reader(base, self.config)
+        if reader is None:
+            room = min(max_new_tokens, self.config.quote_tokens)
+            chosen = [best_window(keys, question, self._router.rarity, room) for question in questions]
+            with self._patched(base, state, [opened]):
+                return recite(base, title, questions, chosen, max_new_tokens, on_token)
+        started = time.perf_counter()
+        deltas = passage_deltas(state, *opened)
+        made_of = [tensor for by_name in deltas.values() for tensor in by_name.values()]
+
+        def text() -> str:
+            with self._patched(base, state, [opened]), base.unsteered():
+                return recite_all(base, title, keys)
+
+        recited = self._recitations.get((base.fingerprint, *opened, record.details["alpha"]), made_of, text)
+        share = (time.perf_counter() - started) / len(questions)
+        answers = span_answers(base, reader, record.title, recited, questions, self.config, max_new_tokens)
+        if on_token:
+            on_token(answers[0].text)
+        return [replace(answer, seconds=answer.seconds + share) for answer in answers]
 
     def _answer_from(
         self,

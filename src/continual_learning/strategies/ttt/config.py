@@ -7,11 +7,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from continual_learning.strategy import StrategyConfig
+from continual_learning.span_reader.answering import SpanAnswerConfig
 from continual_learning.study_items import StudyMaterial
 
 
-class TTTConfig(StrategyConfig):
+class TTTConfig(SpanAnswerConfig):
     """Settings of the ttt strategy. The defaults were chosen for about 20 s a passage on two cores (benchmarks/)."""
 
     # Where the weights are that learn.

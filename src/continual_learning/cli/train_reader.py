@@ -1,0 +1,92 @@
+"""`train reader`: the network that points at answers in a text, trained once per base model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from continual_learning.cli import options
+from continual_learning.cli.output import Output, progress_bar, size
+
+if TYPE_CHECKING:
+    from continual_learning.training.span_reader import Point
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Texts with questions: SQuAD's JSON, or JSON lines.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run: given again, it goes on from there.")]
+Epochs = Annotated[int, typer.Option("--epochs", metavar="N", help="Passes over the questions.", min=1)]
+Half = Annotated[
+    Literal["all", "first", "second"], typer.Option("--half", help="Which half of the articles, in the file's order.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training; may be given several times."),
+]
+
+
+def reader(
+    data: Data,
+    out_folder: Out,
+    epochs: Epochs = 8,
+    half: Half = "all",
+    settings: Settings = None,
+    model: options.Model = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a span reader for a base; use it with `--set reader=FOLDER/reader.safetensors`."""
+    from continual_learning.base import BaseModel
+    from continual_learning.config import from_text, load_config, parse_assignments
+    from continual_learning.evaluation.datasets import halves, load_dataset
+    from continual_learning.strategy import Progress, parse_config
+    from continual_learning.training.span_reader import READER_FILE, ReaderConfig, train_reader
+
+    config = load_config({"model.name": model})
+    texts = parse_assignments(settings or [])
+    given = {key: from_text(ReaderConfig, key, text) for key, text in texts.items()}
+    chosen = parse_config(ReaderConfig, given, "train reader --set")
+    dataset = load_dataset(data)
+    if half != "all":
+        dataset = halves(dataset)[0 if half == "first" else 1]
+    out = Output(as_json)
+    if overwrite and out_folder.exists():
+        shutil.rmtree(out_folder)
+    place = config.settings.model
+    base = BaseModel.load(place.name, place.device, place.dtype)
+
+    def show_point(point: Point) -> None:
+        out.note(
+            f"epoch {point.epoch}: validation loss {point.loss:.3f}; best span: recall {point.recall:.2f}, "
+            f"F1 {point.f1:.2f}; best two: {point.recall_of_two:.2f}, {point.f1_of_two:.2f}"
+        )
+
+    with progress_bar("train reader") as bar:
+
+        def show(stage: str, done: int, total: int, word: str) -> None:
+            if bar:
+                bar(Progress(stage, done, total, word))
+
+        found = train_reader(base, dataset, chosen, out_folder, epochs, show, show_point)
+    path = out_folder / READER_FILE
+    facts: dict[str, Any] = {
+        "reader": path,
+        "bytes": path.stat().st_size,
+        "epochs": epochs,
+        "seconds": found.seconds,
+        "questions": found.questions,
+        "validation_questions": found.validation_questions,
+        "curve": found.curve,
+        "settings": chosen.model_dump(mode="json"),
+        "data": {"name": dataset.name, "half": half, "sha256": dataset.sha256()},
+    }
+    out.result(facts)
+    out.table(
+        ("epoch", "loss", "validation loss", "recall", "F1", "recall of two", "F1 of two"),
+        [
+            (p.epoch, *(f"{v:.3f}" for v in (p.train_loss, p.loss, p.recall, p.f1, p.recall_of_two, p.f1_of_two)))
+            for p in found.curve
+        ],
+    )
+    out.line(f"{found.questions} questions, {found.seconds:.0f} s; {path} ({size(facts['bytes'])})")

@@ -1,0 +1,33 @@
+"""`train reader` as a command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Command
+
+PLACES = ("Lund", "Vienna", "Oslo")
+
+
+def test_the_command(cli: Command, tiny_llama_dir: Path, tmp_path: Path) -> None:
+    data = tmp_path / "places.jsonl"
+    rows = [
+        {
+            "title": place,
+            "context": f"In {1900 + number} a builder made the harbour of {place}.",
+            "questions": [{"question": f"When was the harbour of {place} made?", "answer": str(1900 + number)}],
+        }
+        for number, place in enumerate(PLACES)
+    ]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    given = ("train", "reader", str(data), "--model", str(tiny_llama_dir), "--epochs", "2", "--set", "width=16")
+    done = cli(*given, "--out", str(tmp_path / "run"), "--json")
+    assert done.code == 0, done.err
+    facts = done.json
+    assert facts["questions"] == 2 and [p["epoch"] for p in facts["curve"]] == [1, 2]
+    assert Path(facts["reader"]).stat().st_size == facts["bytes"]
+    wrong = cli(*given, "--out", str(tmp_path / "run"), "--set", "widht=3")
+    assert wrong.code == 2 and "width" in wrong.err
