@@ -39,13 +39,31 @@ def test_a_correction_is_given_next_time_and_nothing_else_changes(tiny_base: Bas
     assert again[1].notes == ("feedback f1 was taken into account",) and again[0].notes == ()
 
 
-@pytest.mark.parametrize("strategy", ["frozen", "rag", "jitrl_mvp", "jitrl_full"])
+QUICKLY = {"ttt": {"guard": False, "max_seconds": 1.0}}
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "rag", "jitrl_mvp", "jitrl_full", "quote", "ttt"])
 def test_it_works_on_top_of_any_strategy(tiny_base: BaseModel, strategy: str) -> None:
+    """Also where the base does not write the answer in one piece: a quotation, or parts that are recited."""
     assert strategy in strategy_names()
-    learner = open_(tiny_base, strategy=strategy)
+    learner = Learner.open(tiny_base, strategy, **QUICKLY.get(strategy, {}))
     learner.learn(TEXT)
-    learner.feedback(learner.ask(ASKED, max_new_tokens=24), correction="eight rows of cilia")
-    assert learner.ask(ASKED, max_new_tokens=24).text == "eight rows of cilia"
+    before = learner.ask(ASKED, max_new_tokens=24)
+    learner.feedback(before, correction="eight rows of cilia")
+    pieces: list[str] = []
+    answer = learner.ask(ASKED, max_new_tokens=24, on_token=pieces.append)
+    assert answer.text == "".join(pieces) == "eight rows of cilia" and "f1 was taken" in answer.notes[0]
+    learner.undo_feedback()
+    assert learner.ask(ASKED, max_new_tokens=24).text == before.text
+
+
+def test_an_answer_that_the_base_did_not_write_cannot_be_avoided_and_says_so(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, strategy="quote")
+    learner.learn(TEXT)
+    before = learner.ask(ASKED, max_new_tokens=24)
+    learner.feedback(before, reward=-1.0)
+    again = learner.ask(ASKED, max_new_tokens=24)
+    assert again.text == before.text and "f1 could not be taken into account" in again.notes[0]
 
 
 def test_a_bad_answer_is_avoided_and_a_good_one_kept(tiny_base: BaseModel) -> None:

@@ -66,6 +66,11 @@ class Feedback:
     given_at: str
     """UTC, ISO 8601."""
 
+    @property
+    def positive(self) -> bool:
+        """Whether it says what to answer, not only what not to."""
+        return self.correction is not None or self.reward > 0
+
 
 @dataclass(frozen=True)
 class FeedbackMemory:
@@ -149,14 +154,13 @@ class FeedbackMemory:
     def _standing(self) -> list[Feedback]:
         last: dict[str, str] = {}
         for item in self.items:
-            if item.correction is not None or item.reward > 0:
+            if item.positive:
                 last[_same(item.question)] = item.id
         kept: list[Feedback] = []
         passed: set[str] = set()  # questions whose last word has come up, looking from the end
         for item in reversed(self.items):
             same = _same(item.question)
-            positive = item.correction is not None or item.reward > 0
-            if not (positive and same in passed):
+            if not (item.positive and same in passed):
                 kept.append(item)
             if last.get(same) == item.id:
                 passed.add(same)
@@ -214,9 +218,12 @@ class FeedbackSteer:
 
     def __init__(self, base: BaseModel, feedback: Sequence[tuple[Feedback, float]]):
         self._episodes = [(e, w) for item, w in feedback for e in _episodes(base, item)]
+        self.begun = 0
+        """Texts whose first token was steered."""
 
     def __call__(self, step: Step) -> torch.Tensor:
         """The logits, [B, V], moved by what the episodes say."""
+        self.begun += sum(not written for written in step.written)
         return torch.stack(
             [
                 shifted(logits_V, self._advantages(written), _BETA)
