@@ -90,6 +90,17 @@ def test_the_last_correction_stands(tiny_base: BaseModel) -> None:
     assert [item.correction for item, _ in FeedbackMemory.of(learner.state).about(ASKED)] == ["small fish"]
 
 
+def test_what_was_said_of_the_question_itself_goes_before_others_like_it(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base)
+    winter = "What do comb jellies eat near the harbour of Lund in winter?"
+    learner.feedback(Answer(ASKED, "nothing"), correction="plankton")
+    learner.feedback(Answer(winter, "plankton"), correction="small fish")
+    assert likeness(ASKED, winter) > 0.55
+    asked = [ASKED, winter, ALIKE]
+    assert [a.text for a in learner.ask(asked[:2], max_new_tokens=24)] == ["plankton", "small fish"]
+    assert [len(FeedbackMemory.of(learner.state).about(q)) for q in asked] == [1, 1, 2]
+
+
 def test_it_persists_is_listed_and_can_be_undone(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base, "work")
     learner.learn(TEXT)

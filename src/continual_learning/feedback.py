@@ -140,7 +140,8 @@ class FeedbackMemory:
     def about(self, question: str, now: datetime | None = None) -> list[tuple[Feedback, float]]:
         """The feedback that concerns a question, with its weight, 0 to 1: likeness, faded by age.
 
-        Of several on the same question the last correction stands for all earlier ones.
+        Of several on the same question the last correction stands for all earlier ones, and where it is known what to
+        answer to this very question, what was said of others like it does not count.
         """
         now = now or datetime.now(UTC)
         found = []
@@ -149,7 +150,8 @@ class FeedbackMemory:
             weight = alike * self._kept(item, now)
             if alike >= _ALIKE and weight >= _FADED:
                 found.append((item, weight))
-        return found
+        itself = [(item, weight) for item, weight in found if _same(item.question) == _same(question)]
+        return itself if any(item.positive for item, _ in itself) else found
 
     def _standing(self) -> list[Feedback]:
         last: dict[str, str] = {}
