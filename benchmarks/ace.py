@@ -191,6 +191,7 @@ def main() -> None:
     rows = Parts(
         arguments.out / "ace.json",
         {
+            "model": base.name,
             "data": dataset.sha256(),
             "half": arguments.half,
             "passages": arguments.passages,

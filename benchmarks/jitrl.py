@@ -349,12 +349,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--only", help="parts by name, or by their first word [default: all]")
     parser.add_argument("--documents", type=int, default=16, help="passages whose questions are asked")
     parser.add_argument("--passages", type=int, default=200, help="passages in the large memory")
     parser.add_argument("--positions", type=int, default=100_000)
     given = parser.parse_args()
-    base = BaseModel.load("smollm2-135m")
+    base = BaseModel.load(given.model)
     data = halves(load_dataset(given.data))[1]
     asked = sample(data, given.documents).documents  # those of `benchmark squad`
     ids = {item.document.id for item in asked}
@@ -378,6 +379,7 @@ def main() -> None:
     parts = Parts(
         given.out / "jitrl.json",
         {
+            "model": base.name,
             "data": data.sha256(),
             "documents": given.documents,
             "passages": given.passages,
