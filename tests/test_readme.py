@@ -69,6 +69,12 @@ def test_every_bash_line_is_one_that_is_tested() -> None:
     assert used <= targets
 
 
+def test_no_command_hides_in_a_block_that_is_not_run() -> None:
+    other = [body for language, body in re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+             if language not in ("bash", "python")]  # fmt: skip
+    assert not [line for body in other for line in body.splitlines() if line.startswith("continual-learning")]
+
+
 def test_readme_shows_the_two_commands_and_the_main_job() -> None:
     assert any(c.startswith("make demo") for c in COMMANDS) and any(c.startswith("make test") for c in COMMANDS)
     assert any(c.startswith("continual-learning learn ") for c in COMMANDS)

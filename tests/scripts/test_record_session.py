@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -35,6 +36,11 @@ def test_the_commands_of_the_section(script: ModuleType) -> None:
     found = script.commands(readme("# why", "make install", "learn a.md \\", "  --memory m", "", "ask"))
     assert found == ["make install", "learn a.md \\\n  --memory m", "ask"]
     assert script.commands("# T\n```bash\nmake demo\n```\n") == []
+
+
+def test_the_recorded_session_is_that_of_the_readme(script: ModuleType) -> None:
+    recorded = re.findall(r"^```console\n\$ (.*?[^\\])\n", script.OUT.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert recorded == script.commands(script.README.read_text("utf-8")), "`make session` records it anew"
 
 
 def test_what_a_terminal_shows_is_written_without_times_and_places(script: ModuleType, tmp_path: Path) -> None:
