@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{given.readme}: no bash block under '## {SECTION}'; expected the commands to record", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as place:
-        folder, home = Path(place).resolve() / ROOT.name, Path(place).resolve() / "home"
+        folder, home = Path(place).resolve() / "clone", Path(place).resolve() / "home"
         home.mkdir()
         _copy_repository(folder)
         if given.reuse:

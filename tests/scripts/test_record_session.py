@@ -48,7 +48,7 @@ def test_what_a_terminal_shows_is_written_without_times_and_places(script: Modul
         readme(
             "echo NAME=Biko > here.sh",
             ". ./here.sh",
-            'echo "$NAME in $PWD, home $CONTINUAL_LEARNING_HOME, at 2026-01-02T03:04:05+00:00, in 1.5 s"',
+            'echo "$NAME in $PWD"; echo "home $CONTINUAL_LEARNING_HOME"; echo "2026-01-02T03:04:05+00:00, 1.5 s"',
             "printf 'half\\rwhole\\nname   seconds\\nbiko   12.6\\n'",
             "printf '%0150d\\n' 7 >&2",
             "test -e scripts/record_session.py && test ! -e .git && test ! -e .venv && echo a copy",
@@ -57,7 +57,7 @@ def test_what_a_terminal_shows_is_written_without_times_and_places(script: Modul
     out = tmp_path / "session.md"
     assert script.main(["--readme", str(tmp_path / "README.md"), "--out", str(out)]) == 0
     text = out.read_text()
-    assert f"Biko in ~/continual-learning-slm, home ~/.local/share/continual-learning, at …{' ' * 24}, in … s" in text
+    assert f"\nBiko in ~/continual-learning-slm\nhome ~/.local/share/continual-learning\n…{' ' * 24}, … s\n" in text
     assert "\nwhole\nname   seconds\nbiko   …\n" in text
     assert f"\n{'0' * 100}\n{'0' * 49}7\n```" in text
     assert text.endswith("&& echo a copy\na copy\n```\n")
