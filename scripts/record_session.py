@@ -4,7 +4,7 @@
 
 The commands run one after another in a terminal of 100 columns, in a fresh copy of the repository and with a home of
 their own, from ``make install`` on; nothing is found that they did not install or write. ``--reuse`` takes the
-.venv of this repository and its copy of the model instead and leaves ``make`` out, for a quick try. What differs
+environment that runs this and its copy of the model instead and leaves ``make`` out, for a quick try. What differs
 from run to run is left out: times, and the places of the copy and of its home. The first command that fails ends the
 recording with exit code 1, and the file stays as it was.
 """
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--readme", type=Path, default=README)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--reuse", action="store_true", help="take this repository's .venv and copy of the model")
+    parser.add_argument("--reuse", action="store_true", help="install nothing: take this environment and its copy of the model")
     given = parser.parse_args(arguments)
     found = commands(given.readme.read_text(encoding="utf-8"))
     if given.reuse:
@@ -136,7 +136,7 @@ def _copy_repository(folder: Path) -> None:
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists():  # else it was deleted and that is not committed yet
+        if (ROOT / name).is_file():  # else it was deleted and that is not committed yet
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
 
@@ -144,7 +144,7 @@ def _copy_repository(folder: Path) -> None:
 def _share(folder: Path, home: Path) -> None:
     from continual_learning.paths import model_cache_home
 
-    (folder / ".venv").symlink_to(ROOT / ".venv", target_is_directory=True)
+    (folder / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     if model_cache_home().is_dir():
         (home / "models").mkdir()
         (home / "models" / "cache").symlink_to(model_cache_home(), target_is_directory=True)
