@@ -102,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--readme", type=Path, default=README)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--reuse", action="store_true", help="install nothing: take this environment and its copy of the model")
+    parser.add_argument(
+        "--reuse", action="store_true", help="install nothing: take this environment and its copy of the model"
+    )
     given = parser.parse_args(arguments)
     found = commands(given.readme.read_text(encoding="utf-8"))
     if given.reuse:
