@@ -43,11 +43,12 @@ def test_without_a_command_the_help_is_shown(cli: Any, command: list[str]) -> No
 
 
 def test_the_documented_commands_are_there() -> None:
-    documented = """learn, ask, chat, nested, compare, info, doctor, serve, feedback good, feedback bad,
-        feedback correct, benchmark needle, memory list, memory show, memory history, memory forget, memory rollback, memory delete,
-        memory export, memory import, checkpoint save, checkpoint load, checkpoint list, checkpoint info,
-        checkpoint compare, checkpoint export, checkpoint cleanup, config show, config get, config set, config path,
-        model list, model pull, model info, documents fetch, ace learn, train start, train hypernetwork"""
+    documented = """learn, ask, chat, nested, compare, info, doctor, serve, feedback good, feedback bad, feedback
+        correct, benchmark needle, memory list, memory show, memory history, memory forget, memory rollback,
+        memory delete, memory export, memory import, checkpoint save, checkpoint load, checkpoint list,
+        checkpoint info, checkpoint compare, checkpoint export, checkpoint cleanup, config show, config get,
+        config set, config path, model list, model pull, model info, documents fetch, ace learn, train
+        start, train hypernetwork"""
     assert {" ".join(c.split()) for c in documented.split(",")} <= {" ".join(c) for c in COMMANDS}
 
 
