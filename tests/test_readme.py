@@ -1,7 +1,8 @@
 """Every command and every Python example of the README runs, in the README's order, in one fresh home.
 
-A line of a ``bash`` block is either ``make TARGET`` (the target must exist) or a ``continual-learning``
-command, which is run. A ``python`` block is run as a script.
+A line of a ``bash`` block is ``make TARGET`` (the target must exist), the activation of the environment that make
+makes, or a ``continual-learning`` command, which is run. A ``python`` block is run as a script. Commands that take
+minutes or hours on the embedded model (`LONG`) are run on a tiny random one.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ACTIVATION = ". .venv/bin/activate"
+LONG = re.compile(r"^continual-learning (train |learn .*--strategy ace )")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -57,11 +62,17 @@ def test_blocks_are_found() -> None:
 
 
 def test_every_bash_line_is_one_that_is_tested() -> None:
-    odd = [c for c in COMMANDS if c.split()[0] not in ("make", "continual-learning")]
-    assert not odd, "a README command is `make TARGET` or `continual-learning …`"
+    odd = [c for c in COMMANDS if c != ACTIVATION and c.split()[0] not in ("make", "continual-learning")]
+    assert not odd, f"a README command is `make TARGET`, `{ACTIVATION}` or `continual-learning …`"
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     used = {shlex.split(c, comments=True)[1] for c in COMMANDS if c.startswith("make ")}
     assert used <= targets
+
+
+def test_no_command_hides_in_a_block_that_is_not_run() -> None:
+    other = [body for language, body in re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+             if language not in ("bash", "python")]  # fmt: skip
+    assert not [line for body in other for line in body.splitlines() if line.startswith("continual-learning")]
 
 
 def test_readme_shows_the_two_commands_and_the_main_job() -> None:
@@ -76,18 +87,55 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     """A folder with the examples in it, and an environment with a home of its own: one for all commands."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "examples", folder / "examples")
+    (folder / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     home = str(tmp_path_factory.mktemp("home"))
     return folder, os.environ | {"PATH": programs, "CONTINUAL_LEARNING_HOME": home}
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The setting of a tiny random model in whose window worked examples and documents fit."""
+    from tiny_models import make_tiny
+
+    folder = make_tiny("llama", tmp_path_factory.mktemp("wide"), max_position_embeddings=1536)
+    return {"CONTINUAL_LEARNING_MODEL__NAME": str(folder)}
+
+
 @pytest.mark.model
 @pytest.mark.slow
 @pytest.mark.parametrize("example", RUN, ids=lambda e: e.code.strip().splitlines()[0][:60])
-def test_readme_example_runs(example: Example, place: tuple[Path, dict[str, str]]) -> None:
+def test_readme_example_runs(example: Example, place: tuple[Path, dict[str, str]], tiny: dict[str, str]) -> None:
     folder, environment = place
+    if example.code == ACTIVATION and not (folder / ACTIVATION.removeprefix(". ")).exists():
+        pytest.skip("this Python is in no virtual environment")
+    environment = environment | (tiny if LONG.match(example.code) else {})
     command = [sys.executable, "-c", example.code] if example.kind == "python" else ["bash", "-c", example.code]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    if example.code.startswith("continual-learning serve "):
+        out, error, code = served(example.code, folder, environment)
+    else:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        out, error, code = done.stdout, done.stderr, done.returncode
+    assert code == 0, f"exit {code}\n{out[-2000:]}\n{error[-2000:]}"
+
+
+def served(command: str, folder: Path, environment: dict[str, str]) -> tuple[str, str, int]:
+    """Run the server until it has answered once, then press Ctrl-C."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        address = re.search(r"http://[\w.]+:\d+", told)
+        if address is not None:  # else it has ended, and its exit code says why
+            with urllib.request.urlopen(f"{address[0]}/health", timeout=120) as response:
+                assert response.status == 200
+            process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return told + out, error, process.returncode

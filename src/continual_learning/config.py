@@ -306,7 +306,7 @@ def _parse_file(text: str, path: Path) -> dict[str, _Entry]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not YAML ({error.problem}); expected `key: value` lines") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date without a 13th month, a thousand brackets
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); expected `key: value` lines") from None
     if data is None:
         return {}

@@ -25,7 +25,7 @@ HELP = """\
 /list                     what was saved
 /stats                    levels, what they wait for, sizes
 /help                     this
-/quit                     end (also Ctrl-D)
+/quit                     end (also Ctrl-D, or Ctrl-C twice)
 A line that ends in \\ goes on in the next one."""
 
 
@@ -181,11 +181,17 @@ class Repl:
         prompt: PromptSession[str] = PromptSession(
             history=FileHistory(str(home / "nested_history")), completer=WordCompleter(words, WORD=True)
         )
+        interrupted = False
         while True:
             try:
                 yield prompt.prompt("> ")
-            except KeyboardInterrupt:
-                continue  # the line is thrown away, as in a shell
+                interrupted = False
+            except KeyboardInterrupt:  # a line that was begun is thrown away, as in a shell
+                if not prompt.default_buffer.text:
+                    if interrupted:
+                        return
+                    interrupted = True
+                    self._out.note("Ctrl-C once more, or /quit, ends the chat")
             except EOFError:
                 return
 
