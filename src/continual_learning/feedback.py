@@ -222,7 +222,7 @@ class FeedbackSteer:
         self._feedback = tuple(feedback)
         self._episodes = [(e, w) for item, w in feedback for e in _episodes(base, item)]
         self.begun = 0
-        """Texts whose first token was steered."""
+        """Answers that were steered: texts from their first token on, and choices among whole answers."""
 
     def __call__(self, step: Step) -> torch.Tensor:
         """The logits, [B, V], moved by what the episodes say."""
@@ -236,6 +236,7 @@ class FeedbackSteer:
 
     def weigh(self, choices: Mapping[str, float]) -> dict[str, float]:
         """See `steering.ChoiceSteer`: the same Q, of whole answers. What was rewarded becomes a choice."""
+        self.begun += 1
         returns: dict[str, float] = {}
         total = 0.0
         for item, weight in self._feedback:
