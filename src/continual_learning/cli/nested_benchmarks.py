@@ -20,7 +20,7 @@ Rows = Annotated[
     str | None,
     typer.Option(
         "--rows", metavar="A,B,…",
-        help="Which rows: frozen, prompt, retrieval, public, without_replay, one, several [default: all].",
+        help="Some of frozen, prompt, retrieval, public, without_replay, one, ungated, several [default: all].",
     ),
 ]  # fmt: skip
 
@@ -118,7 +118,7 @@ def _run(
 
 
 def chosen_rows(names: str | None, assignments: Sequence[str]) -> list[Contender]:
-    """The rows named, with options of ``--set nested.KEY=VALUE`` for the row with several levels.
+    """The rows named, with options of ``--set nested.KEY=VALUE`` for those with several levels.
 
     Raises ConfigError.
     """
