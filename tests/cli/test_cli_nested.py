@@ -53,7 +53,8 @@ def test_json_and_unsaved_work(nested: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "word"),
     [("/lod x", "no command '/lod'"), ("/learn", "expected one file"), ("/load", "/load NAME"),
-     ("/learn -", "expected one file"), ("/save a b", "2 names"), ("/learn 'x", "quotation"), ("/load nowhere", "nowhere")],
+     ("/learn -", "expected one file"), ("/save a b", "2 names"), ("/learn 'x", "quotation"),
+     ("/load nowhere", "nowhere")],
 )  # fmt: skip
 def test_a_wrong_command_on_standard_input_ends_with_two(line: str, word: str, nested: Any) -> None:
     result = nested([line])
