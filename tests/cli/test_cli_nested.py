@@ -69,6 +69,7 @@ def test_one_shot(nested: Any) -> None:
 
 def test_flags_that_need_another(nested: Any) -> None:
     assert nested([], "--with-history").code == 2 and nested([], "--question", "x").code == 2
+    assert nested([], "--once", "x", "--load", "y").code == 2
 
 
 def test_a_memory_of_another_strategy_is_refused(work: Any, nested: Any) -> None:

@@ -53,6 +53,8 @@ def nested(
         raise ConfigError("--with-history without --load; expected the name of saved weights, such as --load evening")
     if question is not None and once is None:
         raise ConfigError(f"--question {question!r} without --once; expected a text to adapt on")
+    if once is not None and load is not None:
+        raise ConfigError(f"--once with --load {load!r}: it begins with no weights and ends so; leave --load out")
     config, chosen = _configured(preset, model, max_new_tokens, settings or ())
     session = _open(config, memory, chosen)
     if load is not None:
