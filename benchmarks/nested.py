@@ -113,7 +113,7 @@ def checkpoint(base: BaseModel, state: State, times: int = 3) -> Json:
     saved, loaded, size = 0.0, 0.0, 0
     for _ in range(times):  # into a store of its own each: what is on disk already is not written again
         with tempfile.TemporaryDirectory() as folder:
-            session = _session(base, Path(folder) / "memory")
+            session = _session(base, Path(folder) / "memory", state.meta.config)
             session.state = state
             saved = max(saved, _seconds(lambda session=session: session.save("kept")))
             loaded = max(loaded, _seconds(lambda session=session: session.load("kept")))
