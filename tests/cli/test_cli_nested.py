@@ -109,7 +109,7 @@ def test_a_preset_is_where_settings_begin(cli: Any, tiny: Any, monkeypatch: pyte
 
 def test_clear_says_what_waits(nested: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NL_ADAPT_EVERY_N_TURNS", "2")
-    assert "1 messages that they have yet to learn" in nested(["My fox lives in Paris.", "/clear"]).out
+    assert "still to be learned: 1" in nested(["My fox lives in Paris.", "/clear"]).out
 
 
 def test_weights_are_saved_in_the_folder_that_is_set(nested: Any, cli: Any, tmp_path: Path) -> None:

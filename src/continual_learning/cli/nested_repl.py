@@ -139,7 +139,7 @@ class Repl:
         waiting = len(self._session.unlearned)
         self._out.line(
             "the conversation is forgotten; the weights stay"
-            + (f", and {waiting} messages that they have yet to learn" if waiting else "")
+            + (f"; messages still to be learned: {waiting}" if waiting else "")
         )
 
     def _reset(self, _: list[str]) -> None:
