@@ -111,7 +111,7 @@ class Repl:
 
     def _undo(self, _: list[str]) -> None:
         if self._session.undo():
-            self._out.line("the weights are as they were before; what was said stays in the conversation until /clear")
+            self._out.line("the last change is taken back; what was said stays in the conversation until /clear")
         else:
             self._out.line("nothing to take back")
 
