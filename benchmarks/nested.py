@@ -277,7 +277,8 @@ def _goals(entries: Json) -> str:
         rows += [
             ("20 facts told over 40 turns, history cleared: at least 70% answered from weights",
              f"{right} of {talk['questions']}", talk["recall"] >= 0.7),
-            ("general questions kept: at least 95%", f"{talk['general_kept']:.0%}", talk["general_kept"] >= 0.95),
+            ("general questions kept: at least 95%", _show(talk["general_kept"], ".0%"),
+             (talk["general_kept"] or 0) >= 0.95),
         ]  # fmt: skip
     for key, entry in entries.items():
         if key.startswith("cost/"):
