@@ -5,8 +5,8 @@
 
 First, without the model: the share of questions whose gold answer stands in what is retrieved, on passages of the first
 half of the articles, with one passage and with twenty in the memory, and how many tokens that puts into the prompt.
-With ``--answers`` the model then answers from a short list of settings. Every setting that was answered is kept: the same
-command goes on after an interruption. Writes tuning_rag.json, and the block ``tuning_rag`` of README.md.
+With ``--answers`` the model then answers from a short list of settings. What was answered is kept: the same command
+goes on after an interruption. Writes tuning_rag.json, and the block ``tuning_rag`` of README.md.
 """
 
 from __future__ import annotations
