@@ -3,8 +3,8 @@
     python benchmarks/decoding.py --out benchmarks
 
 Greedy, 64 new tokens after prompts of 32 tokens, alone and in a batch of 16; the stop tokens are ignored, so that all
-write the same number. The best of three runs counts, after one that warms up. Weights in 8 bits are measured too, with
-what they do to the answers to the package's general questions.
+write the same number. The best of three runs counts, after one that warms up. Weights in 8 and 4 bits are measured
+too, with what they do to the answers to the package's general questions.
 """
 
 from __future__ import annotations
@@ -88,13 +88,18 @@ def llama_cpp(rows: list[list[int]]) -> dict[str, float] | None:
     return {"alone": speed(rows[:1]), "batch": speed(rows)}
 
 
-def quality(base: BaseModel, rounded: BaseModel) -> dict[str, Any]:
-    """What 8 bits do to the general questions: how many are right, and how many answers stay word for word."""
+def quality(bases: dict[str, BaseModel]) -> dict[str, dict[str, int]]:
+    """What each precision does to the general questions: answers that are right, and that are as in fp32 to a letter."""
     asked = general_questions()
-    found = [plain_answers(b, [q.question for q in asked], 24) for b in (base, rounded)]
-    right = [sum(contains_answer(a.text, q.answers) for a, q in zip(f, asked, strict=True)) for f in found]
-    same = sum(a.text == b.text for a, b in zip(*found, strict=True))
-    return {"questions": len(asked), "right_full": right[0], "right_int8": right[1], "same_answer": same}
+    found = {name: plain_answers(base, [q.question for q in asked], 24) for name, base in bases.items()}
+    return {
+        name: {
+            "questions": len(asked),
+            "right": sum(contains_answer(a.text, q.answers) for a, q in zip(answers, asked, strict=True)),
+            "same_answer": sum(a.text == b.text for a, b in zip(answers, found["fp32"], strict=True)),
+        }
+        for name, answers in found.items()
+    }
 
 
 def main() -> None:
@@ -103,20 +108,22 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--out", type=Path, help="folder for decoding.json and decoding.md")
     arguments = parser.parse_args()
-    base, rounded = BaseModel.load(arguments.model), BaseModel.load(arguments.model, precision="int8")
-    kept = quality(base, rounded)
-    base.stop_ids = rounded.stop_ids = frozenset()
+    base = BaseModel.load(arguments.model)
+    bases = {"fp32": base, **{name: BaseModel.load(arguments.model, precision=name) for name in ("int8", "int4")}}
+    kept = quality(bases)
+    for one in bases.values():
+        one.stop_ids = frozenset()
     rows = prompts(base)
     result: dict[str, Any] = {
         "machine": f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "matmul_gflops": matmul_gflops(base.device),
         "prefill": len(rows) * PROMPT_TOKENS / best_seconds(lambda: base.generate(rows, 1)),
-        "int8": kept,
+        "general_questions": kept,
         "rows": [],
     }
     table: list[dict[str, Any]] = result["rows"]
-    table.append({"who": "this package, fp32", "alone": ours(base, rows[:1]), "batch": ours(base, rows)})
-    table.append({"who": "this package, int8", "alone": ours(rounded, rows[:1]), "batch": ours(rounded, rows)})
+    for name, one in bases.items():
+        table.append({"who": f"this package, {name}", "alone": ours(one, rows[:1]), "batch": ours(one, rows)})
     table.append({"who": "Transformers generate, fp32", "alone": transformers(base, rows[:1]),
                   "batch": transformers(base, rows)})  # fmt: skip
     cpp = llama_cpp(rows)
@@ -127,8 +134,9 @@ def main() -> None:
     lines += [
         "",
         f"Reading prompts: {result['prefill']:.0f} tokens a second. {result['machine']}.",
-        f"Of {kept['questions']} general questions {kept['right_full']} are right in fp32 and {kept['right_int8']} in "
-        f"int8; {kept['same_answer']} answers are the same word for word.",
+        f"Of {kept['fp32']['questions']} general questions {kept['fp32']['right']} are right in fp32, "
+        f"{kept['int8']['right']} in int8 and {kept['int4']['right']} in int4; {kept['int8']['same_answer']} and "
+        f"{kept['int4']['same_answer']} answers are those of fp32 to a letter.",
     ]
     text = "\n".join(lines)
     print(text)
