@@ -89,7 +89,7 @@ def llama_cpp(rows: list[list[int]]) -> dict[str, float] | None:
 
 
 def quality(bases: dict[str, BaseModel]) -> dict[str, dict[str, int]]:
-    """What each precision does to the general questions: answers that are right, and that are as in fp32 to a letter."""
+    """What each precision does to the general questions: answers that are right, and that are those of fp32."""
     asked = general_questions()
     found = {name: plain_answers(base, [q.question for q in asked], 24) for name, base in bases.items()}
     return {
