@@ -82,15 +82,16 @@ class Tuner:
         for number, options in enumerate(choices):
             trial = Trial(strategy, options, together)
             if trial.key not in self.rows and self.spent > self.minutes * 60:
-                self.not_run.append(trial)
+                self.not_run += [trial] if trial not in self.not_run else []
                 continue
-            row = self._run(trial)
+            row = self.run(trial)
             found.append((row["recall"], row["f1"], -number))
         self.chosen[strategy] = choices[-max(found)[2]] if found else choices[0]
         self.write()
         return self.chosen[strategy]
 
-    def _run(self, trial: Trial) -> dict[str, Any]:
+    def run(self, trial: Trial) -> dict[str, Any]:
+        """What a trial found, measured unless it is known."""
         if trial.key not in self.rows:
             print(f"{trial.strategy} {shown(trial.options)}", file=sys.stderr, flush=True)
             contender = Contender(trial.strategy, trial.options)
@@ -185,7 +186,7 @@ def tune(tuner: Tuner) -> None:
     tuner.chosen["lora_per_document"] = lora
     tuner.best("replay", [{**lora, "replay_ratio": ratio} for ratio in REPLAY_RATIOS], together=True)
     if tuner.spent <= tuner.minutes * 60:
-        tuner._run(Trial("lora", lora, together=True))
+        tuner.run(Trial("lora", lora, together=True))
     tuner.best("full_finetune", [full, {**TEXT_ALONE, "learning_rate": full["learning_rate"]}])
 
 
