@@ -95,7 +95,7 @@ def test_the_baselines_are_tuned_within_the_budget(
 def test_rag_is_tuned_by_what_it_finds(
     script: ModuleType, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, few in {"PASSAGES": 4, "TOGETHER": 2, "CHUNK_TOKENS": (40,), "TOP_K": (1,), "ANSWERED": 2}.items():
+    for name, few in {"PASSAGES": 4, "TOGETHER": 2, "CHUNK_TOKENS": (40, 160), "TOP_K": (2,), "ANSWERED": 2}.items():
         monkeypatch.setattr(script, name, few)
     run(script, monkeypatch, "--data", data, "--model", tiny_llama_dir, "--out", tmp_path, "--answers")
     found = json.loads((tmp_path / "tuning_rag.json").read_text())
