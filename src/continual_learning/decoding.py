@@ -129,7 +129,7 @@ class FastDecoder:
     def __init__(self, base: BaseModel, layout: BlockLayout, room: int, linears: FastLinears | None = None):
         linears = linears or base.linears
         self._base, self._room = base, room
-        self._head = linears.together([base.model.get_output_embeddings()], exact=True)
+        self._head = linears.together([base.model.get_output_embeddings()], rounded_in=())
         backbone: Any = base.backbone
         self._embedding = base.model.get_input_embeddings()
         self._rotary, self._final_norm = backbone.rotary_emb, _norm(backbone.norm)
@@ -353,8 +353,8 @@ def _mlp(base: BaseModel, module: Any, linears: FastLinears) -> LinearMap:
         return cast(LinearMap, module)
     activation = getattr(module, layout.activation)
     gate_up = linears.together([getattr(module, layout.gate), getattr(module, layout.up)])
-    # What comes into it has outliers, which leave the rest no room in 8 bits.
-    down = linears.together([getattr(module, layout.down)], exact=True)
+    # What comes into it has outliers, which leave the rest no room in 8 bits. In 4 bits it is not rounded to integers.
+    down = linears.together([getattr(module, layout.down)], rounded_in=("int4",))
 
     def run(x: Tensor) -> Tensor:
         gate, up = gate_up(x).chunk(2, dim=-1)
