@@ -112,7 +112,7 @@ ELSEWHERE: dict[str, str] = {
     **{
         f"strategies.{name}.{key}": "tests/span_reader/test_span_reader.py::test_a_strategy_answers_with_the_spans"
         for name in ("ttt", "quote")
-        for key in ("reader", "second_below")
+        for key in ("reader", "candidate_mass", "most_candidates")
     },
     "strategies.ttt.start": "tests/training/test_start.py::test_ttt_begins_at_the_start",
     "strategies.jitrl_mvp.encoder": "tests/retrieval/test_dense.py::test_an_encoder_is_asked_for_vectors",

@@ -109,7 +109,8 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 OTHER_KNOBS = {
     "quote_tokens",
     "reader",
-    "second_below",
+    "candidate_mass",
+    "most_candidates",
     "background",
     "start",  # tests/training/test_start.py
     "study_file",  # these and the next: test_ttt_distillation.py

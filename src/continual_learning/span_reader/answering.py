@@ -20,7 +20,8 @@ from continual_learning.strategy import Answer, StrategyConfig
 PACKAGED = "packaged"
 BETWEEN = " / "
 """Stands between two candidates."""
-_CONSIDERED = 8  # spans that feedback may choose among
+_LEAST = 1e-30
+_CONSIDERED = 8  # at least so many spans are there for feedback to choose among
 
 
 class SpanAnswerConfig(StrategyConfig):
@@ -29,8 +30,10 @@ class SpanAnswerConfig(StrategyConfig):
     reader: str | None = PACKAGED
     """The span reader that points at answers: `packaged`, the one that ships for the base, if there is one; a file
     that `continual-learning train reader` wrote; none: quote the part that the question's words find."""
-    second_below: float = Field(0.5, ge=0, le=1)
-    """A second candidate is named where the reader finds the first one less likely than this."""
+    most_candidates: int = Field(3, ge=1)
+    """An answer names at most so many spans."""
+    candidate_mass: float = Field(0.7, ge=0, le=1)
+    """It names the likeliest ones until their probabilities add up to this: one span where the reader is sure."""
 
 
 def chosen_reader(base: BaseModel, config: SpanAnswerConfig) -> SpanReader | None:
@@ -54,17 +57,28 @@ def span_answers(
     config: SpanAnswerConfig,
     max_new_tokens: int,
 ) -> list[Answer]:
-    """For each question the likeliest span of ``text``, and the second where the first is not likely enough."""
+    """For each question the likeliest spans of ``text``, best first: more than one where none is likely enough."""
     started = time.perf_counter()
     answers = []
-    for spans in reader.read(base, title, text, questions, _CONSIDERED):
+    considered = max(_CONSIDERED, config.most_candidates)
+    for spans in reader.read(base, title, text, questions, considered):
         choices: dict[str, float] = {}
         for span in spans:
-            choices.setdefault(span.text, math.log(max(span.probability, 1e-30)))
-        choices = base.weighed(choices)
-        ranked = sorted(choices, key=lambda choice: -choices[choice])
-        sure = bool(ranked) and choices[ranked[0]] >= math.log(max(config.second_below, 1e-30))
-        ids = base.encode(BETWEEN.join(ranked[: 1 if sure else 2]))[:max_new_tokens]
-        answers.append((base.decode(ids).rstrip("\ufffd").strip(" /"), len(ids)))
+            choices.setdefault(span.text, math.log(max(span.probability, _LEAST)))
+        named = _named(base.weighed(choices), config)
+        ids = base.encode(BETWEEN.join(named))[:max_new_tokens]
+        answers.append((base.decode(ids).rstrip("\ufffd").strip(BETWEEN), len(ids)))
     share = (time.perf_counter() - started) / max(1, len(questions))
     return [Answer(q, said, (), tokens, share) for q, (said, tokens) in zip(questions, answers, strict=True)]
+
+
+def _named(choices: dict[str, float], config: SpanAnswerConfig) -> list[str]:
+    """The likeliest of all choices (log-likelihoods), until their probabilities add up to enough."""
+    found: list[str] = []
+    mass = 0.0
+    for choice in sorted(choices, key=lambda choice: -choices[choice])[: config.most_candidates]:
+        found.append(choice)
+        mass += math.exp(choices[choice])
+        if mass >= config.candidate_mass:
+            break
+    return found
