@@ -84,6 +84,27 @@ def tiny_base(tiny_llama_dir: Path) -> BaseModel:
     return BaseModel.load(str(tiny_llama_dir), device="cpu")
 
 
+@pytest.fixture(scope="session")
+def embedded_base() -> BaseModel:
+    """The embedded model, read once a process, for tests marked `model`. Shared: leave it as it was."""
+    from continual_learning.base import BaseModel
+
+    return BaseModel.load()
+
+
+@pytest.fixture
+def loaded_base(monkeypatch: pytest.MonkeyPatch, embedded_base: BaseModel) -> BaseModel:
+    """Whatever loads the embedded model is given the one that is there."""
+    from continual_learning.base import BaseModel
+
+    def load(name: str = embedded_base.name, *_: object, **__: object) -> BaseModel:
+        assert name == embedded_base.name
+        return embedded_base
+
+    monkeypatch.setattr(BaseModel, "load", load)
+    return embedded_base
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     """A web site on the loopback interface, with no page yet."""

@@ -1,7 +1,7 @@
 """Every command and every Python example of the README runs, in the README's order, in one fresh home.
 
 A line of a ``bash`` block is either ``make TARGET`` (the target must exist) or a ``continual-learning``
-command, which is run. A ``python`` block is run as a script.
+command, which is run. A ``python`` block is run as a script. All run in this process, where the model is read once.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
+
+from continual_learning import background
+from continual_learning.cli.main import main
+from continual_learning.qa import load_qa
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,22 +77,62 @@ def test_readme_shows_the_two_commands_and_the_main_job() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A folder with the examples in it, and an environment with a home of its own: one for all commands."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder with the examples in it, and a home: one for all commands.
+
+    The example is cut to its first paragraphs and questions: whether a command runs does not need the rest, which
+    `test_demo` learns whole.
+    """
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "examples", folder / "examples")
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    home = str(tmp_path_factory.mktemp("home"))
-    return folder, os.environ | {"PATH": programs, "CONTINUAL_LEARNING_HOME": home}
+    for name, parted, kept in (("tidewick.md", "\n\n", 3), ("tidewick.qa.jsonl", "\n", 4)):
+        file = folder / "examples" / name
+        file.write_text(parted.join(file.read_text(encoding="utf-8").split(parted)[:kept]) + "\n", encoding="utf-8")
+    return folder, tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def few_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model should still know is asked in short: most of the time would go there, and no figure is looked at."""
+    shipped = background._shipped_texts
+    monkeypatch.setattr(background, "load_qa", lambda path: load_qa(path)[:8])
+    monkeypatch.setattr(background, "_shipped_texts", lambda name: shipped(name)[: 2 if "unrelated" in name else None])
 
 
 @pytest.mark.model
 @pytest.mark.slow
+@pytest.mark.usefixtures("loaded_base", "few_probes")
 @pytest.mark.parametrize("example", RUN, ids=lambda e: e.code.strip().splitlines()[0][:60])
-def test_readme_example_runs(example: Example, place: tuple[Path, dict[str, str]]) -> None:
-    folder, environment = place
-    command = [sys.executable, "-c", example.code] if example.kind == "python" else ["bash", "-c", example.code]
+def test_readme_example_runs(
+    example: Example,
+    place: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, home = place
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CONTINUAL_LEARNING_HOME", str(home))
+    monkeypatch.setattr(sys, "stdin", StringIO())
+    if example.kind == "python":
+        exec(compile(example.code, "README.md", "exec"), {"__name__": "__main__"})
+        return
+    program, *arguments = shlex.split(example.code, comments=True)
+    code = main(arguments)
+    captured = capsys.readouterr()
+    assert (program, code) == ("continual-learning", 0), captured.out[-2000:] + captured.err[-2000:]
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_installed_program_finds_what_was_learned(place: tuple[Path, Path]) -> None:
+    """The one command that runs as a shell runs it; the others are called in this process."""
+    folder, home = place
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "CONTINUAL_LEARNING_HOME": str(home),
+    }
+    (command,) = (c for c in COMMANDS if c.startswith("continual-learning memory show"))
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert done.returncode == 0 and "Tidewick" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
