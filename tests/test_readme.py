@@ -20,6 +20,7 @@ import pytest
 
 from continual_learning import background
 from continual_learning.cli.main import main
+from continual_learning.paths import data_home
 from continual_learning.qa import load_qa
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +89,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for name, parted, kept in (("tidewick.md", "\n\n", 3), ("tidewick.qa.jsonl", "\n", 4)):
         file = folder / "examples" / name
         file.write_text(parted.join(file.read_text(encoding="utf-8").split(parted)[:kept]) + "\n", encoding="utf-8")
-    return folder, tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp("home")
+    calibrated = data_home() / "calibration"  # the user's own, as the cached model is: it takes as long as learning
+    calibrated.mkdir(parents=True, exist_ok=True)
+    (home / "calibration").symlink_to(calibrated, target_is_directory=True)
+    return folder, home
 
 
 @pytest.fixture
