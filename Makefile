@@ -47,7 +47,7 @@ lint: install ## style, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-session: install ## record docs/first-session.md: the README's commands and what they print
+session: install ## install anew and record docs/first-session.md: the first session of the README
 	@$(BIN)/python scripts/record_session.py
 
 clean: ## remove .venv, caches and build results

@@ -1,23 +1,23 @@
 """ACE on passages: recall of questions that no loop has seen, before and after, against in_context and rag; ablations.
 
-    python benchmarks/ace.py --data FILE --out benchmarks [--only full,no_reflector,…]
+    python benchmarks/ace.py --data squad_dev_open.jsonl --out benchmarks [--only in_context,rag,full,no_reflector,…]
 
 All passages stand in one memory. Of each, the first questions are learned from, the next are held out for the gate, and
-the last are asked at the end. Every row is written when it is done, and a row that is there is not run again, so a run
-that was cut short goes on where it was.
+the last are asked at the end. Every row is written to ace.json when it is done, and one that is there is not run again.
+The tables go into the block of ace.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from resumable import Parts, fill_block
 
 from continual_learning.background import general_questions
 from continual_learning.base import BaseModel
@@ -30,13 +30,12 @@ from continual_learning.strategies.ace import ACE
 from continual_learning.strategies.ace.loops import Score, evaluate, offline
 from continual_learning.strategies.ace.memory import Task, with_playbook
 from continual_learning.strategies.ace.playbook import Playbook
-from continual_learning.strategy import QuestionAnswer, Strategy, make_strategy
+from continual_learning.strategy import Progress, QuestionAnswer, Strategy, make_strategy
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "no_reflector": {"reflector": False},
     "no_curator": {"curator": False},
-    "no_reflector_no_curator": {"reflector": False, "curator": False},
     "no_selection": {"selection": False},
 }
 NEW_TOKENS = 24
@@ -74,7 +73,6 @@ def memory(strategy: Strategy[Any], base: BaseModel, dataset: Dataset) -> State:
 
 def baseline(name: str, base: BaseModel, dataset: Dataset, tasks: Sequence[Task]) -> dict[str, Any]:
     """A strategy that learns nothing from questions. ``in_context`` gets each question's own passage alone."""
-    started = time.perf_counter()
     strategy = make_strategy(name)
     if name == "in_context":
         right: list[bool] = []
@@ -87,7 +85,7 @@ def baseline(name: str, base: BaseModel, dataset: Dataset, tasks: Sequence[Task]
         score = Score(tuple(right), tuple(f1s))
     else:
         score = recall(strategy, base, memory(strategy, base, dataset), [t.qa for t in tasks])
-    return {"recall": score.recall, "f1": score.f1, "questions": len(tasks), "seconds": time.perf_counter() - started}
+    return {"recall": score.recall, "f1": score.f1, "questions": len(tasks)}
 
 
 def variant(
@@ -95,17 +93,23 @@ def variant(
 ) -> dict[str, Any]:
     """ACE with one part switched off: every loop is run, and the gate says which playbook is kept.
 
-    ``asked``: answers by prompt. A prompt that an earlier row asked is not asked again, which its cost leaves out.
+    ``asked``: answers by prompt. A prompt that an earlier row of the same run asked is not asked again, so what a loop
+    costs is told by the row ``full``.
     """
     train, held_out, test = tasks
     strategy = make_strategy("ace", {**VARIANTS[name], "loops": loops, "patience": loops})
     assert isinstance(strategy, ACE)
     started = time.perf_counter()
+
+    def tell(step: Progress) -> None:
+        spent = (time.perf_counter() - started) / 60
+        print(f"   {name}: {step.stage}, {step.done} of {step.total} questions, {spent:.1f} min", flush=True)
+
     state = memory(strategy, base, dataset)
     roles = strategy.roles(base, state)
     roles.answers = asked
     before = evaluate(roles, Playbook(), test)
-    result = offline(roles, Playbook(), train, held_out, lambda step: print(step, flush=True))
+    result = offline(roles, Playbook(), train, held_out, tell)
     after = evaluate(roles, result.playbook, test)
     kept = with_playbook(state, result.playbook)
     assert result.before is not None and result.after is not None
@@ -117,28 +121,33 @@ def variant(
         "entries": len(result.playbook),
         "loops": [asdict(report) for report in result.reports],
         "last_entries": [entry.line for entry in list(result.last.entries.values())[-12:]],
-        "seconds": time.perf_counter() - started,
+        "malformed": len(result.failures),
+        "within_budget": all(
+            r.entries <= strategy.config.max_strategies and r.playbook_tokens <= strategy.config.playbook_tokens
+            for r in result.reports
+        ),
     }
 
 
-def table(rows: dict[str, Any]) -> str:
+def table(rows: Mapping[str, Any]) -> str:
     """The results as Markdown."""
     lines = [
-        "| who | test recall before | after | F1 after | held out before | after | entries |",
-        "|---|---|---|---|---|---|---|",
+        "| who | test recall before | after | F1 after | held out before | after | entries | malformed | in budget |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         if "before" in row:
             held = row["held_out"]
             lines.append(
                 f"| ace, {name} | {row['before']['recall']:.3f} | {row['after']['recall']:.3f} "
-                f"| {row['after']['f1']:.3f} "
-                f"| {held['before']:.3f} | {held['after']:.3f} | {row['entries']} |"
+                f"| {row['after']['f1']:.3f} | {held['before']:.3f} | {held['after']:.3f} | {row['entries']} "
+                f"| {row['malformed']} | {'yes' if row['within_budget'] else 'no'} |"
             )
-        elif "recall" in row:
-            lines.append(f"| {name} | | {row['recall']:.3f} | {row['f1']:.3f} | | | |")
-    lines += ["", "| who | loop | learned | held out | kept | entries | tokens | applied | rejected | pruned | failed "
-              "| prompt tokens | new tokens | seconds |", "|" + "---|" * 14]  # fmt: skip
+        else:
+            lines.append(f"| {name} | | {row['recall']:.3f} | {row['f1']:.3f} | | | | | |")
+    columns = "who, loop, learned, held out, kept, entries, tokens of them, applied, rejected, pruned, prompt tokens, "
+    columns += "new tokens, seconds"
+    lines += ["", f"| {' | '.join(columns.split(', '))} |", "|---" * len(columns.split(", ")) + "|"]
     for name, row in rows.items():
         for loop in row.get("loops", ()):
             read = sum(c["prompt_tokens"] for c in loop["costs"].values())
@@ -146,10 +155,12 @@ def table(rows: dict[str, Any]) -> str:
             lines.append(
                 f"| {name} | {loop['loop']} | {loop['recall']:.3f} | {loop['validation']:.3f} "
                 f"| {'yes' if loop['kept'] else 'no'} | {loop['entries']} | {loop['playbook_tokens']} "
-                f"| {loop['applied']} "
-                f"| {loop['rejected']} | {loop['pruned']} | {len(loop['failures'])} | {read} | {wrote} "
+                f"| {loop['applied']} | {loop['rejected']} | {loop['pruned']} | {read} | {wrote} "
                 f"| {loop['seconds']:.0f} |"
             )
+    shown = next((row["last_entries"] for row in rows.values() if row.get("last_entries")), [])
+    if shown:
+        lines += ["", "What the last loop of the first row ended with, kept or not:", "```", *shown, "```"]
     return "\n".join(lines)
 
 
@@ -162,32 +173,37 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=16)
     parser.add_argument("--questions", type=int, nargs=3, default=(1, 1, 2), metavar=("TRAIN", "HELD_OUT", "TEST"))
     parser.add_argument("--loops", type=int, default=3)
-    parser.add_argument("--only", help="rows, by name")
-    parser.add_argument("--out", type=Path, required=True, help="folder for ace.json and ace.md")
+    parser.add_argument("--only", help="rows, by name [default: all]")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder for ace.json and ace.md")
     arguments = parser.parse_args()
     base = BaseModel.load(arguments.model)
     half = halves(load_dataset(arguments.data))[arguments.half == "second"]
     dataset = sample(half, arguments.passages, min_questions=sum(arguments.questions))
     tasks = parts(dataset, *arguments.questions)
-    file = arguments.out / "ace.json"
-    setting = {"passages": arguments.passages, "questions": [len(t) for t in tasks], "loops": arguments.loops,
-               "half": arguments.half, "data": dataset.sha256(),
-               "machine": f"{cpu_name()}, {torch.get_num_threads()} threads"}  # fmt: skip
-    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    rows: dict[str, Any] = kept.get("rows", {}) if kept.get("setting") == setting else {}
     asked: dict[Any, ChatReply] = {}
-    for name in arguments.only.split(",") if arguments.only else ["in_context", "rag", *VARIANTS]:
-        if name in rows:
-            continue
-        print(f"-- {name}", flush=True)
-        rows[name] = (
-            variant(name, base, dataset, tasks, arguments.loops, asked)
-            if name in VARIANTS
-            else baseline(name, base, dataset, tasks[2])
-        )
-        file.write_text(json.dumps({"setting": setting, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-        (arguments.out / "ace.md").write_text(f"{table(rows)}\n\n{json.dumps(setting)}\n", encoding="utf-8")
-    print(table(rows))
+    works: dict[str, Callable[[], dict[str, Any]]] = {
+        name: lambda name=name: baseline(name, base, dataset, tasks[2]) for name in ("in_context", "rag")
+    }
+    works |= {name: lambda name=name: variant(name, base, dataset, tasks, arguments.loops, asked) for name in VARIANTS}
+    chosen = arguments.only.split(",") if arguments.only else list(works)
+    if unknown := [name for name in chosen if name not in works]:
+        parser.error(f"no row {unknown[0]!r}; expected some of: {', '.join(works)}")
+    rows = Parts(
+        arguments.out / "ace.json",
+        {
+            "model": base.name,
+            "data": dataset.sha256(),
+            "half": arguments.half,
+            "passages": arguments.passages,
+            "questions": [len(t) for t in tasks],
+            "loops": arguments.loops,
+            "machine": f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        },
+    )
+    for name in chosen:
+        rows.measure(name, works[name])
+        fill_block(arguments.out / "ace.md", "ace", table(rows.measured))
+    print(table(rows.measured))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """What `benchmark squad` does not measure of the jitrl strategies: large memories, perplexity, feedback, decoding cost.
 
-    python benchmarks/jitrl.py --data squad_dev_open.jsonl --out benchmarks [--parts many,perplexity,feedback,cost]
+    python benchmarks/jitrl.py --data squad_dev_open.jsonl --out benchmarks [--only adding,alone,many,…]
 
 Passages and questions are those of the second half of the articles; the settings were chosen on the first. Recall is
-the share of questions whose accepted answer stands in at most 24 generated tokens.
+the share of questions whose accepted answer stands in at most 24 generated tokens. Each part is written to jitrl.json
+when it is done, and one that is there is not measured again. The table goes into the block of jitrl.md.
 """
 
 from __future__ import annotations
@@ -11,34 +12,48 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from resumable import Parts, fill_block
 
 from continual_learning.answering import plain_answers
 from continual_learning.background import general_questions
 from continual_learning.base import BaseModel
+from continual_learning.chunking import sentences
 from continual_learning.documents import Document
 from continual_learning.evaluation.datasets import Dataset, QADocument, halves, load_dataset, sample
 from continual_learning.evaluation.machine import cpu_name
 from continual_learning.learner import Learner
 from continual_learning.retention import perplexity
-from continual_learning.retrieval.datastore import make_neighbours, unit
+from continual_learning.retrieval.datastore import unit
+from continual_learning.retrieval.passages import kept_chunks
 from continual_learning.scoring import contains_answer
-from continual_learning.state import State
+from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.jitrl_full import JitRLFull
-from continual_learning.strategy import Answer, make_strategy
+from continual_learning.strategy import Answer, QuestionAnswer, make_strategy
 
 TOKENS = 24
-SHOWN = 3
+SHOWN = 4
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "sentences": {},
+    "none, exact": {"route": "none"},
+    "none, faiss": {"route": "none", "search": "faiss"},
+}
+"""Which positions are searched, and how: the default, and all of them."""
 
 
-def recall(answers: Sequence[Answer], documents: Sequence[QADocument]) -> float:
-    """Share of the questions of these documents that were answered."""
-    questions = [q for item in documents for q in item.questions]
-    return sum(contains_answer(a.text, q.answers) for a, q in zip(answers, questions, strict=True)) / len(questions)
+def right(answers: Sequence[Answer], questions: Sequence[QuestionAnswer]) -> list[bool]:
+    """Which questions were answered."""
+    return [contains_answer(a.text, q.answers) for a, q in zip(answers, questions, strict=True)]
+
+
+def share(found: Sequence[bool]) -> float | None:
+    """Of all; None of none."""
+    return sum(found) / len(found) if found else None
 
 
 def learned(base: BaseModel, name: str, documents: Sequence[Document]) -> tuple[Any, State, float]:
@@ -51,205 +66,332 @@ def learned(base: BaseModel, name: str, documents: Sequence[Document]) -> tuple[
     return strategy, state, (time.perf_counter() - started) / len(documents)
 
 
-def many(base: BaseModel, data: Dataset, count: int, passages: int, strategies: Sequence[str]) -> list[dict[str, Any]]:
-    """The questions of the first ``count`` passages with only their own passage in memory, and with ``passages``."""
-    drawn = sample(data, passages, seed=0, one_per_article=False).documents
-    asked = drawn[:count]
-    questions = [q.question for item in asked for q in item.questions]
-    known = general_questions()
-    right = [
-        contains_answer(a.text, q.answers)
-        for q, a in zip(known, plain_answers(base, [q.question for q in known], TOKENS), strict=True)
-    ]
-    rows = []
-    for name in strategies:
-        alone: list[Answer] = []
-        for item in asked:
-            strategy, state, _ = learned(base, name, [item.document])
-            alone += strategy.answer(base, state, [q.question for q in item.questions], TOKENS)
-        strategy, state, seconds = learned(base, name, [item.document for item in drawn])
-        together = strategy.answer(base, state, questions, TOKENS)
-        answers = strategy.answer(base, state, [q.question for q in known], TOKENS)
-        kept = [contains_answer(a.text, q.answers) for a, q, r in zip(answers, known, right, strict=True) if r]
-        touched = sum(strategy.affects(base, state, q.question) for q in known)
-        rows.append(
-            {
-                "strategy": name,
-                "questions": len(questions),
-                "alone": recall(alone, asked),
-                "passages": len(drawn),
-                "together": recall(together, asked),
-                "learn_s": seconds,
-                "general_kept": sum(kept) / len(kept),
-                "general_touched": touched,
-            }
-        )
-        print(rows[-1], flush=True)
-    return rows
-
-
-def learned_perplexity(base: BaseModel, data: Dataset, count: int) -> dict[str, float]:
-    """Perplexity of learned passages, each in a memory of its own."""
-    frozen = make_strategy("frozen")
-    before, after = [], []
-    for item in sample(data, count, seed=0).documents:
-        strategy, state, _ = learned(base, "jitrl_full", [item.document])
-        before.append(perplexity(base, frozen, frozen.init(base), [item.document.text]))
-        after.append(perplexity(base, strategy, state, [item.document.text]))
-    return {"base": sum(before) / count, "jitrl_full": sum(after) / count}
-
-
-def feedback(base: BaseModel, data: Dataset, paraphrases: Path, strategy: str) -> dict[str, Any]:
-    """One round: every question is asked and corrected; then all are asked again, put differently, and others too."""
-    rows = [json.loads(line) for line in paraphrases.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row["split"] == "second"]
-    items = {q.question.strip(): (item, q) for item in data.documents for q in item.questions}
-    chosen = [(*items[row["question"]], row["paraphrase"]) for row in rows]
-    learner = Learner.open(base, strategy)
-    for document in dict.fromkeys(item.document for item, _, _ in chosen):
-        learner.learn(document)
-    corrected = {q.question for _, q, _ in chosen}
-    nearby = [q for item in {i.document.id: i for i, _, _ in chosen}.values() for q in item.questions]
-    nearby = [q for q in nearby if q.question not in corrected]
-    unrelated = [q.question for q in general_questions()]
-    groups: dict[str, list[str]] = {
-        "asked": [q.question for _, q, _ in chosen],
-        "paraphrased": [p for _, _, p in chosen],
-        "nearby": [q.question for q in nearby],
-        "unrelated": unrelated,
-    }
-    before = {name: learner.ask(group, max_new_tokens=TOKENS) for name, group in groups.items()}
-    for (_, q, _), answer in zip(chosen, before["asked"], strict=True):
-        if not contains_answer(answer.text, q.answers):
-            learner.feedback(answer, correction=q.answers[0])
-    after = {name: learner.ask(group, max_new_tokens=TOKENS) for name, group in groups.items()}
-
-    def right(answers: Sequence[Answer]) -> float:
-        golds = [q.answers for _, q, _ in chosen]
-        return sum(contains_answer(a.text, gold) for a, gold in zip(answers, golds, strict=True)) / len(golds)
-
-    def changed(name: str) -> float:
-        return sum(a.text != b.text for a, b in zip(before[name], after[name], strict=True)) / len(before[name])
-
-    fixed = [contains_answer(a.text, q.answers) for (_, q, _), a in zip(chosen, after["asked"], strict=True)]
+def adding(base: BaseModel, data: Dataset, count: int) -> dict[str, Any]:
+    """So many documents of one chunk, added one at a time to jitrl_mvp, and a question."""
+    pieces = [s for item in data.documents for s in sentences(item.document.text)]
+    documents = [Document(f"{n}: {pieces[n % len(pieces)]}", f"Piece {n}") for n in range(count)]
+    started = time.perf_counter()
+    strategy, state, _ = learned(base, "jitrl_mvp", documents)
+    kept = time.perf_counter()
+    strategy.affects(base, state, pieces[0])
+    indexed = time.perf_counter()
+    state, _ = strategy.learn(base, state, Document(pieces[0], "One more"))
+    strategy.affects(base, state, pieces[1])
+    ready = time.perf_counter()
+    strategy.affects(base, state, pieces[2])
     return {
-        "strategy": strategy,
-        "questions": len(chosen),
-        "corrections": len(learner.feedbacks),
-        "right": {name: [right(before[name]), right(after[name])] for name in ("asked", "paraphrased")},
-        "corrected_right": sum(fixed) / len(fixed),
-        "nearby_questions": len(nearby),
-        "nearby_changed": changed("nearby"),
-        "unrelated_changed": changed("unrelated"),
+        "chunks": sum(map(len, kept_chunks(state).values())),
+        "learn_s": kept - started,
+        "index_s": indexed - kept,
+        "one_more_and_search_s": ready - indexed,
+        "search_s": time.perf_counter() - ready,
     }
 
 
-def cost(base: BaseModel, data: Dataset, stored: int) -> dict[str, Any]:
-    """Seconds of a step of decoding, and of the logit work with so many positions in the memory."""
-    items = sample(data, 1, seed=0).documents
-    strategy, state, seconds = learned(base, "jitrl_full", [items[0].document])
-    assert isinstance(strategy, JitRLFull)
-    question = next(q.question for q in items[0].questions if strategy.affects(base, state, q.question))
-    own = state.meta.documents[0]
-    tensors, documents, chunks = dict(state.tensors), [own], dict(state.meta.extra["chunks"])
-    positions = own.details["positions"]
-    generator = torch.Generator().manual_seed(0)
-    keys = unit(torch.randn(positions, base.hidden_size, generator=generator)).half()
-    for number in range(stored // positions):
-        name = f"doc-{number:012d}"
-        tensors[f"{name}/keys"] = keys
-        for part in ("tokens", "sentence"):
-            tensors[f"{name}/{part}"] = state.tensors[f"{own.id}/{part}"]
-        documents.append(type(own)(name, f"filler {number}", "text", name, own.tokens, own.learned_at, own.details))
-        chunks[name] = [f"Filler {number} of the store."]
-    meta = type(state.meta)(
-        **{**vars(state.meta), "documents": tuple(documents), "extra": {**state.meta.extra, "chunks": chunks}}
-    )
-    large = State(tensors, meta)
+def alone(base: BaseModel, name: str, asked: Sequence[QADocument]) -> dict[str, Any]:
+    """Questions with only their own passage in memory."""
+    found: list[bool] = []
+    for number, item in enumerate(asked, 1):
+        strategy, state, _ = learned(base, name, [item.document])
+        answers = strategy.answer(base, state, [q.question for q in item.questions], TOKENS)
+        found += right(answers, item.questions)
+        print(f"   {name}: {number} of {len(asked)} passages, recall {share(found):.2f}", flush=True)
+    return {"questions": len(found), "recall": share(found)}
 
-    def best(work: Callable[[], Any], runs: int = 3) -> float:
-        work()
-        found = []
-        for _ in range(runs):
-            started = time.perf_counter()
-            work()
-            found.append(time.perf_counter() - started)
-        return min(found)
 
-    prompt = base.chat_ids([{"role": "user", "content": question}])
-    one = best(lambda: base.generate([prompt], 1))
-    plain = best(lambda: base.generate([prompt], TOKENS))
-    [made] = base.generate([prompt], TOKENS)
-    step = (plain - one) / max(1, made.tokens - 1)
-    [answer] = strategy.answer(base, large, [question], TOKENS)
-    [first] = strategy.answer(base, large, [question], 1)
-    whole = best(lambda: strategy.answer(base, large, [question], TOKENS))
-    begun = best(lambda: strategy.answer(base, large, [question], 1))
-    steered = (whole - begun) / max(1, answer.tokens - first.tokens)
-    every_ND = torch.cat([t for n, t in tensors.items() if n.endswith("/keys")])
-    query_1D = keys[:1].float()
-    found = {
-        "learn_s": seconds,
-        "stored": len(every_ND),
-        "step_s": step,
-        "step_with_memory_s": steered,
-        "before_the_first_token_s": begun - one,
+def many(base: BaseModel, name: str, asked: Sequence[QADocument], memory: Sequence[QADocument]) -> dict[str, Any]:
+    """The same questions with all these passages in memory, and what becomes of general ones."""
+    known = general_questions()
+    before = right(plain_answers(base, [q.question for q in known], TOKENS), known)
+    strategy, state, learn_s = learned(base, name, [item.document for item in memory])
+    print(f"   {name}: {len(memory)} passages learned", flush=True)
+    questions = [q for item in asked for q in item.questions]
+    found = right(strategy.answer(base, state, [q.question for q in questions], TOKENS), questions)
+    after = right(strategy.answer(base, state, [q.question for q in known], TOKENS), known)
+    return {
+        "passages": len(memory),
+        "questions": len(questions),
+        "recall": share(found),
+        "learn_s": learn_s,
+        "general_right": sum(before),
+        "general_kept": share([b for a, b in zip(before, after, strict=True) if a]),
+        "general_touched": sum(strategy.affects(base, state, q.question) for q in known),
     }
-    for search in ("exact", "faiss"):
-        index = make_neighbours(search, every_ND)  # type: ignore[arg-type]
-        found[f"search_all_{search}_s"] = best(lambda index=index: index.search(query_1D, 32))  # type: ignore[misc]
+
+
+def learned_perplexity(base: BaseModel, asked: Sequence[QADocument]) -> dict[str, Any]:
+    """Perplexity of learned passages, each in a memory of its own, for the closed form and for kNN-LM."""
+    frozen = make_strategy("frozen")
+    rows: dict[str, list[float]] = {"base": [], "jitrl_full": [], "knn_lm": []}
+    for item in asked:
+        _, state, _ = learned(base, "jitrl_full", [item.document])
+        texts = [item.document.text]
+        rows["base"].append(perplexity(base, frozen, frozen.init(base), texts))
+        for name, policy in (("jitrl_full", "closed_form"), ("knn_lm", "interpolation")):
+            rows[name].append(perplexity(base, make_strategy("jitrl_full", {"policy": policy}), state, texts))
+    found: dict[str, Any] = {name: sum(values) / len(values) for name, values in rows.items()}
+    pairs = list(zip(rows["base"], rows["jitrl_full"], strict=True))
+    return {**found, "passages": len(asked), "lower": 1 - found["jitrl_full"] / found["base"],
+            "least_lower": min(1 - after / before for before, after in pairs)}  # fmt: skip
+
+
+def feedback(base: BaseModel, data: Dataset, paraphrases: Path, name: str) -> dict[str, Any]:
+    """One round: each question is asked, and corrected if it was answered wrongly; then it is asked again, put
+    differently, and others too: about the same passages, and general ones."""
+    rows = [json.loads(line) for line in paraphrases.read_text(encoding="utf-8").splitlines()]
+    put = {row["question"]: row["paraphrase"] for row in rows if row["split"] == "second"}
+    items = [(item, q) for item in data.documents for q in item.questions if q.question.strip() in put]
+    asked = [q for _, q in items]
+    passages = {item.document.id: item for item, _ in items}
+    nearby = [q for item in passages.values() for q in item.questions if q.question.strip() not in put]
+    learner = Learner.open(base, name)
+    for item in passages.values():
+        learner.learn(item.document)
+    groups: dict[str, list[str]] = {
+        "asked": [q.question for q in asked],
+        "paraphrased": [put[q.question.strip()] for q in asked],
+        "nearby": [q.question for q in nearby],
+        "unrelated": [q.question for q in general_questions()],
+    }
+    before = {group: learner.ask(texts, max_new_tokens=TOKENS) for group, texts in groups.items()}
+    wrong = [not one for one in right(before["asked"], asked)]
+    for answer, question, corrected in zip(before["asked"], asked, wrong, strict=True):
+        if corrected:
+            learner.feedback(answer, correction=question.answers[0])
+    print(f"   {name}: {sum(wrong)} of {len(asked)} answers corrected", flush=True)
+    after = {group: learner.ask(texts, max_new_tokens=TOKENS) for group, texts in groups.items()}
+    found: dict[str, Any] = {"strategy": name, "questions": len(asked), "corrected": sum(wrong)}
+    for group in ("asked", "paraphrased"):
+        both = [right(answers[group], asked) for answers in (before, after)]
+        found[f"{group}_error"] = [1 - sum(one) / len(one) for one in both]
+        found[f"{group}_right_of_corrected"] = share([one for one, w in zip(both[1], wrong, strict=True) if w])
+    for group in ("nearby", "unrelated"):
+        changed = [a.text != b.text for a, b in zip(before[group], after[group], strict=True)]
+        found |= {f"{group}_questions": len(changed), f"{group}_changed": sum(changed)}
+    found["nearby_right"] = [sum(right(answers["nearby"], nearby)) for answers in (before, after)]
     return found
 
 
-def examples(base: BaseModel, data: Dataset) -> list[dict[str, Any]]:
+def all_corrected(base: BaseModel, asked: Sequence[QADocument], name: str) -> dict[str, Any]:
+    """All questions of some passages, the wrong answers corrected, asked again: corrections side by side."""
+    learner = Learner.open(base, name)
+    for item in asked:
+        learner.learn(item.document)
+    questions = [q for item in asked for q in item.questions]
+    texts = [q.question for q in questions]
+    answers = learner.ask(texts, max_new_tokens=TOKENS)
+    before = right(answers, questions)
+    for answer, question, was_right in zip(answers, questions, before, strict=True):
+        if not was_right:
+            learner.feedback(answer, correction=question.answers[0])
+    print(f"   {name}: {before.count(False)} of {len(texts)} answers corrected", flush=True)
+    after = right(learner.ask(texts, max_new_tokens=TOKENS), questions)
+    return {
+        "strategy": name,
+        "questions": len(texts),
+        "corrected": before.count(False),
+        "error": [before.count(False) / len(texts), after.count(False) / len(texts)],
+        "right_of_corrected": share([b for a, b in zip(before, after, strict=True) if not a]),
+        "kept_of_right": share([b for a, b in zip(before, after, strict=True) if a]),
+    }
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Of one run."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def large_memory(state: State, stored: int) -> State:
+    """A memory of one passage, and of others of the same length that are about nothing, up to so many positions."""
+    [own] = state.meta.documents
+    tensors, documents, chunks = dict(state.tensors), [own], dict(kept_chunks(state))
+    keys_ND = state.tensors[f"{own.id}/keys"]
+    generator = torch.Generator().manual_seed(0)
+    for number in range(stored // len(keys_ND)):
+        name = f"doc-{number:012d}"
+        tensors[f"{name}/keys"] = unit(torch.randn(keys_ND.shape, generator=generator)).half()
+        for part in ("tokens", "sentence"):
+            tensors[f"{name}/{part}"] = state.tensors[f"{own.id}/{part}"]
+        documents.append(
+            DocumentRecord(name, f"filler {number}", "text", name, own.tokens, own.learned_at, own.details)
+        )
+        chunks[name] = [f"Filler {number} of the store."]
+    extra = {**state.meta.extra, "chunks": chunks}
+    return State(tensors, replace(state.meta, documents=tuple(documents), extra=extra))
+
+
+def cost(base: BaseModel, asked: Sequence[QADocument], stored: int) -> dict[str, Any]:
+    """Seconds of a step of decoding alone, and what the memory adds to it with so many positions.
+
+    Steps of the plain model and of each way of searching take turns, so that other work on the machine meets all.
+    """
+    strategy, state, learn_s = learned(base, "jitrl_full", [asked[0].document])
+    question = next(q.question for q in asked[0].questions if strategy.affects(base, state, q.question))
+    large = large_memory(state, stored)
+    prompt = base.chat_ids([{"role": "user", "content": question}])
+    stops, base.stop_ids = base.stop_ids, frozenset()  # as many steps in each run
+    made = {name: make_strategy("jitrl_full", options) for name, options in WAYS.items()}
+    plain, works = {}, {}
+    for limit in (1, TOKENS):
+        plain[limit] = lambda limit=limit: base.generate([prompt], limit)
+        for name, one in made.items():
+            works[name, limit] = lambda one=one, limit=limit: one.answer(base, large, [question], limit)
+    try:
+        for work in (*plain.values(), *works.values()):  # indexes are made
+            work()
+        taken: dict[Any, float] = {}
+        for _ in range(5):
+            for key, work in (*plain.items(), *works.items()):
+                taken[key] = min(seconds(work), taken.get(key, float("inf")))
+    finally:
+        base.stop_ids = stops
+    step = (taken[TOKENS] - taken[1]) / (TOKENS - 1)
+    found: dict[str, Any] = {
+        "learn_s": learn_s,
+        "stored": sum(len(t) for n, t in large.tensors.items() if n.endswith("/tokens")),
+        "step_s": step,
+    }
+    for name in made:
+        steered = (taken[name, TOKENS] - taken[name, 1]) / (TOKENS - 1)
+        found[name] = {"step_s": steered, "added": steered / step - 1, "before_s": taken[name, 1] - taken[1]}
+    return found
+
+
+def examples(base: BaseModel, asked: Sequence[QADocument]) -> dict[str, Any]:
     """For some answers, which neighbours moved which token."""
-    shown = []
-    for item in sample(data, SHOWN, seed=0).documents:
+    return {"answers": list(_examples(base, asked[:SHOWN]))}
+
+
+def _examples(base: BaseModel, asked: Sequence[QADocument]) -> Iterator[dict[str, Any]]:
+    for item in asked:
         strategy, state, _ = learned(base, "jitrl_full", [item.document])
-        question = item.questions[0]
+        assert isinstance(strategy, JitRLFull)
+        question = next((q for q in item.questions if strategy.affects(base, state, q.question)), item.questions[0])
         answer, moved = strategy.moved(base, state, question.question, TOKENS)
+        texts = [s for passage in kept_chunks(state)[item.document.id] for s in sentences(passage)]
         steps = [
             {
-                "token": base.decode([m.token]),
-                "instead_of": base.decode([m.instead_of]),
-                "neighbours": [[sentence, round(weight, 3)] for _, sentence, weight in m.neighbours[:2]],
+                "step": m.step,
+                "token": base.decode([m.token]) or "(end)",
+                "instead_of": base.decode([m.instead_of]) or "(end)",
+                "neighbours": [[texts[min(n, len(texts) - 1)], round(weight, 3)] for _, n, weight in m.neighbours[:2]],
             }
-            for m in moved[:6]
+            for m in moved
         ]
-        shown.append(
-            {"question": question.question, "answer": answer.text, "gold": question.answers[0], "moved": steps}
-        )
-    return shown
+        yield {"question": question.question, "answer": answer.text, "gold": question.answers[0], "moved": steps}
+
+
+def page(parts: Mapping[str, Any]) -> str:
+    """The figures as Markdown."""
+    lines = ["| what | goal | measured |", "|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in _rows(parts)]
+    for one in parts.get("examples", {}).get("answers", ()):
+        lines += ["", f"*{one['question']}* {_cell(one['answer'])} (accepted: {one['gold']})", ""]
+        lines += ["| step | token | instead of | neighbours: sentence, weight |", "|---|---|---|---|"]
+        for moved in one["moved"][:6]:
+            near = "; ".join(f"{_cell(text)[:90]} {weight}" for text, weight in moved["neighbours"])
+            lines.append(f"| {moved['step']} | {_cell(moved['token'])} | {_cell(moved['instead_of'])} | {near} |")
+    return "\n".join(lines)
+
+
+def _rows(parts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What was measured, what was to be reached, and what was."""
+    if one := parts.get("adding"):
+        total = one["learn_s"] + one["index_s"]
+        measured = f"{total:.1f} s; one more and a search {one['one_more_and_search_s']:.3f} s"
+        yield f"jitrl_mvp: {one['chunks']:,} chunks, one document at a time", "well under 60 s", measured
+    for name, learn_goal, general_goal, many_goal in (
+        ("jitrl_mvp", "0.1 s", "98%", "0.9 of alone"),
+        ("jitrl_full", "one forward pass", "97%", ""),
+    ):
+        own, one = parts.get(f"alone {name}"), parts.get(f"many {name}")
+        if own:
+            yield f"{name}: recall of {own['questions']} questions, own passage alone", "", f"{own['recall']:.2f}"
+        if one:
+            of = f", {one['recall'] / own['recall']:.2f} of alone" if own and own["recall"] else ""
+            yield f"{name}: the same with {one['passages']} passages", many_goal, f"{one['recall']:.2f}{of}"
+            kept = f"{one['general_kept']:.1%} of {one['general_right']}; {one['general_touched']} touched"
+            yield f"{name}: general questions kept then", general_goal, kept
+            yield f"{name}: learning a passage", learn_goal, f"{one['learn_s']:.3f} s"
+    if one := parts.get("perplexity"):
+        lower = f"{one['lower']:.0%} lower, of each at least {one['least_lower']:.0%}"
+        measured = f"{one['base']:.1f} to {one['jitrl_full']:.1f}: {lower}; kNN-LM {one['knn_lm']:.1f}"
+        yield f"jitrl_full: mean perplexity of {one['passages']} learned passages", "40% lower", measured
+    if one := parts.get("feedback"):
+        for group, what, goal in (("asked", "asked again", "95%"), ("paraphrased", "put differently", "60%")):
+            before, after = one[f"{group}_error"]
+            measured = f"{one[f'{group}_right_of_corrected']:.0%} right; error of all {before:.2f} to {after:.2f}"
+            yield f"feedback: the {one['corrected']} corrected of {one['questions']} questions, {what}", goal, measured
+        changed, of = one["nearby_changed"], one["nearby_questions"]
+        measured = f"{changed} of {of} changed; {one['nearby_right'][0]} right before, {one['nearby_right'][1]} after"
+        yield "feedback: other questions on the same passages", "", measured
+        measured = f"{one['unrelated_changed']} of {one['unrelated_questions']} changed"
+        yield "feedback: general questions", "none changed", measured
+    if one := parts.get("all_corrected"):
+        before, after = one["error"]
+        measured = f"{one['right_of_corrected']:.0%} right; error of all {before:.2f} to {after:.2f}"
+        yield f"feedback: the {one['corrected']} wrong of {one['questions']} questions, all corrected", "95%", measured
+    if one := parts.get("cost"):
+        step = f"a step of {1e3 * one['step_s']:.0f} ms, {one['stored']:,} positions"
+        for way in WAYS:
+            measured = f"{one[way]['added']:+.0%}; before the first token {1e3 * one[way]['before_s']:+.0f} ms"
+            yield f"jitrl_full: added to {step}; route {way}", "15%", measured
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|") or repr(text)
 
 
 def main() -> None:
-    """Measure the parts asked for and write ``jitrl.json``."""
+    """Measure the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
-    parser.add_argument("--parts", default="many,perplexity,feedback,cost,examples")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--only", help="parts by name, or by their first word [default: all]")
     parser.add_argument("--documents", type=int, default=16, help="passages whose questions are asked")
     parser.add_argument("--passages", type=int, default=200, help="passages in the large memory")
-    parser.add_argument("--strategies", default="jitrl_mvp,jitrl_full", help="of the part many")
     parser.add_argument("--positions", type=int, default=100_000)
     given = parser.parse_args()
-    base = BaseModel.load("smollm2-135m")
+    base = BaseModel.load(given.model)
     data = halves(load_dataset(given.data))[1]
-    path = given.out / "jitrl.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    results |= {"machine": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    asked = sample(data, given.documents).documents  # those of `benchmark squad`
+    ids = {item.document.id for item in asked}
+    others = sample(data, given.passages, one_per_article=False).documents
+    memory = [*asked, *(item for item in others if item.document.id not in ids)][: given.passages]
     paraphrases = Path(__file__).with_name("paraphrases.jsonl")
-    parts: dict[str, Callable[[], Any]] = {
-        "many": lambda: many(base, data, given.documents, given.passages, given.strategies.split(",")),
-        "perplexity": lambda: learned_perplexity(base, data, given.documents),
+    works: dict[str, Callable[[], dict[str, Any]]] = {
+        "adding": lambda: adding(base, data, 10_000),
+        "cost": lambda: cost(base, asked, given.positions),
         "feedback": lambda: feedback(base, data, paraphrases, "jitrl_full"),
-        "cost": lambda: cost(base, data, given.positions),
-        "examples": lambda: examples(base, data),
+        "all_corrected": lambda: all_corrected(base, asked, "jitrl_full"),
+        "perplexity": lambda: learned_perplexity(base, asked),
+        "examples": lambda: examples(base, asked),
     }
-    for part in given.parts.split(","):
-        results[part] = parts[part]()
-        print(part, json.dumps(results[part]), flush=True)
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name in ("jitrl_mvp", "jitrl_full"):
+        works[f"alone {name}"] = lambda name=name: alone(base, name, asked)
+        works[f"many {name}"] = lambda name=name: many(base, name, asked, memory)
+    chosen = given.only.split(",") if given.only else list(works)
+    if unknown := [one for one in chosen if not any(one in (name, name.split()[0]) for name in works)]:
+        parser.error(f"no part {unknown[0]!r}; expected some of: {', '.join(works)}")
+    parts = Parts(
+        given.out / "jitrl.json",
+        {
+            "model": base.name,
+            "data": data.sha256(),
+            "documents": given.documents,
+            "passages": given.passages,
+            "positions": given.positions,
+            "machine": f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        },
+    )
+    for name, work in works.items():
+        if any(one in (name, name.split()[0]) for one in chosen):
+            parts.measure(name, work)
+            fill_block(given.out / "jitrl.md", "jitrl", page(parts.measured))
+    print(page(parts.measured))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Record docs/first-session.md: the README's commands, run as a new user would, with what they print.
+"""Record docs/first-session.md: what the commands of the README's first session print, as a new user runs them.
 
-    python scripts/record_session.py [--readme FILE] [--out FILE] [--commands N]
+    python scripts/record_session.py [--readme FILE] [--out FILE] [--reuse]
 
-The commands run in the README's order, in an empty folder with the examples in it, and with a home of their own;
-``make`` is left out, since installing is not part of it. The first command that fails ends the recording with exit
-code 1, and the file stays as it was.
+The commands run one after another in a terminal of 100 columns, in a fresh copy of the repository and with a home of
+their own, from ``make install`` on; nothing is found that they did not install or write. ``--reuse`` takes the
+environment that runs this and its copy of the model instead and leaves ``make`` out, for a quick try. What differs
+from run to run is left out: times, and the places of the copy and of its home. The first command that fails ends the
+recording with exit code 1, and the file stays as it was.
 """
 
 from __future__ import annotations
@@ -16,56 +18,67 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import pexpect
+import pyte
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 OUT = ROOT / "docs" / "first-session.md"
-COLUMNS = 110
+SECTION = "First session"
+COLUMNS, ROWS = 100, 200
 
-
-@dataclass(frozen=True)
-class Example:
-    """A line of a bash block, or a whole python block."""
-
-    language: str
-    code: str
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)?")
+_SECONDS = re.compile(r"\b\d+(?:\.\d+)?(?= s\b)")
+_LAST_NUMBER = re.compile(r"[\d.]+$")
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """An example with what it printed."""
+    """A command with what stood on the terminal after it."""
 
-    example: Example
-    output: str
-    seconds: float
+    command: str
+    screen: list[str]
     code: int
 
 
-def examples(markdown: str) -> list[Example]:
-    """The ``continual-learning`` lines of bash blocks and the python blocks, in order."""
-    found: list[Example] = []
-    for language, body in re.findall(r"^```(bash|python)\n(.*?)^```", markdown, re.DOTALL | re.MULTILINE):
-        if language == "python":
-            found.append(Example(language, body.rstrip("\n")))
-            continue
-        for line in body.replace("\\\n", " ").splitlines():
-            if line.startswith("continual-learning "):
-                found.append(Example(language, " ".join(line.split())))
+def commands(markdown: str) -> list[str]:
+    """The lines of the bash blocks of the section, in order. A line that ends in a backslash goes on in the next."""
+    found: list[str] = []
+    section = re.search(rf"^## {SECTION}\n(.*?)(?=^## |\Z)", markdown, re.DOTALL | re.MULTILINE)
+    for body in re.findall(r"^```bash\n(.*?)^```", section[1] if section else "", re.DOTALL | re.MULTILINE):
+        lines = re.split(r"(?<!\\)\n", body)
+        found += [line for line in lines if line.strip() and not line.startswith("#")]
     return found
 
 
-def record(example: Example, folder: Path, environment: dict[str, str]) -> Recorded:
-    """Run one example, with standard error among its output, as a terminal shows both."""
-    command = [sys.executable, "-c", example.code] if example.language == "python" else ["bash", "-c", example.code]
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", check=False,
+def record(command: str, before: list[str], folder: Path, environment: dict[str, str]) -> Recorded:
+    """Run one command at a terminal. ``before`` are the lines that changed the shell, such as an activation."""
+    screen = pyte.Screen(COLUMNS, ROWS)
+    stream = pyte.ByteStream(screen)
+    shell = pexpect.spawn(
+        "bash", ["--norc", "-c", "\n".join([*before, command])], cwd=str(folder), env=environment, timeout=None,
+        dimensions=(ROWS, COLUMNS),
     )  # fmt: skip
-    return Recorded(example, done.stdout, time.perf_counter() - started, done.returncode)
+    stream.feed(shell.read())
+    shell.close()
+    code = shell.exitstatus if shell.exitstatus is not None else 128 + shell.signalstatus
+    return Recorded(command, [line.rstrip() for line in "\n".join(screen.display).rstrip().split("\n")], code)
+
+
+def without_times(screen: list[str]) -> list[str]:
+    """The lines without what the clock has to do with; columns stay where they are."""
+    found, in_seconds = [], False
+    for line in screen:
+        line = _TIMESTAMP.sub(lambda match: "…".ljust(len(match[0])), line).rstrip()
+        line = _SECONDS.sub("…", line)
+        if in_seconds:
+            line = _LAST_NUMBER.sub("…", line)
+        in_seconds = bool(line) and (in_seconds or line.endswith(" seconds"))
+        found.append(line)
+    return found
 
 
 def page(recorded: list[Recorded], places: dict[str, str]) -> str:
@@ -73,19 +86,14 @@ def page(recorded: list[Recorded], places: dict[str, str]) -> str:
     lines = [
         "# A first session",
         "",
-        "What the README's commands print, in order, in a fresh home. Written by `make session`; the seconds are those",
-        "of the machine that recorded it.",
+        f"What the commands of the README's section “{SECTION}” print, on a machine that had only Python. Written by",
+        "`make session`; … stands for times.",
     ]
     for one in recorded:
-        language = "console" if one.example.language == "bash" else "python"
-        shown = f"$ {one.example.code}" if language == "console" else one.example.code
-        output = one.output.rstrip("\n")
+        output = "\n".join(without_times(one.screen)).rstrip()
         for place, name in places.items():
             output = output.replace(place, name)
-        lines += ["", f"```{language}", shown]
-        if language == "python":  # a script and what it prints are two things
-            lines += ["```", "", "```text"]
-        lines += [*([output] if output else []), "```", "", f"{one.seconds:.0f} s"]
+        lines += ["", "```console", f"$ {one.command}", *([output] if output else []), "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -94,45 +102,63 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--readme", type=Path, default=README)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--commands", type=int, metavar="N", help="record the first N only")
+    parser.add_argument(
+        "--reuse", action="store_true", help="install nothing: take this environment and its copy of the model"
+    )
     given = parser.parse_args(arguments)
-    found = examples(given.readme.read_text(encoding="utf-8"))[: given.commands]
+    found = commands(given.readme.read_text(encoding="utf-8"))
+    if given.reuse:
+        found = [command for command in found if not command.startswith("make ")]
     if not found:
-        print(f"{given.readme}: holds no continual-learning command; expected some in bash blocks", file=sys.stderr)
+        print(f"{given.readme}: no bash block under '## {SECTION}'; expected the commands to record", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as place:
-        folder, home = Path(place).resolve() / "notes", Path(place).resolve() / "home"
+        folder, home = Path(place).resolve() / "clone", Path(place).resolve() / "home"
         home.mkdir()
-        shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-        environment = os.environ | {
-            "CONTINUAL_LEARNING_HOME": str(home),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "COLUMNS": str(COLUMNS),
-        }
-        _share_model(home)
+        _copy_repository(folder)
+        if given.reuse:
+            _share(folder, home)
         recorded: list[Recorded] = []
-        for example in found:
-            print(f"$ {example.code.splitlines()[0]}", flush=True)
-            recorded.append(record(example, folder, environment))
+        for command in found:
+            print(f"$ {command}", flush=True)
+            before = [one.command for one in recorded if one.command.startswith(". ")]
+            recorded.append(record(command, before, folder, _environment(home)))
             if recorded[-1].code != 0:
-                print(recorded[-1].output, file=sys.stderr)
+                print("\n".join(recorded[-1].screen), file=sys.stderr)
                 print(f"exit code {recorded[-1].code}; {given.out} stays as it was", file=sys.stderr)
                 return 1
-        packages = Path(sys.prefix)
-        places = {str(folder): "~/notes", str(home): "~/.local/share/continual-learning", str(packages): ".venv"}
+        places = {str(folder): "~/continual-learning-slm", str(home): "~/.local/share/continual-learning"}
         given.out.write_text(page(recorded, places), encoding="utf-8")
     print(f"wrote {given.out}")
     return 0
 
 
-def _share_model(home: Path) -> None:
-    """The dequantised copy of the embedded model, if this machine has one: half a minute less to wait."""
+def _copy_repository(folder: Path) -> None:
+    """All files that git does not ignore, as a clone would have them after a commit."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():  # else it was deleted and that is not committed yet
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+def _share(folder: Path, home: Path) -> None:
     from continual_learning.paths import model_cache_home
 
-    there = model_cache_home()
-    if there.is_dir():
+    (folder / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    if model_cache_home().is_dir():
         (home / "models").mkdir()
-        (home / "models" / "cache").symlink_to(there, target_is_directory=True)
+        (home / "models" / "cache").symlink_to(model_cache_home(), target_is_directory=True)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """This one without its virtual environment, so that a command is found only where the session put it."""
+    ours = ("VIRTUAL_ENV", "NO_COLOR", "COLUMNS", "LINES", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    own = str(Path(sys.prefix) / "bin")
+    kept["PATH"] = os.pathsep.join(p for p in kept["PATH"].split(os.pathsep) if p != own)
+    return kept | {"CONTINUAL_LEARNING_HOME": str(home), "TERM": "xterm"}
 
 
 if __name__ == "__main__":

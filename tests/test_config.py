@@ -217,6 +217,8 @@ def test_a_wrong_variable_is_named(variable: str, text: str, words: list[str]) -
         ("a: b: c\n", ["line 1", "not YAML"]),
         ("memory: 'open\n", ["not YAML"]),
         ("memory: \x07\n", ["not YAML"]),
+        ("memory: 2001-13-01\n", ["not YAML", "month"]),
+        ("[" * 500, ["not YAML"]),
         ("1: x\n", ["line 1", "'1'"]),
         ("model: &x {name: *x}\n", ["continual-learning.yaml"]),
     ],

@@ -31,8 +31,41 @@ def test_eight_bits_are_near(model: nn.ModuleDict, rows: int) -> None:
     found = FastLinears(model, "int8").together([model["a"]])(x)
     error = (found - model["a"](x)).norm() / model["a"](x).norm()
     assert 0 < error < 0.03
-    exact = FastLinears(model, "int8").together([model["a"]], exact=True)(x)
+    exact = FastLinears(model, "int8").together([model["a"]], rounded_in=())(x)
     torch.testing.assert_close(exact, model["a"](x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 16, 200])
+def test_four_bits_are_near(model: nn.ModuleDict, rows: int) -> None:
+    x = torch.randn(rows, 32)
+    found = FastLinears(model, "int4").together([model["a"], model["b"]])(x)
+    exact = torch.cat([model["a"](x), model["b"](x)], -1)
+    # 16 evenly spaced values of weights that are evenly spread: an error of a fifteenth of their range, over √12
+    assert (found - exact).norm() / exact.norm() < (0.08 if rows <= 8 else 1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_weights_of_four_bits_lose_only_what_bfloat16_rounds(bias: bool) -> None:
+    """Weights as GGUF's Q4_1 holds them: codes 0 to 15 with a scale and a least value for 32 inputs each."""
+    torch.manual_seed(1)
+    linear = nn.Linear(96, 48, bias=bias)
+    code_FGI = torch.randint(0, 16, (48, 3, 32))
+    code_FGI[..., 0], code_FGI[..., 1] = 0, 15
+    scale_FG1, low_FG1 = torch.rand(48, 3, 1).half().float() / 50, -torch.rand(48, 3, 1).half().float() / 5
+    linear.weight = nn.Parameter((code_FGI * scale_FG1 + low_FG1).flatten(1), requires_grad=False)
+    model = nn.Sequential(linear.requires_grad_(False))
+    x = torch.randn(4, 96)
+    found = FastLinears(model, "int4").together([linear])(x)
+    assert (found - linear(x)).norm() / linear(x).norm() < 5e-3
+    assert not torch.equal(found, linear(x))
+
+
+def test_weights_that_do_not_come_in_groups_are_as_they_are() -> None:
+    model = nn.Sequential(nn.Linear(40, 48), nn.Linear(32, 40)).requires_grad_(False)
+    fast = FastLinears(model, "int4")
+    for linear in model:
+        x = torch.randn(2, linear.in_features)
+        torch.testing.assert_close(fast.together([linear])(x), linear(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_weight_written_to_is_not_taken_from_the_copy(model: nn.ModuleDict) -> None:

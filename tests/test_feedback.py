@@ -39,13 +39,31 @@ def test_a_correction_is_given_next_time_and_nothing_else_changes(tiny_base: Bas
     assert again[1].notes == ("feedback f1 was taken into account",) and again[0].notes == ()
 
 
-@pytest.mark.parametrize("strategy", ["frozen", "rag", "jitrl_mvp", "jitrl_full"])
+QUICKLY = {"ttt": {"guard": False, "max_seconds": 1.0}}
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "rag", "jitrl_mvp", "jitrl_full", "quote", "ttt"])
 def test_it_works_on_top_of_any_strategy(tiny_base: BaseModel, strategy: str) -> None:
+    """Also where the base does not write the answer in one piece: a quotation, or parts that are recited."""
     assert strategy in strategy_names()
-    learner = open_(tiny_base, strategy=strategy)
+    learner = Learner.open(tiny_base, strategy, **QUICKLY.get(strategy, {}))
     learner.learn(TEXT)
-    learner.feedback(learner.ask(ASKED, max_new_tokens=24), correction="eight rows of cilia")
-    assert learner.ask(ASKED, max_new_tokens=24).text == "eight rows of cilia"
+    before = learner.ask(ASKED, max_new_tokens=24)
+    learner.feedback(before, correction="eight rows of cilia")
+    pieces: list[str] = []
+    answer = learner.ask(ASKED, max_new_tokens=24, on_token=pieces.append)
+    assert answer.text == "".join(pieces) == "eight rows of cilia" and "f1 was taken" in answer.notes[0]
+    learner.undo_feedback()
+    assert learner.ask(ASKED, max_new_tokens=24).text == before.text
+
+
+def test_an_answer_that_the_base_did_not_write_cannot_be_avoided_and_says_so(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, strategy="quote")
+    learner.learn(TEXT)
+    before = learner.ask(ASKED, max_new_tokens=24)
+    learner.feedback(before, reward=-1.0)
+    again = learner.ask(ASKED, max_new_tokens=24)
+    assert again.text == before.text and "f1 could not be taken into account" in again.notes[0]
 
 
 def test_a_bad_answer_is_avoided_and_a_good_one_kept(tiny_base: BaseModel) -> None:
@@ -70,6 +88,17 @@ def test_the_last_correction_stands(tiny_base: BaseModel) -> None:
         learner.feedback(Answer(ASKED, "nothing"), correction=right)
     assert learner.ask(ASKED, max_new_tokens=24).text == "small fish"
     assert [item.correction for item, _ in FeedbackMemory.of(learner.state).about(ASKED)] == ["small fish"]
+
+
+def test_what_was_said_of_the_question_itself_goes_before_others_like_it(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base)
+    winter = "What do comb jellies eat near the harbour of Lund in winter?"
+    learner.feedback(Answer(ASKED, "nothing"), correction="plankton")
+    learner.feedback(Answer(winter, "plankton"), correction="small fish")
+    assert likeness(ASKED, winter) > 0.55
+    asked = [ASKED, winter, ALIKE]
+    assert [a.text for a in learner.ask(asked[:2], max_new_tokens=24)] == ["plankton", "small fish"]
+    assert [len(FeedbackMemory.of(learner.state).about(q)) for q in asked] == [1, 1, 2]
 
 
 def test_it_persists_is_listed_and_can_be_undone(tiny_base: BaseModel) -> None:

@@ -96,7 +96,12 @@ def test_no_machine_paths() -> None:
     path = re.compile(r"(?<![\w.])/" + r"(work|root|tmp|home/\w+)/")
     files = [*MODULES, *ROOT.glob("*.*"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").iterdir()]
     files += [*(ROOT / "docs").rglob("*.md"), ROOT / "Makefile", ROOT / ".ci" / "run"]
-    found = [f"{f.relative_to(ROOT)}: {m[0]}" for f in files if f.is_file() for m in path.finditer(f.read_text())]
+    found = [
+        f"{f.relative_to(ROOT)}: {m[0]}"
+        for f in files
+        if f.is_file()
+        for m in path.finditer(f.read_text(errors="replace"))
+    ]
     assert not found
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from continual_learning.base import BaseModel
 from continual_learning.config import NestedSettings
-from continual_learning.errors import InputError, MismatchError, UnknownNameError
+from continual_learning.documents import Limits
+from continual_learning.errors import DocumentError, InputError, MismatchError, UnknownNameError
 from continual_learning.nested_session import NestedSession
 from continual_learning.store import Store
 from continual_learning.strategy import make_strategy
@@ -107,6 +108,32 @@ def test_when_and_what_to_learn(talk: Any) -> None:
     assert list(window.state.meta.extra["texts"].values())[-1].startswith("My fox lives in Paris.\n\nI have")
 
 
+def test_what_waits_to_be_learned_is_not_lost(talk: Any) -> None:
+    session = talk(adapt_every_n_turns=3)
+    session.say("My fox lives in Paris.")
+    session.clear()
+    session.say("I have seven dogs.")
+    session.save("early")
+    other = talk(adapt_every_n_turns=1)
+    other.load("early")
+    assert other.history == [] and other.stats()["messages_to_learn"] == 2
+    assert "unlearned" not in other.state.meta.extra
+    other.say("The cat is in the house.")
+    [text] = other.state.meta.extra["texts"].values()
+    assert text == "My fox lives in Paris.\n\nI have seven dogs.\n\nThe cat is in the house."
+    session.reset()
+    assert session.unlearned == []
+
+
+def test_words_said_before_are_in_the_window_once_and_again_when_said_again(talk: Any) -> None:
+    session = talk(cumulative_context=True, context_window=1, adapt_every_n_turns=2)
+    for text in ("I have seven dogs.", "My fox lives in Paris.", "The cat is in the house.", "I have seven dogs."):
+        session.say(text)
+    first, second = session.state.meta.extra["texts"].values()
+    assert first == "I have seven dogs.\n\nMy fox lives in Paris."
+    assert second == "The cat is in the house.\n\nI have seven dogs."
+
+
 def test_automatic_reset_and_save(talk: Any) -> None:
     session = talk(auto_reset_threshold=3, auto_save_every_n=2)
     assert session.say("My fox lives in Paris.").notes == ()
@@ -150,8 +177,39 @@ def test_a_file_is_one_adaptation(talk: Any, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.txt").write_text(f"The house of number {name} is in Paris.")
     session = talk()
-    assert len(session.learn_file(str(tmp_path))) == 2 and len(session.state.meta.documents) == 2
+    (tmp_path / "no.bin").write_bytes(b"\x00\x01\x02")
+    reports, skipped = session.learn_file(str(tmp_path))
+    assert len(reports) == 2 == len(session.state.meta.documents) and "no.bin" in skipped[0].source
     assert session.undo() and not session.state.tensors
+
+
+def test_a_folder_that_is_interrupted_is_not_learned_at_all(
+    talk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text(f"The house of number {name} is in Paris.")
+    session = talk()
+    learn, calls = session.strategy.learn, []
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return learn(*arguments, **named)
+
+    monkeypatch.setattr(session.strategy, "learn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.learn_file(str(tmp_path))
+    assert not session.state.tensors and session.stats()["undo"] == 0
+
+
+def test_files_are_read_within_the_limits_that_are_set(tiny_base: BaseModel, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("The cat is in the house. " * 20)
+    strategy = make_strategy("nested", SMALL)
+    limits = Limits(max_bytes=100)
+    session = NestedSession(tiny_base, strategy, Store(tmp_path / "memory"), NestedSettings(), 4, limits)
+    with pytest.raises(DocumentError, match="100"):
+        session.learn_file(str(tmp_path / "long.txt"))
 
 
 def test_one_shot_shows_that_it_is_gone(talk: Any) -> None:
@@ -166,5 +224,19 @@ def test_many_turns_keep_memory_flat(talk: Any) -> None:
     sizes = []
     for number in range(40):
         session.say(f"My fox number {number} lives in Paris.")
-        sizes.append(sum(t.numel() for n, t in session.state.tensors.items() if not n.startswith("doc-")))
+        sizes.append(sum(t.numel() for n, t in session.state.tensors.items() if not n.startswith("turns/")))
     assert len(set(sizes)) == 1 and session.stats()["undo"] == 3 and session.stats()["messages_in_prompt"] == 4
+
+
+@pytest.mark.model
+def test_what_was_told_is_answered_from_weights_and_taken_back_exactly(tmp_path: Path) -> None:
+    base = BaseModel.load("smollm2-135m")
+    session = NestedSession(base, make_strategy("nested"), Store(tmp_path / "memory"), NestedSettings(), 12)
+    session.say("My dog is called Biko.")
+    session.clear()
+    assert "Biko" in session.say("What is my dog called?").answer.text
+    while session.undo():
+        pass
+    session.clear()
+    session.settings = NestedSettings(adapt_every_turn=False)
+    assert "Biko" not in session.say("What is my dog called?").answer.text

@@ -46,6 +46,7 @@ def test_questions_without_answers(tmp_path: Path) -> None:
         ("q.json", '{"question": "a"}', ["a list"]),
         ("q.json", '[{"question": "a", "answer": "b"}, 4]', ["item 2", "4"]),
         ("q.json", "[", ["not JSON"]),
+        ("q.json", f"[{'1' * 5000}]", ["not JSON"]),
         ("q.csv", "question,answer\na,b\nc\n", ["line 3", "'answer'"]),
         ("q.csv", "frage,antwort\na,b\n", ["line 2", "'question'", "frage"]),
         ("q.csv", 'question,answer\n"a,b', ["not CSV"]),

@@ -1,7 +1,9 @@
 """Every command and every Python example of the README runs, in the README's order, in one fresh home.
 
-A line of a ``bash`` block is either ``make TARGET`` (the target must exist) or a ``continual-learning``
-command, which is run. A ``python`` block is run as a script. All run in this process, where the model is read once.
+A line of a ``bash`` block is ``make TARGET`` (the target must exist), the activation of the environment that make
+makes, or a ``continual-learning`` command, which is run. A ``python`` block is run as a script. Commands that take
+minutes or hours on the embedded model (`LONG`) are run on a tiny random one. All but what needs a shell or Ctrl-C run
+in this process, where the embedded model is read once.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -24,6 +28,8 @@ from continual_learning.paths import data_home
 from continual_learning.qa import load_qa
 
 ROOT = Path(__file__).parent.parent
+ACTIVATION = ". .venv/bin/activate"
+LONG = re.compile(r"^continual-learning (train |learn .*--strategy ace )")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -63,11 +69,17 @@ def test_blocks_are_found() -> None:
 
 
 def test_every_bash_line_is_one_that_is_tested() -> None:
-    odd = [c for c in COMMANDS if c.split()[0] not in ("make", "continual-learning")]
-    assert not odd, "a README command is `make TARGET` or `continual-learning …`"
+    odd = [c for c in COMMANDS if c != ACTIVATION and c.split()[0] not in ("make", "continual-learning")]
+    assert not odd, f"a README command is `make TARGET`, `{ACTIVATION}` or `continual-learning …`"
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     used = {shlex.split(c, comments=True)[1] for c in COMMANDS if c.startswith("make ")}
     assert used <= targets
+
+
+def test_no_command_hides_in_a_block_that_is_not_run() -> None:
+    other = [body for language, body in re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+             if language not in ("bash", "python")]  # fmt: skip
+    assert not [line for body in other for line in body.splitlines() if line.startswith("continual-learning")]
 
 
 def test_readme_shows_the_two_commands_and_the_main_job() -> None:
@@ -78,8 +90,8 @@ def test_readme_shows_the_two_commands_and_the_main_job() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder with the examples in it, and a home: one for all commands.
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with the examples in it, and an environment with a home of its own: one for all commands.
 
     The example is cut to its first paragraphs and questions: whether a command runs does not need the rest, which
     `test_demo` learns whole.
@@ -89,11 +101,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for name, parted, kept in (("tidewick.md", "\n\n", 3), ("tidewick.qa.jsonl", "\n", 4)):
         file = folder / "examples" / name
         file.write_text(parted.join(file.read_text(encoding="utf-8").split(parted)[:kept]) + "\n", encoding="utf-8")
+    (folder / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     home = tmp_path_factory.mktemp("home")
-    calibrated = data_home() / "calibration"  # the user's own, as the cached model is: it takes as long as learning
-    calibrated.mkdir(parents=True, exist_ok=True)
-    (home / "calibration").symlink_to(calibrated, target_is_directory=True)
-    return folder, home
+    for name in ("calibration", "models"):  # the user's own: what is true of the embedded model is computed once
+        (data_home() / name).mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to(data_home() / name, target_is_directory=True)
+    return folder, os.environ | {"PATH": programs, "CONTINUAL_LEARNING_HOME": str(home)}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The setting of a tiny random model in whose window worked examples and documents fit."""
+    from tiny_models import make_tiny
+
+    folder = make_tiny("llama", tmp_path_factory.mktemp("wide"), max_position_embeddings=1536)
+    return {"CONTINUAL_LEARNING_MODEL__NAME": str(folder)}
 
 
 @pytest.fixture
@@ -110,34 +133,48 @@ def few_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("example", RUN, ids=lambda e: e.code.strip().splitlines()[0][:60])
 def test_readme_example_runs(
     example: Example,
-    place: tuple[Path, Path],
+    place: tuple[Path, dict[str, str]],
+    tiny: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, home = place
+    folder, environment = place
+    if example.code == ACTIVATION:
+        if not (folder / ACTIVATION.removeprefix(". ")).exists():
+            pytest.skip("this Python is in no virtual environment")
+        subprocess.run(["bash", "-c", example.code], cwd=folder, env=environment, check=True)
+        return
+    if example.code.startswith("continual-learning serve "):
+        out, error, code = served(example.code, folder, environment)
+        assert code == 0, f"exit {code}\n{out[-2000:]}\n{error[-2000:]}"
+        return
+    for name, value in (environment | (tiny if LONG.match(example.code) else {})).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("CONTINUAL_LEARNING_HOME", str(home))
     monkeypatch.setattr(sys, "stdin", StringIO())
     if example.kind == "python":
         exec(compile(example.code, "README.md", "exec"), {"__name__": "__main__"})
         return
-    program, *arguments = shlex.split(example.code, comments=True)
-    code = main(arguments)
-    captured = capsys.readouterr()
-    assert (program, code) == ("continual-learning", 0), captured.out[-2000:] + captured.err[-2000:]
+    code = main(shlex.split(example.code, comments=True)[1:])
+    done = capsys.readouterr()
+    assert code == 0, f"exit {code}\n{done.out[-2000:]}\n{done.err[-2000:]}"
 
 
-@pytest.mark.model
-@pytest.mark.slow
-def test_the_installed_program_finds_what_was_learned(place: tuple[Path, Path]) -> None:
-    """The one command that runs as a shell runs it; the others are called in this process."""
-    folder, home = place
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "CONTINUAL_LEARNING_HOME": str(home),
-    }
-    (command,) = (c for c in COMMANDS if c.startswith("continual-learning memory show"))
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0 and "Tidewick" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+def served(command: str, folder: Path, environment: dict[str, str]) -> tuple[str, str, int]:
+    """Run the server until it has answered once, then press Ctrl-C."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        address = re.search(r"http://[\w.]+:\d+", told)
+        if address is not None:  # else it has ended, and its exit code says why
+            with urllib.request.urlopen(f"{address[0]}/health", timeout=120) as response:
+                assert response.status == 200
+            process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return told + out, error, process.returncode

@@ -52,8 +52,8 @@ class BaseModel:
     ):
         """Wrap a loaded model. It is put into eval mode and its parameters stop taking gradients.
 
-        ``precision`` is that of decoding alone: ``int8`` answers faster from weights rounded to 8 bits, and learns
-        with the weights as they are.
+        ``precision`` is that of decoding alone: ``int8`` and ``int4`` answer faster from weights rounded to 8 or 4
+        bits, and learn with the weights as they are.
 
         Raises UnsupportedModelError when it cannot be patched or run in stages.
         """
@@ -88,7 +88,8 @@ class BaseModel:
 
         ``device``: ``auto`` (cuda if there is one, else cpu), ``cpu``, ``cuda``, ``cuda:1`` …
         ``dtype``: ``auto`` (float32 on a CPU, bfloat16 on a GPU that has it), ``float32``, ``bfloat16``, ``float16``.
-        ``precision``: ``int8`` answers faster on a CPU, from weights rounded to 8 bits; learning is not touched.
+        ``precision``: ``int8`` and ``int4`` answer faster on a CPU, from weights rounded to 8 or 4 bits; learning is
+        not touched.
         Raises ConfigError for another device or dtype, ModelNotFoundError, ModelError, UnsupportedModelError.
         """
         place = _device(device)

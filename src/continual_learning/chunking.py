@@ -80,8 +80,11 @@ def sentence_chunks(text: str, count_tokens: CountTokens, limit: int, overlap: i
     """
     pieces: list[tuple[str, int]] = []
     for sentence in sentences(text):
-        cut = [sentence] if count_tokens(sentence) <= limit else fragments(sentence, count_tokens, limit)
-        pieces += [(piece, count_tokens(piece)) for piece in cut]
+        size = count_tokens(sentence)
+        if size <= limit:
+            pieces.append((sentence, size))
+        else:
+            pieces += [(piece, count_tokens(piece)) for piece in fragments(sentence, count_tokens, limit)]
     found: list[str] = []
     current: list[tuple[str, int]] = []
     for piece in pieces:

@@ -49,8 +49,9 @@ class ModelSettings(_Section):
     """auto, cpu, cuda, cuda:N or mps. auto is cuda where there is one, else cpu."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto, float32, bfloat16 or float16. auto is float32 on a CPU and bfloat16 on a GPU that has it."""
-    precision: Literal["full", "int8"] = "full"
-    """full or int8: int8 answers faster on a CPU, from weights rounded to 8 bits. Learning is not touched."""
+    precision: Literal["full", "int8", "int4"] = "full"
+    """full, int8 or int4: the latter answer faster on a CPU, from weights rounded to 8 or 4 bits; those of the embedded
+    model have 4 bits already. Learning is not touched."""
 
 
 class NestedSettings(_Section):
@@ -306,7 +307,7 @@ def _parse_file(text: str, path: Path) -> dict[str, _Entry]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not YAML ({error.problem}); expected `key: value` lines") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date without a 13th month, a thousand brackets
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); expected `key: value` lines") from None
     if data is None:
         return {}

@@ -22,13 +22,16 @@ from transformers import DynamicCache
 
 from continual_learning.errors import UnsupportedModelError
 from continual_learning.families import BlockLayout, mlp_layout
-from continual_learning.fast_linear import FastLinears, LinearMap
+from continual_learning.fast_linear import FastLinears, LinearMap, Precision
 
 if TYPE_CHECKING:
     from continual_learning.base import BaseModel
 
 # A shared start shorter than this costs more to treat apart than it saves.
 _MIN_SHARED_TOKENS = 8
+# What comes into an MLP's output weights has outliers, which leave the rest no room where it is rounded to 8 bits; with
+# 4-bit weights it is not rounded.
+_IN_INT4: tuple[Precision, ...] = ("int4",)
 
 
 class Decoder(Protocol):
@@ -129,7 +132,7 @@ class FastDecoder:
     def __init__(self, base: BaseModel, layout: BlockLayout, room: int, linears: FastLinears | None = None):
         linears = linears or base.linears
         self._base, self._room = base, room
-        self._head = linears.together([base.model.get_output_embeddings()], exact=True)
+        self._head = linears.together([base.model.get_output_embeddings()], rounded_in=())
         backbone: Any = base.backbone
         self._embedding = base.model.get_input_embeddings()
         self._rotary, self._final_norm = backbone.rotary_emb, _norm(backbone.norm)
@@ -353,8 +356,7 @@ def _mlp(base: BaseModel, module: Any, linears: FastLinears) -> LinearMap:
         return cast(LinearMap, module)
     activation = getattr(module, layout.activation)
     gate_up = linears.together([getattr(module, layout.gate), getattr(module, layout.up)])
-    # What comes into it has outliers, which leave the rest no room in 8 bits.
-    down = linears.together([getattr(module, layout.down)], exact=True)
+    down = linears.together([getattr(module, layout.down)], rounded_in=_IN_INT4)
 
     def run(x: Tensor) -> Tensor:
         gate, up = gate_up(x).chunk(2, dim=-1)

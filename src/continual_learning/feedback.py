@@ -66,6 +66,11 @@ class Feedback:
     given_at: str
     """UTC, ISO 8601."""
 
+    @property
+    def positive(self) -> bool:
+        """Whether it says what to answer, not only what not to."""
+        return self.correction is not None or self.reward > 0
+
 
 @dataclass(frozen=True)
 class FeedbackMemory:
@@ -135,7 +140,8 @@ class FeedbackMemory:
     def about(self, question: str, now: datetime | None = None) -> list[tuple[Feedback, float]]:
         """The feedback that concerns a question, with its weight, 0 to 1: likeness, faded by age.
 
-        Of several on the same question the last correction stands for all earlier ones.
+        Of several on the same question the last correction stands for all earlier ones, and where it is known what to
+        answer to this very question, what was said of others like it does not count.
         """
         now = now or datetime.now(UTC)
         found = []
@@ -144,19 +150,19 @@ class FeedbackMemory:
             weight = alike * self._kept(item, now)
             if alike >= _ALIKE and weight >= _FADED:
                 found.append((item, weight))
-        return found
+        itself = [(item, weight) for item, weight in found if _same(item.question) == _same(question)]
+        return itself if any(item.positive for item, _ in itself) else found
 
     def _standing(self) -> list[Feedback]:
         last: dict[str, str] = {}
         for item in self.items:
-            if item.correction is not None or item.reward > 0:
+            if item.positive:
                 last[_same(item.question)] = item.id
         kept: list[Feedback] = []
         passed: set[str] = set()  # questions whose last word has come up, looking from the end
         for item in reversed(self.items):
             same = _same(item.question)
-            positive = item.correction is not None or item.reward > 0
-            if not (positive and same in passed):
+            if not (item.positive and same in passed):
                 kept.append(item)
             if last.get(same) == item.id:
                 passed.add(same)
@@ -215,9 +221,12 @@ class FeedbackSteer:
     def __init__(self, base: BaseModel, feedback: Sequence[tuple[Feedback, float]]):
         self._feedback = tuple(feedback)
         self._episodes = [(e, w) for item, w in feedback for e in _episodes(base, item)]
+        self.begun = 0
+        """Answers that were steered: texts from their first token on, and choices among whole answers."""
 
     def __call__(self, step: Step) -> torch.Tensor:
         """The logits, [B, V], moved by what the episodes say."""
+        self.begun += sum(not written for written in step.written)
         return torch.stack(
             [
                 shifted(logits_V, self._advantages(written), _BETA)
@@ -227,6 +236,7 @@ class FeedbackSteer:
 
     def weigh(self, choices: Mapping[str, float]) -> dict[str, float]:
         """See `steering.ChoiceSteer`: the same Q, of whole answers. What was rewarded becomes a choice."""
+        self.begun += 1
         returns: dict[str, float] = {}
         total = 0.0
         for item, weight in self._feedback:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
+from continual_learning.answering import plain_answers
 from continual_learning.base import BaseModel, Message
 from continual_learning.documents import Document, is_url, names_source, read_documents, without_repeats
 from continual_learning.errors import InputError, StorageError
@@ -325,18 +326,38 @@ class Learner:
         plain = [question for question, items in zip(questions, about, strict=True) if not items]
         given = (max_new_tokens, on_token, history)
         unmoved = iter(self.strategy.answer(self.base, self._state, plain, *given) if plain else ())
-        answers = []
-        for question, items in zip(questions, about, strict=True):
-            if not items:
-                answers.append(next(unmoved))
-                continue
-            with self.base.steered(FeedbackSteer(self.base, items)):  # by itself: what is steered is this question
-                [answer] = self.strategy.answer(self.base, self._state, [question], *given)
-            ids = ", ".join(item.id for item, _ in items)
-            answers.append(replace(answer, notes=(*answer.notes, f"feedback {ids} was taken into account")))
+        answers = [
+            self._answer_with(items, question, *given) if items else next(unmoved)
+            for question, items in zip(questions, about, strict=True)
+        ]
         if answers:
             self._remember(answers[-1])
         return answers
+
+    def _answer_with(
+        self,
+        feedback: Sequence[tuple[Feedback, float]],
+        question: str,
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+        history: Sequence[Message],
+    ) -> Answer:
+        """An answer to a question that feedback is about. Streamed as one piece: it may be written twice."""
+        steer = FeedbackSteer(self.base, feedback)
+        with self.base.steered(steer):  # by itself: what is steered is this question
+            [answer] = self.strategy.answer(self.base, self._state, [question], max_new_tokens, None, history)
+            # Not in one piece by the base: quoted, put together from several recitations, or a server's.
+            apart = steer.begun != 1
+            if apart and any(item.positive for item, _ in feedback):
+                [answer] = plain_answers(self.base, [question], max_new_tokens, None, history)
+                apart = False
+        if on_token is not None:
+            on_token(answer.text)
+        ids = ", ".join(item.id for item, _ in feedback)
+        said = "was taken into account"
+        if apart and not steer.begun:
+            said = "could not be taken into account: the base model did not write this answer"
+        return replace(answer, notes=(*answer.notes, f"feedback {ids} {said}"))
 
     def _remember(self, answer: Answer) -> None:
         self._last_answer = (answer.question, answer.text)

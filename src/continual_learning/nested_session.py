@@ -16,13 +16,14 @@ from typing import Any
 
 from continual_learning.base import BaseModel, Message
 from continual_learning.config import NestedSettings
-from continual_learning.documents import Document, read_documents
+from continual_learning.documents import Document, Limits, Skipped, read_documents
 from continual_learning.errors import InputError
 from continual_learning.state import State
 from continual_learning.store import Store, Version, check_compatible
-from continual_learning.strategy import Answer, LearnReport, Strategy, TokenCallback
+from continual_learning.strategy import Answer, LearnReport, ProgressCallback, Strategy, TokenCallback
 
-_HISTORY = "history"
+# What a saved version holds beside the weights.
+_HISTORY, _UNLEARNED = "history", "unlearned"
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,27 @@ class NestedSession:
     """One conversation with one memory."""
 
     def __init__(
-        self, base: BaseModel, strategy: Strategy[Any], store: Store, settings: NestedSettings, max_new_tokens: int
+        self,
+        base: BaseModel,
+        strategy: Strategy[Any],
+        store: Store,
+        settings: NestedSettings,
+        max_new_tokens: int,
+        limits: Limits | None = None,
     ):
         self.base = base
         self.strategy = strategy
         self.store = store
         self.settings = settings
         self.max_new_tokens = max_new_tokens
+        self.limits = limits
         self.state = strategy.init(base)
         self.history: list[Message] = []
         self.turns = 0
         self.saved = True
         """Whether what is learned now is on disk."""
-        self._since: list[Message] = []  # said since the last adaptation
+        self.unlearned: list[Message] = []
+        """Said since the last adaptation, to be learned at the next: it outlasts `clear`, `save` and `load`."""
         self._undo: deque[State] = deque(maxlen=settings.undo_depth)
 
     # -- talking -----------------------------------------------------------------------------------
@@ -72,37 +81,42 @@ class NestedSession:
         """One turn. Interrupted or failed, it leaves weights and conversation as they were."""
         if not text.strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
-        before, since, undo = self.state, list(self._since), list(self._undo)
+        before, unlearned, undo = self.state, list(self.unlearned), list(self._undo)
         try:
-            self._since.append({"role": "user", "content": text})
+            said: Message = {"role": "user", "content": text}
+            if self.settings.adapt_every_turn:
+                self.unlearned.append(said)
             due = self.settings.adapt_every_turn and (self.turns + 1) % self.settings.adapt_every_n_turns == 0
             adaptation = self._adapt() if due else None
             [answer] = self.strategy.answer(
                 self.base, self.state, [text], self.max_new_tokens, on_token, self._window()
             )
         except BaseException:
-            self.state, self._since = before, since
+            self.state, self.unlearned = before, unlearned
             self._undo = deque(undo, maxlen=self.settings.undo_depth)
             raise
         reply: Message = {"role": "assistant", "content": answer.text}
-        self.history += [{"role": "user", "content": text}, reply]
-        if not self.settings.adapt_user_only:
-            self._since.append(reply)
+        self.history += [said, reply]
+        if self.settings.adapt_every_turn and not self.settings.adapt_user_only:
+            self.unlearned.append(reply)
         self.turns += 1
         return Turn(answer, adaptation, tuple(self._automatic()))
 
-    def learn_file(self, path: str) -> list[LearnReport]:
-        """Learn a file or a folder. All of it is one adaptation for `undo`."""
-        documents, _ = read_documents(Path(path))
-        before, reports = self.state, []
+    def learn_file(
+        self, path: str, progress: ProgressCallback | None = None
+    ) -> tuple[list[LearnReport], list[Skipped]]:
+        """Learn a file or a folder: all of it as one adaptation for `undo`, or, interrupted, none of it.
+
+        Also returns what was passed over, with the reason. Raises DocumentError for what cannot be read.
+        """
+        documents, skipped = read_documents(Path(path), limits=self.limits, progress=progress)
+        state, reports = self.state, []
         for document in documents:
-            after, report = self.strategy.learn(self.base, self.state, document)
-            self.state = after
+            state, report = self.strategy.learn(self.base, state, document, progress=progress)
             reports.append(report)
-        if self.state is not before:
-            self._undo.append(before)
-            self.saved = False
-        return reports
+        if state is not self.state:
+            self._change(state)
+        return reports, skipped
 
     def one_shot(self, text: str, question: str | None = None) -> OneShot:
         """Adapt on a text, answer it (or the question), reset, and answer again."""
@@ -119,18 +133,21 @@ class NestedSession:
     # -- the conversation and the weights ----------------------------------------------------------
 
     def clear(self) -> None:
-        """Forget the conversation; the weights stay."""
+        """Forget the conversation; the weights stay, and so does what they still wait for."""
         self.history.clear()
-        self._since.clear()
 
     def reset(self) -> None:
         """Forget the conversation and all that was learned. `undo` takes that back."""
         self._change(self.strategy.init(self.base))
         self.clear()
+        self.unlearned.clear()
         self.turns = 0
 
     def undo(self) -> bool:
-        """Take the last adaptation back, exactly; False if there is none to take back."""
+        """Take the last adaptation (or `load`, or `reset`) back, exactly; False if there is none to take back.
+
+        The conversation stays as it is.
+        """
         if not self._undo:
             return False
         self.state = self._undo.pop()
@@ -140,7 +157,8 @@ class NestedSession:
     def save(self, name: str | None = None) -> Version:
         """Save weights, what the levels wait for, and the conversation under a name; none: the time."""
         chosen = name or datetime.now().strftime("saved-%Y%m%d-%H%M%S-%f")
-        extra = {**self.state.meta.extra, _HISTORY: [dict(m) for m in self.history]}
+        kept = {_HISTORY: [dict(m) for m in self.history], _UNLEARNED: [dict(m) for m in self.unlearned]}
+        extra = {**self.state.meta.extra, **kept}
         with self.store.lock():
             taken = self.store.checkpoints().get(chosen)
             if taken is not None:
@@ -157,15 +175,15 @@ class NestedSession:
         """
         found = self.store.load(name)
         check_compatible(found, self.strategy.name, self.base.fingerprint, self.base.name)
-        extra = {k: v for k, v in found.meta.extra.items() if k != _HISTORY}
+        extra = {k: v for k, v in found.meta.extra.items() if k not in (_HISTORY, _UNLEARNED)}
         state = State(found.tensors, replace(found.meta, extra=extra))
         with self.strategy.adapted(self.base, state, "my"):
             pass  # says now whether it was begun with other levels
         self._change(state)
         self.clear()
+        self.unlearned = _messages(found.meta.extra.get(_UNLEARNED, []))
         if with_history:
-            kept: Sequence[dict[str, str]] = found.meta.extra.get(_HISTORY, [])
-            self.history = [{"role": m["role"], "content": m["content"]} for m in kept]
+            self.history = _messages(found.meta.extra.get(_HISTORY, []))
         self.saved = True
         return state
 
@@ -191,6 +209,7 @@ class NestedSession:
         return {
             "turns": self.turns,
             "messages_in_prompt": len(self._window()),
+            "messages_to_learn": len(self.unlearned),
             "learned": len(self.state.meta.documents),
             "tokens_learned": sum(d.tokens for d in self.state.meta.documents),
             "bytes": self.state.bytes,
@@ -211,13 +230,15 @@ class NestedSession:
         return answer
 
     def _adapt(self) -> LearnReport | None:
-        """Learn what was said since the last adaptation, or the whole window."""
-        said = self._since
+        """Learn what was said since the last adaptation, with ``cumulative_context`` the rest of the window too."""
+        said = self.unlearned
         if self.settings.cumulative_context:
-            said = [*self._window(), *[m for m in self._since if m not in self.history]]
+            *earlier, newest = said
+            window = self._window()
+            said = [*(m for m in earlier if not any(m is w for w in window)), *window, newest]
         mine = [m for m in said if m["role"] == "user" or not self.settings.adapt_user_only]
         text = "\n\n".join(m["content"] for m in mine)
-        self._since = []
+        self.unlearned = []
         if not text.strip():
             return None
         started = time.perf_counter()
@@ -242,3 +263,7 @@ class NestedSession:
             self.reset()
             notes.append(f"the weights start anew after {turns} turns (auto_reset_threshold); /undo takes that back")
         return notes
+
+
+def _messages(stored: Sequence[dict[str, str]]) -> list[Message]:
+    return [{"role": m["role"], "content": m["content"]} for m in stored]

@@ -88,7 +88,7 @@ def _rows(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, dict[str
     elif suffix == ".json":
         try:
             rows = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number with more digits than Python reads
             raise InputError(f"{path}: not JSON ({error}); expected a list of {{question, answer}}") from None
         if not isinstance(rows, list):
             raise InputError(f"{path}: found {short_repr(rows)}; expected a list of {{question, answer}}")

@@ -55,6 +55,12 @@ def perplexity(base: BaseModel, strategy: Strategy[Any], state: State, texts: Se
     return math.exp(total / count) if count else math.nan
 
 
+def base_perplexity(base: BaseModel, texts: Sequence[str]) -> float:
+    """Perplexity of the base alone: computed once for the same texts."""
+    nll, tokens = base.remember(("text nll", tuple(texts)), lambda: base.token_nll(list(texts)))
+    return math.exp(nll / tokens)
+
+
 def retention(
     base: BaseModel,
     strategy: Strategy[Any],
@@ -90,8 +96,7 @@ def _general_kept(
 def _perplexity_change(base: BaseModel, strategy: Strategy[Any], state: State, texts: Sequence[str]) -> float:
     if not any(strategy.affects(base, state, text) for text in texts):
         return 0.0
-    nll, tokens = base.remember(("text nll", tuple(texts)), lambda: base.token_nll(list(texts)))
-    return perplexity(base, strategy, state, texts) / math.exp(nll / tokens) - 1.0
+    return perplexity(base, strategy, state, texts) / base_perplexity(base, texts) - 1.0
 
 
 def check(

@@ -64,6 +64,24 @@ def test_rows_with_and_without_a_schema_do_not_mix(tiny_base: BaseModel) -> None
     assert first.text == third.text and json.loads(first.text)["n"] in ("one", "two")
 
 
+def test_json_of_different_limits_is_one_batch_and_each_keeps_to_its_own(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    generate = tiny_base.generate
+
+    def count(prompts: Any, *args: Any, **kwargs: Any) -> Any:
+        batches.append(len(prompts))
+        return generate(prompts, *args, **kwargs)
+
+    monkeypatch.setattr(tiny_base, "generate", count)
+    least = skeleton_tokens(SCHEMA) + 1
+    limits = [least + 12, least, least + 5]
+    replies = InProcessModel(tiny_base).complete([ChatRequest((user("Who?"),), n, SCHEMA) for n in limits])
+    assert batches == [3]
+    assert all(r.tokens <= n and json.loads(r.text)["say"] for r, n in zip(replies, limits, strict=True))
+
+
 def test_a_limit_below_the_skeleton_is_an_error(tiny_base: BaseModel) -> None:
     with pytest.raises(InputError, match=r"10 tokens for a JSON reply; expected more than the \d+"):
         InProcessModel(tiny_base).complete([ChatRequest((user("a"),), 10, SCHEMA)])

@@ -41,6 +41,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
         self._mark = self._entry = -1
+        self.chosen: list[str] = []
         inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
         self.child = pexpect.spawn(
             sys.executable, list(arguments), cwd=str(folder), dimensions=(rows, columns), timeout=150,
@@ -101,6 +102,7 @@ class Terminal:
         self.send(entry)
         self.wait_prompt(f"/ {entry}")
         self.send(ENTER)
+        self.chosen.append(entry)
         self._entry = self._mark
 
     def done(self) -> str:

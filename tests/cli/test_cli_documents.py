@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from document_makers import TEXT, docx, epub, html, pdf, sitemap
+from document_makers import TEXT, damaged, docx, epub, html, pdf, sitemap, valid
 from sites import Site
 
 from continual_learning.store import Store
@@ -93,3 +94,20 @@ def test_learn_takes_every_kind_and_one_bad_file_does_not_stop_the_rest(cli: Any
     assert cli("learn", "scan.pdf").code == 2, "alone it is the whole request"
     assert cli("learn", "scan.pdf", "scan.pdf").code == 2, "nothing was left"
     assert cli("learn", "a.pdf", "absent.pdf").code == 2, "a name that leads nowhere is a slip"
+
+
+def test_learn_of_damaged_files_of_every_kind_keeps_what_is_whole(work: Any) -> None:
+    rng = random.Random("learn damage")
+    folder = Path("pile")
+    folder.mkdir()
+    for suffix, data in valid().items():
+        for number in range(4):
+            (folder / f"{number}{suffix}").write_bytes(damaged(data, number, rng))
+    (folder / "whole.pdf").write_bytes(pdf("This file is whole."))
+    result = work("learn", "pile", "--memory", "work", "--json")
+    assert result.code == 0 and "Traceback" not in result.err
+    named = {d["source"] for d in result.json["documents"]} | {s["source"] for s in result.json["skipped"]}
+    assert [p for p in folder.iterdir() if not any(name.startswith(str(p)) for name in named)] == []
+    assert result.err.count("\n") >= len(result.json["skipped"]) > 0
+    kept = {d.source for d in Store.open("work").load().meta.documents}
+    assert "pile/whole.pdf" in kept and {Path(source).name for source in kept} >= {"one.txt", "two.txt"}

@@ -53,7 +53,8 @@ def test_json_and_unsaved_work(nested: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "word"),
     [("/lod x", "no command '/lod'"), ("/learn", "expected one file"), ("/load", "/load NAME"),
-     ("/save a b", "2 names"), ("/learn 'x", "quotation"), ("/load nowhere", "nowhere")],
+     ("/learn -", "expected one file"), ("/save a b", "2 names"), ("/learn 'x", "quotation"),
+     ("/load nowhere", "nowhere")],
 )  # fmt: skip
 def test_a_wrong_command_on_standard_input_ends_with_two(line: str, word: str, nested: Any) -> None:
     result = nested([line])
@@ -68,6 +69,7 @@ def test_one_shot(nested: Any) -> None:
 
 def test_flags_that_need_another(nested: Any) -> None:
     assert nested([], "--with-history").code == 2 and nested([], "--question", "x").code == 2
+    assert nested([], "--once", "x", "--load", "y").code == 2
 
 
 def test_a_memory_of_another_strategy_is_refused(work: Any, nested: Any) -> None:
@@ -88,8 +90,26 @@ def test_the_variables_of_the_public_program(nested: Any, monkeypatch: pytest.Mo
     config = Store(tmp_path / "kept").meta()["config"]
     assert config["temperature"] == 0.5 and config["top_k"] == 5
     assert config["learning_rates"] == [0.01], "--set goes over a variable"
+    assert config["rank"] == 2 and config["weights"] == "low_rank"
     monkeypatch.setenv("NL_CONTEXT_WINDOW", "many")
     assert nested([]).code == 2
+
+
+def test_a_preset_is_where_settings_begin(cli: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from continual_learning.store import Store
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("My fox lives in Paris.\n/save one\n"))
+    monkeypatch.setenv("NL_LEARNING_RATE", "3e-6")
+    result = cli("nested", "--preset", "public", "--max-new-tokens", 2, "--set", "embeddings=false")
+    assert result.code == 0, result.err
+    config = Store.open("nested").meta()["config"]
+    assert config["weights"] == "full" and config["signal"] == "text" and config["embeddings"] is False
+    assert config["learning_rates"] == [3e-6] and config["steps"] == [2]
+
+
+def test_clear_says_what_waits(nested: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NL_ADAPT_EVERY_N_TURNS", "2")
+    assert "still to be learned: 1" in nested(["My fox lives in Paris.", "/clear"]).out
 
 
 def test_weights_are_saved_in_the_folder_that_is_set(nested: Any, cli: Any, tmp_path: Path) -> None:
@@ -98,6 +118,9 @@ def test_weights_are_saved_in_the_folder_that_is_set(nested: Any, cli: Any, tmp_
     from continual_learning.store import Store
 
     assert Store(tmp_path / "weights").head is not None
+    listed = cli("checkpoint", "list", "--memory", tmp_path / "weights", "--json").json
+    assert [c["name"] for c in listed["checkpoints"]] == ["one"]
+    assert "no memory in" in cli("checkpoint", "list", "--memory", tmp_path / "nowhere").err
 
 
 def test_every_variable_is_read_and_others_are_refused() -> None:
@@ -125,6 +148,14 @@ def test_checkpoints_of_levels(nested: Any, cli: Any, tmp_path: Path) -> None:
     assert exported.code == 0 and (tmp_path / "adapter" / "adapter_model.safetensors").exists()
     assert cli("checkpoint", "export", "two", tmp_path / "adapter", "--peft", *memory).code == 2
     assert cli("ask", "Where does my fox live?", *memory, "--max-new-tokens", "3").code == 0
+    from safetensors import safe_open
+
+    file = tmp_path / "weights.safetensors"
+    assert cli("checkpoint", "export", "two", file, *memory).code == 0
+    with safe_open(file, "pt") as tensors:
+        assert any(name.startswith("level1/") for name in tensors.keys())  # noqa: SIM118  (not a mapping)
+        assert tensors.metadata()["strategy"] == "nested"
+    assert cli("checkpoint", "export", "two", file, *memory).code == 2
 
 
 SMALL_ROW = [a.replace("periods", "nested.periods") if i % 2 else a for i, a in enumerate(SMALL)]
@@ -139,6 +170,14 @@ def test_benchmark_conversation(cli: Any, tiny: Any) -> None:
     assert [r["strategy"] for r in rows] == ["no adaptation", "history in the prompt", "nested, several levels"]
     assert rows[0]["questions"] == 3 and sum(b["questions"] for b in rows[2]["by_distance"]) == 3
     assert rows[2]["config"]["steps"] == [1]
+
+
+def test_needle_has_the_rows_too(cli: Any, tiny: Any) -> None:
+    result = cli("benchmark", "needle", "--rows", "one,several", *SMALL_ROW, "--tokens", 60, "--documents", 1,
+                 "--max-new-tokens", 3, "--fresh", "--no-flops", "--json")  # fmt: skip
+    assert result.code == 0, result.err
+    assert [r["strategy"] for r in result.json["results"]] == ["nested, one level", "nested, several levels"]
+    assert cli("benchmark", "needle", "--rows", "one", "--strategies", "rag").code == 2
 
 
 def test_benchmark_repository_and_transfer(cli: Any, tiny: Any, tmp_path: Path) -> None:

@@ -386,6 +386,22 @@ def test_every_documented_key_is_the_name_of_a_setting(tmp_path: Path, monkeypat
     assert len(config.strategy_options("ttt")) == 11
 
 
+def test_the_table_of_documented_names_is_true() -> None:
+    rows = re.findall(
+        r"^\| `(\S+)` \| .* \| `(\S+)` \| (.*) \|$", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE
+    )
+    config = load_config(environ={}, folder=Path("/nonexistent"))
+    values = {s.key: s.value for s in config.items(strategies=True)}
+    assert {row[0] for row in rows} >= set(documented_keys.RENAMED)
+    for key, here, default in rows:
+        assert here == canonical(key)
+        value = values[here]
+        if value is None:
+            assert not default[0].isdigit(), key  # in words: to the end
+        else:
+            assert (float(default) if isinstance(value, int | float) else default) == value, key
+
+
 def test_renamed_keys_lead_to_options_that_there_are() -> None:
     for key in documented_keys.renamed(strategy_names()).values():
         _, strategy, option = key.split(".")

@@ -11,7 +11,7 @@ import pytest
 
 from continual_learning.cli.menu.app import entries
 from continual_learning.cli.menu.configure import choices, describe
-from continual_learning.cli.menu.entry import Entry, Menu, flags, has_command, has_option
+from continual_learning.cli.menu.entry import flags
 from continual_learning.config import Settings, core_keys
 from continual_learning.strategy import strategy_names
 
@@ -21,22 +21,7 @@ if os.name != "posix":
 from menu_terminal import CTRL_C, ENTER, ESCAPE, MENU, UP, Terminal
 
 
-def nothing(_menu: Menu) -> None: ...
-
-
-def test_an_entry_says_what_is_missing_and_how_to_get_it() -> None:
-    assert Entry("Play", "", nothing).missing() == ""
-    assert Entry("Play", "", nothing, "memory list", "frozen").missing() == ""
-    no_strategy = Entry("Play", "", nothing, strategy="chess").missing()
-    assert "'chess'" in no_strategy and "pip install --upgrade continual-learning-slm" in no_strategy
-    no_command = Entry("Play", "", nothing, "chess play").missing()
-    assert "'chess play'" in no_command and "pip install" in no_command
-
-
-def test_commands_and_options_are_found() -> None:
-    assert has_command("memory list") and has_command("learn")
-    assert not has_command("memory play") and not has_command("learn more")
-    assert has_option("ask", "--memory") and not has_option("ask", "--nope")
+def test_flags_of_values() -> None:
     assert flags(memory="a b", qa=None, max_new_tokens=3) == ["--memory", "a b", "--max-new-tokens", "3"]
 
 
@@ -58,7 +43,7 @@ def test_every_setting_is_described() -> None:
 
 
 def test_settings_that_take_few_values_offer_them() -> None:
-    assert choices("model.precision") == ["full", "int8"]
+    assert choices("model.precision") == ["full", "int8", "int4"]
     assert choices("strategy") == strategy_names()
     assert choices("strategies.ttt.guard") == ["true", "false"]
     assert choices("max_new_tokens") == choices("strategies.ttt.max_seconds") == []

@@ -32,6 +32,8 @@ def test_the_shipped_example_is_oracles_documentation() -> None:
         ("sources: [1]", "a list of URLs"),
         ("- a", "a list of URLs"),
         ("a: b: c", "not YAML"),
+        ("sources: [2001-13-01]", "not YAML"),
+        ("[" * 500, "not YAML"),
     ],
 )
 def test_a_list_that_is_none(tmp_path: Path, text: str, said: str) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import random
 import time
+import zlib
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from document_makers import TEXT, damaged, html, mutated, sitemap, valid
+from sites import Site
 
 from continual_learning.documents import Limits, read_documents
 from continual_learning.documents.lists import gather, load_list
-from continual_learning.documents.sitemap import read_sitemap
 from continual_learning.documents.web import Page
 from continual_learning.errors import DocumentError
 
@@ -55,20 +58,74 @@ def test_files_that_are_something_else(tmp_path: Path, suffix: str, content: byt
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_damaged_sitemaps() -> None:
+def test_damaged_sitemaps(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random("damage sitemap")
-    text = sitemap(*(f"https://example.org/{i}.html" for i in range(5))).encode()
+    root = "https://example.org"
+    text = sitemap(*(f"{root}/{i}.txt" for i in range(5))).encode()
+    served: dict[str, bytes] = {}
+
+    def page(url: str, limits: Limits) -> Page:
+        data = served.get(url, TEXT.encode())
+        return Page(url, data, "text/xml" if url in served else "text/plain", None)
+
+    monkeypatch.setattr("continual_learning.documents.sources.fetch", page)
     refused = 0
     for number in range(COUNT):
-        data = mutated(text, rng)
-        data = data if number % 2 else mutated(gzip.compress(text), rng)
+        served[f"{root}/sitemap.xml"] = mutated(text, rng) if number % 2 else mutated(gzip.compress(text), rng)
         try:
-            pages, further = read_sitemap(Page("https://example.org/sitemap.xml", data, "text/xml", None), Limits())
-            assert pages or further
+            documents, skipped = read_documents(f"{root}/sitemap.xml", limits=Limits(pause=0))
+            assert documents and all("\n" not in s.reason for s in skipped)
         except DocumentError as error:
             assert "\n" not in str(error)
             refused += 1
     assert 0 < refused < COUNT
+
+
+SERVED_AS = {
+    ".html": "text/html; charset=utf-8",
+    ".pdf": "application/pdf",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".epub": "application/epub+zip",
+    ".md": "text/markdown",
+    ".jsonl": "application/jsonl",
+    ".txt": "text/plain",
+}
+
+
+def test_damaged_pages(site: Site, originals: dict[str, bytes]) -> None:
+    """A sitemap of a hundred pages of every kind: half damaged in their content, half in the whole HTTP response."""
+    rng = random.Random("damage pages")
+
+    def response(suffix: str, data: bytes) -> bytes:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {SERVED_AS[suffix]}\r\nContent-Length: {len(data)}\r\n"
+        if rng.random() < 0.5:
+            return (head + "\r\n").encode() + data
+        return (head + "Content-Encoding: deflate\r\n\r\n").encode() + zlib.compress(data)
+
+    def page(suffix: str, number: int) -> Callable[[BaseHTTPRequestHandler], None]:
+        data = originals[suffix]
+        sent = mutated(response(suffix, data), rng) if number % 2 else response(suffix, damaged(data, 0, rng))
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.wfile.write(sent)  # and the connection is closed
+
+        return answer
+
+    urls = []
+    for number in range(COUNT):
+        suffix = list(SERVED_AS)[number // 2 % len(SERVED_AS)]
+        path = f"/{number}{suffix}"
+        site.pages[path] = page(suffix, number)
+        urls.append(site.url + path)
+    urls.append(site.put("/whole.html", originals[".html"]))
+    start = site.put("/sitemap.xml", sitemap(*urls), "text/xml")
+    limits = Limits(allow_private=True, pause=0, timeout=5, max_pages=COUNT + 1)
+    documents, skipped = read_documents(start, limits=limits)
+    read = {d.source for d in documents}
+    assert site.url + "/whole.html" in read and COUNT / 10 < len(read) < COUNT
+    told = {s.source.partition(", ")[0] for s in skipped}
+    assert {url for url in urls if url not in told and not any(source.startswith(url) for source in read)} == set()
+    assert all(s.reason.strip() and "\n" not in s.reason and len(s.reason) < 500 for s in skipped)
 
 
 def test_damaged_lists(tmp_path: Path) -> None:

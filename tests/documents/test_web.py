@@ -97,6 +97,7 @@ def test_errors_of_servers(site: Any) -> None:
         ("http://[::1/", "not a URL"),
         ("http://example.org:99999/", "not a URL"),
         ("http://no-such-host.invalid/", "is not known"),
+        ("http://a\0b.example/", "is not known"),
         ("http://" + "a" * 70 + ".example/", "is not known"),
     ],
 )
@@ -170,6 +171,7 @@ def test_redirects_are_followed_and_counted(site: Any) -> None:
     assert "more than 1 redirects" in refusal(url, OPEN.model_copy(update={"max_redirects": 1}))
     assert "redirects" in refusal(site.redirect("/loop", "/loop"))
     assert "scheme 'file'" in refusal(site.redirect("/file", "file:///etc/passwd"))
+    assert "which is no URL" in refusal(site.redirect("/wrong", "http://[half/"))
 
 
 # -- private addresses -----------------------------------------------------------------------------
@@ -342,6 +344,17 @@ def test_the_number_of_pages_is_limited(site: Any) -> None:
 def test_what_is_no_sitemap(site: Any, content: str | bytes, said: str) -> None:
     url = site.put("/sitemap.xml", content, "text/xml")
     assert said in refusal(url, OPEN.model_copy(update={"max_bytes": 1_000_000}))
+
+
+def test_places_in_a_sitemap_that_are_no_urls(site: Any) -> None:
+    page = site.put("/a.html", html())
+    url = site.put("/sitemap.xml", sitemap("http://[half/", "ftp", page), "text/xml")
+    documents, skipped = read_documents(url, limits=OPEN)
+    assert [d.source for d in documents] == [page]
+    assert [(s.source, s.reason.split(",")[0]) for s in skipped] == [
+        ("http://[half/", "not a URL (Invalid IPv6 URL)"),
+        ("ftp", f"not on {site.url.removeprefix('http://')}"),
+    ]
 
 
 def test_none_of_the_pages(site: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import nn
 
 from continual_learning.base import BaseModel
 from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_facts, matmul_gflops
+from continual_learning.fast_linear import FastLinears, Precision
 
 
 def test_facts(tiny_base: BaseModel) -> None:
@@ -26,3 +29,21 @@ def test_operations_are_counted() -> None:
     a, b = torch.ones(10, 20), torch.ones(20, 30)
     assert count_gflop(lambda: a @ b) * 1e9 == 2 * 10 * 20 * 30
     assert matmul_gflops(torch.device("cpu"), size=64, seconds=0.01) > 0
+
+
+@pytest.mark.parametrize("precision", ["full", "int8"])
+def test_products_from_weights_laid_out_anew_are_counted(precision: Precision) -> None:
+    model = nn.Sequential(nn.Linear(32, 48, bias=False)).requires_grad_(False)
+    product = FastLinears(model, precision).together([model[0]])
+    assert count_gflop(lambda: product(torch.ones(3, 32))) * 1e9 == pytest.approx(2 * 3 * 32 * 48)
+
+
+def test_attention_is_counted_forth_and_back() -> None:
+    query, key, value = (torch.ones(1, 2, 5, 8, requires_grad=True) for _ in range(3))
+
+    def forth() -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+    forward = 2 * (2 * 2 * 5 * 5 * 8)  # scores, and their product with the values: both heads
+    assert count_gflop(forth) * 1e9 == pytest.approx(forward)
+    assert count_gflop(lambda: forth().sum().backward()) * 1e9 >= 3 * forward

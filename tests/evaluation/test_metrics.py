@@ -59,12 +59,11 @@ def test_forgetting_ratio() -> None:
     assert forgetting_ratio(0.0, 0.5) is None
 
 
-def test_stability_looks_at_what_the_base_knew() -> None:
-    assert stability([1, 1, 0, 1, 1], [1, 0, 1, 1, 1]) == pytest.approx(-0.25)
-    assert stability([0, 0], [1, 1]) is None
-    assert stability([], []) is None
-    with pytest.raises(InputError, match="2 scores before and 1 after"):
-        stability([1, 1], [1])
+def test_stability_is_the_change_on_what_the_base_knew() -> None:
+    known = [1.0, 0.0, 1.0, 1.0]  # after learning, of the four questions that were right before
+    assert stability(sum(known) / 4) == pytest.approx(sum(after - 1 for after in known) / 4) == -0.25
+    assert stability(1.0) == 0.0
+    assert stability(None) is None
 
 
 @pytest.mark.parametrize("matrix", [[], [[]], [[0.1, 0.2]], [[0.1], [0.1], [0.1]], [[0.1, 0.2], [0.1], [0.1, 0.2]]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from continual_learning.base import BaseModel
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError, UnknownNameError
+from continual_learning.evaluation.cache import ResultCache
 from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.datasets import Dataset, QADocument
 from continual_learning.evaluation.protocols import (
@@ -20,6 +23,7 @@ from continual_learning.evaluation.protocols import (
     benchmark_stream,
     compare,
 )
+from continual_learning.evaluation.sequence import SequenceRunner
 from continual_learning.strategies.in_context import InContext
 from continual_learning.strategies.ttt import TTT
 from continual_learning.strategy import Progress, QuestionAnswer
@@ -28,7 +32,8 @@ TTT_QUICK = Contender("ttt", {"neurons": 4, "passes": 1, "questions_per_fragment
 QUICK = Settings(max_new_tokens=4, retention_documents=1)
 KEYS = (
     "strategy recall f1 exact_match learn_seconds answer_seconds tokens_learned bytes_kept general_kept "
-    "perplexity_change recall_interval refused questions documents config answers peak_memory_bytes learn_gflop"
+    "stability perplexity_change recall_interval refused questions documents config answers peak_memory_bytes "
+    "learn_gflop"
 ).split()
 
 
@@ -71,7 +76,7 @@ def test_compare_runs_every_strategy_on_the_same_questions(tiny_base: BaseModel)
     assert in_context["tokens_learned"] == ttt["tokens_learned"] == tokens
     assert 0 < in_context["bytes_kept"] < ttt["bytes_kept"]
     assert ttt["learn_seconds"] > 0 and ttt["learn_gflop"] > 0 and ttt["peak_memory_bytes"] > 10**7
-    assert frozen["general_kept"] == 1.0 and frozen["perplexity_change"] == 0.0
+    assert frozen["general_kept"] == 1.0 and frozen["perplexity_change"] == frozen["stability"] == 0.0
     assert result["dataset"]["questions"] == 3 and result["dataset"]["sha256"] == data().sha256()
 
 
@@ -143,6 +148,15 @@ def test_other_settings_are_measured_anew(tiny_base: BaseModel, monkeypatch: pyt
     assert len(learned) == 9
 
 
+def test_the_precision_of_the_base_is_a_part_of_what_is_measured(tiny_base: BaseModel, tiny_llama_dir: Path) -> None:
+    rounded = BaseModel.load(str(tiny_llama_dir), device="cpu", precision="int8")
+    assert rounded.fingerprint == tiny_base.fingerprint
+    for contender in (Contender("frozen"), TTT_QUICK):
+        assert contender.key(rounded, 0) != contender.key(tiny_base, 0)
+    runners = [SequenceRunner(base, ResultCache(None)) for base in (tiny_base, rounded)]
+    assert runners[0].base_answers_key != runners[1].base_answers_key
+
+
 def test_stream_asks_everything_after_every_document(tiny_base: BaseModel) -> None:
     result = benchmark_stream(data(), ["frozen", "in_context", TTT_QUICK], tiny_base, settings=QUICK)
     for r in result["results"]:
@@ -203,6 +217,10 @@ def test_forgetting_is_measured_on_the_general_questions(tiny_base: BaseModel, m
     monkeypatch.setattr(InContext, "answer", forgot)
     [r] = benchmark_forgetting(data(), ["in_context"], tiny_base, QUICK)["results"]
     assert (r["holdout_before"], r["holdout_after"], r["forgetting_ratio"]) == (1.0, 0.0, 1.0)
+    nll, tokens = tiny_base.token_nll(["A cat sat there."])
+    assert r["perplexity_before"] == pytest.approx(math.exp(nll / tokens))
+    assert r["perplexity_after"] == pytest.approx(r["perplexity_before"] * (1 + r["perplexity_change"]))
+    assert r["perplexity_after"] != r["perplexity_before"]
 
 
 def test_needle_says_recall_by_length_and_depth(tiny_base: BaseModel) -> None:

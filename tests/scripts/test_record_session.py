@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +12,9 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "record_session.py"
+
+if shutil.which("git") is None or shutil.which("bash") is None:
+    pytest.skip("copies a repository and runs commands in a shell", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -22,54 +27,50 @@ def script() -> ModuleType:
     return module
 
 
-README = """# T
-```bash
-make demo  # not recorded
-continual-learning config \\
-  get memory
-```
-```python
-print("from Python")
-```
-"""
+def readme(*lines: str) -> str:
+    body = "\n".join(lines)
+    return f"# T\n```bash\nmake demo\n```\n## First session\nWords.\n```bash\n{body}\n```\n## More\n```bash\nno\n```\n"
 
 
-def test_commands_and_scripts_are_found_and_make_is_left_out(script: ModuleType) -> None:
-    assert [(e.language, e.code) for e in script.examples(README)] == [
-        ("bash", "continual-learning config get memory"),
-        ("python", 'print("from Python")'),
-    ]
-    assert len(script.examples(script.README.read_text(encoding="utf-8"))) > 3
+def test_the_commands_of_the_section(script: ModuleType) -> None:
+    found = script.commands(readme("# why", "make install", "learn a.md \\", "  --memory m", "", "ask"))
+    assert found == ["make install", "learn a.md \\\n  --memory m", "ask"]
+    assert script.commands("# T\n```bash\nmake demo\n```\n") == []
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A command of that name that is there at once."""
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "continual-learning"
-    program.write_text('#!/bin/sh\necho "ran $* in $PWD"\necho note >&2\n')
-    program.chmod(0o755)
-    (tmp_path / "bin" / "python").symlink_to(sys.executable)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+def test_the_recorded_session_is_that_of_the_readme(script: ModuleType) -> None:
+    recorded = re.findall(r"^```console\n\$ (.*?[^\\])\n", script.OUT.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert recorded == script.commands(script.README.read_text("utf-8")), "`make session` records it anew"
 
 
-@pytest.mark.usefixtures("quick")
-def test_what_is_printed_is_written_without_this_machines_paths(script: ModuleType, tmp_path: Path) -> None:
-    readme, out = tmp_path / "README.md", tmp_path / "session.md"
-    readme.write_text(README)
-    assert script.main(["--readme", str(readme), "--out", str(out)]) == 0
+def test_what_a_terminal_shows_is_written_without_times_and_places(script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(
+        readme(
+            "echo NAME=Biko > here.sh",
+            ". ./here.sh",
+            'echo "$NAME in $PWD"; echo "home $CONTINUAL_LEARNING_HOME"; echo "2026-01-02T03:04:05+00:00, 1.5 s"',
+            "printf 'half\\rwhole\\nname   seconds\\nbiko   12.6\\n'",
+            "printf '%0150d\\n' 7 >&2",
+            "test -e scripts/record_session.py && test ! -e .git && test ! -e .venv && echo a copy",
+        )
+    )
+    out = tmp_path / "session.md"
+    assert script.main(["--readme", str(tmp_path / "README.md"), "--out", str(out)]) == 0
     text = out.read_text()
-    assert "$ continual-learning config get memory\nran config get memory in ~/notes\nnote\n```" in text
-    assert 'print("from Python")\n```\n\n```text\nfrom Python\n```' in text
-    assert "make demo" not in text
+    assert f"\nBiko in ~/continual-learning-slm\nhome ~/.local/share/continual-learning\n…{' ' * 24}, … s\n" in text
+    assert "\nwhole\nname   seconds\nbiko   …\n" in text
+    assert f"\n{'0' * 100}\n{'0' * 49}7\n```" in text
+    assert text.endswith("&& echo a copy\na copy\n```\n")
+    assert text.count("```console\n$ ") == 6
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_failure_leaves_the_old_file(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    readme, out = tmp_path / "README.md", tmp_path / "session.md"
-    readme.write_text("```bash\ncontinual-learning x; exit 3\n```\n")
+    given, out = tmp_path / "README.md", tmp_path / "session.md"
+    given.write_text(readme("make install", "echo oh; exit 3"))
     out.write_text("old")
-    assert script.main(["--readme", str(readme), "--out", str(out)]) == 1
-    assert out.read_text() == "old" and "exit code 3" in capsys.readouterr().err
-    readme.write_text("nothing")
-    assert script.main(["--readme", str(readme), "--out", str(out)]) == 2
+    arguments = ["--readme", str(given), "--out", str(out), "--reuse"]  # without make
+    assert script.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert out.read_text() == "old" and "oh\n" in said and "exit code 3" in said
+    given.write_text("nothing")
+    assert script.main(arguments) == 2

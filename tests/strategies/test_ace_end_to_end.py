@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,46 +14,46 @@ from continual_learning.documents import Document
 from continual_learning.strategies.ace.memory import playbook_of
 from continual_learning.strategy import QuestionAnswer, make_strategy
 
-TEXT = (
+DOCUMENT = Document(
     "The Harrow Lane Observatory was opened in 1887 by the clockmaker Edwin Tamsel. Its first telescope was used to "
-    "chart the moons of Jupiter until a storm broke its mirror in 1903."
+    "chart the moons of Jupiter until a storm broke its mirror in 1903.",
+    "Harrow Lane",
 )
-QA = [
-    QuestionAnswer("Who opened the Harrow Lane Observatory?", ("Edwin Tamsel",)),
-    QuestionAnswer("What broke the mirror of the Harrow Lane telescope?", ("a storm",)),
-    QuestionAnswer("Why was the Harrow Lane Observatory opened by a clockmaker?", ("it is not said",)),
-    QuestionAnswer("When did the storm break the Harrow Lane mirror?", ("1903",)),
-]
+# No model answers this so, and what is answered wrongly is reflected on and curated.
+LEARNED = QuestionAnswer("Why was the Harrow Lane Observatory opened by a clockmaker?", ("it is not said",))
+HELD_OUT = QuestionAnswer("Who opened the Harrow Lane Observatory?", ("Edwin Tamsel",))
 
 
 @pytest.mark.model
 def test_the_roles_on_every_backend() -> None:
     base = BaseModel.load()
     model = InProcessModel(base)
+    replies: dict[str, str] = {}
 
     def reply(body: dict[str, Any]) -> str:
+        """The embedded model's own; greedy, so that both servers give the same to the same."""
         schema = body.get("format") or body.get("response_format", {}).get("json_schema", {}).get("schema")
         limit = body.get("max_tokens") or body["options"]["num_predict"]
-        return model.complete([ChatRequest(tuple(body["messages"]), limit, schema)])[0].text
+        key = json.dumps([body["messages"], limit, schema])
+        if key not in replies:
+            replies[key] = model.complete([ChatRequest(tuple(body["messages"]), limit, schema)])[0].text
+        return replies[key]
 
-    document = Document(TEXT, "Harrow Lane")
-    answers = []
-    scripts = Script(reply), Script(reply)
-    with ollama_server(scripts[0]) as host, openai_server(scripts[1]) as base_url:
-        common: dict[str, Any] = {
-            "loops": 1,
-            "insight_chars": 40,
-            "shots": 0,
-            "host": host,
-            "base_url": base_url,
-            "timeout": 300.0,
-        }
-        for backend in ("base", "ollama", "openai"):
-            strategy = make_strategy("ace", {**common, "backend": backend, "reflection": "brief"})
-            state, report = strategy.learn(base, strategy.init(base), document, QA)
+    scripts = {"ollama": Script(reply), "openai": Script(reply)}
+    with ollama_server(scripts["ollama"]) as host, openai_server(scripts["openai"]) as base_url:
+        common: dict[str, Any] = {"loops": 1, "insight_chars": 20, "shots": 0, "reflection": "brief"}
+        for backend in ("base", *scripts):
+            address = {"host": host, "base_url": base_url, "timeout": 300.0}
+            strategy = make_strategy("ace", {**common, **address, "backend": backend})
+            state, report = strategy.learn(base, strategy.init(base), DOCUMENT, [LEARNED, HELD_OUT])
             assert report.accepted and report.recall_before is not None and report.recall_after is not None
             assert report.recall_after >= report.recall_before and not report.warnings, report
             assert len(playbook_of(state.meta.extra)) <= 50
-            answers.append(strategy.answer(base, state, [QA[0].question], 24)[0].text)
-    assert all("Tamsel" in answer for answer in answers), answers
-    assert all(any("key_insight" in str(body) for body in script.requests) for script in scripts)
+            pieces: list[str] = []
+            [answer] = strategy.answer(base, state, [HELD_OUT.question], 24, pieces.append)
+            assert "Tamsel" in answer.text and "".join(pieces).strip() == answer.text, (backend, answer)
+    for script in scripts.values():
+        asked = [body["messages"][-1]["content"] for body in script.requests]
+        for role in ("key_insight", "You keep a playbook", f"Question: {HELD_OUT.question}"):
+            assert any(role in prompt for prompt in asked), role
+        assert script.requests[-1]["stream"]

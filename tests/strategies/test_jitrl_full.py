@@ -191,3 +191,15 @@ def test_how_many_chunks_are_considered_is_a_setting(base: BaseModel) -> None:
         strategy, state = learned(base, MILL, more, top_k=top_k)
         found = strategy._finder.find(base, state, ABOUT)
         assert found is not None and len(found.chunks) == top_k
+
+
+def test_one_strategy_may_be_asked_about_several_memories(base: BaseModel) -> None:
+    strategy, state = learned(base, MILL, route="none")
+    [before] = strategy.answer(base, state, [ABOUT], 6)
+    more, _ = strategy.learn(base, state, JELLIES)
+    both = [strategy._everything(base, s) for s in (state, more, state)]
+    assert [len(routed.positions) for routed in both] == [
+        sum(d.details["positions"] for d in s.meta.documents) for s in (state, more, state)
+    ]
+    assert strategy._everything(base, state) is both[2]
+    assert strategy.answer(base, state, [ABOUT], 6)[0].text == before.text

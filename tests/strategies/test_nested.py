@@ -159,6 +159,37 @@ def test_settings_of_m3(knob: dict[str, Any], tiny_base: BaseModel) -> None:
     )
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon", "m3"])
+def test_every_optimizer_decays(optimizer: str, tiny_base: BaseModel) -> None:
+    options = {**ONE, "optimizers": (optimizer,), "learning_rates": (1e-3,)}
+    plain, decayed = (learn(tiny_base, TURNS[:1], **options, weight_decay=d)[1] for d in (0.0, 500.0))
+    name = next(n for n in plain.tensors if n.startswith("level1/") and n.endswith(".A"))
+    assert decayed.tensors[name].norm() < 0.9 * plain.tensors[name].norm()
+
+
+def test_every_turn_has_an_item_before_any_has_a_second(tiny_base: BaseModel) -> None:
+    import random
+
+    from continual_learning.strategies.nested.material import drawn
+
+    turns = [
+        [(f"Who is {name} {i}?", f"{name} {i}.") for i in range(count)] for name, count in (("fox", 5), ("cat", 1))
+    ]
+    for seed in range(5):
+        texts = [tiny_base.decode(item.ids) for item in drawn(tiny_base, turns, 10_000, random.Random(seed))]
+        assert len(texts) == 6 and any("cat" in text for text in texts[:2])
+
+
+def test_the_fast_level_alone_is_that_of_the_default() -> None:
+    default, one = make_strategy("nested").config, make_strategy("nested", ONE_LEVEL).config
+    assert (one.steps, one.replay, one.periods) == (default.steps[:1], default.replay[:1], (0,))
+
+
+def test_keys_of_all_turns_are_one_part(tiny_base: BaseModel, four: tuple[Strategy[Any], State]) -> None:
+    parts = {part for part in four[1].parts if not part.startswith(("level", "optimizer"))}
+    assert parts == {"turns"} and len(four[1].parts["turns"]) == len(TURNS)
+
+
 @pytest.mark.parametrize("options", [ONE_LEVEL, PUBLIC_PROGRAM], ids=["one level", "public program"])
 def test_the_rows_of_the_benchmarks_learn(options: dict[str, Any], tiny_base: BaseModel) -> None:
     strategy = make_strategy("nested", options)

@@ -29,19 +29,18 @@ class InProcessModel:
     def complete(
         self, requests: Sequence[ChatRequest], on_token: Callable[[str], None] | None = None
     ) -> list[ChatReply]:
-        """See `ChatModel`; requests with the same limit are one batch."""
+        """See `ChatModel`; requests for JSON are one batch, whatever their limits, others with the same limit one."""
         replies: dict[int, ChatReply] = {}
-        for limit in sorted({request.max_new_tokens for request in requests}):
-            chosen = [i for i, request in enumerate(requests) if request.max_new_tokens == limit]
-            made = self._batch([requests[i] for i in chosen], limit, on_token)
+        for limit in sorted({_shared_limit(request) for request in requests}):
+            chosen = [i for i, request in enumerate(requests) if _shared_limit(request) == limit]
+            made = self._batch([requests[i] for i in chosen], on_token)
             replies.update(zip(chosen, made, strict=True))
         return [replies[i] for i in range(len(requests))]
 
-    def _batch(
-        self, requests: Sequence[ChatRequest], limit: int, on_token: Callable[[str], None] | None
-    ) -> list[ChatReply]:
+    def _batch(self, requests: Sequence[ChatRequest], on_token: Callable[[str], None] | None) -> list[ChatReply]:
         prompts = [self._base.chat_ids(request.messages, system=False) for request in requests]
-        for request, ids in zip(requests, prompts, strict=True):
+        limits = [request.max_new_tokens for request in requests]
+        for request, ids, limit in zip(requests, prompts, limits, strict=True):
             if request.schema is not None and len(ids) + limit > self.window:
                 raise InputError(
                     f"a prompt of {len(ids)} tokens and a JSON reply of up to {limit}; expected at most the window of "
@@ -49,11 +48,16 @@ class InProcessModel:
                 )
         constraint = None
         if any(request.schema is not None for request in requests):
-            constraint = JSONConstraint(self._base, [r.schema for r in requests], [limit] * len(requests))
-        made = self._base.generate(prompts, limit, on_token, steer=constraint)
+            constraint = JSONConstraint(self._base, [r.schema for r in requests], limits)
+        made = self._base.generate(prompts, max(limits), on_token, steer=constraint)
         replies = []
         for request, ids, one in zip(requests, prompts, made, strict=True):
-            room = min(limit, self.window - len(ids))
+            room = min(request.max_new_tokens, self.window - len(ids))
             cut = request.schema is None and one.tokens >= room
             replies.append(ChatReply(one.text.strip(), len(ids), one.tokens, one.seconds, cut))
         return replies
+
+
+def _shared_limit(request: ChatRequest) -> int:
+    """The limit that a request shares with its batch. JSON ends by itself within its own: 0."""
+    return request.max_new_tokens if request.schema is None else 0

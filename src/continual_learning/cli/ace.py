@@ -346,7 +346,7 @@ def _from_file(file: Path) -> Playbook:
 
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{file}: cannot be read: {reason}; expected what `ace save FILE.json` wrote") from None
     return Playbook.from_json(data, str(file))

@@ -141,6 +141,12 @@ def needle(
     ] = "250,500,1000",
     documents: Annotated[int, typer.Option("--documents", metavar="N", min=1, help="How many of each length.")] = 5,
     strategies: evaluation.Strategies = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            "--rows", metavar="A,B,…", help="In place of strategies, rows of `benchmark conversation`: one,several."
+        ),
+    ] = None,
     settings: evaluation.Options = None,
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 24,
@@ -157,8 +163,13 @@ def needle(
         lengths = tuple(int(part) for part in tokens.split(","))
     except ValueError:
         raise InputError(f"--tokens {tokens!r}; expected whole numbers with commas, such as 250,500") from None
+    if rows is not None and strategies is not None:
+        raise InputError(f"--rows {rows!r} with --strategies {strategies!r}; expected one of the two")
     out = Output(as_json)
-    entrants = evaluation.contenders_from(strategies, settings or ())
+    if rows is None:
+        entrants = evaluation.contenders_from(strategies, settings or ())
+    else:
+        entrants = nested_benchmarks.chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, no_flops, fresh)
     evaluation.run(
         out,

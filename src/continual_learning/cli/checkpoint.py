@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,41 +19,42 @@ if TYPE_CHECKING:
 app = options.group("Checkpoints: named versions of a memory.")
 
 Name = Annotated[str, typer.Argument(help="Name of the checkpoint.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory", "-m",
+        help="Name of the memory [default: the setting `memory`], or its folder, such as ./nested_checkpoints.",
+    ),
+]  # fmt: skip
 
 
 @app.command()
 def save(
-    name: Name, memory: options.Memory = None, overwrite: options.Overwrite = False, as_json: options.Json = False
+    name: Name, memory: Memory = None, overwrite: options.Overwrite = False, as_json: options.Json = False
 ) -> None:
     """Name the current version."""
-    from continual_learning.cli.session import open_store
-
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
     version = store.checkpoint(name, overwrite)
     out.result({"memory": store.name, "checkpoint": name, "version": plain(version)})
     out.line(f"checkpoint {name!r} of memory {store.name!r} is version {version.id}")
 
 
 @app.command()
-def load(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
+def load(name: Name, memory: Memory = None, as_json: options.Json = False) -> None:
     """Make a checkpoint the present version. `memory rollback` undoes that."""
-    from continual_learning.cli.session import open_store
-
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
     version = store.save(store.load(_checkpoint(store, name).id), "load", name)
     out.result({"memory": store.name, "checkpoint": name, "version": plain(version)})
     out.line(f"memory {store.name!r} is at {version.id}, with the {version.documents} documents of checkpoint {name!r}")
 
 
 @app.command("list")
-def list_(memory: options.Memory = None, as_json: options.Json = False) -> None:
+def list_(memory: Memory = None, as_json: options.Json = False) -> None:
     """All checkpoints of a memory."""
-    from continual_learning.cli.session import open_store
-
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
     found = store.checkpoints()
     out.result({"memory": store.name, "checkpoints": [{"name": n, "version": plain(v)} for n, v in found.items()]})
     if not found:
@@ -63,13 +65,12 @@ def list_(memory: options.Memory = None, as_json: options.Json = False) -> None:
 
 
 @app.command()
-def info(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
+def info(name: Name, memory: Memory = None, as_json: options.Json = False) -> None:
     """One checkpoint: its version and its documents."""
     from continual_learning.cli.memory import show_documents
-    from continual_learning.cli.session import open_store
 
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
     version = _checkpoint(store, name)
     meta = store.meta(version.id)
     facts = {"memory": store.name, "checkpoint": name, "strategy": meta["strategy"], "model": meta["base_name"]}
@@ -83,14 +84,12 @@ def info(name: Name, memory: options.Memory = None, as_json: options.Json = Fals
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A checkpoint or version.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
-    memory: options.Memory = None,
+    memory: Memory = None,
     as_json: options.Json = False,
 ) -> None:
     """What differs from one checkpoint or version to another: documents and weights."""
-    from continual_learning.cli.session import open_store
-
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
     found = store.diff(first, second)
     levels = _strategy_of(store, first).compare(store.load(first), store.load(second))
     out.result({"memory": store.name, **found, "levels": levels})
@@ -121,39 +120,40 @@ def compare(
 @app.command()
 def export(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="The file to write.")],
-    memory: options.Memory = None,
+    file: Annotated[Path, typer.Argument(help="The file to write; .safetensors for the weights alone.")],
+    memory: Memory = None,
     peft: Annotated[
         bool, typer.Option("--peft", help="A folder with a PEFT adapter, of a memory that is one exactly.")
     ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a checkpoint to a single file; `memory import` reads it. The file holds safetensors and JSON."""
-    from continual_learning.cli.session import open_store
+    """Write a checkpoint to one file of safetensors and JSON, which `memory import` reads; or its weights alone."""
+    from continual_learning.store.archive import write_tensors
 
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
+    version = _checkpoint(store, name).id
     if peft:
         if file.exists() and not overwrite:
             raise InputError(f"{file} exists already; give another name, or --overwrite")
-        version = _checkpoint(store, name).id
         folder = _strategy_of(store, version).write_peft(store.load(version), file)
         out.result({"memory": store.name, "checkpoint": name, "folder": folder})
         out.line(f"wrote {folder}, which peft.PeftModel.from_pretrained reads")
         return
-    path = store.export(file, _checkpoint(store, name).id, overwrite)
+    if file.suffix == ".safetensors":
+        path = write_tensors(store.load(version), file, overwrite)
+    else:
+        path = store.export(file, version, overwrite)
     out.result({"memory": store.name, "checkpoint": name, "file": path, "bytes": path.stat().st_size})
     out.line(f"wrote {path} ({size(path.stat().st_size)})")
 
 
 @app.command()
-def delete(name: Name, memory: options.Memory = None, as_json: options.Json = False) -> None:
+def delete(name: Name, memory: Memory = None, as_json: options.Json = False) -> None:
     """Remove a checkpoint's name. Its version stays until `memory cleanup`."""
-    from continual_learning.cli.session import open_store
-
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
     store.delete_checkpoint(name)
     out.result({"memory": store.name, "deleted": [name]})
     out.line(f"removed checkpoint {name!r} of memory {store.name!r}")
@@ -161,7 +161,7 @@ def delete(name: Name, memory: options.Memory = None, as_json: options.Json = Fa
 
 @app.command()
 def cleanup(
-    memory: options.Memory = None,
+    memory: Memory = None,
     keep: Annotated[int, typer.Option("--keep", metavar="N", help="Checkpoints to keep.", min=0)] = 10,
     dry_run: Annotated[
         bool, typer.Option("--dry-run/--remove", help="Say what would go and change nothing, or remove it.")
@@ -169,10 +169,8 @@ def cleanup(
     as_json: options.Json = False,
 ) -> None:
     """Remove all but the newest checkpoints. Their versions stay until `memory cleanup`."""
-    from continual_learning.cli.session import open_store
-
     out = Output(as_json)
-    store = open_store(memory)
+    store = _open(memory)
     newest = sorted(store.checkpoints().items(), key=lambda item: item[1].id, reverse=True)
     old = [name for name, _ in newest[keep:]]
     if not dry_run:
@@ -183,6 +181,19 @@ def cleanup(
     out.line(f"{done} {len(old)} checkpoints{': ' if old else ''}{', '.join(old)}")
     if dry_run and old:
         out.note("nothing was changed; --remove removes them")
+
+
+def _open(memory: str | None) -> Store:
+    """The store of a memory by its name, or by its folder."""
+    from continual_learning.cli.session import open_store
+    from continual_learning.store import Store
+
+    if memory is None or not {"/", os.sep} & set(memory):
+        return open_store(memory)
+    store = Store(Path(memory).expanduser())
+    if not store.exists:
+        raise UnknownNameError(f"no memory in {memory!r}; expected the folder of one, such as nested.checkpoint_dir")
+    return store
 
 
 def _checkpoint(store: Store, name: str) -> Version:

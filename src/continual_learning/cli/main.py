@@ -41,6 +41,7 @@ INTERRUPTED = 130
 """128 and the number of SIGINT, as shells report it."""
 PIPE_CLOSED = 141
 """128 and the number of SIGPIPE: whoever read standard output has had enough."""
+HELP = ["--help", "-h"]
 
 
 class _PassedOn(Exception):
@@ -67,7 +68,7 @@ app = typer.Typer(
     "Something wrong: `continual-learning doctor`.",
     no_args_is_help=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["--help", "-h"]},
+    context_settings={"help_option_names": HELP},
     pretty_exceptions_enable=False,
 )
 
@@ -128,6 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     _show_log(debug)
     try:
+        if arguments and arguments[-1] in HELP and (text := _help_of(arguments[:-1])) is not None:
+            print(text, flush=True)
+            return 0
         code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -151,6 +155,18 @@ def main(arguments: list[str] | None = None) -> int:
 class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         note(f"{'' if record.levelno == logging.INFO else record.levelname.lower() + ': '}{record.getMessage()}")
+
+
+def _help_of(names: list[str]) -> str | None:
+    """The help of a command; None where the words name none. Typer's own way there imports pydantic, for 0.2 s."""
+    command: Any = typer.main.get_command(app)
+    context = typer.Context(command, info_name=PROGRAM, **command.context_settings)
+    for name in names:
+        command = getattr(command, "commands", {}).get(name)
+        if command is None:
+            return None
+        context = typer.Context(command, parent=context, info_name=name, **command.context_settings)
+    return str(command.get_help(context))
 
 
 def _show_log(debug: bool) -> None:

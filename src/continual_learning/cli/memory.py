@@ -73,7 +73,7 @@ def show(memory: options.MemoryArgument = None, option: options.Memory = None, a
     documents = list(meta.get("documents", ()))
     out.result({**facts, "documents": documents})
     facts["bytes"], facts["bytes_on_disk"] = size(head.bytes if head else 0), size(store.bytes_on_disk())
-    facts["options"] = " ".join(f"{key}={value}" for key, value in meta.get("config", {}).items()) or "none"
+    facts["options"] = f"{len(meta.get('config', {}))}; --json shows them"  # ttt has more than fit on a screen
     out.facts(facts)
     out.line()
     show_documents(out, documents)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +35,13 @@ def nested(
     question: Annotated[
         str | None, typer.Option("--question", metavar="TEXT", help="With --once: what to answer, if not the text.")
     ] = None,
+    preset: Annotated[
+        Literal["several", "one", "public"],
+        typer.Option(
+            "--preset",
+            help="Levels to begin with: several, the fastest alone, or the weights and steps of the public program.",
+        ),
+    ] = "several",
     model: options.Model = None,
     settings: options.Set = None,
     max_new_tokens: options.MaxNewTokens = None,
@@ -45,7 +53,9 @@ def nested(
         raise ConfigError("--with-history without --load; expected the name of saved weights, such as --load evening")
     if question is not None and once is None:
         raise ConfigError(f"--question {question!r} without --once; expected a text to adapt on")
-    config, chosen = _configured(model, max_new_tokens, settings or ())
+    if once is not None and load is not None:
+        raise ConfigError(f"--once with --load {load!r}: it begins with no weights and ends so; leave --load out")
+    config, chosen = _configured(preset, model, max_new_tokens, settings or ())
     session = _open(config, memory, chosen)
     if load is not None:
         session.load(load, with_history)
@@ -59,17 +69,20 @@ def nested(
 
 
 def _configured(
-    model: str | None, max_new_tokens: int | None, assignments: Sequence[str]
+    preset: str, model: str | None, max_new_tokens: int | None, assignments: Sequence[str]
 ) -> tuple[Config, dict[str, Any]]:
-    """All settings, and the strategy's options: files, then variables, then NL_* variables, then flags."""
+    """All settings, and the strategy's options: files and variables, the preset, NL_* variables, then flags."""
     from continual_learning.config import load_config, parse_assignments
+    from continual_learning.strategies.nested.config import PRESETS
     from continual_learning.strategy import make_strategy
+
+    begin = {f"strategies.nested.{key}": (dumps(value), f"--preset {preset}") for key, value in PRESETS[preset].items()}
 
     flags = {"model.name": model, "max_new_tokens": max_new_tokens}
     given = parse_assignments(list(assignments))
-    begun = load_config(flags).strategy_options("nested", given)
+    begun = load_config(flags, variables=begin).strategy_options("nested", given)
     levels = len(make_strategy("nested", begun).config.periods)
-    config = load_config(flags, variables=read_environment(os.environ, levels))
+    config = load_config(flags, variables={**begin, **read_environment(os.environ, levels)})
     return config, config.strategy_options("nested", given)
 
 
@@ -85,7 +98,8 @@ def _open(config: Config, memory: str, options: dict[str, Any]) -> NestedSession
     if store.head is not None and (made_with := store.meta()["strategy"]) != "nested":
         raise ConfigError(f"memory {store.name!r} was made with strategy {made_with!r}; give --memory another name")
     base = BaseModel.load(place.name, place.device, place.dtype, place.precision)
-    return NestedSession(base, strategy, store, config.settings.nested, config.settings.max_new_tokens)
+    settings = config.settings
+    return NestedSession(base, strategy, store, settings.nested, settings.max_new_tokens, settings.documents)
 
 
 def _one_shot(out: Output, session: NestedSession, text: str, question: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,7 +10,6 @@ import typer
 
 from continual_learning.cli import evaluation, options
 from continual_learning.cli.output import Output
-from continual_learning.errors import ConfigError
 
 if TYPE_CHECKING:
     from continual_learning.evaluation.contender import Contender
@@ -20,10 +20,9 @@ Rows = Annotated[
     str | None,
     typer.Option(
         "--rows", metavar="A,B,…",
-        help="Which rows: frozen, prompt, retrieval, public, one, several [default: all].",
+        help="Some of frozen, prompt, retrieval, public, without_replay, one, ungated, several [default: all].",
     ),
 ]  # fmt: skip
-ROWS = ("frozen", "prompt", "retrieval", "public", "one", "several")
 
 
 def conversation(
@@ -118,20 +117,12 @@ def _run(
     )
 
 
-def chosen_rows(names: str | None, assignments: list[str] | tuple[str, ...]) -> list[Contender]:
-    """The rows named, with options of ``--set nested.KEY=VALUE`` for the row with several levels.
+def chosen_rows(names: str | None, assignments: Sequence[str]) -> list[Contender]:
+    """The rows named, with options of ``--set nested.KEY=VALUE`` for those with several levels.
 
     Raises ConfigError.
     """
-    from dataclasses import replace
+    from continual_learning.evaluation.nested_rows import ROWS, nested_rows
 
-    from continual_learning.evaluation.conversation import rows
-    from continual_learning.strategies.nested.config import ONE_LEVEL, PUBLIC_PROGRAM
-
-    wanted = [n.strip() for n in names.split(",") if n.strip()] if names else list(ROWS)
-    if unknown := [name for name in wanted if name not in ROWS]:
-        raise ConfigError(f"--rows: no row {unknown[0]!r}; expected some of {', '.join(ROWS)}")
-    by_name = dict(zip(ROWS, rows(dict(ONE_LEVEL), dict(PUBLIC_PROGRAM)), strict=True))
     [given] = evaluation.contenders_from("nested", assignments)
-    by_name["several"] = replace(by_name["several"], options=given.options)
-    return [by_name[name] for name in wanted]
+    return nested_rows([n.strip() for n in names.split(",") if n.strip()] if names else ROWS, given.options)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from continual_learning.cli.output import Output, size
+from continual_learning.cli.output import Output, progress_bar, size
 from continual_learning.errors import ContinualLearningError, InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 /learn FILE               learn a file or a folder
-/undo                     take the last adaptation back, exactly
+/undo                     take the last adaptation back, exactly; also /load and /reset
 /why                      the turns that changed the weights most
 /clear                    forget the conversation; the weights stay
 /reset                    forget the conversation and the weights
@@ -25,7 +25,7 @@ HELP = """\
 /list                     what was saved
 /stats                    levels, what they wait for, sizes
 /help                     this
-/quit                     end (also Ctrl-D)
+/quit                     end (also Ctrl-D, or Ctrl-C twice)
 A line that ends in \\ goes on in the next one."""
 
 
@@ -82,7 +82,8 @@ class Repl:
         sys.stdout.flush()
         if turn.adaptation is not None:
             self._out.note(adaptation_line(turn.adaptation))
-        for note in (*turn.answer.notes, *turn.notes):
+        warnings = turn.adaptation.warnings if turn.adaptation else ()
+        for note in (*warnings, *turn.answer.notes, *turn.notes):
             self._out.note(note)
         return turn
 
@@ -97,15 +98,20 @@ class Repl:
         self._commands[name](arguments)
 
     def _learn(self, arguments: list[str]) -> None:
-        if len(arguments) != 1:
-            raise InputError(f"/learn with {len(arguments)} names; expected one file or folder")
-        for report in self._session.learn_file(arguments[0]):
+        if len(arguments) != 1 or arguments == ["-"]:
+            raise InputError(f"/learn {' '.join(arguments)}: expected one file or folder")
+        with progress_bar("learn") as progress:
+            reports, skipped = self._session.learn_file(arguments[0], progress)
+        for item in skipped:
+            self._out.note(f"skipped {item.source}: {item.reason}")
+        for report in reports:
             self._out.line(f"{report.title or report.document_id}: {report.tokens} tokens")
-            self._out.note(adaptation_line(report))
+            for text in (adaptation_line(report), *report.warnings):
+                self._out.note(text)
 
     def _undo(self, _: list[str]) -> None:
         if self._session.undo():
-            self._out.line("the last adaptation is taken back; its words stay in the conversation until /clear")
+            self._out.line("the last change is taken back; what was said stays in the conversation until /clear")
         else:
             self._out.line("nothing to take back")
 
@@ -130,7 +136,11 @@ class Repl:
 
     def _clear(self, _: list[str]) -> None:
         self._session.clear()
-        self._out.line("the conversation is forgotten; the weights stay")
+        waiting = len(self._session.unlearned)
+        self._out.line(
+            "the conversation is forgotten; the weights stay"
+            + (f"; messages still to be learned: {waiting}" if waiting else "")
+        )
 
     def _reset(self, _: list[str]) -> None:
         self._session.reset()
@@ -177,15 +187,24 @@ class Repl:
 
         home = data_home()
         home.mkdir(parents=True, exist_ok=True)
-        words = [*self._commands, "/quit", "--with-history", *self._session.store.checkpoints()]
+
+        def words() -> list[str]:
+            return [*self._commands, "/quit", "--with-history", *self._session.store.checkpoints()]
+
         prompt: PromptSession[str] = PromptSession(
             history=FileHistory(str(home / "nested_history")), completer=WordCompleter(words, WORD=True)
         )
+        interrupted = False
         while True:
             try:
                 yield prompt.prompt("> ")
-            except KeyboardInterrupt:
-                continue  # the line is thrown away, as in a shell
+                interrupted = False
+            except KeyboardInterrupt:  # a line that was begun is thrown away, as in a shell
+                if not prompt.default_buffer.text:
+                    if interrupted:
+                        return
+                    interrupted = True
+                    self._out.note("Ctrl-C once more, or /quit, ends the chat")
             except EOFError:
                 return
 

@@ -35,7 +35,7 @@ def kept_model() -> BaseModel | None:
     return next(iter((_kept or {}).values()), None)
 
 
-def load_base(name: str, device: str, dtype: str, precision: Literal["full", "int8"]) -> BaseModel:
+def load_base(name: str, device: str, dtype: str, precision: Literal["full", "int8", "int4"]) -> BaseModel:
     """The base model, loaded unless it is kept. Raises what `BaseModel.load` does."""
     from continual_learning.base import BaseModel
 

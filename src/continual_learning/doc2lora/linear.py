@@ -67,8 +67,10 @@ class LinearHypernetwork(DocumentHypernetwork):
     ) -> LinearHypernetwork:
         """One that is made from the base and some ordinary texts (token ids), without training.
 
-        Raises InputError when the texts have fewer tokens than a key has entries.
+        Raises InputError when a key has more entries than what it is made of, or than the texts have tokens.
         """
+        if config.rank > config.module[1]:
+            raise InputError(f"rank {config.rank} over {config.module[1]} inputs; expected no more ranks than inputs")
         made = cls(config)
         seconds, count = _second_moments(base, config, texts)
         if count < config.rank:

@@ -57,7 +57,7 @@ def load_list(name: str | Path) -> SourceList:
         raise UnknownNameError(f"no list {str(name)!r}; expected {known}, or a YAML file with `sources:`")
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date without a 13th month, a thousand brackets
         raise DocumentError(f"{name}: not YAML ({shortened(str(error))}); expected `sources:` and a list") from None
     sources = data.get("sources") if isinstance(data, dict) else None
     if not isinstance(sources, list) or not sources or not all(isinstance(s, str) and s.strip() for s in sources):

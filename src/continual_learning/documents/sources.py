@@ -247,7 +247,12 @@ def _site(page: Page, limits: Limits, skipped: list[Skipped]) -> list[tuple[str,
             skipped.append(Skipped(page.url, str(error)))
             continue
         for place in found + further:
-            if urlsplit(place).netloc != host:
+            try:
+                named = urlsplit(place).netloc
+            except ValueError as error:
+                skipped.append(Skipped(place, f"not a URL ({error})"))
+                continue
+            if named != host:
                 skipped.append(Skipped(place, f"not on {host}, the host of the sitemap"))
             elif place in found:
                 pages[place] = None

@@ -122,7 +122,7 @@ def resolve(host: str, port: int, allow_private: bool) -> list[IP]:
     """The addresses of a host. One that is not public, unless allowed, refuses all of them."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DocumentError(f"host {host!r} is not known ({shortened(reason, 100)}); check the spelling") from None
     addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
@@ -165,7 +165,7 @@ def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, wait:
     ):
         _check_peer(response, host, limits)
         if response.status_code in _REDIRECTS and "location" in response.headers:
-            return urljoin(url, response.headers["location"])
+            return _redirected(url, response.headers["location"])
         if response.status_code != 200:
             raise DocumentError(f"the server answered {response.status_code} {response.reason_phrase}".rstrip())
         declared = response.headers.get("content-length", "")
@@ -180,6 +180,13 @@ def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, wait:
             clock.left()
         content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         return Page(url, b"".join(pieces), content_type, response.charset_encoding)
+
+
+def _redirected(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise DocumentError(f"it redirects to {shortened(location, 100)!r}, which is no URL ({error})") from None
 
 
 def _check_peer(response: Any, host: str, limits: Limits) -> None:

@@ -32,7 +32,12 @@ class Contender:
     def key(self, base: BaseModel, seed: int) -> dict[str, Any]:
         """What its results depend on."""
         config = self.make(seed).config.model_dump(mode="json")
-        return {"base": base.fingerprint, "dtype": str(base.model.dtype), "strategy": self.strategy, "config": config}
+        return {"base": base_key(base), "strategy": self.strategy, "config": config}
+
+
+def base_key(base: BaseModel) -> dict[str, Any]:
+    """What of a base its answers depend on: the weights, and how they are computed with."""
+    return {"weights": base.fingerprint, "dtype": str(base.model.dtype), "precision": base.linears.precision}
 
 
 def contenders(names: Sequence[str | Contender]) -> list[Contender]:

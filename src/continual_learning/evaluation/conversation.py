@@ -14,7 +14,6 @@ from typing import Any
 
 from continual_learning.documents import Document
 from continual_learning.errors import InputError
-from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.datasets import Dataset, QADocument
 from continual_learning.evaluation.summary import Done, summarise
 
@@ -53,18 +52,6 @@ def conversation_dataset(part: str = "report", turns: int = 40, facts: int = 20,
             text = talk[spoken % len(talk)] + (f" ({again + 1})" if again else "")
             documents.append(QADocument(Document(text, "", source), ()))
     return Dataset(f"conversation-{turns}", "written for this package", tuple(documents), split=part, seed=seed)
-
-
-def rows(preset_one: dict[str, Any], public: dict[str, Any]) -> list[Contender]:
-    """The rows that every use is measured with."""
-    return [
-        Contender("frozen", label="no adaptation"),
-        Contender("in_context", label="history in the prompt"),
-        Contender("rag", label="retrieval over turns"),
-        Contender("nested", public, label="nested, public settings"),
-        Contender("nested", preset_one, label="nested, one level"),
-        Contender("nested", label="nested, several levels"),
-    ]
 
 
 def with_distances(done: Sequence[Done], bins: int = 4) -> dict[str, Any]:

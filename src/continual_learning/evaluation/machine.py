@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,28 @@ class PeakMemory:
 def count_gflop(work: Callable[[], object]) -> float:
     """Floating-point operations of ``work`` in GFLOP, as PyTorch counts them: a multiply-add is two.
 
-    Counting takes time of its own: never time what is counted.
+    Products from weights that were laid out anew (`fast_linear`) and attention on a CPU count too, which PyTorch's
+    counter does not know. Counting takes time of its own: never time what is counted.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils import flop_counter
 
-    with FlopCounterMode(display=False) as counter:
+    # Shapes, not tensors, are what these are given.
+    def product(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+        return 2 * math.prod(x) * out_shape[-1]
+
+    def attention(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
+        return int(flop_counter.sdpa_flop_count(query, key, value))
+
+    def attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
+        return int(flop_counter.sdpa_backward_flop_count(gradient, query, key, value))
+
+    ops = torch.ops
+    unknown = {
+        ops.mkldnn._linear_pointwise: product,
+        ops.quantized.linear_dynamic: product,
+        ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+    }
+    with flop_counter.FlopCounterMode(display=False, custom_mapping=unknown) as counter:
         work()
     return counter.get_total_flops() / 1e9

@@ -63,16 +63,13 @@ def plasticity(matrix: Matrix) -> float:
     return fmean(matrix[j + 1][j] - matrix[0][j] for j in range(count))
 
 
-def stability(before: Sequence[float], after: Sequence[float]) -> float | None:
-    """Mean of after - before over the questions with before > 0, which the base knew; None if it knew none.
+def stability(kept: float | None) -> float | None:
+    """Mean change of the score on what the base knew: 0 keeps all of it, -1 loses all. None if it knew none.
 
-    Scores of the same questions in the same order: 0 keeps all that was known, -1 loses all of it. 1 + stability is
-    the share kept. Its other half, the change of the perplexity of unrelated text, is measured in `retention`.
+    ``kept`` is the share of the questions right before that are right after, each 0 or 1, so that the mean is kept - 1.
+    Its other half, the change of the perplexity of unrelated text, is measured in `retention`.
     """
-    if len(before) != len(after):
-        raise InputError(f"{len(before)} scores before and {len(after)} after; expected those of the same questions")
-    changes = [new - old for old, new in zip(before, after, strict=True) if old > 0]
-    return fmean(changes) if changes else None
+    return None if kept is None else kept - 1.0
 
 
 def forgetting_ratio(before: float, after: float) -> float | None:

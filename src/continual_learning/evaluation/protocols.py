@@ -24,6 +24,7 @@ from continual_learning.evaluation.needle import needle_dataset
 from continual_learning.evaluation.sequence import LearningSequence, SequenceRunner
 from continual_learning.evaluation.session import run_tasks
 from continual_learning.evaluation.summary import Asked, Done, Task, summarise, summarise_stream
+from continual_learning.retention import base_perplexity
 from continual_learning.strategy import ProgressCallback
 
 FORMAT = 1
@@ -111,14 +112,23 @@ def benchmark_forgetting(
 ) -> dict[str, Any]:
     """What became of general questions and the perplexity of unrelated text once all documents are learned.
 
-    ``holdout_before`` and ``holdout_after`` are the shares of the general questions answered right.
+    ``holdout_before`` and ``holdout_after`` are the shares of the general questions answered right,
+    ``perplexity_before`` and ``perplexity_after`` the perplexities.
     """
+    base = model if isinstance(model, BaseModel) else BaseModel.load(model)
     known = tuple(Asked(q) for q in general_questions())
+
+    def with_perplexities(done: Sequence[Done]) -> dict[str, Any]:
+        summary = summarise(done)
+        before = base_perplexity(base, unrelated_texts())
+        change = summary["perplexity_change"]
+        after = None if change is None else before * (1.0 + change)
+        return {**summary, "perplexity_before": before, "perplexity_after": after}
 
     def tasks(contender: Contender, seed: int, given: Settings) -> list[Task]:
         return [_sequence(dataset, contender, seed, given, holdout=known)]
 
-    return _run("forgetting", dataset, strategies, model, settings, progress, _ignoring(tasks), summarise)
+    return _run("forgetting", dataset, strategies, base, settings, progress, _ignoring(tasks), with_perplexities)
 
 
 def benchmark_together(

@@ -21,7 +21,7 @@ from continual_learning.base import BaseModel
 from continual_learning.documents import Document
 from continual_learning.errors import LearningError, MemoryStoreError
 from continual_learning.evaluation.cache import ResultCache, digest, source_digest
-from continual_learning.evaluation.contender import Contender
+from continual_learning.evaluation.contender import Contender, base_key
 from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_key
 from continual_learning.retention import retention
 from continual_learning.state import State
@@ -73,9 +73,13 @@ class SequenceRunner:
     def __init__(self, base: BaseModel, cache: ResultCache):
         self.base = base
         self.cache = cache
-        self._base_key = {"what": "base answers", "base": base.fingerprint, "source": source_digest(),
-                          "machine": machine_key(base)}  # fmt: skip
-        self._base_answers: dict[str, dict[str, Any]] = cache.get(self._base_key) or {}
+        self.base_answers_key = {
+            "what": "base answers",
+            "base": base_key(base),
+            "source": source_digest(),
+            "machine": machine_key(base),
+        }
+        self._base_answers: dict[str, dict[str, Any]] = cache.get(self.base_answers_key) or {}
 
     def cached(self, plan: LearningSequence) -> list[dict[str, Any]]:
         """The results of the first steps that need not be run again."""
@@ -200,7 +204,7 @@ class SequenceRunner:
         answers = plain_answers(self.base, asked, max_new_tokens)
         share = (time.perf_counter() - started) / len(asked)
         self._base_answers.update({f"{max_new_tokens}:{a.question}": _answer_record(a, share) for a in answers})
-        self.cache.put(self._base_key, self._base_answers)
+        self.cache.put(self.base_answers_key, self._base_answers)
 
 
 class _Scratch:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from continual_learning.errors import ContinualLearningError
-from continual_learning.evaluation.contender import Contender
+from continual_learning.evaluation.contender import Contender, base_key
 from continual_learning.evaluation.estimate import Estimate, Speed, duration
 from continual_learning.evaluation.machine import machine_key
 from continual_learning.evaluation.sequence import LearningSequence, SequenceRunner
@@ -51,7 +51,7 @@ class _Clock:
         self, runner: SequenceRunner, tasks: Sequence[Task], estimate: Estimate, progress: ProgressCallback | None
     ):
         self._runner, self._tasks, self._estimate, self._progress = runner, tasks, estimate, progress
-        self._key = {"what": "speeds", "base": runner.base.fingerprint, "machine": machine_key(runner.base)}
+        self._key = {"what": "speeds", "base": base_key(runner.base), "machine": machine_key(runner.base)}
         for name, speed in (runner.cache.get(self._key) or {}).items():
             estimate.speeds[name] = Speed(**speed)
         self._open = {

@@ -39,7 +39,7 @@ def read_squad(path: Path) -> tuple[list[Passage], int]:
     reason = ""
     try:
         whole = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         whole, reason = None, f" ({error})"
     if isinstance(whole, dict) and "data" in whole:
         return _official(whole, path)

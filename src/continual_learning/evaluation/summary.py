@@ -17,6 +17,7 @@ from continual_learning.evaluation.metrics import (
     forward_transfer,
     plasticity,
     retention_curve,
+    stability,
 )
 from continual_learning.evaluation.sequence import LearningSequence
 from continual_learning.scoring import contains_answer, exact_match, token_f1
@@ -78,6 +79,7 @@ def summarise(done: Sequence[Done]) -> Record:
     seeds = sorted({d.task.plan.seed for d in done})
     contender = done[0].task.plan.contender
     holdout_before, holdout_after = _holdout(done, 0), _holdout(done, -1)
+    general_kept = _mean([k["general_kept"] for k in kept])
     return {
         "strategy": contender.label or contender.strategy,
         "config": contender.make(seeds[0]).config.model_dump(mode="json"),
@@ -91,7 +93,8 @@ def summarise(done: Sequence[Done]) -> Record:
         "answer_seconds": _mean([a["seconds"] for a in answers]),
         "tokens_learned": sum(r["tokens"] for r in learned if r["accepted"]) // len(seeds),
         "bytes_kept": sum(d.steps[-1]["learn"]["kept_bytes"] for d in done if len(d.steps) > 1) // len(seeds),
-        "general_kept": _mean([k["general_kept"] for k in kept]),
+        "general_kept": general_kept,
+        "stability": stability(general_kept),
         "perplexity_change": _mean([k["perplexity_change"] for k in kept]),
         "holdout_before": holdout_before,
         "holdout_after": holdout_after,

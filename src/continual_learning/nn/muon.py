@@ -32,10 +32,10 @@ def orthogonalised(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only. ``momentum`` is Nesterov's."""
+    """For matrices only. ``momentum`` is Nesterov's, ``weight_decay`` a share of the rate, as AdamW's."""
 
-    def __init__(self, matrices: Iterable[Tensor], lr: float, momentum: float = 0.9):
-        super().__init__(matrices, {"lr": lr, "momentum": momentum})
+    def __init__(self, matrices: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -57,4 +57,5 @@ class Muon(torch.optim.Optimizer):
                     directions.append(gradient.lerp(state["momentum"], group["momentum"]))
                 scale = 0.2 * max(shape) ** 0.5
                 for weight, update in zip(weights, orthogonalised(torch.stack(directions)), strict=True):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.add_(update, alpha=-group["lr"] * scale)

@@ -1,16 +1,21 @@
-"""One version as one file: a stored zip of its manifest and objects, checked in full before use."""
+"""One version as one file: a stored zip of its manifest and objects, checked in full before use; or its tensors."""
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from continual_learning.errors import InputError, UnsafeNameError
 from continual_learning.store.codec import check_object
-from continual_learning.store.files import atomic_file
+from continual_learning.store.files import atomic_file, storage_errors, write_atomic
 from continual_learning.store.manifest import DamagedFile, Manifest
+
+if TYPE_CHECKING:
+    from continual_learning.state import State
 
 _MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 64 * 2**20
@@ -20,15 +25,37 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 def write_archive(path: Path, manifest: Manifest, objects: Iterable[tuple[str, bytes]], overwrite: bool) -> None:
     """Write the zip at ``path``, wholly or not at all. ``objects``: SHA-256 and bytes of each."""
+    _check_free(path, overwrite)
+    with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(_MANIFEST, _ZIP_TIME), manifest.to_bytes())
+        for sha256, data in objects:
+            archive.writestr(zipfile.ZipInfo(_object_name(sha256), _ZIP_TIME), data)
+
+
+def write_tensors(state: State, path: Path, overwrite: bool) -> Path:
+    """All tensors of a state as one safetensors file, with strategy, settings and base in its header. Returns the path.
+
+    Texts and other data beside the tensors are left out. Raises InputError and StorageError.
+    """
+    from safetensors.torch import save
+
+    _check_free(path, overwrite)
+    meta = state.meta
+    header = {"format": "pt", "strategy": meta.strategy, "config": json.dumps(meta.config), "base_name": meta.base_name,
+              "base_fingerprint": meta.base_fingerprint}  # fmt: skip
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
+    with storage_errors(f"export to {str(path)!r}"):
+        write_atomic(path, save(tensors, header))
+    return path
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Raise InputError unless a file can be put at ``path``."""
     if path.is_dir() or not path.parent.is_dir():
         expected = "a file name, not a folder" if path.is_dir() else "a folder that exists"
         raise InputError(f"cannot export to {str(path)!r}: expected {expected}; give another path")
     if path.exists() and not overwrite:
         raise InputError(f"{str(path)!r} exists; give another path, or ask to overwrite it")
-    with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(_MANIFEST, _ZIP_TIME), manifest.to_bytes())
-        for sha256, data in objects:
-            archive.writestr(zipfile.ZipInfo(_object_name(sha256), _ZIP_TIME), data)
 
 
 def read_archive(path: Path) -> tuple[Manifest, dict[str, bytes]]:

@@ -12,8 +12,9 @@ import torch
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.doc2lora.generators import DocumentGenerator
+from continual_learning.doc2lora.linear import LinearHypernetwork
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
-from continual_learning.errors import ConfigError, DivergedError, MismatchError
+from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
 from continual_learning.strategy import Progress, parse_config
 from continual_learning.training.hypernetwork.data import facts, training_data
 from continual_learning.training.hypernetwork.ladder import ladder
@@ -149,6 +150,13 @@ def test_the_linear_generator_starts_by_raising_what_the_document_says(tiny_base
     found = context_sensitivity(tiny_base, network, facts("validation", 3, 3, 0), recall=True, in_prompt=True)
     assert found.movement > 0.1 and found.documents == 3 and found.questions == 9
     assert found.matched != found.mismatched and found.prompt is not None and found.recall_prompt is not None
+
+
+def test_a_base_with_fewer_inputs_than_ranks(tiny_base: BaseModel) -> None:
+    network = initial_network(tiny_base, settings(rank=None))
+    assert isinstance(network, LinearHypernetwork) and network.config.rank == network.config.module[1] == 64
+    with pytest.raises(InputError, match="rank 65 over 64 inputs"):
+        initial_network(tiny_base, settings(rank=65))
 
 
 def test_the_probe_reveals_a_generator_that_ignores_its_document(tiny_base: BaseModel) -> None:

@@ -41,8 +41,8 @@ def load_playbook(menu: Menu) -> None:
 
 
 ENTRIES = (
-    Entry("ACE Learn Document", "a document into the playbook, questions optional", learn_document, strategy=STRATEGY),
-    Entry("ACE Ask", "questions to the playbook", ask, strategy=STRATEGY),
-    Entry("ACE Save Playbook", "the playbook into a file", save_playbook, "ace save", STRATEGY),
-    Entry("ACE Load Playbook", "a playbook from a file", load_playbook, "ace load", STRATEGY),
+    Entry("ACE Learn Document", "a document into the playbook, questions optional", learn_document),
+    Entry("ACE Ask", "questions to the playbook", ask),
+    Entry("ACE Save Playbook", "the playbook into a file", save_playbook),
+    Entry("ACE Load Playbook", "a playbook from a file", load_playbook),
 )

@@ -105,10 +105,7 @@ def _perform(menu: Menu, entry: Entry) -> None:
     from continual_learning.cli.menu import prompts
 
     try:
-        if missing := entry.missing():
-            menu.say(missing)
-        else:
-            entry.action(menu)
+        entry.action(menu)
         prompts.pause()
     except (KeyboardInterrupt, EOFError):
         note("back to the menu")

@@ -55,7 +55,7 @@ def _lacking() -> str | None:
 
 
 ENTRIES = (
-    Entry("Doc-to-LoRA Learn", "a document into an adapter, in one pass", learn_document, strategy=STRATEGY),
-    Entry("Doc-to-LoRA Ask", "questions to the adapted model", ask, strategy=STRATEGY),
-    Entry("Doc-to-LoRA Switch Mode", "documents, descriptions, or simulated", switch_mode, strategy=STRATEGY),
+    Entry("Doc-to-LoRA Learn", "a document into an adapter, in one pass", learn_document),
+    Entry("Doc-to-LoRA Ask", "questions to the adapted model", ask),
+    Entry("Doc-to-LoRA Switch Mode", "documents, descriptions, or simulated", switch_mode),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continual_learning.cli.menu import prompts
 from continual_learning.cli.menu.documents import learn
-from continual_learning.cli.menu.entry import Entry, Menu, has_command
+from continual_learning.cli.menu.entry import Entry, Menu
 from continual_learning.cli.menu.measure import choose_strategies
 
 VERDICTS = {"": "go on", "good": "good", "bad": "bad", "correct": "wrong, and this is right: …"}
@@ -30,7 +30,7 @@ def learn_then_ask(menu: Menu, strategy: str) -> None:
 def ask_in_turn(menu: Menu, memory: str, feedback: bool = False) -> None:
     """Questions to a memory until an empty one. ``feedback``: after each answer, what it was worth."""
     while question := prompts.text("Question (empty: back)", required=False):
-        if menu.run("ask", question, "--memory", memory) == 0 and feedback and has_command("feedback"):
+        if menu.run("ask", question, "--memory", memory) == 0 and feedback:
             _feedback(menu, memory)
 
 
@@ -74,13 +74,11 @@ JITRL = (
         "JitRL MVP (learn, then ask)",
         "remember what was rewarded, without gradients",
         partial(learn_then_ask, strategy="jitrl_mvp"),
-        strategy="jitrl_mvp",
     ),
     Entry(
         "JitRL Full (learn, then ask)",
         "just-in-time reinforcement from a memory of what worked",
         partial(learn_then_ask, strategy="jitrl_full"),
-        strategy="jitrl_full",
     ),
 )
 COMPARE = (Entry("Compare All Engines", "one document, the same questions, every strategy", compare_all),)

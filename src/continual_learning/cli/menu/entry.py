@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from continual_learning.cli.output import clean
 
-UPGRADE = "pip install --upgrade continual-learning-slm"
-
 
 @dataclass
 class Menu:
@@ -60,47 +58,6 @@ class Entry:
     help: str
     """What it does, in a line."""
     action: Callable[[Menu], None]
-    command: str = ""
-    """The command that it needs, such as ``ace save``; empty if it is always there."""
-    strategy: str = ""
-    """The strategy that it needs."""
-
-    def missing(self) -> str:
-        """What this installation lacks for the entry, and how to get it; empty if nothing is missing."""
-        from continual_learning.config import strategy_names
-
-        if self.strategy and self.strategy not in strategy_names():
-            return f"{self.title}: this installation has no strategy {self.strategy!r}; `{UPGRADE}` brings it"
-        if self.command and not has_command(self.command):
-            return f"{self.title}: this installation has no command {self.command!r}; `{UPGRADE}` brings it"
-        return ""
-
-
-def has_command(path: str) -> bool:
-    """Whether there is a command such as ``ace save``."""
-    import typer
-
-    from continual_learning.cli import main
-
-    found = typer.main.get_command(main.app)
-    for name in path.split():
-        commands = getattr(found, "commands", {})
-        if name not in commands:
-            return False
-        found = commands[name]
-    return True
-
-
-def has_option(path: str, option: str) -> bool:
-    """Whether a command takes an option such as ``--memory``."""
-    import typer
-
-    from continual_learning.cli import main
-
-    found = typer.main.get_command(main.app)
-    for name in path.split():
-        found = found.commands[name]  # type: ignore[attr-defined]
-    return any(option in parameter.opts for parameter in found.params)
 
 
 def flags(**values: object) -> Sequence[str]:

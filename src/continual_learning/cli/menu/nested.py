@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from continual_learning.cli.menu.entry import Entry, Menu, has_option
-
-COMMAND = "nested"
-STRATEGY = "nested"
+from continual_learning.cli.menu.entry import Entry, Menu
 
 
 def nested_chat(menu: Menu) -> None:
-    """The conversation, until /quit or Ctrl-C."""
-    memory = ["--memory", menu.memory_of(STRATEGY)] if has_option(COMMAND, "--memory") else []
-    menu.run(COMMAND, *memory)
+    """The conversation, until /quit, Ctrl-D, or Ctrl-C twice."""
+    menu.run("nested", "--memory", menu.memory_of("nested"))
 
 
-ENTRIES = (Entry("Nested Chat", "a conversation that the weights learn from", nested_chat, COMMAND, STRATEGY),)
+ENTRIES = (Entry("Nested Chat", "a conversation that the weights learn from", nested_chat),)

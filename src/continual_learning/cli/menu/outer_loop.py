@@ -8,7 +8,6 @@ from pathlib import Path
 from continual_learning.cli.menu import prompts
 from continual_learning.cli.menu.entry import Entry, Menu
 
-COMMAND = "train start"
 START = "start.safetensors"
 
 
@@ -18,7 +17,7 @@ def run_outer_loop(menu: Menu) -> None:
     folder = prompts.text("Folder of the run (one that holds a run goes on)", "outer-loop")
     steps = prompts.number("Steps in all", 100)
     more = prompts.text("More options, such as --mode reptile (empty: none)", required=False, check=_words)
-    code = menu.run(*COMMAND.split(), data, "--out", folder, "--steps", steps, *shlex.split(more))
+    code = menu.run("train", "start", data, "--out", folder, "--steps", steps, *shlex.split(more))
     found = Path(folder).expanduser().resolve() / START
     if code == 0 and found.exists() and prompts.confirm("Let new ttt memories begin there?"):
         menu.run("config", "set", "strategies.ttt.start", found)
@@ -37,6 +36,5 @@ ENTRIES = (
         "Run Outer Loop (Meta-Learning)",
         "train the starting point from which documents are learned",
         run_outer_loop,
-        COMMAND,
     ),
 )

@@ -161,6 +161,10 @@ COLUMNS = (
         "perplexity_change", "unrelated perplexity", formats.change, "low",
         "Relative change of the perplexity of text that has nothing to do with the documents.", of_learning=True,
     ),
+    Column("perplexity_before", "perplexity before", formats.ratio, "", "Perplexity of unrelated text, the base's."),
+    Column(
+        "perplexity_after", "perplexity after", formats.ratio, "low", "The same after learning.", of_learning=True,
+    ),
     Column(
         "forgetting_ratio", "forgetting ratio", formats.ratio, "low",
         "Share of the holdout recall before learning that is lost after it; undefined where it was 0 before.",

@@ -30,7 +30,7 @@ from continual_learning.answering import fitted_prompt, generate_answers, plain_
 from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import sentence_chunks, sentences
 from continual_learning.documents import Document
-from continual_learning.retrieval.datastore import ExactNeighbours, Neighbours, make_neighbours
+from continual_learning.retrieval.datastore import ExactNeighbours, make_neighbours
 from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
 from continual_learning.retrieval.restating import restated
 from continual_learning.state import DocumentRecord, State
@@ -66,7 +66,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         limits = (config.top_k, config.min_coverage, config.min_evidence)
         self._finder = QuestionFinder(config.retriever, config.encoder, *limits)
         # Derived from whatever state is asked about, and no part of any.
-        self._whole: tuple[tuple[int, ...], Positions, Neighbours] | None = None
+        self._whole: tuple[list[Tensor], Routed] | None = None
 
     def learn(
         self,
@@ -165,9 +165,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         config = self.config
         opening_D = self._opening(base, found.query) if config.opening == "restatement" else None
         if config.route == "none":
-            positions, neighbours = self._everything(state)
-            weights_N = torch.ones(len(positions))
-            return Routed(positions, neighbours, weights_N, _words_begin(base, positions) * weights_N, opening_D)
+            return replace(self._everything(base, state), opening_D=opening_D)
         chunks = kept_chunks(state)
         numbers = {key[0]: sentence_numbers(chunks[key[0]]) for key, _, _ in found.chunks}
         positions = positions_of(state, list(numbers))
@@ -175,9 +173,8 @@ class JitRLFull(Strategy[JitRLFullConfig]):
             wanted = {(key[0], n) for key, _, _ in found.chunks for (c, _), n in numbers[key[0]].items() if c == key[1]}
             rows = [row for row, place in enumerate(positions.places) if place in wanted]
             chosen = positions.at(rows)
-            weights_N = torch.ones(len(chosen))
-            starts_N = _words_begin(base, chosen) * weights_N
-            return Routed(chosen, ExactNeighbours(chosen.keys_ND), weights_N, starts_N, opening_D)
+            neighbours = ExactNeighbours(chosen.keys_ND)
+            return Routed(chosen, neighbours, torch.ones(len(chosen)), _words_begin(base, chosen), opening_D)
         routes: dict[int, float] = {}
         starts: dict[int, float] = {}
         first = {place: row for row, place in reversed(list(enumerate(positions.places)))}
@@ -204,14 +201,16 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         with torch.no_grad():
             return base.run_from(base.hidden_before(ids_1T, 0), ids_1T, 0)[0, -1]
 
-    def _everything(self, state: State) -> tuple[Positions, Neighbours]:
+    def _everything(self, base: BaseModel, state: State) -> Routed:
         """All positions, indexed once for as long as the memory holds the same tensors."""
         ids = [d.id for d in state.meta.documents]
-        same = tuple(id(state.tensors[f"{one}/keys"]) for one in ids)
-        if self._whole is None or self._whole[0] != same:
+        keys = [state.tensors[f"{one}/keys"] for one in ids]
+        if self._whole is None or list(map(id, self._whole[0])) != list(map(id, keys)):
             positions = positions_of(state, ids)
-            self._whole = (same, positions, make_neighbours(self.config.search, positions.keys_ND))
-        return self._whole[1], self._whole[2]
+            neighbours = make_neighbours(self.config.search, positions.keys_ND)
+            routed = Routed(positions, neighbours, torch.ones(len(positions)), _words_begin(base, positions), None)
+            self._whole = (keys, routed)  # held, so that no other tensor gets their identity
+        return self._whole[1]
 
     # -- inside ------------------------------------------------------------------------------------
 

@@ -31,14 +31,21 @@ from continual_learning.chunking import passages
 from continual_learning.documents import Document
 from continual_learning.errors import DivergedError, MismatchError
 from continual_learning.restate import is_personal
-from continual_learning.routing import Rarity, Router, key_tensors, passage_keys
+from continual_learning.routing import Rarity, Router, passage_keys
 from continual_learning.sampling import sampler
 from continual_learning.state import DocumentRecord, State
 from continual_learning.strategies.nested.config import NestedConfig
 from continual_learning.strategies.nested.export import level_differences, write_peft
 from continual_learning.strategies.nested.learning import TurnReport, learn_turn
 from continual_learning.strategies.nested.levels import fast_blocks, keeps_transposed, levels_in_place, new_levels
-from continual_learning.strategies.nested.memory import Memory, Turn, memory_json, memory_tensors, read_memory
+from continual_learning.strategies.nested.memory import (
+    Memory,
+    Turn,
+    memory_json,
+    memory_tensors,
+    read_memory,
+    turn_keys,
+)
 from continual_learning.strategy import (
     ALREADY_HELD,
     Answer,
@@ -85,6 +92,7 @@ class Nested(Strategy[NestedConfig]):
         text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
         parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
         memory = self._memory(base, state)
+        earlier = len(memory.turns)
         reports: list[TurnReport] = []
         for number, part in enumerate(parts):
             if progress:
@@ -101,8 +109,9 @@ class Nested(Strategy[NestedConfig]):
             "updates": [asdict(u) for r in reports for u in r.updates],
         }
         record = DocumentRecord.of(document, tokens, details)
-        keys = {name: t for name, t in state.tensors.items() if name.partition("/")[2].endswith(".key")}
-        tensors = {**keys, **key_tensors(document.id, document.title, parts), **memory_tensors(memory)}
+        keys = {name: t for name, t in state.tensors.items() if name.endswith(".key")}
+        keys |= turn_keys(memory.turns[earlier:], earlier)
+        tensors = {**keys, **memory_tensors(memory)}
         texts = {**state.meta.extra.get("texts", {}), document.id: document.text}
         extra = {
             **state.meta.extra,

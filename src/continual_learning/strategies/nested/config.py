@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from continual_learning.strategy import StrategyConfig
 
 OptimizerName = Literal["sgd", "adamw", "muon", "m3"]
+
+BY_LEVEL = ("periods", "learning_rates", "steps", "optimizers", "replay")
+"""Settings that have an entry for each level."""
 
 PUBLIC_PROGRAM = {
     "weights": "full",
@@ -24,10 +27,7 @@ PUBLIC_PROGRAM = {
     "embeddings": True,
     "keep_optimizer": False,
 }
-"""What the public chat program does: the top fifth of the layers and the embeddings, two small steps on every turn."""
-
-ONE_LEVEL = {"periods": (0,), "optimizers": ("adamw",), "learning_rates": (2e-3,), "steps": (6,), "replay": (0.0,)}
-"""The default's fast level alone."""
+"""The public chat program's weights and steps: the top fifth of the layers and the embeddings, twice 5e-6 a turn."""
 
 
 class NestedConfig(StrategyConfig):
@@ -72,7 +72,7 @@ class NestedConfig(StrategyConfig):
     clip_norm: float = Field(1.0, gt=0)
     """Global norm to which gradients are clipped."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decay of what learns, by AdamW, Muon and M3."""
+    """Decay of what learns at each step, as a share of the learning rate."""
     keep_optimizer: bool = True
     """Keep the optimisers' state between updates; otherwise each update starts a new one."""
     slow_every: int = Field(5, ge=1)
@@ -103,8 +103,7 @@ class NestedConfig(StrategyConfig):
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
-        lists = {n: getattr(self, n) for n in ("periods", "learning_rates", "steps", "optimizers", "replay")}
-        lengths = {name: len(values) for name, values in lists.items()}
+        lengths = {name: len(getattr(self, name)) for name in BY_LEVEL}
         if len(set(lengths.values())) > 1 or not self.periods:
             raise ValueError(f"each list needs an entry for each level, at least one; their lengths are {lengths}")
         if list(self.periods) != sorted(set(self.periods)) or self.periods[0] < 0:
@@ -118,3 +117,10 @@ class NestedConfig(StrategyConfig):
         if self.weights == "full" and {"muon", "m3"} & set(self.optimizers):
             raise ValueError(f"{self.optimizers[0]} takes matrices, and full weights have vectors; use adamw or sgd")
         return self
+
+
+ONE_LEVEL = {name: getattr(NestedConfig(), name)[:1] for name in BY_LEVEL}
+"""The default's fastest level alone."""
+
+PRESETS: dict[str, dict[str, Any]] = {"several": {}, "one": ONE_LEVEL, "public": PUBLIC_PROGRAM}
+"""Settings with a name."""

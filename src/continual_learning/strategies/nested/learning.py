@@ -1,11 +1,13 @@
 """One turn: every level whose period is over is updated, the fastest first.
 
-A level l with period C_l waits for C_l tokens, whatever the number of turns that takes, and is then updated on all
-of them (Behrouz et al. 2025, the continuum memory system: static until its next period):
+A level l with period C_l waits for C_l tokens, whatever the number of turns that takes, and is then updated on
+study items of those turns (Behrouz et al. 2025, the continuum memory system: static until its next period):
 
-    Delta_l <- Delta_l - steps of its optimiser on the loss of the last C_l tokens.
+    Delta_l <- Delta_l - steps of its optimiser on the loss of items of the last C_l tokens.
 
-What it waits for is part of the memory. Beside it each update studies a share of earlier turns (``replay``).
+The paper sums the errors of C_l steps and applies them once; here they are mini-batches of their own. An update has
+room for ``steps`` x ``mini_batch_tokens``: where the turns give more, every turn has an item before any has a second.
+What a level waits for is part of the memory. Beside it each update studies a share of earlier turns (``replay``).
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ def _update(
     """Steps of one level on what it waited for; the others stand still."""
     waited = memory.waiting[level]
     room = config.steps[level] * config.mini_batch_tokens
-    own = [pair for i in waited for pair in turn_pairs(base, memory.turns[i], config)]
+    own = [turn_pairs(base, memory.turns[i], config) for i in waited]
     items = drawn(base, own, round(room * (1 - config.replay[level])), rng)
     items += _replayed(base, config, memory, waited, round(room * config.replay[level]), rng)
     rivals_S = rival_tokens(base, items)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 
 from continual_learning.answering import user
 from continual_learning.base import BaseModel
@@ -64,10 +65,13 @@ def pair_item(base: BaseModel, pair: Pair) -> Item:
     return make_item([], ids[-base.window :])
 
 
-def drawn(base: BaseModel, pairs: Sequence[Pair], tokens: int, rng: random.Random) -> list[Item]:
-    """Items in a new order, as many as ``tokens`` hold, at least one."""
+def drawn(base: BaseModel, turns: Sequence[Sequence[Pair]], tokens: int, rng: random.Random) -> list[Item]:
+    """Items of several turns, as many as ``tokens`` hold, at least one: one of every turn before another of any."""
     found: list[Item] = []
-    for pair in rng.sample(list(pairs), len(pairs)):
+    shuffled = [rng.sample(list(pairs), len(pairs)) for pairs in rng.sample(list(turns), len(turns))]
+    for pair in chain.from_iterable(zip_longest(*shuffled)):
+        if pair is None:  # of a turn that has no other
+            continue
         item = pair_item(base, pair)
         if found and sum(len(i.ids) for i in found) + len(item.ids) > tokens:
             break

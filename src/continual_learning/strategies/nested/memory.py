@@ -1,8 +1,9 @@
 """How levels and what they wait for stand in a state.
 
 ``level1/<name>`` is what the fastest level learned, ``optimizer1/<name>`` what its optimiser remembers, and
-``<document id>/<passage>.key`` the word hashes by which a question finds out that it was told (`routing`). Texts of
-the turns and the turns that each level still waits to learn are in the JSON half.
+``turns/<number>.key`` the word hashes by which a question finds out that it was told (`routing`), all in one part,
+since each part is a file on disk. Texts of the turns and the turns that each level still waits to learn are in the
+JSON half.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from continual_learning.routing import passage_key
 from continual_learning.state import State
 from continual_learning.strategies.nested.levels import Level, level_name
 from continual_learning.strategies.nested.optimisers import OptimizerState
@@ -65,6 +67,13 @@ def memory_tensors(memory: Memory) -> dict[str, Tensor]:
         found.update({f"{level_name(i)}/{name}": t for name, t in level.items()})
         found.update({f"optimizer{i + 1}/{name}": t for name, t in optimizer.items()})
     return found
+
+
+def turn_keys(turns: Sequence[Turn], first: int) -> dict[str, Tensor]:
+    """The keys of turns as `routing.passage_keys` reads them; ``first`` is the number of the first of them."""
+    return {
+        f"turns/{number:04d}.key": passage_key(turn.title, turn.text) for number, turn in enumerate(turns, start=first)
+    }
 
 
 def memory_json(memory: Memory) -> dict[str, Any]:

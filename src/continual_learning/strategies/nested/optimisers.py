@@ -27,7 +27,7 @@ def make_optimizer(
         case "adamw":
             optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.95), weight_decay=decay)
         case "muon":
-            optimizer = Muon(weights, lr=rate)
+            optimizer = Muon(weights, rate, weight_decay=decay)
         case "m3":
             optimizer = M3(
                 weights, rate, slow_every=config.slow_every, slow_share=config.slow_share, weight_decay=decay

@@ -19,7 +19,7 @@ class TTTConfig(SpanAnswerConfig):
     """First block with a Dual MLP; none: the last quarter of the blocks."""
     last_block: int | None = Field(None, ge=1)
     """Block after the last one with a Dual MLP; none: all to the end."""
-    neurons: int | None = Field(96, ge=1)
+    neurons: int | None = Field(28, ge=1)
     """Neurons of each block that learn a passage; none: all of them."""
     selection: Literal["tfidf", "tf", "random"] = "tfidf"
     """How they are chosen: by accesses and rarity in background text, by accesses alone, or by chance."""

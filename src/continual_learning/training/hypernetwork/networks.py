@@ -32,7 +32,7 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
             context_width=base.hidden_size,
             modules=modules,
             layers=settings.blocks or last_blocks(base.block_count),
-            rank=settings.rank or _LINEAR_RANK,
+            rank=settings.rank or min(_LINEAR_RANK, parts.intermediate_size),
             trained_chunks=settings.max_chunks,
         )
         network = LinearHypernetwork.fitted(base, linear, _fit_texts(base, settings.seed))

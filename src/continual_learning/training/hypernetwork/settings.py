@@ -62,7 +62,7 @@ class HypernetworkTraining(StrategyConfig):
     blocks: tuple[int, ...] | None = None
     """The blocks to write to; none: linear, five in the last third; perceiver, all."""
     rank: int | None = Field(None, ge=1)
-    """Of a chunk's adapter; none: linear 256, perceiver 8."""
+    """Of a chunk's adapter; none: linear 256 or the width of the MLP if that is less, perceiver 8."""
     latent_width: int = Field(128, ge=4)
     """Of the Perceiver's latents."""
     cross_layers: int = Field(2, ge=1)

@@ -1,0 +1,162 @@
+"""Chooses how rag cuts and how much it puts into the prompt, on passages that nothing is reported on.
+
+    python benchmarks/tune_rag.py --data squad_dev_open.jsonl --out benchmarks              a minute or two
+    python benchmarks/tune_rag.py --data squad_dev_open.jsonl --out benchmarks --answers    some ten minutes more
+
+First, without the model: the share of questions whose gold answer stands in what is retrieved, on passages of the first
+half of the articles, with one passage and with twenty in the memory, and how many tokens that puts into the prompt.
+With ``--answers`` the model then answers from a short list of settings. What was answered is kept: the same command
+goes on after an interruption. Writes tuning_rag.json, and the block ``tuning_rag`` of README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blocks import write_block
+
+from continual_learning.base import BaseModel
+from continual_learning.evaluation.contender import Contender
+from continual_learning.evaluation.datasets import Dataset, QADocument, halves, load_dataset, sample
+from continual_learning.evaluation.machine import machine_facts
+from continual_learning.evaluation.protocols import Settings, compare
+from continual_learning.scoring import contains_answer
+from continual_learning.strategy import UNAFFECTED, make_strategy
+
+PASSAGES, TOGETHER = 240, 20
+CHUNK_TOKENS, TOP_K = (40, 80, 160, 320), (1, 2, 3, 4)
+# Shares of a chunk that the next one begins with.
+OVERLAPS = (0.0, 0.2)
+DEFAULT = {"chunk_tokens": 160, "overlap_tokens": 32, "top_k": 2, "min_score": 0.5}
+# What answers are made with: the documents, and questions of each.
+ANSWERED, QUESTIONS = 20, 3
+
+
+def grid() -> list[dict[str, Any]]:
+    """Everything that is retrieved with; the gate (min_score) is left out of it for the default's cutting alone."""
+    found = [
+        {"chunk_tokens": size, "overlap_tokens": round(size * overlap), "top_k": k, "min_score": 0.5}
+        for size, overlap, k in itertools.product(CHUNK_TOKENS, OVERLAPS, TOP_K)
+    ]
+    return [*found, {**DEFAULT, "min_score": 0.0}, {**DEFAULT, "k1": 0.9, "b": 0.4}, {**DEFAULT, "k1": 1.2}]
+
+
+def retrieved(base: BaseModel, options: dict[str, Any], memories: Sequence[Sequence[QADocument]]) -> dict[str, float]:
+    """Share of questions whose answer was found, and tokens found for a question, over all memories."""
+    strategy = make_strategy("rag", options)
+    hits: list[bool] = []
+    tokens: list[int] = []
+    for documents in memories:
+        state = strategy.init(base)
+        for item in documents:
+            state, _ = strategy.learn(base, state, item.document)
+        for question in (q for item in documents for q in item.questions):
+            found = strategy.answer_key(base, state, question.question)
+            excerpts = () if found == UNAFFECTED or found is None else found
+            text = "\n".join(excerpt.text for excerpt in excerpts)
+            hits.append(contains_answer(text, question.answers))
+            tokens.append(len(base.encode(text)))
+    return {"hit_rate": statistics.fmean(hits), "tokens": statistics.fmean(tokens), "questions": len(hits)}
+
+
+def short_list(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The default, and of the settings within four prompt lengths the one that finds most among twenty passages."""
+    chosen = [DEFAULT]
+    for most in (60, 120, 200, 400):
+        within = [row for row in rows if row["together"]["tokens"] <= most]
+        if within:
+            options = max(within, key=lambda row: row["together"]["hit_rate"])["options"]
+            chosen += [options] if options not in chosen else []
+    return chosen
+
+
+def answered(base: BaseModel, data: Dataset, options: dict[str, Any]) -> dict[str, Any]:
+    """What the model makes of what it is given, all documents in one memory."""
+    documents = tuple(replace(d, questions=d.questions[:QUESTIONS]) for d in data.documents[:ANSWERED])
+    contender = Contender("rag", options)
+    settings = Settings(retention_documents=0, count_flops=False)
+    result = compare(replace(data, documents=documents), [contender], base, settings=settings)
+    [row] = result["results"]
+    return {k: row[k] for k in ("recall", "recall_interval", "f1", "answer_seconds", "questions")}
+
+
+def shown(options: dict[str, Any]) -> str:
+    """Settings on one line; the gate and BM25's numbers where they are not the default's."""
+    text = f"{options['top_k']} chunks of {options['chunk_tokens']}, overlap {options['overlap_tokens']}"
+    more = [f"{k}={options[k]}" for k in ("min_score", "k1", "b") if k in options and options[k] != DEFAULT.get(k)]
+    return ", ".join([text, *more])
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The retrieval of every setting, and the answers of the short list."""
+    one, many = (result["rows"][0][name]["questions"] for name in ("alone", "together"))
+    lines = [
+        f"Retrieval, without the model: {one} and {many} questions on {PASSAGES} passages of the first half of the "
+        f"articles; the memory holds one passage, or {TOGETHER}.",
+        "",
+        "| rag | found, of one | tokens | found, of twenty | tokens |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        bold = "**" if row["options"] == DEFAULT else ""
+        a, t = row["alone"], row["together"]
+        lines.append(
+            f"| {bold}{shown(row['options'])}{bold} | {a['hit_rate']:.2f} | {a['tokens']:.0f} "
+            f"| {t['hit_rate']:.2f} | {t['tokens']:.0f} |"
+        )
+    if result["answers"]:
+        lines += ["", "Answers of the model from the short list:", "", "| rag | recall | F1 | answer, s |",
+                  "|---|---|---|---|"]  # fmt: skip
+        for row in result["answers"]:
+            low, high = row["recall_interval"]
+            lines.append(
+                f"| {shown(row['options'])} | {row['recall']:.2f} [{low:.2f}, {high:.2f}] | {row['f1']:.2f} "
+                f"| {row['answer_seconds']:.2f} |"
+            )
+        lines += ["", f"{result['answers'][0]['questions']} questions on {ANSWERED} passages in one memory, "
+                  f"{result['machine']['threads']} threads."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="SQuAD, or JSON lines: title, context, questions")
+    parser.add_argument("--out", type=Path, help="folder for tuning_rag.json, with the README.md that has the block")
+    parser.add_argument("--answers", action="store_true", help="let the model answer from the short list")
+    parser.add_argument("--model", default="smollm2-135m")
+    arguments = parser.parse_args()
+    base = BaseModel.load(arguments.model)
+    first, _ = halves(load_dataset(arguments.data))
+    data = sample(first, PASSAGES, one_per_article=False)
+    memories = [data.documents[i : i + TOGETHER] for i in range(0, PASSAGES, TOGETHER)]
+    picked = random.Random(0).sample(data.documents, PASSAGES // 4)
+    result: dict[str, Any] = {"machine": machine_facts(base), "rows": [], "answers": []}
+    for number, options in enumerate(grid(), 1):
+        alone, together = (retrieved(base, options, m) for m in ([[d] for d in picked], memories))
+        result["rows"].append({"options": options, "alone": alone, "together": together})
+        print(f"{number}/{len(grid())} {shown(options)}: {alone['hit_rate']:.3f} of one, "
+              f"{together['hit_rate']:.3f} of twenty", file=sys.stderr, flush=True)  # fmt: skip
+    if arguments.answers:
+        spread = sample(first, ANSWERED, one_per_article=False, seed=1)
+        for options in short_list(result["rows"]):
+            result["answers"].append({"options": options, **answered(base, spread, options)})
+            print(f"{shown(options)}: recall {result['answers'][-1]['recall']:.2f}", file=sys.stderr, flush=True)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "tuning_rag.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_block(arguments.out / "README.md", "tuning_rag", markdown(result))
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()
