@@ -148,7 +148,8 @@ def test_readme_example_runs(
         out, error, code = served(example.code, folder, environment)
         assert code == 0, f"exit {code}\n{out[-2000:]}\n{error[-2000:]}"
         return
-    for name, value in (environment | (tiny if LONG.match(example.code) else {})).items():
+    monkeypatch.setenv("CONTINUAL_LEARNING_HOME", environment["CONTINUAL_LEARNING_HOME"])
+    for name, value in tiny.items() if LONG.match(example.code) else ():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "stdin", StringIO())
