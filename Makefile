@@ -36,9 +36,10 @@ $(STAMP):
 demo: install ## learn a document that the model cannot know, and ask before and after
 	@$(BIN)/python examples/demo.py
 
-# Two processes with one thread each: most tests are too small for a second thread to help.
+# Two processes with one thread each: most tests are too small for a second thread to help. tests/conftest.py says
+# which files come first; xdist would leave those with few but long tests, which take a process for minutes, to the end.
 test: lint ## lint, then every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install ## style, types and the direction of imports
 	@$(BIN)/ruff check .

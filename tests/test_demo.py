@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from io import StringIO
@@ -111,13 +111,15 @@ def test_the_questions_can_be_answered_from_the_text_and_only_from_it() -> None:
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # four minutes on two free cores, more on busy ones
-def test_the_demo_learns_without_forgetting() -> None:
-    done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    recall = {when: int(n) for when, n in re.findall(r"^Recall (before|after) +(\d+) of 20", done.stdout, re.MULTILINE)}
-    kept = re.search(r"^General questions kept +(\d+) of (\d+)", done.stdout, re.MULTILINE)
-    change = re.search(r"^Unrelated perplexity .*\(([+-][\d.]+)%\)", done.stdout, re.MULTILINE)
+@pytest.mark.usefixtures("loaded_base")
+def test_the_demo_learns_without_forgetting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(DEMO), run_name="__main__")
+    done = capsys.readouterr()
+    assert ended.value.code == 0, done.out[-3000:] + done.err[-3000:]
+    recall = {when: int(n) for when, n in re.findall(r"^Recall (before|after) +(\d+) of 20", done.out, re.MULTILINE)}
+    kept = re.search(r"^General questions kept +(\d+) of (\d+)", done.out, re.MULTILINE)
+    change = re.search(r"^Unrelated perplexity .*\(([+-][\d.]+)%\)", done.out, re.MULTILINE)
     assert kept is not None and change is not None
     assert recall["before"] <= 1
     assert recall["after"] >= recall["before"] + 5

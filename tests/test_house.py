@@ -127,7 +127,7 @@ def test_ci_runs_the_whole_suite() -> None:
     assert "make test" in script and "set -euo pipefail" in script
     plan = make("-n", "test")
     # Its last line is pytest, unfiltered, so that the summary closes the output.
-    assert plan.strip().splitlines()[-1].endswith("-m pytest -q -n 2 --dist loadfile")
+    assert plan.strip().splitlines()[-1].endswith("-m pytest -q -n 2 --dist loadfile --no-loadscope-reorder")
     assert all(f"/{tool}" in plan for tool in ("ruff check", "ruff format", "mypy", "lint-imports"))
 
 

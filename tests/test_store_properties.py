@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -106,12 +105,5 @@ class StoreMachine(RuleBasedStateMachine):
             assert_same(self.store.load(ref), make_state(list(self.content[version_id]), width=2))
 
 
-@pytest.fixture
-def _no_flushing(monkeypatch):
-    """Thousands of flushes take minutes, and a sequence of operations does not depend on them."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-
-
-@pytest.mark.usefixtures("_no_flushing")
 class TestStoreMachine(StoreMachine.TestCase):
     settings = settings(max_examples=25, stateful_step_count=20, deadline=None, database=None, derandomize=True)

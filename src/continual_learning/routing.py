@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -74,13 +74,8 @@ class Rarity:
 
     @classmethod
     def of(cls, background: Iterable[str]) -> Rarity:
-        """Counted over the given texts."""
-        counts: Counter[int] = Counter()
-        texts = 0
-        for text in background:
-            texts += 1
-            counts.update({term_hash(s) for s in content_stems(text)})
-        return cls(counts, texts)
+        """Counted over the given texts; once a process, since every strategy made asks for the same few."""
+        return _rarity(tuple(background))
 
     def idf(self, term: int) -> float:
         """``log((|B| + 1) / (df + 1))``."""
@@ -94,6 +89,14 @@ class Rarity:
             return [(0.0, 0.0)] * len(keys)
         shared = [math.fsum(w for t, w in weights.items() if t in key) for key in keys]
         return [(evidence / total, evidence) for evidence in shared]
+
+
+@lru_cache(maxsize=4)
+def _rarity(texts: tuple[str, ...]) -> Rarity:
+    counts: Counter[int] = Counter()
+    for text in texts:
+        counts.update({term_hash(s) for s in content_stems(text)})
+    return Rarity(counts, len(texts))
 
 
 @cache

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command
 
 MAIN = [sys.executable, "-m", "continual_learning.cli.main"]
 
@@ -19,8 +21,7 @@ def run(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run([*MAIN, *map(str, arguments)], input=text, capture_output=True, text=True, check=False)
 
 
-def test_learn_ask_chat_forget(tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_learn_ask_chat_forget(tiny_llama_dir: Path, cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.txt").write_text("Comb jellies eat plankton.")
     flags = ("--model", tiny_llama_dir, "--strategy", "in_context")
     learned = run("learn", "-", "--title", "Jellies", *flags, "--memory", "work", "--json", text="They eat plankton.")
@@ -30,16 +31,18 @@ def test_learn_ask_chat_forget(tiny_llama_dir: Path, tmp_path: Path, monkeypatch
 
     asked = run("ask", "What do they eat?", "--memory", "work", "--max-new-tokens", 4)  # its own model and strategy
     assert asked.returncode == 0, asked.stderr
-    answer = json.loads(run("ask", "What do they eat?", "--memory", "work", "--max-new-tokens", 4, "--json").stdout)
+    # From here on in this process, which sees the same memory on disk.
+    answer = cli("ask", "What do they eat?", "--memory", "work", "--max-new-tokens", 4, "--json").json
     assert asked.stdout == answer["answers"][0]["text"] + "\n"
     assert answer["model"] == str(tiny_llama_dir)
 
-    talked = run("chat", "--memory", "work", "--max-new-tokens", 4, text="hello\nagain\n")
-    assert (talked.returncode, len(talked.stdout.splitlines()) >= 2) == (0, True)
+    monkeypatch.setattr(sys, "stdin", StringIO("hello\nagain\n"))
+    talked = cli("chat", "--memory", "work", "--max-new-tokens", 4)
+    assert (talked.code, len(talked.out.splitlines()) >= 2) == (0, True)
 
-    forgotten = run("memory", "forget", "Jellies", "--memory", "work")
-    assert forgotten.returncode == 0, forgotten.stderr
-    assert "holds no document" in run("ask", "What?", "--memory", "work", "--max-new-tokens", 2).stderr
+    forgotten = cli("memory", "forget", "Jellies", "--memory", "work")
+    assert forgotten.code == 0, forgotten.err
+    assert "holds no document" in cli("ask", "What?", "--memory", "work", "--max-new-tokens", 2).err
 
 
 SLOW_LEARN = """
@@ -55,8 +58,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-def test_ctrl_c_while_learning(tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_ctrl_c_while_learning(tiny_llama_dir: Path, cli: Command) -> None:
     Path("a.txt").write_text("Comb jellies eat plankton.")
     flags = ["--model", str(tiny_llama_dir), "--strategy", "in_context"]
     process = subprocess.Popen(
@@ -69,15 +71,14 @@ def test_ctrl_c_while_learning(tiny_llama_dir: Path, tmp_path: Path, monkeypatch
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert error == "interrupted; the memory is as it was\n"
-    assert json.loads(run("memory", "list", "--json").stdout) == {"memories": []}
+    assert cli("memory", "list", "--json").json == {"memories": []}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
-def test_at_a_terminal(tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_a_terminal(tiny_llama_dir: Path, cli: Command) -> None:
     pexpect: Any = pytest.importorskip("pexpect")
-    monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text("Comb jellies eat plankton.")
-    run("learn", "a.txt", "--model", tiny_llama_dir, "--strategy", "in_context", "--memory", "work")
+    cli("learn", "a.txt", "--model", tiny_llama_dir, "--strategy", "in_context", "--memory", "work")
     child = pexpect.spawn(
         MAIN[0], [*MAIN[1:], "chat", "--memory", "work", "--max-new-tokens", "3"], encoding="utf-8", timeout=120
     )

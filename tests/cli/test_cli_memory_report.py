@@ -59,7 +59,10 @@ def test_forgetting_of_an_empty_memory_is_none(cli: Any, tiny: BaseModel) -> Non
     assert (found["general_kept"], found["perplexity_change"], found["documents"]) == (1.0, 0.0, [])
 
 
-def test_model_info_of_a_memory_that_adds_weights(cli: Any, tiny: BaseModel) -> None:
+def test_model_info_of_a_memory_that_adds_weights(
+    cli: Any, tiny: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTINUAL_LEARNING_HOME", str(tmp_path / "home"))  # where nothing is calibrated yet
     cli("memory", "new", "sparse", "--strategy", "ttt", "--set", "neurons=8")
     found = cli("model", "info", "--memory", "sparse", "--json").json
     assert (found["layers_total"], found["layers_modified"], found["layers_frozen"]) == (4, 1, 3)

@@ -49,24 +49,14 @@ def test_without_a_command_it_shows_its_help(cli: Command) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    command = ["-m", "continual_learning.cli.main", "train", "hypernetwork", "--model", str(tiny_llama_dir)]
+def test_two_processes_train_as_one_does(cli: Command, tiny: BaseModel, tiny_llama_dir: Path, tmp_path: Path) -> None:
+    assert cli("train", "hypernetwork", tmp_path / "one", *arguments()).code == 0
+    launch = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    launch += " --dynamo_backend no --main_process_port 0 -m continual_learning.cli.main train hypernetwork --model"
     environment = {**os.environ, "CONTINUAL_LEARNING_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    for how, folder in (([sys.executable], "one"), (launch, "two")):
-        call = [*how, *command, str(tmp_path / folder), *arguments()]
-        done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
+    call = [sys.executable, *launch.split(), str(tiny_llama_dir), str(tmp_path / "two"), *arguments()]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_hypernetwork(tmp_path / folder).state_dict() for folder in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-2, atol=1e-5)

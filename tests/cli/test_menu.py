@@ -18,7 +18,7 @@ from continual_learning.strategy import strategy_names
 if os.name != "posix":
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)
 
-from menu_terminal import CTRL_C, CTRL_D, ENTER, ESCAPE, MENU, UP, Terminal
+from menu_terminal import CTRL_C, ENTER, ESCAPE, MENU, UP, Terminal
 
 
 def test_flags_of_values() -> None:
@@ -97,15 +97,5 @@ def test_a_narrow_terminal_without_colour(tmp_path: Path, environment: dict[str,
         assert terminal.ended() == 0
         colours = re.findall(rb"\x1b\[([\d;]*)m", terminal.raw)
         assert not [c for c in colours if re.search(rb"(^|;)(3[0-8]|4[0-8]|9\d|10[0-7])(;|$)", c)], set(colours)
-    finally:
-        terminal.close()
-
-
-def test_ctrl_d_leaves(tmp_path: Path, environment: dict[str, str]) -> None:
-    terminal = Terminal(tmp_path, environment)
-    try:
-        terminal.wait(MENU)
-        terminal.send(CTRL_D)
-        assert terminal.ended() == 0
     finally:
         terminal.close()

@@ -11,7 +11,7 @@ import pytest
 if os.name != "posix":
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)
 
-from menu_terminal import CTRL_C, DOWN, ENTER, MENU, SPACE, Terminal
+from menu_terminal import CTRL_C, CTRL_D, DOWN, ENTER, MENU, SPACE, Terminal
 
 PROGRAM = """
 import pathlib, sys
@@ -46,7 +46,7 @@ def fill(terminal: Terminal, entry: str, *answers: tuple[str, str]) -> None:
         terminal.answer(prompt, keys)
 
 
-def test_forms_become_command_lines(tmp_path: Path) -> None:
+def test_forms_become_command_lines_and_ctrl_d_leaves(tmp_path: Path) -> None:
     for name in ("doc.txt", "qa.jsonl", "playbook.json"):
         (tmp_path / name).write_text("words")
     home = {"CONTINUAL_LEARNING_HOME": str(tmp_path / "home"), "CONTINUAL_LEARNING_STRATEGY": "frozen"}
@@ -104,5 +104,7 @@ def test_forms_become_command_lines(tmp_path: Path) -> None:
         menu.wait_prompt("there is no such file or folder")
         menu.send(CTRL_C)
         menu.wait("back to the menu", MENU)
+        menu.send(CTRL_D)
+        assert menu.ended() == 0
     finally:
         menu.close()

@@ -26,8 +26,8 @@ def test_no_other_name_gets_it() -> None:
 
 
 @pytest.mark.model
-def test_unseen_facts_are_likelier_with_their_own_document() -> None:
-    base, folder = BaseModel.load("smollm2-135m", device="cpu"), shipped_for("smollm2-135m")
+def test_unseen_facts_are_likelier_with_their_own_document(embedded_base: BaseModel) -> None:
+    base, folder = embedded_base, shipped_for("smollm2-135m")
     assert folder is not None
     found = context_sensitivity(base, load_hypernetwork(folder), facts("test", 3, 8, 7), max_questions=4)
     assert found.matched < found.mismatched - 0.5 and found.matched < found.none - 0.5

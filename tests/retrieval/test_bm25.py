@@ -92,7 +92,7 @@ texts_ = st.lists(st.sampled_from([*WORDS[:6], "the", "Otters", "copper-bridge"]
 keys_ = st.tuples(st.sampled_from("abc"), st.integers(0, 3))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     changes=st.lists(st.tuples(keys_, texts_), max_size=40),
     query=texts_,

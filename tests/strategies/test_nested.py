@@ -337,9 +337,8 @@ def test_what_is_no_adapter_is_not_exported(tiny_base: BaseModel, tmp_path: Path
 
 
 @pytest.mark.model
-def test_told_facts_are_answered_from_weights() -> None:
-    base = BaseModel.load()
-    strategy = make_strategy("nested")
+def test_told_facts_are_answered_from_weights(embedded_base: BaseModel) -> None:
+    base, strategy = embedded_base, make_strategy("nested")
     state, report = strategy.init(base), None
     for text in ("My dog is called Biko.", "I live in Aberdeen.", "I am allergic to walnuts."):
         state, report = strategy.learn(base, state, Document(text))
