@@ -81,6 +81,20 @@ def test_a_follow_up_is_read_with_the_turn_before() -> None:
     assert router().route(keys(), "And since when?", history) is not None  # type: ignore[arg-type]
 
 
+def test_a_question_that_names_a_rare_title_needs_no_other_evidence() -> None:
+    rarity = Rarity.of(BACKGROUND * 40)
+    strict = Router(rarity, 0.25, 6.0)
+    titles = {"doc-fox": "Fox", "doc-jellies": "Comb jellies"}
+    asked = "Who likes comb jellies?"
+    two = Router(rarity, 0.25, 99.0)
+    assert two.route(keys(), asked) is None
+    assert two.route(keys(), asked, titles=titles)[0] == ("doc-jellies", 1)  # type: ignore[index]
+    assert two.route(keys(), "Who likes jellies?", titles=titles) is None  # half of a title
+    assert strict.route(keys(), "Who lives in Tokyo?", titles={"doc-fox": "Tokyo"}) is None  # the text has no such word
+    common = {"doc-jellies": "Japan"}  # no rare word
+    assert two.route(keys(), "What is eaten in Japan?", titles=common) is None
+
+
 def test_sources_carry_title_and_coverage() -> None:
     documents = (DocumentRecord("doc-fox", "Fox", "text", "0", 1, ""),)
     state = State({}, StateMeta("ttt", {}, "", "", documents))

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Passage = tuple[str, int]
 
 _KEY = ".key"
+# Nats: of the 150 background texts at most one has the word.
+_RARE = 4.0
 _R = TypeVar("_R", bound=Hashable)
 
 
@@ -63,6 +65,11 @@ def passage_keys(state: State) -> dict[Passage, frozenset[int]]:
         if rest.endswith(_KEY):
             found[document_id, int(rest.removesuffix(_KEY))] = frozenset(tensor.tolist())
     return found
+
+
+def document_titles(state: State) -> dict[str, str]:
+    """The titles of a state's documents, by id."""
+    return {record.id: record.title for record in state.meta.documents}
 
 
 @dataclass(frozen=True)
@@ -116,19 +123,39 @@ class Router:
     """Least evidence, nats."""
 
     def route(
-        self, keys: Mapping[Passage, frozenset[int]], text: str, history: Sequence[Message] = ()
+        self,
+        keys: Mapping[Passage, frozenset[int]],
+        text: str,
+        history: Sequence[Message] = (),
+        titles: Mapping[str, str] | None = None,
     ) -> tuple[Passage, float] | None:
         """The passage that ``text`` opens, with its coverage, or None.
 
         A text that opens none is looked at once more together with the user's turn before it: "And when was that?"
+        ``titles``, by document id: a text that names the whole of a document's title, with a rare word in it, needs no
+        other evidence that it is about that document.
         """
         earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
         for asked in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
-            found = zip(keys, self.rarity.match(asked, list(keys.values())), strict=True)
-            best, (coverage, evidence) = max(found, key=lambda kc: kc[1], default=(None, (0.0, 0.0)))
-            if best and coverage >= self.threshold and evidence >= self.evidence:
-                return best, coverage
+            named = self._named(asked, titles or {})
+            best: tuple[float, float, Passage] | None = None
+            for passage, (coverage, evidence) in zip(keys, self.rarity.match(asked, list(keys.values())), strict=True):
+                enough = coverage >= self.threshold and (evidence >= self.evidence or passage[0] in named)
+                if enough and (best is None or (coverage, evidence) > best[:2]):
+                    best = (coverage, evidence, passage)
+            if best:
+                return best[2], best[0]
         return None
+
+    def _named(self, text: str, titles: Mapping[str, str]) -> set[str]:
+        """The documents whose titles a text names."""
+        asked = {term_hash(stem) for stem in content_stems(text)}
+        found = set()
+        for document_id, title in titles.items():
+            words = {term_hash(stem) for stem in content_stems(title)}
+            if words and words <= asked and max(map(self.rarity.idf, words)) >= _RARE:
+                found.add(document_id)
+        return found
 
 
 def routed_sources(state: State, route: Iterable[tuple[Passage, float]]) -> tuple[Source, ...]:

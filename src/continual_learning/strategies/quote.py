@@ -23,6 +23,7 @@ from continual_learning.routing import (
     Router,
     answer_by_route,
     default_rarity,
+    document_titles,
     key_tensors,
     passage_keys,
 )
@@ -139,7 +140,7 @@ class Quote(Strategy[QuoteConfig]):
         return {"passages": len(passage_keys(state))}
 
     def _found(self, state: State, text: str, history: Sequence[Message] = ()) -> Passage | None:
-        route = self._router.route(passage_keys(state), text, history)
+        route = self._router.route(passage_keys(state), text, history, document_titles(state))
         return route[0] if route else None
 
     def _said(

@@ -39,7 +39,15 @@ from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
 from continual_learning.parts import PartKey, best_window, recite, recite_all
 from continual_learning.paths import data_home
 from continual_learning.retention import Limits, check
-from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_keys, routed_sources
+from continual_learning.routing import (
+    Passage,
+    Rarity,
+    Router,
+    answer_by_route,
+    document_titles,
+    passage_keys,
+    routed_sources,
+)
 from continual_learning.span_reader.answering import chosen_reader, span_answers
 from continual_learning.state import State
 from continual_learning.stopwatch import Stopwatch
@@ -301,7 +309,7 @@ class TTT(Strategy[TTTConfig]):
         keys = passage_keys(state)
         if not self.config.routing:
             return tuple((passage, 1.0) for passage in keys)
-        found = self._router.route(keys, text, history)
+        found = self._router.route(keys, text, history, document_titles(state))
         return (found,) if found else ()
 
     @contextmanager
