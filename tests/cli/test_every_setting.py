@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
     Document(
         "Comb jellies eat plankton near the harbour of Lund, which has a wall. They have eight rows of cilia.",
-        "Jellies",
+        "Sea animals",
     ),
     Document("The lazy dog jumps over the house of Otto Brand. Nobody saw it before June 1920.", "Dog"),
 ]
@@ -64,6 +64,9 @@ BESIDE: dict[str, dict[str, Any]] = {
         for key in ("top_k", "overlap_tokens", "chunk_tokens", "min_score")
     },
     "alpha_decay": {"alpha_initial": 0.9},
+    # Adam's first step is the same however long the gradient is.
+    "alpha_initial": {"passes": 4},
+    "alpha_min": {"passes": 4},
     "ttt.clip_norm": {"optimizer": "sgd"},
     "ttt.last_block": {"first_block": 2},
     **{
