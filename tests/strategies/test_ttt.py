@@ -181,7 +181,8 @@ def test_routing_opens_a_passage_for_its_questions_alone(tiny_base: BaseModel) -
     assert strategy.answer(tiny_base, state, ["Who painted the Mona Lisa?"], 4)[0].sources == ()
     always = ttt(routing=False, **QUESTIONS)
     assert always.affects(tiny_base, state, "Who painted the Mona Lisa?")
-    assert not ttt(route_evidence=99.0).affects(tiny_base, state, "Which quick brown animal lives in Paris with seven cats?")
+    unnamed = "Which quick brown animal lives in Paris with seven cats?"
+    assert not ttt(route_evidence=99.0).affects(tiny_base, state, unnamed)
     assert not ttt(route_threshold=1.0).affects(tiny_base, state, "Where does the purple fox live?")
 
 
