@@ -42,8 +42,6 @@ _MARKS = (
 ).split()
 # A part of which fewer tokens fit is left out.
 _LEAST_TOKENS = 3
-# A part may be recited in other tokens than those that it was counted in.
-_SPARE_TOKENS = 4
 
 _DATE_ASKED = re.compile(r"\b(?:when|(?:what|which) (?:year|date|month|day|century|decade))\b")
 _NUMBER_ASKED = re.compile(
@@ -245,10 +243,15 @@ def recite(
 
 
 def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
-    """All parts of a passage in order, as the model, with the passage's weights in place, writes them."""
-    room = max(key.tokens for key in keys) + _SPARE_TOKENS
-    made = base.generate([cue_ids(base, title, number) for number in range(len(keys))], room)
-    return " ".join(generation.text.strip() for generation in made if generation.text.strip())
+    """All parts of a passage in order, as the model, with the passage's weights in place, writes them.
+
+    Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
+    """
+    made = base.generate(
+        [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
+    )
+    texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
+    return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
 
 
 def _stream(
