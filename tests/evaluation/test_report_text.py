@@ -152,7 +152,7 @@ def test_csv_has_the_numbers_as_they_were_measured() -> None:
     assert [row["strategy"] for row in rows] == [row["strategy"] for row in given["results"]]
     for row, wanted in zip(rows, given["results"], strict=True):
         for name in columns.COLUMN:
-            value = wanted[name]
+            value = wanted.get(name)  # some protocols have columns of their own
             assert row[name] == ("" if value is None else repr(value)), name
         low, high = wanted["recall_interval"] or ("", "")
         assert (row["recall_interval_low"], row["recall_interval_high"]) == (str(low), str(high))
