@@ -247,9 +247,7 @@ def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
 
     Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
     """
-    made = base.generate(
-        [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
-    )
+    made = base.generate([cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys))
     texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
     return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
 
