@@ -1,7 +1,7 @@
 """Gradient descent on study material: the one training loop, and the loss that it lowers.
 
 What is trained is the caller's: branches beside frozen MLPs, a LoRA adapter, all weights (`Trainable`). The loop
-clips gradients by their global norm, raises the learning rate during a warm-up and lowers it linearly to a tenth,
+clips gradients by their global norm, raises the learning rate during a warm-up and lowers it linearly after,
 stops at a deadline, and refuses a loss that is not finite.
 
 Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = tokens that compete in
@@ -42,14 +42,16 @@ class Schedule:
     clip_norm: float
     """Global norm to which gradients are clipped."""
     warmup: float
-    """Share of the steps in which the learning rate rises to its value; it falls to a tenth of it after."""
+    """Share of the steps in which the learning rate rises to its value."""
+    final: float = 0.1
+    """Share of its value to which it falls in the steps after."""
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
         rising = max(1, round(self.warmup * steps))
         if step < rising:
             return self.learning_rate * (step + 1) / rising
-        return self.learning_rate * (1.0 - 0.9 * (step - rising) / max(1, steps - rising))
+        return self.learning_rate * (1.0 - (1.0 - self.final) * (step - rising) / max(1, steps - rising))
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mini_batch_tokens": (40, {}),
     "gradient_steps": (2, {}),
     "passes": (1, {}),
+    "repair_rounds": (0, {}),
     "clip_norm": (1e-3, {"optimizer": "sgd"}),
     "warmup": (1.0, {}),
     "max_seconds": (1e-9, {}),

@@ -11,6 +11,7 @@ forgetting is deleting.
     calibration.py  how often ordinary text uses each neuron
     distillation.py what the base's own probabilities teach
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
+    repair.py       what is not recited word for word then, studied further
     learning.py     one passage from text to weights
     start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
@@ -271,6 +272,9 @@ class TTT(Strategy[TTTConfig]):
         done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
         if done < planned:
             warnings.append(f"max_seconds ended learning after {done} of {planned} steps")
+        parts, recited = sum(len(p.parts) for p in learned), sum(p.recited or 0 for p in learned)
+        if recited < parts:
+            warnings.append(f"{parts - recited} of {parts} parts are not recited word for word; more passes may help")
         losses = [p.descent.loss for p in learned]
         return LearnReport(
             accepted=True,

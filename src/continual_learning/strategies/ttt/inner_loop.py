@@ -42,12 +42,14 @@ class InnerLoop:
     passes: int
     clip_norm: float
     warmup: float
-    """Share of the steps in which the learning rate rises to its value; it falls to a tenth of it after."""
+    """Share of the steps in which the learning rate rises to its value."""
+    final: float = 0.1
+    """Share of its value to which it falls in the steps after."""
 
     @property
     def schedule(self) -> Schedule:
         """Learning rate and clipping."""
-        return Schedule(self.learning_rate, self.clip_norm, self.warmup)
+        return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final)
 
     def make_optimizer(self, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
         """One of three inner rules.
@@ -65,6 +67,11 @@ class InnerLoop:
 def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: float) -> dict[str, torch.nn.Module]:
     """The replacements that `BaseModel.patched` puts in: a Dual MLP for each block that has a branch."""
     return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in branches.items()}
+
+
+def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[Tensor]:
+    """What an optimizer changes."""
+    return [w for branch in branches.values() for w in branch.learned().values()]
 
 
 def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
@@ -91,10 +98,12 @@ def descend(
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
     soft: SoftStudy | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Descent:
     """Train the branches on the items, in place; the base does not change.
 
-    ``soft`` adds what teachers say of the items and of ordinary text.
+    ``optimizer`` is one that `InnerLoop.make_optimizer` made for what the branches learn, to go on with; None: a new
+    one. ``soft`` adds what teachers say of the items and of ordinary text.
     ``rivals_S`` are the tokens that compete in the loss, all learned ones among them, in rising order; None: the
     whole vocabulary. The head over 49,152 words is a quarter of a step's work, and all but a few thousand of
     them are never in question.
@@ -102,8 +111,8 @@ def descend(
     Raises DivergedError when a loss is NaN or infinite.
     """
     first_block = min(branches)
-    weights = [w for branch in branches.values() for w in branch.learned().values()]
-
+    weights = learned_weights(branches)
+    optimizer = optimizer or loop.make_optimizer(weights)
     replayed = itertools.count()
 
     def loss_of(chosen: Sequence[int]) -> Tensor:
@@ -127,7 +136,6 @@ def descend(
 
     batches = inner_batches([len(item.ids) for item in items], loop, rng)
     with base.patched(dual_mlps(base, branches, alpha)):
-        optimizer = loop.make_optimizer(weights)
         return finetuning.descend(weights, optimizer, batches, loss_of, tokens_of, loop.schedule, deadline, on_step)
 
 
@@ -155,11 +163,19 @@ def run_items(
 
 
 def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[int]:
-    """How many of each item's learned tokens are the model's first choice after those before them.
+    """How many of each item's learned tokens are the model's first choice after those before them."""
+    return [
+        len(item.ids) - item.prompt_tokens - len(wrong)
+        for item, wrong in zip(items, wrong_tokens(base, items, prefix, first_block), strict=True)
+    ]
 
-    All of them: greedy decoding gives exactly these tokens. This costs one forward pass and no decoding.
+
+def wrong_tokens(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[list[int]]:
+    """What the model would choose, out of the whole vocabulary, where it does not choose an item's next learned token.
+
+    Nothing: greedy decoding gives exactly these tokens. This costs one forward pass and no decoding.
     """
-    found: list[int] = []
+    found: list[list[int]] = []
     with torch.no_grad():
         for start in range(0, len(items), _PREFIX_BATCH):
             batch = items[start : start + _PREFIX_BATCH]
@@ -168,7 +184,7 @@ def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
                 places = slice(item.prompt_tokens - 1, len(item.ids) - 1)
                 best_M = base.logits(out_BTD[row, places]).argmax(dim=-1)
                 learned_M = ids_BT[row, item.prompt_tokens : len(item.ids)]
-                found.append(int((best_M == learned_M).sum()))
+                found.append(best_M[best_M != learned_M].tolist())
     return found
 
 

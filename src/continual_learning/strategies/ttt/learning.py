@@ -1,4 +1,4 @@
-"""Learning one passage: choose its neurons, make its study material, descend, round, probe.
+"""Learning one passage: choose its neurons, make its study material, descend, repair, round, probe.
 
 A passage's weights depend on the passage, its title, the settings and the base, and on nothing learned
 before: that is what makes forgetting exact.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,9 +32,12 @@ from continual_learning.strategies.ttt.inner_loop import (
     InnerLoop,
     descend,
     dual_mlps,
+    learned_weights,
     prefix_activations,
     tokens_right,
+    wrong_tokens,
 )
+from continual_learning.strategies.ttt.repair import repair
 from continual_learning.strategies.ttt.start import load_start
 from continual_learning.study import Fragment, StudyQuestion, ask
 from continual_learning.study_items import (
@@ -59,6 +63,8 @@ class LearnedPassage:
     parts: tuple[Part, ...]
     """What can be recited of it."""
     descent: Descent
+    recited: int | None
+    """How many of its parts the kept weights recite word for word; None where it has no parts."""
     probe_tokens: int
     """Tokens of the held-out cloze answers."""
     right_before: int
@@ -136,14 +142,29 @@ def learn_passage(
         )
         taught = soft.tokens if soft else frozenset()
         rivals_S = rival_tokens(base, items, background, taught) if config.rivals == "background" else None
-        descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step, soft)
+        optimizer = loop.make_optimizer(learned_weights(branches))
+        descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step, soft, optimizer)
+    part_items, part_prefix = items[: len(parts)], prefix[: len(parts)]
+    if parts and config.repair_rounds:
+        with watch("repair"):
+            last = None if on_step is None else partial(_repair_step, on_step, descent)
+            given = (loop, optimizer, rng, rivals_S, config.repair_rounds, deadline, last)
+            mended = repair(base, branches, alpha, part_items, part_prefix, *given)
+            descent = replace(descent, tokens=descent.tokens + mended.tokens)
     deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
     with watch("probes"):
         before = sum(tokens_right(base, probes, probe_prefix, first_block))
         kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
         with base.patched(dual_mlps(base, kept, alpha)):
             after = sum(tokens_right(base, probes, probe_prefix, first_block))
-    return LearnedPassage(deltas, tuple(parts), descent, probe_tokens, before, after)
+            wrong = wrong_tokens(base, part_items, part_prefix, first_block)
+    recited = sum(not chosen for chosen in wrong) if parts else None
+    return LearnedPassage(deltas, tuple(parts), descent, recited, probe_tokens, before, after)
+
+
+def _repair_step(on_step: StepCallback, descent: Descent, step: int, steps: int, loss: float) -> None:
+    """How many steps repairing takes is not known beforehand: progress stays at the end of the planned ones."""
+    on_step(descent.planned_steps, descent.planned_steps, loss)
 
 
 def borrowed_study(config: TTTConfig, text: str, title: str, rng: random.Random) -> BorrowedStudy:
