@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from continual_learning.state import State
 from continual_learning.strategies.ttt import TTT, inner_loop, learning
 from continual_learning.strategies.ttt.calibration import calibrate
 from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.inner_loop import prefix_activations, tokens_right
+from continual_learning.strategies.ttt.inner_loop import prefix_activations, tokens_right, wrong_tokens
 from continual_learning.strategy import LearnReport, QuestionAnswer, make_strategy
 from continual_learning.study_items import Item
 
@@ -383,6 +384,39 @@ def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:
     )
     items = [right, wrong]
     assert tokens_right(tiny_base, items, prefix_activations(tiny_base, items, 2), 2) == [5, 4]
+
+
+def test_wrong_tokens_are_what_the_model_would_say_instead(tiny_base: BaseModel) -> None:
+    prompt = tiny_base.encode("Who lives in the house?")
+    [made] = tiny_base.generate([prompt], 5)
+    other = Item((*prompt, *made.ids[:-1], made.ids[-1] ^ 1), len(prompt))
+    assert wrong_tokens(tiny_base, [other], prefix_activations(tiny_base, [other], 2), 2) == [[made.ids[-1]]]
+
+
+ALL_NEURONS: dict[str, Any] = {"neurons": None, "first_block": 0, "learning_rate": 2e-2, "part_tokens": 6}
+
+
+def parts_wrong(report: LearnReport) -> int:
+    found = [re.match(r"(\d+) of \d+ parts are not recited", warning) for warning in report.warnings]
+    return sum(int(match[1]) for match in found if match)
+
+
+def test_repair_goes_on_until_all_parts_are_recited(tiny_base: BaseModel) -> None:
+    without = learn(tiny_base, passes=4, repair_rounds=0, **ALL_NEURONS)[1]
+    with_repair = learn(tiny_base, passes=4, repair_rounds=30, **ALL_NEURONS)[1]
+    assert parts_wrong(without) > 0 == parts_wrong(with_repair)
+
+
+def test_repair_leaves_alone_what_is_recited(tiny_base: BaseModel) -> None:
+    known, report = learn(tiny_base, passes=20, repair_rounds=0, **ALL_NEURONS)
+    assert parts_wrong(report) == 0
+    assert learn(tiny_base, passes=20, repair_rounds=5, **ALL_NEURONS)[0].digest() == known.digest()
+
+
+def test_no_repair_begins_after_the_deadline(tiny_base: BaseModel) -> None:
+    given = {"passes": 1, "max_seconds": 1e-9, **ALL_NEURONS}
+    assert learn(tiny_base, repair_rounds=5, **given)[0].digest() == learn(
+        tiny_base, repair_rounds=0, **given)[0].digest()  # fmt: skip
 
 
 def test_perplexity_is_finite(tiny_base: BaseModel) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from continual_learning import finetuning
 from continual_learning.base import BaseModel
@@ -69,9 +69,9 @@ def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: floa
     return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in branches.items()}
 
 
-def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[Tensor]:
-    """What an optimizer changes."""
-    return [w for branch in branches.values() for w in branch.learned().values()]
+def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[nn.Parameter]:
+    """phi: the weights that learn, block by block."""
+    return [w for block in sorted(branches) for w in branches[block].learned().values()]
 
 
 def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
