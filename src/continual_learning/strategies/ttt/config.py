@@ -105,6 +105,8 @@ class TTTConfig(SpanAnswerConfig):
     """The inner rule; sgd is the published one."""
     learning_rate: float = Field(2e-2, ge=0, le=10)
     """Its highest value; it rises during the warm-up and falls to a tenth after."""
+    passages_together: int = Field(4, ge=1)
+    """Passages of a document, and documents given together, that descend in step: a larger batch, more memory."""
     mini_batch_tokens: int = Field(160, ge=1)
     """Tokens of a mini-batch, padding included."""
     gradient_steps: int = Field(1, ge=1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from continual_learning import finetuning
 from continual_learning.base import BaseModel
 from continual_learning.finetuning import Descent, Schedule, StepCallback, adamw, next_token_loss
-from continual_learning.nn.dual_mlp import DualMLP, NeuronBranch
+from continual_learning.nn.dual_mlp import DualMLP, JointDualMLP, NeuronBranch
 from continual_learning.nn.muon import Muon
 from continual_learning.strategies.ttt.distillation import SoftStudy, soft_loss
 from continual_learning.study_items import Item, mini_batches, padded_ids
@@ -137,6 +138,68 @@ def descend(
     batches = inner_batches([len(item.ids) for item in items], loop, rng)
     with base.patched(dual_mlps(base, branches, alpha)):
         return finetuning.descend(weights, optimizer, batches, loss_of, tokens_of, loop.schedule, deadline, on_step)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of several passages that are learned together: its own weights, items, order and schedule."""
+
+    branches: Mapping[int, NeuronBranch]
+    alpha: float
+    items: Sequence[Item]
+    prefix: Sequence[Tensor]
+    optimizer: torch.optim.Optimizer
+    rng: random.Random
+    rivals_S: Tensor | None
+
+
+def descend_together(
+    base: BaseModel,
+    jobs: Sequence[Job],
+    loop: InnerLoop,
+    deadline: float = math.inf,
+    on_step: StepCallback | None = None,
+) -> list[Descent]:
+    """`descend` for each job, in step with the others: their mini-batches go through the frozen weights as one batch.
+
+    What each learns is what it would learn alone, but for rounding; a larger batch uses a processor better.
+    All branches must be in the same blocks. Raises DivergedError when any loss is NaN or infinite.
+    """
+    blocks = sorted(jobs[0].branches)
+    batches = [inner_batches([len(item.ids) for item in job.items], loop, job.rng) for job in jobs]
+    courses = [
+        finetuning.Course(learned_weights(job.branches), job.optimizer, loop.schedule, len(own))
+        for job, own in zip(jobs, batches, strict=True)
+    ]
+    rows = [0] * len(jobs)
+    alphas = [job.alpha for job in jobs]
+    modules = {
+        base.mlp_path(b): JointDualMLP(base.mlp(b), [job.branches[b] for job in jobs], alphas, rows) for b in blocks
+    }
+    steps = max(len(own) for own in batches)
+    with base.patched(modules), torch.enable_grad():
+        for step in range(steps):
+            chosen = [own[step] if step < len(own) else [] for own in batches]
+            rows[:] = [len(own) for own in chosen]
+            batch = [job.items[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
+            before = [job.prefix[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
+            ids_BT, hidden_BTD = run_items(base, batch, before, blocks[0])
+            losses = []
+            busy = [n for n in range(len(jobs)) if rows[n]]
+            for n in busy:
+                place = slice(sum(rows[:n]), sum(rows[: n + 1]))
+                loss = next_token_loss(base, batch[place], ids_BT[place], hidden_BTD[place], jobs[n].rivals_S)
+                courses[n].check(loss)
+                jobs[n].optimizer.zero_grad(set_to_none=True)
+                losses.append(loss)
+            torch.stack(losses).sum().backward()
+            for n in busy:
+                courses[n].step(rows[n] * ids_BT.shape[1])
+            if on_step:
+                on_step(step + 1, steps, sum(loss.item() for loss in losses) / len(losses))
+            if time.perf_counter() > deadline:
+                break
+    return [course.descent for course in courses]
 
 
 def mini_batch_loss(

@@ -1,4 +1,4 @@
-"""Learning one passage: choose its neurons, make its study material, descend, repair, round, probe.
+"""Learning passages: choose their neurons, make their study material, descend, repair, round, probe.
 
 A passage's weights depend on the passage, its title, the settings and the base, and on nothing learned
 before: that is what makes forgetting exact.
@@ -30,7 +30,9 @@ from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.distillation import SoftStudy, replay_items, soft_targets, with_document
 from continual_learning.strategies.ttt.inner_loop import (
     InnerLoop,
+    Job,
     descend,
+    descend_together,
     dual_mlps,
     learned_weights,
     prefix_activations,
@@ -87,79 +89,141 @@ def blocks_with_branches(base: BaseModel, config: TTTConfig) -> range:
     return range(first, last)
 
 
-def learn_passage(
+@dataclass(frozen=True)
+class Passage:
+    """A passage to learn."""
+
+    text: str
+    title: str
+    alpha: float
+    seed: str
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A passage before gradient descent: its branches, what they study, and what they are asked after."""
+
+    passage: Passage
+    rng: random.Random
+    branches: dict[int, NeuronBranch]
+    parts: list[Part]
+    items: list[Item]
+    """The parts first."""
+    prefix: list[Tensor]
+    probes: list[Item]
+    probe_tokens: int
+    probe_prefix: list[Tensor]
+    soft: SoftStudy | None
+    rivals_S: Tensor | None
+
+    @property
+    def first_block(self) -> int:
+        return min(self.branches)
+
+
+def learn_passages(
     base: BaseModel,
-    text: str,
-    title: str,
+    passages: Sequence[Passage],
     config: TTTConfig,
     calibration: Calibration | None,
     background: Sequence[str],
     rarity: Rarity,
-    alpha: float,
-    seed: str,
     deadline: float,
     watch: Stopwatch,
     on_step: StepCallback | None = None,
-) -> LearnedPassage:
-    """Write one passage into fresh branches. Neither the base nor anything else changes."""
-    rng = random.Random(seed)
-    shown_title = title if config.title_on_passages else ""
+) -> list[LearnedPassage]:
+    """Write each passage into fresh branches. Neither the base nor anything else changes.
+
+    Several descend in step, so that their mini-batches are one; what teachers say is studied one by one.
+    """
+    prepared = [_prepare(base, passage, config, calibration, background, rarity, watch) for passage in passages]
+    loop = InnerLoop(
+        config.optimizer,
+        config.learning_rate,
+        config.mini_batch_tokens,
+        config.gradient_steps,
+        config.passes,
+        config.clip_norm,
+        config.warmup,
+    )
+    jobs = [
+        Job(p.branches, p.passage.alpha, p.items, p.prefix, loop.make_optimizer(learned_weights(p.branches)), p.rng,
+            p.rivals_S)
+        for p in prepared
+    ]  # fmt: skip
+    with watch("gradient descent"):
+        if len(jobs) > 1 and all(p.soft is None for p in prepared):
+            descents = descend_together(base, jobs, loop, deadline, on_step)
+        else:
+            descents = [
+                descend(base, j.branches, j.alpha, j.items, j.prefix, loop, j.rng, j.rivals_S, deadline, on_step,
+                        p.soft, j.optimizer)
+                for p, j in zip(prepared, jobs, strict=True)
+            ]  # fmt: skip
+    learned = []
+    for done, job, descent in zip(prepared, jobs, descents, strict=True):
+        if done.parts and config.repair_rounds:
+            with watch("repair"):
+                last = None if on_step is None else partial(_repair_step, on_step, descent)
+                mended = repair(base, job, len(done.parts), loop, config.repair_rounds, deadline, last)
+                descent = replace(descent, tokens=descent.tokens + mended.tokens)
+        with watch("probes"):
+            learned.append(_finished(base, done, descent))
+    return learned
+
+
+def _prepare(
+    base: BaseModel,
+    passage: Passage,
+    config: TTTConfig,
+    calibration: Calibration | None,
+    background: Sequence[str],
+    rarity: Rarity,
+    watch: Stopwatch,
+) -> _Prepared:
+    rng = random.Random(passage.seed)
+    text, title = passage.text, passage.title if config.title_on_passages else ""
+    whole = f"{title}\n{text}" if title else text
     with watch("choose neurons"):
-        ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
-        branches = new_branches(base, ids, config, calibration, rng)
+        branches = new_branches(base, base.encode(whole), config, calibration, rng)
         first_block = min(branches)
     with watch("prefix activations"):
         parts: list[Part] = []
         fragments: list[Fragment] = []
         if config.address == "part":
             parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens)
-            items = [part_item(base, shown_title, number, part) for number, part in enumerate(parts)]
-            items += copies(base, text, shown_title, config.study_material)
+            items = [part_item(base, title, number, part) for number, part in enumerate(parts)]
+            items += copies(base, text, title, config.study_material)
         else:
             fragments = config.study_material.fragments(base, text)
-            items = study_items(base, text, shown_title, fragments, config.study_material, rng)
-        items += borrowed_items(base, borrowed_study(config, text, title, rng), shown_title)
+            items = study_items(base, text, title, fragments, config.study_material, rng)
+        items += borrowed_items(base, borrowed_study(config, text, passage.title, rng), title)
         prefix = prefix_activations(base, items, first_block)
         if config.address == "part":
-            probes, probe_tokens = part_probes(base, text, parts, shown_title, rarity, config, rng)
+            probes, probe_tokens = part_probes(base, text, parts, title, rarity, config, rng)
         else:
-            probes = probe_items(base, fragments, shown_title, config.probes, rng)
+            probes = probe_items(base, fragments, title, config.probes, rng)
             probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
         probe_prefix = prefix_activations(base, probes, first_block)
     with watch("teachers"):
-        soft = soft_study(
-            base, f"{shown_title}\n{text}" if shown_title else text, items, first_block, config, background
-        )
-    with watch("gradient descent"):
-        loop = InnerLoop(
-            config.optimizer,
-            config.learning_rate,
-            config.mini_batch_tokens,
-            config.gradient_steps,
-            config.passes,
-            config.clip_norm,
-            config.warmup,
-        )
-        taught = soft.tokens if soft else frozenset()
-        rivals_S = rival_tokens(base, items, background, taught) if config.rivals == "background" else None
-        optimizer = loop.make_optimizer(learned_weights(branches))
-        descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step, soft, optimizer)
-    part_items, part_prefix = items[: len(parts)], prefix[: len(parts)]
-    if parts and config.repair_rounds:
-        with watch("repair"):
-            last = None if on_step is None else partial(_repair_step, on_step, descent)
-            given = (loop, optimizer, rng, rivals_S, config.repair_rounds, deadline, last)
-            mended = repair(base, branches, alpha, part_items, part_prefix, *given)
-            descent = replace(descent, tokens=descent.tokens + mended.tokens)
-    deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
-    with watch("probes"):
-        before = sum(tokens_right(base, probes, probe_prefix, first_block))
-        kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
-        with base.patched(dual_mlps(base, kept, alpha)):
-            after = sum(tokens_right(base, probes, probe_prefix, first_block))
-            wrong = wrong_tokens(base, part_items, part_prefix, first_block)
-    recited = sum(not chosen for chosen in wrong) if parts else None
-    return LearnedPassage(deltas, tuple(parts), descent, recited, probe_tokens, before, after)
+        soft = soft_study(base, whole, items, first_block, config, background)
+    taught = soft.tokens if soft else frozenset()
+    rivals_S = rival_tokens(base, items, background, taught) if config.rivals == "background" else None
+    return _Prepared(passage, rng, branches, parts, items, prefix, probes, probe_tokens, probe_prefix, soft, rivals_S)
+
+
+def _finished(base: BaseModel, done: _Prepared, descent: Descent) -> LearnedPassage:
+    """What is kept, in the type in which it is kept, and what it does then."""
+    first_block = done.first_block
+    deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in done.branches.items()}
+    before = sum(tokens_right(base, done.probes, done.probe_prefix, first_block))
+    kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
+    with base.patched(dual_mlps(base, kept, done.passage.alpha)):
+        after = sum(tokens_right(base, done.probes, done.probe_prefix, first_block))
+        count = len(done.parts)
+        wrong = wrong_tokens(base, done.items[:count], done.prefix[:count], first_block)
+    recited = sum(not chosen for chosen in wrong) if done.parts else None
+    return LearnedPassage(deltas, tuple(done.parts), descent, recited, done.probe_tokens, before, after)
 
 
 def _repair_step(on_step: StepCallback, descent: Descent, step: int, steps: int, loss: float) -> None:
