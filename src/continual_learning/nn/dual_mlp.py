@@ -128,3 +128,8 @@ def branch_from_deltas(parts: MLPParts, deltas: Mapping[str, Tensor]) -> NeuronB
         for name, weight_KD in branch.learned().items():
             weight_KD.add_(deltas[name.removesuffix("_KD")].to(device, torch.float32))
     return branch.requires_grad_(False)
+
+
+def rounded(branch: NeuronBranch, parts: MLPParts, dtype: torch.dtype) -> NeuronBranch:
+    """The branch as it comes back once what it learned was kept in ``dtype``, frozen."""
+    return branch_from_deltas(parts, branch_deltas(branch, parts, dtype))

@@ -37,7 +37,6 @@ from continual_learning.strategies.ttt.inner_loop import (
     learned_weights,
     prefix_activations,
     tokens_right,
-    wrong_tokens,
 )
 from continual_learning.strategies.ttt.repair import repair
 from continual_learning.strategies.ttt.start import load_start
@@ -162,13 +161,13 @@ def learn_passages(
             ]  # fmt: skip
     learned = []
     for done, job, descent in zip(prepared, jobs, descents, strict=True):
-        if done.parts and config.repair_rounds:
-            with watch("repair"):
-                last = None if on_step is None else partial(_repair_step, on_step, descent)
-                mended = repair(base, job, len(done.parts), loop, config.repair_rounds, deadline, last)
-                descent = replace(descent, tokens=descent.tokens + mended.tokens)
+        with watch("repair"):
+            last = None if on_step is None else partial(_repair_step, on_step, descent)
+            count = len(done.parts)
+            mended = repair(base, job, count, STORED_TYPE, loop, config.repair_rounds, done.soft, deadline, last)
         with watch("probes"):
-            learned.append(_finished(base, done, descent))
+            descent = replace(descent, tokens=descent.tokens + mended.tokens)
+            learned.append(_finished(base, done, descent, mended.wrong))
     return learned
 
 
@@ -200,11 +199,13 @@ def _prepare(
         items += borrowed_items(base, borrowed_study(config, text, passage.title, rng), title)
         prefix = prefix_activations(base, items, first_block)
         if config.address == "part":
-            probes, probe_tokens = part_probes(base, text, parts, title, rarity, config, rng)
+            asked, found = part_probes(text, parts, title, rarity, config, rng)
+            probe_tokens = sum(len(items[n].ids) - items[n].prompt_tokens for n in asked)
+            probes, probe_prefix = [items[n] for n in found], [prefix[n] for n in found]
         else:
             probes = probe_items(base, fragments, title, config.probes, rng)
             probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
-        probe_prefix = prefix_activations(base, probes, first_block)
+            probe_prefix = prefix_activations(base, probes, first_block)
     with watch("teachers"):
         soft = soft_study(base, whole, items, first_block, config, background)
     taught = soft.tokens if soft else frozenset()
@@ -212,16 +213,17 @@ def _prepare(
     return _Prepared(passage, rng, branches, parts, items, prefix, probes, probe_tokens, probe_prefix, soft, rivals_S)
 
 
-def _finished(base: BaseModel, done: _Prepared, descent: Descent) -> LearnedPassage:
-    """What is kept, in the type in which it is kept, and what it does then."""
-    first_block = done.first_block
+def _finished(base: BaseModel, done: _Prepared, descent: Descent, wrong: Sequence[Sequence[int]]) -> LearnedPassage:
+    """What is kept, in the type in which it is kept, and what it does then; ``wrong`` are the parts' wrong tokens."""
     deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in done.branches.items()}
-    before = sum(tokens_right(base, done.probes, done.probe_prefix, first_block))
-    kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
-    with base.patched(dual_mlps(base, kept, done.passage.alpha)):
-        after = sum(tokens_right(base, done.probes, done.probe_prefix, first_block))
-        count = len(done.parts)
-        wrong = wrong_tokens(base, done.items[:count], done.prefix[:count], first_block)
+    before = sum(tokens_right(base, done.probes, done.probe_prefix, done.first_block))
+    if done.parts:
+        asked = [number for number, part in enumerate(done.items[: len(done.parts)]) if part in done.probes]
+        after = sum(len(probe.ids) - probe.prompt_tokens for probe in done.probes) - sum(len(wrong[n]) for n in asked)
+    else:
+        kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
+        with base.patched(dual_mlps(base, kept, done.passage.alpha)):
+            after = sum(tokens_right(base, done.probes, done.probe_prefix, done.first_block))
     recited = sum(not chosen for chosen in wrong) if done.parts else None
     return LearnedPassage(deltas, tuple(done.parts), descent, recited, done.probe_tokens, before, after)
 
@@ -290,26 +292,19 @@ def part_item(base: BaseModel, title: str, number: int, part: Part) -> Item:
 
 
 def part_probes(
-    base: BaseModel,
-    text: str,
-    parts: Sequence[Part],
-    title: str,
-    rarity: Rarity,
-    config: TTTConfig,
-    rng: random.Random,
-) -> tuple[list[Item], int]:
-    """Held-out cloze questions: the parts that they find among those asked for, and the tokens of all asked for."""
+    text: str, parts: Sequence[Part], title: str, rarity: Rarity, config: TTTConfig, rng: random.Random
+) -> tuple[list[int], list[int]]:
+    """Held-out cloze questions: which parts were asked for, and which of these the questions find."""
     whole = sentences(text)
     keys = part_keys(part_index(parts))
-    found, tokens = [], 0
-    for number in sorted(rng.sample(range(len(parts)), min(config.probes, len(parts)))):
+    asked = sorted(rng.sample(range(len(parts)), min(config.probes, len(parts))))
+    found = []
+    for number in asked:
         part = parts[number]
-        asked = ask(Fragment(part.text, whole[part.sentence], part.text), title, rng)
-        item = make_item(cue_ids(base, title, number), base.encode(part.text))
-        tokens += len(item.ids) - item.prompt_tokens
-        if number in best_window(keys, asked.question, rarity, config.quote_tokens):
-            found.append(item)
-    return found, tokens
+        cloze = ask(Fragment(part.text, whole[part.sentence], part.text), title, rng)
+        if number in best_window(keys, cloze.question, rarity, config.quote_tokens):
+            found.append(number)
+    return asked, found
 
 
 def probe_items(
