@@ -16,6 +16,7 @@ forgetting is deleting.
     start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
     recitations.py  what was recited lately
+    unfinished.py   passages of a long document whose learning was interrupted
 
 What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
 """
@@ -70,6 +71,7 @@ from continual_learning.strategies.ttt.memory import (
 )
 from continual_learning.strategies.ttt.recitations import Recitations
 from continual_learning.strategies.ttt.start import load_start
+from continual_learning.strategies.ttt.unfinished import Unfinished
 from continual_learning.strategy import (
     ALREADY_HELD,
     UNAFFECTED,
@@ -83,6 +85,9 @@ from continual_learning.strategy import (
     plain_report,
 )
 from continual_learning.study_items import cut_to_tokens
+
+# Of documents with more passages than this, each is written down as it is learned: an interruption would cost minutes.
+_SHORT = 8
 
 
 class TTT(Strategy[TTTConfig]):
@@ -140,13 +145,23 @@ class TTT(Strategy[TTTConfig]):
         limit = self.config.max_seconds
         learned: list[LearnedPassage] = []
         total, size = len(todo.passages), self.config.passages_together
+        unfinished = None
+        if limit is None and total > max(size, _SHORT):  # what a limit cut short is not to be taken for done
+            unfinished = Unfinished(data_home() / "unfinished", base, self.config, self._background)
         for first in range(0, total, size):
             chosen = todo.passages[first : first + size]
             done = first + len(chosen)
+            known = [unfinished.get(passage) for passage in chosen] if unfinished else [None]
+            if all(known):
+                learned += [passage for passage in known if passage]
+                continue
             deadline = math.inf if limit is None else started + limit * len(documents) * done / total
             on_step = _step_reporter(progress, first, done, total)
             given = (self.config, calibration, self._background, self._router.rarity, deadline, watch, on_step)
             learned += learn_passages(base, chosen, *given)
+            if unfinished:
+                for passage, found in zip(chosen, learned[first:], strict=True):
+                    unfinished.keep(passage, found)
         seconds = time.perf_counter() - started
         results: list[tuple[State, LearnReport]] = []
         for document in documents:
@@ -170,6 +185,8 @@ class TTT(Strategy[TTTConfig]):
             report = replace(report, seconds=spent, timings=timings)
             state = candidate if report.accepted else state
             results.append((state, report))
+        if unfinished:
+            unfinished.drop(todo.passages)
         return results
 
     def answer(

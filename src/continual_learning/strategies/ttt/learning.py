@@ -190,7 +190,7 @@ def _prepare(
         parts: list[Part] = []
         fragments: list[Fragment] = []
         if config.address == "part":
-            parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens)
+            parts = list(parts_of(base, passage, config))
             items = [part_item(base, title, number, part) for number, part in enumerate(parts)]
             items += copies(base, text, title, config.study_material)
         else:
@@ -284,6 +284,13 @@ def rival_tokens(
     ordinary = base.remember(("background tokens", tuple(background)), of_background)
     learned = {token for item in items for token in item.ids}
     return torch.tensor(sorted(ordinary | learned | taught | base.stop_ids), device=base.device)
+
+
+def parts_of(base: BaseModel, passage: Passage, config: TTTConfig) -> tuple[Part, ...]:
+    """What can be recited of a passage; nothing where questions address it."""
+    if config.address == "question":
+        return ()
+    return tuple(cut_parts(passage.text, lambda t: len(base.encode(t)), config.part_tokens))
 
 
 def part_item(base: BaseModel, title: str, number: int, part: Part) -> Item:
