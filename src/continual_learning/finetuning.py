@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ from continual_learning.errors import DivergedError
 from continual_learning.study_items import Item, mini_batches, padded_ids
 
 _IGNORED = -100
+RATE_SHARE = "rate_share"
+"""Key of an optimizer's parameter group: the share of the schedule's learning rate that it has; missing, all of it."""
 _BatchT = TypeVar("_BatchT")
 
 StepCallback = Callable[[int, int, float], None]
@@ -85,7 +87,7 @@ class Trainable(Protocol):
         """How many numbers are trained."""
 
 
-def adamw(weights: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+def adamw(weights: Sequence[Tensor] | list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
     """AdamW without weight decay, which would pull what is to be kept towards zero."""
     return torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
@@ -140,7 +142,8 @@ class Course:
     def step(self, tokens: int) -> None:
         """Change the weights by their gradients, which came of so many tokens."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.rate(len(self.losses) - 1, self.planned_steps)
+            rate = self.schedule.rate(len(self.losses) - 1, self.planned_steps)
+            group["lr"] = rate * group.get(RATE_SHARE, 1.0)
         torch.nn.utils.clip_grad_norm_(self.weights, self.schedule.clip_norm)
         self.optimizer.step()
         self.tokens += tokens

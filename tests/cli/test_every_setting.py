@@ -69,6 +69,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "alpha_min": {"passes": 4},
     "ttt.clip_norm": {"optimizer": "sgd"},
     "ttt.last_block": {"first_block": 2},
+    "ttt.layer_rate_decay": {"first_block": 2},
     **{
         f"ttt.{key}": {"address": "question"}
         for key in (
@@ -117,6 +118,7 @@ ELSEWHERE: dict[str, str] = {
         for name in ("ttt", "quote")
         for key in ("reader", "candidate_mass", "most_candidates")
     },
+    "strategies.ttt.passages_together": "tests/strategies/test_ttt.py::test_so_many_passages_descend_together",
     "strategies.ttt.start": "tests/training/test_start.py::test_ttt_begins_at_the_start",
     "strategies.jitrl_mvp.encoder": "tests/retrieval/test_dense.py::test_an_encoder_is_asked_for_vectors",
     "strategies.jitrl_full.encoder": "tests/retrieval/test_dense.py::test_an_encoder_is_asked_for_vectors",

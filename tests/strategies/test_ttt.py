@@ -98,6 +98,7 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rivals": ("vocabulary", {}),
     "optimizer": ("sgd", {}),
     "learning_rate": (1e-4, {}),
+    "layer_rate_decay": (0.5, {"first_block": 2}),
     "mini_batch_tokens": (40, {}),
     "gradient_steps": (2, {}),
     "passes": (1, {}),

@@ -75,7 +75,10 @@ def passage(dataset: Dataset) -> StudyPassage:
 
 
 def loop(ttt: TTTConfig) -> InnerLoop:
-    return InnerLoop(ttt.optimizer, ttt.learning_rate, ttt.mini_batch_tokens, 1, 1, ttt.clip_norm, ttt.warmup)
+    return InnerLoop(
+        ttt.optimizer, ttt.learning_rate, ttt.mini_batch_tokens, 1, 1, ttt.clip_norm, ttt.warmup,
+        layer_rate_decay=ttt.layer_rate_decay,
+    )  # fmt: skip
 
 
 def moved_branches(base: BaseModel, ttt: TTTConfig, passage: StudyPassage) -> dict[int, NeuronBranch]:
@@ -114,7 +117,7 @@ def gradient(base: BaseModel, branches: dict[int, NeuronBranch], task: Task, ttt
 
 
 def test_second_order_is_the_slope_of_the_loss_after_learning(tiny_base: BaseModel, passage: StudyPassage) -> None:
-    ttt = TTTConfig(**{**SGD, "warmup": 0.0, "clip_norm": 0.7})
+    ttt = TTTConfig(**{**SGD, "warmup": 0.0, "clip_norm": 0.7, "first_block": 2, "layer_rate_decay": 0.5})
     branches, task = moved_branches(tiny_base, ttt, passage), task_of(tiny_base, passage, ttt)
     whole = gradient(tiny_base, branches, task, ttt, "second_order", 99)
     assert whole.loss == pytest.approx(adapted_loss(tiny_base, branches, task, ttt), rel=1e-4), "not ttt's inner loop"
@@ -178,9 +181,9 @@ def test_an_sgd_update_clips_as_the_inner_loop_does() -> None:
     torch.nn.utils.clip_grad_norm_(weights, 1.0)
     assert weights[0].grad is not None
     expected = weights[0].detach() - 0.1 * weights[0].grad
-    torch.testing.assert_close(sgd_update(weights, [slope], 0.1, 1.0)[0], expected)
+    torch.testing.assert_close(sgd_update(weights, [slope], [0.1], 1.0)[0], expected)
     still = torch.zeros(2, requires_grad=True)
-    [moved] = sgd_update([torch.ones(2)], [still], 0.1, 1.0)
+    [moved] = sgd_update([torch.ones(2)], [still], [0.1], 1.0)
     moved.sum().backward()
     assert torch.isfinite(still.grad).all()  # type: ignore[arg-type]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,13 @@ def orthogonalised(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """For matrices only. ``momentum`` is Nesterov's, ``weight_decay`` a share of the rate, as AdamW's."""
 
-    def __init__(self, matrices: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        matrices: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+    ):
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -105,6 +105,8 @@ class TTTConfig(SpanAnswerConfig):
     """The inner rule; sgd is the published one."""
     learning_rate: float = Field(2e-2, ge=0, le=10)
     """Its highest value; it rises during the warm-up and falls to a tenth after."""
+    layer_rate_decay: float = Field(1.0, gt=0, le=1)
+    """Learning rate of each block as a share of the next one's; 1: all learn alike."""
     passages_together: int = Field(4, ge=1)
     """Passages of a document, and documents given together, that descend in step: a larger batch, more memory."""
     mini_batch_tokens: int = Field(160, ge=1)

@@ -15,13 +15,14 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from continual_learning import finetuning
 from continual_learning.base import BaseModel
-from continual_learning.finetuning import Descent, Schedule, StepCallback, adamw, next_token_loss
+from continual_learning.finetuning import RATE_SHARE, Descent, Schedule, StepCallback, adamw, next_token_loss
 from continual_learning.nn.dual_mlp import DualMLP, JointDualMLP, NeuronBranch
 from continual_learning.nn.muon import Muon
 from continual_learning.strategies.ttt.distillation import SoftStudy, soft_loss
@@ -46,23 +47,34 @@ class InnerLoop:
     """Share of the steps in which the learning rate rises to its value."""
     final: float = 0.1
     """Share of its value to which it falls in the steps after."""
+    layer_rate_decay: float = 1.0
+    """Learning rate of a block as a share of that of the next block that learns."""
 
     @property
     def schedule(self) -> Schedule:
         """Learning rate and clipping."""
         return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final)
 
-    def make_optimizer(self, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
-        """One of three inner rules.
+    def make_optimizer(self, branches: Mapping[int, NeuronBranch]) -> torch.optim.Optimizer:
+        """One of three inner rules, for what the branches learn.
 
         SGD is the published one (arXiv 2512.23675). Muon orthogonalises the momentum of each matrix; its rate is
         scaled so that an update is as large as AdamW's (Moonlight, arXiv 2502.16982).
         """
+        groups: list[dict[str, Any]] = [
+            {"params": list(branches[block].learned().values()), RATE_SHARE: share}
+            for block, share in self.rate_shares(branches).items()
+        ]
         if self.optimizer == "sgd":
-            return torch.optim.SGD(weights, lr=self.learning_rate)
+            return torch.optim.SGD(groups, lr=self.learning_rate)
         if self.optimizer == "muon":
-            return Muon(weights, lr=self.learning_rate)
-        return adamw(weights, self.learning_rate)
+            return Muon(groups, lr=self.learning_rate)
+        return adamw(groups, self.learning_rate)
+
+    def rate_shares(self, branches: Mapping[int, NeuronBranch]) -> dict[int, float]:
+        """By block, in order: what share of the learning rate it has."""
+        blocks = sorted(branches)
+        return {block: self.layer_rate_decay ** (len(blocks) - 1 - n) for n, block in enumerate(blocks)}
 
 
 def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: float) -> dict[str, torch.nn.Module]:
@@ -103,8 +115,8 @@ def descend(
 ) -> Descent:
     """Train the branches on the items, in place; the base does not change.
 
-    ``optimizer`` is one that `InnerLoop.make_optimizer` made for what the branches learn, to go on with; None: a new
-    one. ``soft`` adds what teachers say of the items and of ordinary text.
+    ``optimizer`` is one that `InnerLoop.make_optimizer` made for the branches, to go on with; None: a new one.
+    ``soft`` adds what teachers say of the items and of ordinary text.
     ``rivals_S`` are the tokens that compete in the loss, all learned ones among them, in rising order; None: the
     whole vocabulary. The head over 49,152 words is a quarter of a step's work, and all but a few thousand of
     them are never in question.
@@ -113,7 +125,7 @@ def descend(
     """
     first_block = min(branches)
     weights = learned_weights(branches)
-    optimizer = optimizer or loop.make_optimizer(weights)
+    optimizer = optimizer or loop.make_optimizer(branches)
     replayed = itertools.count()
 
     def loss_of(chosen: Sequence[int]) -> Tensor:

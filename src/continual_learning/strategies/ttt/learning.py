@@ -34,7 +34,6 @@ from continual_learning.strategies.ttt.inner_loop import (
     descend,
     descend_together,
     dual_mlps,
-    learned_weights,
     prefix_activations,
     tokens_right,
 )
@@ -144,9 +143,10 @@ def learn_passages(
         config.passes,
         config.clip_norm,
         config.warmup,
+        layer_rate_decay=config.layer_rate_decay,
     )
     jobs = [
-        Job(p.branches, p.passage.alpha, p.items, p.prefix, loop.make_optimizer(learned_weights(p.branches)), p.rng,
+        Job(p.branches, p.passage.alpha, p.items, p.prefix, loop.make_optimizer(p.branches), p.rng,
             p.rivals_S)
         for p in prepared
     ]  # fmt: skip

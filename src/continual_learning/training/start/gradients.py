@@ -125,6 +125,7 @@ def _second_order(
     """phi_T as a function of phi_0, and the gradient through it. The outer loss is that of the other modes."""
     first_block = min(branches)
     start = learned_weights(branches)
+    shares = [share for b, share in loop.rate_shares(branches).items() for _ in branches[b].learned()]
     batches = inner_batches([len(item.ids) for item in task.study], loop, rng)
     # Fused attention has no second derivative.
     with torch.enable_grad(), sdpa_kernel([SDPBackend.MATH]), base.patched(dual_mlps(base, branches, alpha)):
@@ -142,19 +143,24 @@ def _second_order(
                 _finite(loss)
                 gradient = torch.autograd.grad(loss, phi, create_graph=through)
             rate = loop.schedule.rate(step, len(batches))
-            phi = sgd_update(phi, gradient, rate, loop.clip_norm)
+            phi = sgd_update(phi, gradient, [rate * share for share in shares], loop.clip_norm)
         with _weights(branches, phi):
             outer = mini_batch_loss(base, task.asked, task.asked_prefix, first_block)
             return TaskGradient(list(torch.autograd.grad(outer, start)), _finite(outer))
 
 
-def sgd_update(phi: Sequence[Tensor], gradient: Sequence[Tensor], rate: float, clip_norm: float) -> list[Tensor]:
-    """phi - rate * gradient, clipped to a global norm as `torch.nn.utils.clip_grad_norm_` does; differentiable."""
+def sgd_update(
+    phi: Sequence[Tensor], gradient: Sequence[Tensor], rates: Sequence[float], clip_norm: float
+) -> list[Tensor]:
+    """phi - rate * gradient, each with its rate; clipped to a global norm as `torch.nn.utils.clip_grad_norm_` does.
+
+    Differentiable.
+    """
     square = torch.stack([(g * g).sum() for g in gradient]).sum()
     # The root of 0 has no slope, and a gradient of 0 is not clipped.
     norm = torch.sqrt(torch.where(square > 0, square, torch.ones_like(square)))
     scale = torch.where(square > 0, (clip_norm / (norm + 1e-6)).clamp(max=1.0), torch.ones_like(norm))
-    return [p - rate * scale * g for p, g in zip(phi, gradient, strict=True)]
+    return [p - rate * scale * g for p, g, rate in zip(phi, gradient, rates, strict=True)]
 
 
 @contextmanager

@@ -115,6 +115,7 @@ class _Run:
             config.inner_passes,
             ttt.clip_norm,
             ttt.warmup,
+            layer_rate_decay=ttt.layer_rate_decay,
         )
         self.identity: dict[str, Any] = {
             "base": base.fingerprint,
