@@ -172,8 +172,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for long_document.json, with README.md")
     parser.add_argument("--tokens", type=int, default=50_000)
     parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument("--model", default="smollm2-135m")
     arguments = parser.parse_args()
-    base = BaseModel.load()
+    base = BaseModel.load(arguments.model)
     document, asked = long_document(
         base, halves(load_dataset(arguments.data))[1], arguments.tokens, arguments.questions
     )

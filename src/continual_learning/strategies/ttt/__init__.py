@@ -171,7 +171,13 @@ class TTT(Strategy[TTTConfig]):
                 continue
             own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
             checked = Stopwatch()
-            details = {"passages": len(own), "alpha": cut.alpha, "loss": own[-1].descent.loss}
+            details = {
+                "passages": len(own),
+                "alpha": cut.alpha,
+                "loss": own[-1].descent.loss,
+                "parts": sum(len(passage.parts) for passage in own),
+                "parts_recited": sum(passage.recited or 0 for passage in own),
+            }
             new = passage_tensors(document, cut.parts, own)
             candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
             share = len(own) / total
