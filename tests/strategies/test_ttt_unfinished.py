@@ -14,6 +14,7 @@ from continual_learning.base import BaseModel
 from continual_learning.documents import Document
 from continual_learning.state import State
 from continual_learning.strategies import ttt as module
+from continual_learning.strategies.ttt import documents
 from continual_learning.strategies.ttt.learning import learn_passages
 from continual_learning.strategy import LearnReport, make_strategy
 
@@ -45,7 +46,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int | None) -> list[int]:
         sizes.append(len(passages))
         return learn_passages(base, passages, *given)
 
-    monkeypatch.setattr(module, "learn_passages", counted)
+    monkeypatch.setattr(documents, "learn_passages", counted)
     return sizes
 
 

@@ -12,7 +12,8 @@ forgetting is deleting.
     distillation.py what the base's own probabilities teach
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     repair.py       what is not recited word for word then, studied further
-    learning.py     one passage from text to weights
+    learning.py     passages from text to weights
+    documents.py    documents cut into passages, which are learned so many at a time
     start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
     recitations.py  what was recited lately
@@ -23,21 +24,18 @@ What it studies is made by `study` and `study_items`, the loop is that of `finet
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from continual_learning.answering import fitted_prompt, generate_answers, plain_answers
 from continual_learning.background import background_texts
 from continual_learning.base import BaseModel, Message
-from continual_learning.chunking import passages
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError
 from continual_learning.families import mlp_parts
-from continual_learning.finetuning import StepCallback
 from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
 from continual_learning.parts import PartKey, best_window, recite, recite_all
 from continual_learning.paths import data_home
@@ -56,12 +54,8 @@ from continual_learning.state import State
 from continual_learning.stopwatch import Stopwatch
 from continual_learning.strategies.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.learning import (
-    LearnedPassage,
-    blocks_with_branches,
-    learn_passages,
-)
-from continual_learning.strategies.ttt.learning import Passage as LearnPassage
+from continual_learning.strategies.ttt.documents import Cut, Todo, learn_all
+from continual_learning.strategies.ttt.learning import LearnedPassage, blocks_with_branches
 from continual_learning.strategies.ttt.memory import (
     passage_deltas,
     passage_parts,
@@ -84,7 +78,6 @@ from continual_learning.strategy import (
     TokenCallback,
     plain_report,
 )
-from continual_learning.study_items import cut_to_tokens
 
 # Of documents with more passages than this, each is written down as it is learned: an interruption would cost minutes.
 _SHORT = 8
@@ -139,29 +132,12 @@ class TTT(Strategy[TTTConfig]):
     ) -> list[tuple[State, LearnReport]]:
         started = time.perf_counter()
         watch = Stopwatch()
-        todo = _Todo.of(base, state, documents, self.config)
+        todo = Todo.of(base, state, documents, self.config)
+        unfinished = self._unfinished(base, len(todo.passages))
         with watch("calibrate"):
             calibration = self._calibration(base, progress) if todo.passages else None
-        limit = self.config.max_seconds
-        learned: list[LearnedPassage] = []
-        total, size = len(todo.passages), self.config.passages_together
-        unfinished = None
-        if limit is None and total > max(size, _SHORT):  # what a limit cut short is not to be taken for done
-            unfinished = Unfinished(data_home() / "unfinished", base, self.config, self._background)
-        for first in range(0, total, size):
-            chosen = todo.passages[first : first + size]
-            done = first + len(chosen)
-            known = [unfinished.get(passage) for passage in chosen] if unfinished else [None]
-            if all(known):
-                learned += [passage for passage in known if passage]
-                continue
-            deadline = math.inf if limit is None else started + limit * len(documents) * done / total
-            on_step = _step_reporter(progress, first, done, total)
-            given = (self.config, calibration, self._background, self._router.rarity, deadline, watch, on_step)
-            learned += learn_passages(base, chosen, *given)
-            if unfinished:
-                for passage, found in zip(chosen, learned[first:], strict=True):
-                    unfinished.keep(passage, found)
+        known = (self._background, self._router.rarity)
+        learned = learn_all(base, todo, self.config, calibration, *known, unfinished, watch, progress)
         seconds = time.perf_counter() - started
         results: list[tuple[State, LearnReport]] = []
         for document in documents:
@@ -170,30 +146,41 @@ class TTT(Strategy[TTTConfig]):
                 results.append((state, plain_report(document, started, False, ALREADY_HELD)))
                 continue
             own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
-            checked = Stopwatch()
-            details = {
-                "passages": len(own),
-                "alpha": cut.alpha,
-                "loss": own[-1].descent.loss,
-                "parts": sum(len(passage.parts) for passage in own),
-                "parts_recited": sum(passage.recited or 0 for passage in own),
-            }
-            new = passage_tensors(document, cut.parts, own)
-            candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
-            share = len(own) / total
-            bytes_kept = sum(t.numel() * t.element_size() for t in new.values())
-            report = self._report(document, own, cut.tokens, cut.left_out, bytes_kept)
+            candidate, report = self._candidate(state, document, cut, own)
+            checks = Stopwatch()
             if self.config.guard:
-                with checked("retention"):
+                with checks("retention"):
                     report = self._guarded(base, state, candidate, report, qa, progress)
-            timings = {**{name: share * s for name, s in watch.seconds.items()}, **checked.seconds}
-            spent = share * seconds + sum(checked.seconds.values())
-            report = replace(report, seconds=spent, timings=timings)
+            share = len(own) / len(todo.passages)
+            timings = {**{name: share * s for name, s in watch.seconds.items()}, **checks.seconds}
+            report = replace(report, seconds=share * seconds + sum(checks.seconds.values()), timings=timings)
             state = candidate if report.accepted else state
             results.append((state, report))
         if unfinished:
             unfinished.drop(todo.passages)
         return results
+
+    def _unfinished(self, base: BaseModel, passages: int) -> Unfinished | None:
+        # What a time limit cut short must not be taken for learned by the next call.
+        if self.config.max_seconds is not None or passages <= max(self.config.passages_together, _SHORT):
+            return None
+        return Unfinished(data_home() / "unfinished", base, self.config, self._background)
+
+    def _candidate(
+        self, state: State, document: Document, cut: Cut, learned: Sequence[LearnedPassage]
+    ) -> tuple[State, LearnReport]:
+        """The state with the document, before it is checked, and the report without seconds."""
+        details = {
+            "passages": len(learned),
+            "alpha": cut.alpha,
+            "loss": learned[-1].descent.loss,
+            "parts": sum(len(passage.parts) for passage in learned),
+            "parts_recited": sum(passage.recited or 0 for passage in learned),
+        }
+        new = passage_tensors(document, cut.parts, learned)
+        candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
+        size = sum(t.numel() * t.element_size() for t in new.values())
+        return candidate, self._report(document, learned, cut.tokens, cut.left_out, size)
 
     def answer(
         self,
@@ -436,50 +423,3 @@ class TTT(Strategy[TTTConfig]):
         prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
         with self._patched(base, state, opened):
             return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """A document cut into the passages that are learned of it."""
-
-    parts: list[str]
-    tokens: int
-    left_out: int
-    alpha: float
-
-
-@dataclass(frozen=True)
-class _Todo:
-    """What of some documents is to be learned: each new one's texts, by its id, and all passages in order."""
-
-    texts: dict[str, _Cut]
-    passages: list[LearnPassage]
-
-    @classmethod
-    def of(cls, base: BaseModel, state: State, documents: Sequence[Document], config: TTTConfig) -> _Todo:
-        texts: dict[str, _Cut] = {}
-        found: list[LearnPassage] = []
-        for document in documents:
-            if state.meta.document(document.id) or document.id in texts:
-                continue
-            text, tokens, left_out = cut_to_tokens(base, document.text, config.max_tokens)
-            parts = passages(text, lambda t: len(base.encode(t)), config.passage_tokens)
-            alpha = config.alpha(len(state.meta.documents) + len(texts) + 1)
-            texts[document.id] = _Cut(parts, tokens, left_out, alpha)
-            for number, part in enumerate(parts):
-                seed = f"{config.seed}:{document.sha256}:{number}"
-                found.append(LearnPassage(part, document.title, alpha, seed))
-        return cls(texts, found)
-
-
-def _step_reporter(progress: ProgressCallback | None, first: int, done: int, total: int) -> StepCallback | None:
-    """Progress of the passages from ``first`` to before ``done``."""
-    if progress is None:
-        return None
-    which = f"passage {done}/{total}" if done == first + 1 else f"passages {first + 1} to {done} of {total}"
-
-    def report(step: int, steps: int, loss: float) -> None:
-        at = first * steps + step * (done - first)
-        progress(Progress("learn", at, total * steps, f"{which}, loss {loss:.2f}"))
-
-    return report
