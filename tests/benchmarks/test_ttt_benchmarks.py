@@ -102,3 +102,18 @@ def test_a_long_document_is_learned_and_asked(
     assert set(found["rows"]) == {"ttt", "quote"}
     assert not list(tmp_path.glob("*.timeline"))
     assert "<!-- long_document -->" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("script", ["learning_time"], indirect=True)
+def test_time_by_part(
+    script: ModuleType, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "TOKENS", (1, 200))
+    monkeypatch.setattr(script, "TOGETHER", 2)
+    run(script, monkeypatch, "--data", data, "--model", tiny_llama_dir, "--passages", 2, "--out", tmp_path)
+    rows = json.loads((tmp_path / "learning_time.json").read_text())["rows"]
+    assert [row["together"] for row in rows] == [1, 2]
+    for row in rows:
+        assert row["gflop_a_token"] > 0 and len(row["seconds"]) == 2
+        assert sum(row["by_part"].values()) == pytest.approx(sum(row["seconds"]), rel=0.2)
+    assert "| gradient descent |" in (tmp_path / "README.md").read_text()
