@@ -6,7 +6,7 @@ Six passages of six articles of the first half of the file, at most 160 tokens a
 after another by each memory of stream_memories.py. Equal are the study material (the passage's parts after their
 cues, as ttt studies them), its mini-batches and their order, so the number of gradient steps, the blocks that
 learn, the loss, AdamW and its schedule. A learning rate is chosen for each kind of weights: the best at reciting two
-passages of other articles, each learned alone (``rates``).
+passages of other articles, each learned alone (the parts ``rate …``).
 
 Equal is the way to an answer, too: routing says which document's cues to use, the weights recite its parts, and the
 span reader reads them. Memories with parts for each document open those of the routed document and nothing else;
@@ -45,12 +45,13 @@ from continual_learning.strategy import Answer, QuestionAnswer
 
 PASSAGE_TOKENS, QUESTIONS, ANSWER_TOKENS = 160, 4, 24
 GENERAL, UNRELATED, TUNED_ON = 24, 6, 2
-# Highest learning rates, by the part `rates`: see RATES_TRIED.
-NEURON_RATE, DENSE_RATE, ADAPTER_RATE = 1.5e-2, 2e-3, 5e-3
+# Highest learning rates: the smallest of those tried that recites as much as any. That of 28 neurons is ttt's own.
+RATES: Mapping[int | None, float] = {8: 6e-2, 28: 1.5e-2, 96: 1e-2, None: 2e-3}
+ADAPTER_RATE = 5e-3
 RATES_TRIED: Mapping[str, tuple[float, ...]] = {
-    "dense": (1e-3, 2e-3, 5e-3),
+    "all neurons": (1e-3, 2e-3, 5e-3),
     "adapter": (2e-3, 5e-3, 1e-2),
-    "8 neurons": (1.5e-2, 3e-2),
+    "8 neurons": (1.5e-2, 3e-2, 6e-2),
     "96 neurons": (1e-2, 1.5e-2),
 }
 RANK = 8  # of adapters: as many numbers as 28 neurons of the same blocks
@@ -233,33 +234,35 @@ def known_to(base: BaseModel) -> dict[str, Any]:
     return {"right": right[:GENERAL], "perplexity": float(torch.tensor(nll / tokens).exp())}
 
 
-def rates(asker: Asker, lessons: Sequence[Lesson], made: Mapping[str, Callable[[float], Memory]]) -> dict[str, Any]:
-    """Share of the parts recited of lessons that are learned alone, at several learning rates."""
-    found: dict[str, dict[str, float]] = {}
-    for kind, tried in RATES_TRIED.items():
-        for rate in tried:
-            shares = []
-            for lesson in lessons:
-                memory = made[kind](rate)
-                memory.learn(lesson)
-                with memory.opened(lesson.document.id):
-                    keys = part_keys(part_index(lesson.parts))
-                    shares.append(parts_recited(lesson, recite_all(asker.base, lesson.document.title, keys)))
-            found.setdefault(kind, {})[f"{rate:g}"] = mean(shares)
-            print(f"   {kind}, {rate:g}: {mean(shares):.2f} of the parts recited", flush=True)
-    return {"recited": found}
+def recited_at(
+    asker: Asker, lessons: Sequence[Lesson], make: Callable[[float], Memory], tried: Sequence[float]
+) -> dict[str, float]:
+    """Share of the parts that are recited of lessons that are learned alone, by learning rate."""
+    found = {}
+    for rate in tried:
+        shares = []
+        for lesson in lessons:
+            memory = make(rate)
+            memory.learn(lesson)
+            shares.append(parts_recited(lesson, asker.recite(memory, 1, lesson)))
+        found[f"{rate:g}"] = mean(shares)
+        print(f"   {rate:g}: {mean(shares):.2f} of the parts recited", flush=True)
+    return found
 
 
 def jobs(school: School) -> dict[str, Callable[[], tuple[Memory, dict[str, Memory]]]]:
     """What learns, and what is asked of it, by the name of the part; in order of worth."""
 
     def with_merged() -> tuple[Memory, dict[str, Memory]]:
-        own = OwnNeurons(school, NEURON_RATE, 28)
+        own = own_neurons(28)
         return own, {
             "28 neurons for each document, opened by routing (the default)": own,
             "merging: the same branches all open, summed": Merged(own, mean=False),
             "merging: the same branches all open, averaged": Merged(own, mean=True),
         }
+
+    def own_neurons(count: int) -> OwnNeurons:
+        return OwnNeurons(school, RATES[count], count)
 
     def one(name: str, make: Callable[[], Memory]) -> Callable[[], tuple[Memory, dict[str, Memory]]]:
         def made() -> tuple[Memory, dict[str, Memory]]:
@@ -269,7 +272,7 @@ def jobs(school: School) -> dict[str, Callable[[], tuple[Memory, dict[str, Memor
         return made
 
     def shared(count: int | None, **options: Any) -> Callable[[], Memory]:
-        return lambda: SharedNeurons(school, DENSE_RATE if count is None else NEURON_RATE, count, **options)
+        return lambda: SharedNeurons(school, RATES[count], count, **options)
 
     return {
         "own 28": with_merged,
@@ -283,8 +286,8 @@ def jobs(school: School) -> dict[str, Callable[[], tuple[Memory, dict[str, Memor
             lambda: OwnAdapters(school, ADAPTER_RATE, RANK),
         ),
         "dense replay": one("dense, with replay of earlier documents' items", shared(None, replay=True)),
-        "own 8": one("8 neurons for each document, opened by routing", lambda: OwnNeurons(school, NEURON_RATE, 8)),
-        "own 96": one("96 neurons for each document, opened by routing", lambda: OwnNeurons(school, NEURON_RATE, 96)),
+        "own 8": one("8 neurons for each document, opened by routing", lambda: own_neurons(8)),
+        "own 96": one("96 neurons for each document, opened by routing", lambda: own_neurons(96)),
         "sparse 96": one("sparse: the top 96 of each document in one memory, all open", shared(96)),
         "first 28": one("the same 28 neurons trained on and on, all open", shared(28, choice="first")),
         "sparse 28 replay": one("sparse, top 28, with replay of earlier documents' items", shared(28, replay=True)),
@@ -334,16 +337,17 @@ def markdown(parts: Mapping[str, Any], setting: Mapping[str, Any], missing: Sequ
             f"{UNRELATED} unrelated texts. {setting['machine']}; other work ran beside it, so that seconds are upper "
             "bounds.",
         ]
-    if tried := parts.get("rates"):
+    tried = {kind: parts[f"rate {kind}"]["recited"] for kind in RATES_TRIED if f"rate {kind}" in parts}
+    if tried:
         shown = "; ".join(
             f"{kind} " + ", ".join(f"{share:.2f} at {rate}" for rate, share in by_rate.items())
-            for kind, by_rate in tried["recited"].items()
+            for kind, by_rate in tried.items()
         )
+        rates = ", ".join(f"{rate:g} for {count or 'all'}" for count, rate in RATES.items())
         lines += [
             "",
-            f"Learning rates: {NEURON_RATE:g} for chosen neurons, {DENSE_RATE:g} for all of them, {ADAPTER_RATE:g} for "
-            f"adapters. Share of the parts of {TUNED_ON} passages of other articles that were recited word for word, "
-            f"each learned alone: {shown}.",
+            f"Learning rates: {rates} neurons and {ADAPTER_RATE:g} for adapters. Share of the parts of {TUNED_ON} "
+            f"passages of other articles that were recited word for word, each learned alone: {shown}.",
         ]
     if missing:
         lines += ["", f"Not measured yet: {', '.join(missing)}."]
@@ -356,7 +360,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for stream_variants.json, with README.md")
     parser.add_argument("--passages", type=int, default=6)
-    parser.add_argument("--rows", help="parts by name, with commas between them: rates, own 28, dense … [all]")
+    parser.add_argument("--rows", help="parts by name, with commas between them: own 28, dense … [all]")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no part after so long")
     given = parser.parse_args()
     began = time.perf_counter()
@@ -380,19 +384,22 @@ def main() -> None:
     rarity = Rarity.of(school.background)
     asker = Asker(base, Router(rarity, config.route_threshold, config.route_evidence), read)
     made = jobs(school)
-    wanted = [name.strip() for name in given.rows.split(",")] if given.rows else ["rates", *made]
-    if unknown := [name for name in wanted if name not in ("rates", *made)]:
-        parser.error(f"no part {unknown[0]!r}; expected some of: rates, {', '.join(made)}")
+    kinds: dict[str, Callable[[float], Memory]] = {
+        "all neurons": lambda rate: OwnNeurons(school, rate, None),
+        "adapter": lambda rate: OwnAdapters(school, rate, RANK),
+        "8 neurons": lambda rate: OwnNeurons(school, rate, 8),
+        "96 neurons": lambda rate: OwnNeurons(school, rate, 96),
+    }
+    tuning = [f"rate {kind}" for kind in kinds]
+    wanted = [name.strip() for name in given.rows.split(",")] if given.rows else [*tuning, *made]
+    if unknown := [name for name in wanted if name not in (*tuning, *made)]:
+        parser.error(f"no part {unknown[0]!r}; expected some of: {', '.join([*tuning, *made])}")
 
     def measure(name: str) -> dict[str, Any]:
-        if name == "rates":
-            kinds: dict[str, Callable[[float], Memory]] = {
-                "dense": lambda rate: OwnNeurons(school, rate, None),
-                "adapter": lambda rate: OwnAdapters(school, rate, RANK),
-                "8 neurons": lambda rate: OwnNeurons(school, rate, 8),
-                "96 neurons": lambda rate: OwnNeurons(school, rate, 96),
-            }
-            return rates(asker, [school.lesson(d.document) for d in tuned.documents], kinds)
+        if name in tuning:
+            kind = name.removeprefix("rate ")
+            few = [school.lesson(d.document) for d in tuned.documents]
+            return {"recited": recited_at(asker, few, kinds[kind], RATES_TRIED[kind])}
         lessons = [school.lesson(d.document, d.questions) for d in learned.documents]
         return stream(asker, lessons, *made[name](), known())
 
