@@ -291,12 +291,13 @@ def jobs(school: School) -> dict[str, Callable[[], tuple[Memory, dict[str, Memor
         "sparse 96": one("sparse: the top 96 of each document in one memory, all open", shared(96)),
         "first 28": one("the same 28 neurons trained on and on, all open", shared(28, choice="first")),
         "sparse 28 replay": one("sparse, top 28, with replay of earlier documents' items", shared(28, replay=True)),
+        "dense slowly": one("dense, at half the learning rate", lambda: SharedNeurons(school, RATES[None] / 2, None)),
         "sparse 8": one("sparse: the top 8 of each document in one memory, all open", shared(8)),
     }
 
 
 ORDER = (
-    "dense", "dense replay", "sparse 8", "sparse 28", "sparse 96", "sparse 28 replay", "first 28", "disjoint 28",
+    "dense", "dense slowly", "dense replay", "sparse 8", "sparse 28", "sparse 96", "sparse 28 replay", "first 28", "disjoint 28",
     "own 8", "own 28", "own 96", "adapters",
 )  # fmt: skip
 """Of the parts in the table."""
