@@ -297,8 +297,8 @@ def jobs(school: School) -> dict[str, Callable[[], tuple[Memory, dict[str, Memor
 
 
 ORDER = (
-    "dense", "dense slowly", "dense replay", "sparse 8", "sparse 28", "sparse 96", "sparse 28 replay", "first 28", "disjoint 28",
-    "own 8", "own 28", "own 96", "adapters",
+    "dense", "dense slowly", "dense replay", "sparse 8", "sparse 28", "sparse 96", "sparse 28 replay", "first 28",
+    "disjoint 28", "own 8", "own 28", "own 96", "adapters",
 )  # fmt: skip
 """Of the parts in the table."""
 
