@@ -156,7 +156,7 @@ def test_a_stream_is_measured_and_shown(
     [row] = variants.stream(asker, lessons, adapters, {"adapters": adapters}, known)["rows"].values()
     assert row["recall_after"] == row["recall_end"] == 1.0 and row["questions"] == 3
     assert row["general_kept"] == 1.0 and row["perplexity_change"] == 0.0, "nothing is open for those"
-    assert len(read_texts) == 6 and read_texts[0] == read_texts[3], "its own adapter never changes"
+    assert len(read_texts) == 3, "its own adapter never changes, so that nothing new is read at the end"
     dense = memories.SharedNeurons(school, 1e-2, None)
     [other] = variants.stream(asker, lessons, dense, {"dense": dense}, known)["rows"].values()
     assert other["general_kept"] == 0.0 and other["perplexity_change"] != 0.0
