@@ -7,7 +7,8 @@ order of worth, with minutes on one slow core: cost 3 (with each number of `--th
 all rows), endurance 35 (500 turns), needle 20, conversation-100 40, repository 25, transfer 20, conversation-20 15.
 
 After every row nested.json is written, and the tables: into README.md between <!-- nested --> and <!-- /nested -->
-where those lines stand in the same folder, else into nested.md.
+where those lines stand in the same folder, else into nested.md. How busy other work kept the machine is measured too,
+since it makes all seconds longer.
 """
 
 from __future__ import annotations
@@ -75,6 +76,32 @@ def progress_notes(seconds: float = 30.0) -> Callable[[Progress], None]:
             note(f"  {step.done}% {step.stage}: {step.message}")
 
     return show
+
+
+class OtherWork:
+    """Cores that other processes kept busy while the ``with`` block ran, on average; None where it cannot be told."""
+
+    def __init__(self) -> None:
+        self.cores: float | None = None
+
+    def __enter__(self) -> OtherWork:
+        self._started = time.perf_counter(), _busy_seconds(), time.process_time()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        elapsed, all_work, own = (
+            now - then
+            for now, then in zip(
+                (time.perf_counter(), _busy_seconds(), time.process_time()), self._started, strict=True
+            )
+        )
+        self.cores = max(0.0, all_work - own) / elapsed if all_work > 0 and elapsed > 0 else None
+
+
+def _busy_seconds() -> float:
+    """Processor time that was not idle, all cores, since the machine started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
 # -- what a turn costs -----------------------------------------------------------------------------------
@@ -265,8 +292,17 @@ def tables(entries: Json, machine: Json) -> str:
     """The figures to reach, and a table for each use."""
     parts = [_goals(entries), *(_use_table(part, entries) for part in PARTS if part not in ("cost", "endurance"))]
     text = "\n\n".join(part for part in parts if part)
-    return f"{text}\n\n{machine['cpu']}, {machine['matmul_gflops']:.0f} GFLOP/s on {machine['threads']} thread(s), " \
-           f"torch {machine['torch']}."  # fmt: skip
+    cpu = f"{machine['cpu']}, {machine['matmul_gflops']:.0f} GFLOP/s on {machine['threads']} thread(s)"
+    return f"{text}\n\n{cpu}, torch {machine['torch']}.{_beside(entries)}"
+
+
+def _beside(entries: Json) -> str:
+    """How busy other work kept the machine."""
+    cores = [entry["other_cores"] for entry in entries.values() if entry.get("other_cores") is not None]
+    if not cores:
+        return ""
+    return (f" Other work ran beside these measurements, on {min(cores):.1f} to {max(cores):.1f} cores "
+            f"({statistics.fmean(cores):.1f} on average), so that their seconds are upper bounds.")  # fmt: skip
 
 
 def _goals(entries: Json) -> str:
@@ -411,10 +447,11 @@ def main() -> None:
             continue
         note(f"{number}/{len(todo)} {name}")
         started = time.perf_counter()
-        result = measure(part, row, base, arguments.again)
+        with OtherWork() as other:
+            result = measure(part, row, base, arguments.again)
         machine = machine_facts(base)
         entries[name] = {"seconds": time.perf_counter() - started, "source": source_digest()[:12],
-                         "threads": torch.get_num_threads(), "result": result}  # fmt: skip
+                         "threads": torch.get_num_threads(), "other_cores": other.cores, "result": result}  # fmt: skip
         whole = {"command": "python benchmarks/nested.py --out benchmarks", "model": base.name,
                  "fingerprint": base.fingerprint, "machine": machine, "entries": entries}  # fmt: skip
         file.write_text(json.dumps(whole, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -95,6 +95,23 @@ def test_tables_stand_between_the_marks(script: ModuleType, tmp_path: Path) -> N
     assert readme.read_text() == "before\n<!-- nested -->\nnew \\1\n<!-- /nested -->\nafter\n"
 
 
+def test_tables_say_how_busy_the_machine_was(script: ModuleType) -> None:
+    entries = {f"needle/{i}": {"result": {}, "other_cores": cores} for i, cores in enumerate((0.5, None, 1.5))}
+    assert "0.5 to 1.5 cores (1.0 on average)" in script.tables(entries, MACHINE)
+    assert "Other work" not in script.tables({}, MACHINE)
+
+
+def test_other_work_is_that_of_other_processes(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"perf_counter": [10.0, 20.0], "process_time": [1.0, 9.0]}
+    for name, values in clocks.items():
+        monkeypatch.setattr(script.time, name, lambda values=values: values.pop(0))
+    busy = [100.0, 113.0]
+    monkeypatch.setattr(script, "_busy_seconds", lambda: busy.pop(0))
+    with script.OtherWork() as other:
+        pass
+    assert other.cores == pytest.approx(0.5)
+
+
 def test_jobs_are_in_order_of_worth(script: ModuleType) -> None:
     found = script.jobs(["endurance", "conversation-40", "cost"], ["frozen", "several"], [1, 2])
     assert found == [("cost", "1"), ("cost", "2"), ("conversation-40", "frozen"), ("conversation-40", "several"),
