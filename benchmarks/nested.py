@@ -56,7 +56,8 @@ PARTS = ("cost", "conversation-40", "endurance", "needle", "conversation-100", "
 ANSWER_TOKENS = 24
 TURN_TOKENS, COST_TURNS, WARM_UP = 60, 18, 2
 FACTS = {20: 10, 40: 20, 100: 24}
-ENDURANCE_TURNS, SAVE_EVERY, REPLY_TOKENS = 500, 25, 8
+ENDURANCE_TURNS, SAVE_EVERY, REPLY_TOKENS, WINDOW = 500, 25, 4, 1
+TALK_WORDS = 10
 
 Json = dict[str, Any]
 
@@ -155,16 +156,18 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _session(base: BaseModel, folder: Path, options: Json | None = None) -> NestedSession:
-    return NestedSession(base, make_strategy("nested", options), Store(folder), NestedSettings(), REPLY_TOKENS)
+    settings = NestedSettings(context_window=WINDOW)
+    return NestedSession(base, make_strategy("nested", options), Store(folder), settings, REPLY_TOKENS)
 
 
 # -- many turns unattended -------------------------------------------------------------------------------
 
 
 def endurance_script(turns: int) -> Dataset:
-    """Facts, as in the conversation, among sentences of shipped texts, all different, most of which state something."""
+    """Facts, as in the conversation, among the first words of sentences of shipped texts, all different."""
     told = conversation_dataset("report", turns, min(24, turns))
-    found = [s for text in [*background_texts(), *unrelated_texts()] for s in sentences(text)]
+    whole = [s for text in [*background_texts(), *unrelated_texts()] for s in sentences(text)]
+    found = [f"{' '.join(s.rstrip('.').split()[:TALK_WORDS])}." for s in whole]
     talk = iter(dict.fromkeys(found))
     documents = [d if d.questions else _said(d, next(talk)) for d in told.documents]
     return Dataset("endurance", told.source, tuple(documents))
@@ -177,7 +180,8 @@ def _said(item: Any, text: str) -> Any:
 def endurance(base: BaseModel, folder: Path, turns: int = ENDURANCE_TURNS, options: Json | None = None) -> Json:
     """A session of so many turns, saved every few, which a new call goes on with; then its facts, with no history.
 
-    Each turn is learned and answered. Memory is the resident set of this process after the turn.
+    Each turn is learned and answered, with one earlier turn in the prompt. Memory is the resident set of this process
+    after the turn.
     """
     script, log = endurance_script(turns), folder / "turns.json"
     session = _session(base, folder / "memory", options)
