@@ -20,7 +20,8 @@ from continual_learning.strategy import LearnReport, Strategy, make_strategy
 
 SMALL: dict[str, Any] = {
     "periods": (0, 30), "learning_rates": (1e-2, 1e-2), "steps": (2, 2), "replay": (0.5, 0.5), "rank": 2,
-    "optimizers": ("adamw", "adamw"), "questions": 2, "mini_batch_tokens": 64, "max_loss_rise": 50.0,
+    "optimizers": ("adamw", "adamw"), "questions": 2, "study_tokens": 10_000, "mini_batch_tokens": 64,
+    "max_loss_rise": 50.0,
 }  # fmt: skip
 ONE: dict[str, Any] = {**SMALL, "periods": (0,), "learning_rates": (1e-2,), "steps": (2,), "replay": (0.5,),
                        "optimizers": ("adamw",)}  # fmt: skip
@@ -192,16 +193,17 @@ def test_every_turn_has_an_item_before_any_has_a_second(tiny_base: BaseModel) ->
 
 
 def test_a_long_turn_has_one_question_about_everything_and_a_short_one_more(tiny_base: BaseModel) -> None:
-    from continual_learning.strategies.nested.material import turn_pairs
+    from continual_learning.strategies.nested.material import pair_item, turn_pairs
     from continual_learning.strategies.nested.memory import Turn
 
-    text, said = " ".join(TURNS), [TURNS[i].split()[-1].strip(".") for i in range(4)]
-    few, more, all_of_them = (
-        turn_pairs(tiny_base, Turn(text, "", 9), make_strategy("nested", {**SMALL, "study_tokens": n}).config)
-        for n in (1, 150, 10_000)
-    )
-    assert [word in answer for word, (_, answer) in zip(said, few, strict=True)] == [True] * 4
-    assert 4 < len(more) < len(all_of_them) == 8 and more == all_of_them[: len(more)]
+    def pairs(study_tokens: int) -> list[tuple[str, str]]:
+        config = make_strategy("nested", {**SMALL, "study_tokens": study_tokens}).config
+        return turn_pairs(tiny_base, Turn(" ".join(TURNS), "", 9), config)
+
+    whole = pairs(10_000)
+    assert [text.split()[-1] for text in TURNS] == [answer.split()[-1] for _, answer in pairs(1)]
+    tokens = sum(len(pair_item(tiny_base, pair).ids) for pair in whole)
+    assert len(whole) == 8 and pairs(tokens) == whole and pairs(tokens - 1) == whole[:7]
 
 
 def test_the_fast_level_alone_is_that_of_the_default() -> None:
