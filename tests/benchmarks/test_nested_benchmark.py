@@ -34,6 +34,7 @@ def test_cost_is_that_of_turns_of_so_many_tokens(script: ModuleType, tiny_base: 
     found = script.cost(tiny_base, turns=4, tokens=20)
     assert len(found["turns"]) == 4 and all(t["kept"] and 15 <= t["tokens"] <= 25 for t in found["turns"])
     assert found["seconds_mean"] <= found["seconds_worst"] and found["save_seconds"] > 0 < found["load_seconds"]
+    assert 0 < found["processor_seconds_mean"] <= found["processor_seconds_worst"]
     assert found["checkpoint_bytes"] > 1000 and "1" in found["seconds_by_levels"]
 
 
@@ -78,12 +79,16 @@ def test_tables_say_what_is_reached(script: ModuleType) -> None:
             "general_kept": 0.96, "learn_seconds": 2.0, "turn_seconds_worst": 4.0, "answer_seconds": 0.5,
             "bytes_kept": 8.5e6, "dataset": {"documents": 40, "tokens": 500},
             "by_distance": [{"from": 0, "to": 9, "recall": 0.7, "questions": 5}]}  # fmt: skip
-    cost = {"threads": 2, "seconds_mean": 2.0, "seconds_worst": 2.9, "save_seconds": 0.1, "load_seconds": 0.2,
+    cost = {"threads": 2, "seconds_mean": 2.0, "seconds_worst": 2.9, "processor_seconds_mean": 3.0,
+            "processor_seconds_worst": 4.0, "save_seconds": 0.1, "load_seconds": 0.2,
             "checkpoint_bytes": 9e6}  # fmt: skip
     text = script.tables({"conversation-40/several": {"result": talk}, "cost/2": {"result": cost}}, MACHINE)
     lines = text.splitlines()
     assert any("70%" in line and "13 of 20" in line and line.endswith("| no |") for line in lines)
-    assert any("60 tokens" in line and "worst 2.9 s" in line and line.endswith("| yes |") for line in lines)
+    assert any(
+        "60 tokens" in line and "worst 2.9 s; of processor time 3.0 s, 4.0 s" in line and line.endswith("| yes |")
+        for line in lines
+    )
     assert any(line.startswith("| nested, several levels | 0.65 [0.50, 0.80] | 0.70 | 96% |") for line in lines)
 
 
@@ -93,6 +98,23 @@ def test_tables_stand_between_the_marks(script: ModuleType, tmp_path: Path) -> N
     readme.write_text("before\n<!-- nested -->\nold\n<!-- /nested -->\nafter\n")
     assert script.write_block(tmp_path, "new \\1").name == "README.md"
     assert readme.read_text() == "before\n<!-- nested -->\nnew \\1\n<!-- /nested -->\nafter\n"
+
+
+def test_tables_say_how_busy_the_machine_was(script: ModuleType) -> None:
+    entries = {f"needle/{i}": {"result": {}, "other_cores": cores} for i, cores in enumerate((0.5, None, 1.5))}
+    assert "0.5 to 1.5 cores (1.0 on average)" in script.tables(entries, MACHINE)
+    assert "Other work" not in script.tables({}, MACHINE)
+
+
+def test_other_work_is_that_of_other_processes(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"perf_counter": [10.0, 20.0], "process_time": [1.0, 9.0]}
+    for name, values in clocks.items():
+        monkeypatch.setattr(script.time, name, lambda values=values: values.pop(0))
+    busy = [100.0, 113.0]
+    monkeypatch.setattr(script, "_busy_seconds", lambda: busy.pop(0))
+    with script.OtherWork() as other:
+        pass
+    assert other.cores == pytest.approx(0.5)
 
 
 def test_jobs_are_in_order_of_worth(script: ModuleType) -> None:

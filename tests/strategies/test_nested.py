@@ -20,7 +20,8 @@ from continual_learning.strategy import LearnReport, Strategy, make_strategy
 
 SMALL: dict[str, Any] = {
     "periods": (0, 30), "learning_rates": (1e-2, 1e-2), "steps": (2, 2), "replay": (0.5, 0.5), "rank": 2,
-    "optimizers": ("adamw", "adamw"), "questions": 2, "mini_batch_tokens": 64, "max_loss_rise": 50.0,
+    "optimizers": ("adamw", "adamw"), "questions": 2, "study_tokens": 10_000, "mini_batch_tokens": 64,
+    "max_loss_rise": 50.0,
 }  # fmt: skip
 ONE: dict[str, Any] = {**SMALL, "periods": (0,), "learning_rates": (1e-2,), "steps": (2,), "replay": (0.5,),
                        "optimizers": ("adamw",)}  # fmt: skip
@@ -128,6 +129,17 @@ def test_the_optimizer_forgets_only_if_told_to(tiny_base: BaseModel, four: tuple
     assert distance(level(state, 1), level(four[1], 1)) > 0
 
 
+def test_a_turn_updates_one_of_the_slower_levels_the_most_overdue(tiny_base: BaseModel) -> None:
+    tokens = [len(tiny_base.encode(text)) for text in TURNS]
+    options = {"periods": (0, min(tokens) - 1, min(tokens)), "learning_rates": (1e-3,) * 3, "steps": (1,) * 3,
+               "replay": (0.0,) * 3, "optimizers": ("sgd",) * 3}  # fmt: skip
+    _, state = learn(tiny_base, TURNS, **options)
+    updates = [[u["level"] + 1 for u in d.details["updates"]] for d in state.meta.documents]
+    assert updates == [[1, 2], [1, 3], [1, 2], [1, 3]], "both are due at every turn"
+    waited = [u["turns"] for d in state.meta.documents for u in d.details["updates"] if u["level"] > 0]
+    assert waited == [1, 2, 2, 2], "what a level was made to wait for is not lost"
+
+
 def test_consolidation_empties_the_faster_level(tiny_base: BaseModel) -> None:
     _, state = learn(tiny_base, TURNS[:3], consolidation=1.0, periods=(0, 5), steps=(2, 1))
     assert all(not t.any() for n, t in level(state, 1).items() if n.endswith(".B"))
@@ -139,7 +151,7 @@ def test_consolidation_empties_the_faster_level(tiny_base: BaseModel) -> None:
 KNOBS: dict[str, Any] = {
     "periods": (0, 10), "learning_rates": (2e-2, 1e-2), "steps": (3, 2), "optimizers": ("m3", "muon"),
     "replay": (0.0, 0.5), "consolidation": 0.5, "slow_ratio": 0.5, "rank": 3, "signal": "text", "questions": 3,
-    "mini_batch_tokens": 30, "clip_norm": 1e-3, "weight_decay": 0.5, "seed": 1,
+    "study_tokens": 1, "mini_batch_tokens": 30, "clip_norm": 1e-3, "weight_decay": 0.5, "seed": 1,
 }  # fmt: skip
 
 
@@ -178,6 +190,20 @@ def test_every_turn_has_an_item_before_any_has_a_second(tiny_base: BaseModel) ->
     for seed in range(5):
         texts = [tiny_base.decode(item.ids) for item in drawn(tiny_base, turns, 10_000, random.Random(seed))]
         assert len(texts) == 6 and any("cat" in text for text in texts[:2])
+
+
+def test_a_long_turn_has_one_question_about_everything_and_a_short_one_more(tiny_base: BaseModel) -> None:
+    from continual_learning.strategies.nested.material import pair_item, turn_pairs
+    from continual_learning.strategies.nested.memory import Turn
+
+    def pairs(study_tokens: int) -> list[tuple[str, str]]:
+        config = make_strategy("nested", {**SMALL, "study_tokens": study_tokens}).config
+        return turn_pairs(tiny_base, Turn(" ".join(TURNS), "", 9), config)
+
+    whole = pairs(10_000)
+    assert [text.split()[-1] for text in TURNS] == [answer.split()[-1] for _, answer in pairs(1)]
+    tokens = sum(len(pair_item(tiny_base, pair).ids) for pair in whole)
+    assert len(whole) == 8 and pairs(tokens) == whole and pairs(tokens - 1) == whole[:7]
 
 
 def test_the_fast_level_alone_is_that_of_the_default() -> None:

@@ -63,6 +63,8 @@ class NestedConfig(StrategyConfig):
     """Questions made from what was said, with answers; or the words themselves, in the chat format."""
     questions: int = Field(5, ge=1)
     """Most questions about each statement."""
+    study_tokens: int = Field(128, ge=1)
+    """Tokens of a turn's questions and answers beyond which no statement has a second question."""
     mini_batch_tokens: int = Field(128, ge=1)
     """Tokens of a mini-batch, padding included."""
     passage_tokens: int = Field(120, ge=16)

@@ -7,7 +7,9 @@ study items of those turns (Behrouz et al. 2025, the continuum memory system: st
 
 The paper sums the errors of C_l steps and applies them once; here they are mini-batches of their own. An update has
 room for ``steps`` x ``mini_batch_tokens``: where the turns give more, every turn has an item before any has a second.
-What a level waits for is part of the memory. Beside it each update studies a share of earlier turns (``replay``).
+What a level waits for is part of the memory. So that no turn takes much longer than another, a turn updates at most one
+of the slower levels, the most overdue; the next turn may update another. Each update also studies a share of earlier
+turns (``replay``).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from continual_learning.strategies.nested.staged import Staged, rival_tokens
 from continual_learning.study_items import Item, mini_batches
 
 # The loss before and after is that of so many items of the newest turn.
-_PROBES = 8
+_PROBES = 3
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,7 @@ def learn_turn(
     staged = Staged(base, None if config.embeddings else fast_blocks(base, config.slow_ratio).start)
     for waiting in memory.waiting:
         waiting.append(newest)
-    due = [
-        level
-        for level, waiting in enumerate(memory.waiting)
-        if sum(memory.turns[i].tokens for i in waiting) >= config.periods[level]
-    ]
+    due = _due(config, memory)
     probes = [pair_item(base, pair) for pair in turn_pairs(base, memory.turns[newest], config)[:_PROBES]]
     before = _loss(base, config, memory, staged, probes)
     updates = [_update(base, config, memory, level, staged, rng) for level in due]
@@ -88,6 +86,16 @@ def learn_turn(
             "last good weights are back: lower learning_rates"
         )
     return TurnReport(tuple(updates), before, after)
+
+
+def _due(config: NestedConfig, memory: Memory) -> list[int]:
+    """The fastest level if its period is over, and of the slower ones whose period is over the most overdue."""
+    waited = [sum(memory.turns[i].tokens for i in waiting) for waiting in memory.waiting]
+    over = [level for level, tokens in enumerate(waited) if tokens >= config.periods[level]]
+    slower = [level for level in over if level > 0]
+    return [level for level in over if level == 0] + (
+        [max(slower, key=lambda level: waited[level] / config.periods[level])] if slower else []
+    )
 
 
 @torch.no_grad()

@@ -111,7 +111,7 @@ def change(level: Level) -> dict[str, Tensor]:
 def distance(a: Level, b: Level) -> float:
     """Euclidean distance of the changes that two states of a level make."""
     left, right = change(a), change(b)
-    return math.sqrt(sum(float((left[path] - right[path]).double().square().sum()) for path in left))
+    return math.hypot(*(float((left[path] - right[path]).norm()) for path in left))
 
 
 def _linears(base: BaseModel, config: NestedConfig) -> dict[str, nn.Module]:

@@ -32,24 +32,34 @@ def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
     """What there is to study of a turn, at least one pair.
 
     A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn
-    round gives up to ``questions`` questions; any other sentence gives telegraphic ones. Without a statement in it (a
-    question, a request), the words themselves are studied.
+    round gives up to ``questions`` questions; any other sentence gives telegraphic ones. Every statement has one
+    before any has a second, and no second is made where that takes more than ``study_tokens``. Without a statement in
+    it (a question, a request), the words themselves are studied.
     """
     if config.signal == "text":
         return [("", turn.text)]
     rng = random.Random(f"{config.seed}:{turn.title}:{turn.text}")
-    pairs: list[Pair] = [(match["question"], match["answer"]) for match in _ASKED_AND_ANSWERED.finditer(turn.text)]
+    asked: list[list[Pair]] = [[(m["question"], m["answer"])] for m in _ASKED_AND_ANSWERED.finditer(turn.text)]
     text = _ASKED_AND_ANSWERED.sub(" ", turn.text)
     restated = {r.statement: r for r in restate(text)}
     for statement in statements(text):
         found = restated.get(statement)
         if found is not None:
-            pairs += [(question, found.answer) for question in found.questions[: config.questions]]
+            asked.append([(question, found.answer) for question in found.questions[: config.questions]])
             continue
         fragments = make_fragments(statement, lambda t: len(base.encode(t)), _FRAGMENT_TOKENS, _FRAGMENT_TOKENS)
         for fragment in fragments:
             answer = in_second_person(fragment.text)
-            pairs += [(ask(fragment, turn.title, rng).question, answer) for _ in range(config.questions)]
+            asked.append([(ask(fragment, turn.title, rng).question, answer) for _ in range(config.questions)])
+    pairs = [pairs[0] for pairs in asked]
+    room = config.study_tokens - sum(len(pair_item(base, pair).ids) for pair in pairs)
+    for pair in chain.from_iterable(zip_longest(*(pairs[1:] for pairs in asked))):
+        if pair is None:  # of a statement that has no other
+            continue
+        room -= len(pair_item(base, pair).ids)
+        if room < 0:
+            break
+        pairs.append(pair)
     return pairs or [("", turn.text)]
 
 

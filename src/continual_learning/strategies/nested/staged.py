@@ -20,7 +20,7 @@ from continual_learning.finetuning import item_loss, next_token_loss
 from continual_learning.study_items import Item, padded_ids
 
 # Enough for some thousand items of the embedded model.
-_MOST_BYTES = 64_000_000
+_MOST_BYTES = 96_000_000
 
 
 class HiddenCache:
