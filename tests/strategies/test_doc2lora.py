@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypernetworks import base_adapter_network
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from continual_learning import Learner
 from continual_learning.base import BaseModel
@@ -16,7 +19,7 @@ from continual_learning.doc2lora.controls import MISMATCHED, Controls, descripti
 from continual_learning.doc2lora.generators import SIMULATED, DescriptionGenerator
 from continual_learning.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
 from continual_learning.documents import Document
-from continual_learning.errors import ConfigError, ModelError, ModelNotFoundError
+from continual_learning.errors import ConfigError, InputError, ModelError, ModelNotFoundError
 from continual_learning.state import State
 from continual_learning.strategies.doc2lora import Doc2LoRA, Doc2LoRAConfig, state_adapter
 from continual_learning.strategy import UNAFFECTED, LearnReport, QuestionAnswer, make_strategy
@@ -112,7 +115,8 @@ def test_learning_changes_answers_and_forgetting_brings_them_back(tiny_base: Bas
     assert [a.text for a in before] != [a.text for a in after]
     assert [s.title for s in after[0].sources] == ["Fox"] and after[0].notes == ()
     [record] = state.meta.documents
-    assert record.details == {"mode": "doc", "hypernetwork": folder, "chunks": 1, "rank": 4}
+    details = {"mode": "doc", "hypernetwork": folder, "chunks": 1, "rank": 4, "transposed": False}
+    assert {name: value for name, value in record.details.items() if name != "modules"} == details
     assert strategy.describe(tiny_base, state)["rank"] == 4
     forgotten = strategy.forget(tiny_base, state, A.id)
     assert forgotten.digest() == empty.digest()
@@ -392,8 +396,6 @@ def test_controls_ask_with_the_adapter_of_each_description(
 
 
 def controls_answer(answer: Any, text: str) -> Any:
-    from dataclasses import replace
-
     return replace(answer, text=text)
 
 
@@ -419,6 +421,25 @@ def test_a_memory_on_disk(tiny_base: BaseModel, folder: str) -> None:
     assert reopened.state.digest() == alone.state.digest()
     assert reopened.perplexity([B.text]) == pytest.approx(alone.perplexity([B.text]))
     assert reopened.perplexity([B.text]) != Learner.open(tiny_base, "frozen").perplexity([B.text])
+
+
+def test_a_memory_as_a_peft_adapter(tiny_base: BaseModel, tiny_llama_dir: Path, both: State, tmp_path: Path) -> None:
+    ids_1T = torch.tensor([tiny_base.encode(ABOUT_A)])
+    strategy = doc2lora(routing=False)
+    with torch.no_grad(), strategy.adapted(tiny_base, both, ABOUT_A):
+        expected = tiny_base.model(ids_1T).logits
+    folder = strategy.write_peft(both, tmp_path / "peft")
+    plain = AutoModelForCausalLM.from_pretrained(tiny_llama_dir)
+    with torch.no_grad():
+        found = PeftModel.from_pretrained(plain, folder)(ids_1T).logits
+        assert not torch.allclose(expected, tiny_base.model(ids_1T).logits, atol=1e-3)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="nothing is learned"):
+        strategy.write_peft(strategy.init(tiny_base), tmp_path / "none")
+    [first, second] = both.meta.documents
+    older = replace(second, details={n: v for n, v in second.details.items() if n != "modules"})
+    with pytest.raises(InputError, match="older version"):
+        strategy.write_peft(State(both.tensors, replace(both.meta, documents=(first, older))), tmp_path / "old")
 
 
 def test_a_hypernetwork_is_loaded_once(tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -26,7 +27,15 @@ from torch import Tensor
 from continual_learning.answering import plain_answers
 from continual_learning.base import BaseModel, Message
 from continual_learning.chunking import passages
-from continual_learning.doc2lora.adapter import Adapter, installed, merged
+from continual_learning.doc2lora.adapter import (
+    Adapter,
+    Place,
+    installed,
+    merged,
+    module_path,
+    transposed,
+    write_peft_files,
+)
 from continual_learning.doc2lora.controls import Control, controlled, description_controls
 from continual_learning.doc2lora.generators import (
     SIMULATED,
@@ -37,7 +46,8 @@ from continual_learning.doc2lora.generators import (
     missing,
 )
 from continual_learning.documents import Document
-from continual_learning.nn.generated_lora import LowRank
+from continual_learning.errors import InputError
+from continual_learning.nn.generated_lora import LowRank, concatenated
 from continual_learning.retention import Limits, check
 from continual_learning.routing import (
     Router,
@@ -48,6 +58,7 @@ from continual_learning.routing import (
     passage_keys,
 )
 from continual_learning.state import DocumentRecord, State
+from continual_learning.store.files import storage_errors
 from continual_learning.strategy import (
     ALREADY_HELD,
     UNAFFECTED,
@@ -215,6 +226,23 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "adapted_matrices": len(ranks),
         }
 
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """All documents as one adapter, which is always in place: an adapter has no routing."""
+        changes: dict[str, list[LowRank]] = {}
+        columns = False
+        for record in state.meta.documents:
+            if (modules := record.details.get("modules")) is None:
+                raise InputError(
+                    f"document {record.id!r} was learned by an older version, which did not note where its matrices "
+                    "belong; expected one with modules in its details: forget it and learn it again"
+                )
+            columns = columns or record.details["transposed"]
+            for place, low_rank in state_adapter(state, [record.id]).items():
+                changes.setdefault(modules[_place(place)], []).append(low_rank)
+        by_path = {path: concatenated(several) for path, several in changes.items()}
+        with storage_errors(f"adapter {folder.name!r}"):
+            return write_peft_files(state.meta.base_name, by_path, columns, folder)
+
     def _opened(self, state: State, text: str, history: Sequence[Message] = ()) -> dict[str, float]:
         """The documents whose adapters are in place for ``text``, in the order learned, with their coverage of it.
 
@@ -246,6 +274,8 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "hypernetwork": self.config.hypernetwork,
             "chunks": made.chunks,
             "rank": max(low_rank.rank for low_rank in made.adapter.values()),
+            "modules": {_place(place): module_path(base, *place) for place in made.adapter},
+            "transposed": transposed(base, made.adapter),
         }
         if self.config.control != "none":
             note = f"control: {self.config.control} words were learned in the place of the text"
@@ -292,10 +322,15 @@ def _adapter(tensors: dict[str, Tensor]) -> Adapter:
     return adapter
 
 
+def _place(place: Place) -> str:
+    """Its name in a state."""
+    return f"{place[0]:03d}.{place[1]}"
+
+
 def _tensors(document: Document, adapter: Adapter) -> dict[str, Tensor]:
     return {
-        f"{document.id}/{block:03d}.{module}.{half}": matrix.detach().cpu().contiguous()
-        for (block, module), low_rank in adapter.items()
+        f"{document.id}/{_place(place)}.{half}": matrix.detach().cpu().contiguous()
+        for place, low_rank in adapter.items()
         for half, matrix in zip("AB", low_rank, strict=True)
     }
 
