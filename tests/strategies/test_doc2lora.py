@@ -127,8 +127,8 @@ def test_a_memory_answers_without_its_hypernetwork(tiny_base: BaseModel, folder:
     state, _ = learn(tiny_base, hypernetwork=folder)
     gone = doc2lora(hypernetwork=str(tmp_path / "gone"))
     with_it = doc2lora(hypernetwork=folder)
-    assert with_it.affects(tiny_base, state, QUESTIONS[1])
-    found, expected = (s.answer(tiny_base, state, QUESTIONS, 8) for s in (gone, with_it))
+    assert with_it.affects(tiny_base, state, ABOUT_A)
+    found, expected = (s.answer(tiny_base, state, [ABOUT_A], 8) for s in (gone, with_it))
     assert [a.text for a in found] == [a.text for a in expected]
 
 
