@@ -37,7 +37,7 @@ def script() -> ModuleType:
 
 @pytest.fixture
 def bench(script: ModuleType, tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(script, "DOCUMENTS", {"1-fact": 2, "8-facts": 2, "32-facts": 2, "passages": 2})
+    monkeypatch.setattr(script, "DOCUMENTS", {"2-facts": 2, "8-facts": 2, "passages": 2})
     monkeypatch.setattr(script, "TOKENS", 3)
     save_hypernetwork(initial_network(tiny_base, HypernetworkTraining(rank=8)), tmp_path / "network")
     rows = [
@@ -53,10 +53,17 @@ def test_each_document_is_asked_about_with_its_own_adapter_and_others(bench: Any
     found = script.internalised(bench, "passages")
     assert found["documents"] == 2 and found["questions"] == 6 == len(found["answers"])
     assert set(found["recall"]) == {"matched", "mismatched", "none", "prompt", "routed"}
+    assert found["recall"]["prompt"] is None and found["asked"]["matched"] == 6
     nll = found["nll"]
     assert len({round(value, 3) for value in nll.values()}) == 4
     assert found["share"] == pytest.approx((nll["none"] - nll["matched"]) / (nll["none"] - nll["prompt"]))
     assert 0 < found["seconds_mean"] <= found["seconds_worst"] and found["bytes"] > 1000
+
+
+def test_facts_are_asked_in_the_prompt_too(bench: Any, script: ModuleType) -> None:
+    found = script.internalised(bench, "2-facts")
+    assert found["asked"] == {"matched": 4, "routed": 4, "mismatched": 4, "none": 4, "prompt": 4}
+    assert 0 <= found["recall"]["prompt"] <= 1 and found["opened"] > 0.5
 
 
 def test_routing_leaves_general_answers_alone(bench: Any, script: ModuleType) -> None:

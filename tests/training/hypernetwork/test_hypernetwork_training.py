@@ -22,11 +22,18 @@ from continual_learning.strategy import Progress, parse_config
 from continual_learning.training.hypernetwork.data import facts, training_data
 from continual_learning.training.hypernetwork.ladder import ladder
 from continual_learning.training.hypernetwork.networks import initial_network, last_blocks
-from continual_learning.training.hypernetwork.packing import packed
+from continual_learning.training.hypernetwork.packing import packed, shared_start
 from continual_learning.training.hypernetwork.probe import context_sensitivity
 from continual_learning.training.hypernetwork.run import train_hypernetwork
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
-from continual_learning.training.hypernetwork.student import States, adapters, joined, question_losses, row_adapter
+from continual_learning.training.hypernetwork.student import (
+    States,
+    adapters,
+    joined,
+    prompt_losses,
+    question_losses,
+    row_adapter,
+)
 from continual_learning.training.hypernetwork.targets import (
     Target,
     irrelevant_target,
@@ -226,6 +233,19 @@ def test_questions_in_one_row_are_what_they_are_alone(family: str, chat: bool, t
     layout = packed(base, [targets])
     assert layout.start > 2 if chat else layout.start >= 0
     assert layout.ids_BT.shape[1] == sum(len(t.ids) - layout.start for t in targets) + layout.start
+
+
+def test_prompts_share_their_document(tiny_base: BaseModel) -> None:
+    asked = ("What do comb jellies eat?", "Who lives in the house?")
+    targets = [
+        Target(tuple(prompt_ids(tiny_base, q, DOCUMENT)), tuple(reply_ids(tiny_base, "x")), None, None, 1.0)
+        for q in asked
+    ]
+    alone = [question_losses(tiny_base, {}, [[[target]]], States(tiny_base, 0)) for target in targets]
+    torch.testing.assert_close(prompt_losses(tiny_base, targets), torch.cat(alone))
+    start = shared_start([target.prompt[:-1] for target in targets])
+    assert DOCUMENT in tiny_base.decode(start)
+    assert packed(tiny_base, [targets], start).ids_BT.shape[1] < sum(len(t.ids) for t in targets) - len(start) + 1
 
 
 def test_a_question_beyond_the_window_of_attention_is_refused(tmp_path: Path) -> None:

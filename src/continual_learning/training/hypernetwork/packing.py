@@ -42,10 +42,17 @@ class Packing:
     """Row and place of each state that an answer's token is read from: question by question, token by token."""
 
 
-def packed(base: BaseModel, rows: Sequence[Sequence[Target]]) -> Packing:
-    """Each row's targets side by side. Raises InputError for one that attention with a window does not reach across."""
+def packed(base: BaseModel, rows: Sequence[Sequence[Target]], start: Sequence[int] | None = None) -> Packing:
+    """Each row's targets side by side, behind as much of ``start`` as their prompts have in common.
+
+    ``start`` is by default what the chat template writes before a user's words. Raises InputError for a target that
+    attention with a window does not reach across.
+    """
     several = max(map(len, rows)) > 1
-    common = _common(base, [target for targets in rows for target in targets]) if several else ()
+    common: tuple[int, ...] = ()
+    if several:
+        before = chat_affixes(base).before if start is None else start
+        common = shared_start([before, *(target.prompt[:-1] for targets in rows for target in targets)])
     ids: list[list[int]] = []
     segments: list[list[int]] = []
     positions: list[list[int]] = []
@@ -79,13 +86,12 @@ def packed(base: BaseModel, rows: Sequence[Sequence[Target]]) -> Packing:
     )
 
 
-def _common(base: BaseModel, targets: Sequence[Target]) -> tuple[int, ...]:
-    """What these prompts start with of what the chat template writes before a user's words."""
-    start = chat_affixes(base).before
-    for target in targets:
-        pairs = zip(start, target.prompt[:-1], strict=False)
-        start = start[: next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(start), len(target.prompt) - 1))]
-    return start
+def shared_start(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """What all of them start with."""
+    length = min(map(len, sequences))
+    first = sequences[0]
+    same = (n for n in range(length) if any(other[n] != first[n] for other in sequences))
+    return tuple(first[: next(same, length)])
 
 
 def _allowed(segment_BT: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from continual_learning.doc2lora.generators import DocumentGenerator
 from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.scoring import contains_answer
 from continual_learning.training.hypernetwork.data import Example
-from continual_learning.training.hypernetwork.student import States, question_losses
+from continual_learning.training.hypernetwork.student import States, prompt_losses, question_losses
 from continual_learning.training.hypernetwork.targets import Target, prompt_ids, reply_ids
 
 
@@ -88,8 +88,7 @@ def context_sensitivity(
                 right[name] += [contains_answer(a.text, q.answers) for a, q in zip(answers, questions, strict=True)]
         if in_prompt:
             asked = [_target(base, q.question, r, example.text) for q, r in zip(questions, replies, strict=True)]
-            for target in asked:
-                losses["prompt"] += question_losses(base, {}, [[[target]]], States(base, 0)).tolist()
+            losses["prompt"] += prompt_losses(base, asked).tolist()
             if recall:
                 written = base.generate([target.prompt for target in asked], 24)
                 right["prompt"] += [contains_answer(w.text, q.answers) for w, q in zip(written, questions, strict=True)]

@@ -20,7 +20,7 @@ from continual_learning.doc2lora.adapter import Adapter, installed
 from continual_learning.doc2lora.config import DocumentConfig
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.nn.generated_lora import LowRank
-from continual_learning.training.hypernetwork.packing import Packing, packed
+from continual_learning.training.hypernetwork.packing import Packing, packed, shared_start
 from continual_learning.training.hypernetwork.targets import Target
 from continual_learning.training.kept import Kept
 
@@ -58,6 +58,12 @@ def row_adapter(config: DocumentConfig, combined: Generated) -> Adapter:
     }
 
 
+def prompt_losses(base: BaseModel, targets: Sequence[Target]) -> Tensor:
+    """`question_losses` of prompts with a document in them, without an adapter: what they share is computed once."""
+    start = shared_start([target.prompt[:-1] for target in targets])
+    return question_losses(base, {}, [[targets]], States(base, 0, start=start))
+
+
 def question_losses(base: BaseModel, adapter: Adapter, rows: Sequence[Sequence[Group]], states: States) -> Tensor:
     """``[Q]``: of each question, row by row, the mean over its answer's tokens, in nats.
 
@@ -66,7 +72,7 @@ def question_losses(base: BaseModel, adapter: Adapter, rows: Sequence[Sequence[G
     block below the states' first.
     """
     targets = [target for groups in rows for group in groups for target in group]
-    layout = packed(base, [[target for group in groups for target in group] for groups in rows])
+    layout = packed(base, [[target for group in groups for target in group] for groups in rows], states.start)
     hidden_BTD = states.of(rows, layout)
     with installed(base, adapter):
         out_BTD = base.run_from(hidden_BTD, layout.ids_BT, states.first, layout.attention)
@@ -87,11 +93,13 @@ def question_losses(base: BaseModel, adapter: Adapter, rows: Sequence[Sequence[G
 class States:
     """What block ``first`` reads of prompts and answers: computed once and kept, a group of questions at a time.
 
-    The same group gives the same states, whatever came before it.
+    The same group gives the same states, whatever came before it. ``start`` is what prompts may share, if it is not
+    what the chat template begins with (`packed`).
     """
 
-    def __init__(self, base: BaseModel, first: int, kept: Kept | None = None):
+    def __init__(self, base: BaseModel, first: int, kept: Kept | None = None, start: Sequence[int] | None = None):
         self.first = first
+        self.start = start
         self._base = base
         self._kept = kept or Kept(None)
 
@@ -116,7 +124,7 @@ class States:
         base = self._base
 
         def compute() -> dict[str, Tensor]:
-            layout = packed(base, [group])
+            layout = packed(base, [group], self.start)
             hidden_TD = base.hidden_before(layout.ids_BT, self.first, layout.attention)[0]
             # A row's questions may share less than a group of them: what they share comes first in each.
             shared_PD = hidden_TD[: layout.start]
