@@ -99,7 +99,8 @@ def test_the_page_says_what_was_reached(script: ModuleType, tmp_path: Path) -> N
     assert "doc2lora 0.80; from `benchmark squad`: ttt 0.58" in page
     file = tmp_path / "squad.json"
     assert script.squad_recall(file) == {}
-    for seed, expected in ((1, {}), (0, {"ttt": 0.58})):  # other passages, and the same
+    found: list[tuple[int, dict[str, float]]] = [(1, {}), (0, {"ttt": 0.58})]  # other passages, and the same
+    for seed, expected in found:
         of = {"documents": script.DOCUMENTS["passages"], "split": "second", "seed": seed}
         file.write_text(json.dumps({"dataset": of, "results": [{"strategy": "ttt", "recall": 0.58}]}))
         assert script.squad_recall(file) == expected

@@ -211,7 +211,7 @@ def test_rows_meet_their_own_documents_adapter(tiny_base: BaseModel) -> None:
     ("family", "chat"), [("llama", True), ("llama", False), ("gpt2", False), ("gpt_neox", True), ("gemma3", True)]
 )
 def test_questions_in_one_row_are_what_they_are_alone(family: str, chat: bool, tmp_path: Path) -> None:
-    wide = {"sliding_window": 256} if family.startswith("gemma") else {}
+    wide: dict[str, Any] = {"sliding_window": 256} if family.startswith("gemma") else {}
     base = BaseModel.load(str(make_tiny(family, tmp_path, chat=chat, **wide)))
     network = initial_network(base, settings(blocks=(1, 2)))
     combined = adapters(network, [network.read(base, [base.encode(text)]) for text in TEXTS])
