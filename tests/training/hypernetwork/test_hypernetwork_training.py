@@ -330,7 +330,24 @@ def test_passages_of_a_file_take_part(tmp_path: Path) -> None:
     assert texts == {f"Town {n} is red." for n in range(4)} and not {e.text for e in data.train} & {
         e.text for e in data.validation
     }
-    assert data.train[0].replies == ("Red",)
+    assert data.train[0].replies == ("Red",) and data.train[0].kind == "passage"
+
+
+def test_the_curve_has_a_point_for_each_kind_of_document(tiny_base: BaseModel, tmp_path: Path) -> None:
+    rows = [
+        {
+            "title": f"T{n // 2}",
+            "context": f"Town {n} is red.",
+            "questions": [{"question": f"Town {n}?", "answer": "red"}],
+        }
+        for n in range(8)
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    chosen = settings(steps=1, data=str(tmp_path / "data.jsonl"), data_documents=2)
+    curve = train_hypernetwork(tiny_base, chosen, tmp_path / "run").curve
+    assert [(point["step"], point["kind"], point["documents"]) for point in curve] == [
+        (1, "facts", 2), (1, "passage", 2)
+    ]  # fmt: skip
 
 
 def test_settings_are_checked() -> None:

@@ -208,13 +208,16 @@ class _Run:
             self._progress(Progress("train", self.step, settings.steps, f"loss {self._loss:.3f}"))
 
     def validate(self) -> None:
-        """A point of the curve."""
-        measured = context_sensitivity(self.base, self.network, self.data.validation, max_questions=4)
-        point = {"step": self.step, "loss": self._loss, **measured.to_json()}
-        self.curve.append(point)
-        if self._progress:
-            text = f"matched {measured.matched:.2f}, mismatched {measured.mismatched:.2f}, none {measured.none:.2f}"
-            self._progress(Progress("validate", self.step, self.settings.steps, text))
+        """A point of the curve for facts, and one for passages."""
+        held = self.data.validation
+        for kind in dict.fromkeys(example.kind for example in held):
+            examples = [example for example in held if example.kind == kind]
+            measured = context_sensitivity(self.base, self.network, examples, max_questions=4)
+            self.curve.append({"step": self.step, "kind": kind, "loss": self._loss, **measured.to_json()})
+            if self._progress:
+                text = f"{kind}: matched {measured.matched:.2f}, mismatched {measured.mismatched:.2f}"
+                text += f", none {measured.none:.2f}"
+                self._progress(Progress("validate", self.step, self.settings.steps, text))
 
     def _contexts(self, numbers: Sequence[int]) -> list[Context]:
         """A step's documents, each with its place in the step: one to a context, or several read as one."""
