@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -318,7 +319,7 @@ def _adapter(tensors: dict[str, Tensor]) -> Adapter:
         place, _, half = name.rpartition(".")
         if half == "A":
             block, _, module = place.partition(".")
-            adapter[int(block), module] = LowRank(A_RI, tensors[f"{place}.B"])
+            adapter[int(block), module] = LowRank(A_RI.float(), tensors[f"{place}.B"].float())
     return adapter
 
 
@@ -328,8 +329,9 @@ def _place(place: Place) -> str:
 
 
 def _tensors(document: Document, adapter: Adapter) -> dict[str, Tensor]:
+    """In fp16: half the memory, and what is used and exported is what is kept."""
     return {
-        f"{document.id}/{_place(place)}.{half}": matrix.detach().cpu().contiguous()
+        f"{document.id}/{_place(place)}.{half}": matrix.detach().to("cpu", torch.float16).contiguous()
         for place, low_rank in adapter.items()
         for half, matrix in zip("AB", low_rank, strict=True)
     }
