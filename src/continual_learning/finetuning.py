@@ -1,7 +1,7 @@
 """Gradient descent on study material: the one training loop, and the loss that it lowers.
 
 What is trained is the caller's: branches beside frozen MLPs, a LoRA adapter, all weights (`Trainable`). The loop
-clips gradients by their global norm, raises the learning rate during a warm-up and lowers it linearly to a tenth,
+clips gradients by their global norm, raises the learning rate during a warm-up and lowers it linearly after,
 stops at a deadline, and refuses a loss that is not finite.
 
 Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = tokens that compete in
@@ -42,14 +42,16 @@ class Schedule:
     clip_norm: float
     """Global norm to which gradients are clipped."""
     warmup: float
-    """Share of the steps in which the learning rate rises to its value; it falls to a tenth of it after."""
+    """Share of the steps in which the learning rate rises to its value."""
+    final: float = 0.1
+    """Share of its value to which it falls in the steps after."""
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
         rising = max(1, round(self.warmup * steps))
         if step < rising:
             return self.learning_rate * (step + 1) / rising
-        return self.learning_rate * (1.0 - 0.9 * (step - rising) / max(1, steps - rising))
+        return self.learning_rate * (1.0 - (1.0 - self.final) * (step - rising) / max(1, steps - rising))
 
 
 @dataclass(frozen=True)
@@ -103,30 +105,51 @@ def descend(
     ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
     Raises DivergedError when a loss is NaN or infinite.
     """
-    losses: list[float] = []
-    tokens = 0
+    course = Course(weights, optimizer, schedule, len(batches))
     with torch.enable_grad():
-        for step, batch in enumerate(batches):
+        for batch in batches:
             loss = loss_of(batch)
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise DivergedError(
-                    f"the loss became {losses[-1]} at step {step + 1} of {len(batches)}, so nothing was learned; "
-                    f"try a learning_rate below {schedule.learning_rate:g}"
-                )
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step, len(batches))
+            course.check(loss)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, schedule.clip_norm)
-            optimizer.step()
-            tokens += tokens_of(batch)
+            course.step(tokens_of(batch))
             if on_step:
-                on_step(step + 1, len(batches), losses[-1])
+                on_step(len(course.losses), len(batches), course.losses[-1])
             if time.perf_counter() > deadline:
                 break
-    last = losses[-max(1, len(losses) // 10) :]
-    return Descent(sum(last) / len(last), len(losses), len(batches), tokens)
+    return course.descent
+
+
+class Course:
+    """How far one descent has come: the optimizer's steps, and what is told of them."""
+
+    def __init__(self, weights: Sequence[Tensor], optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int):
+        self.weights, self.optimizer, self.schedule, self.planned_steps = weights, optimizer, schedule, steps
+        self.losses: list[float] = []
+        self.tokens = 0
+
+    def check(self, loss: Tensor) -> None:
+        """Note the loss of the step to come. Raises DivergedError when it is NaN or infinite."""
+        self.losses.append(loss.item())
+        if not math.isfinite(self.losses[-1]):
+            raise DivergedError(
+                f"the loss became {self.losses[-1]} at step {len(self.losses)} of {self.planned_steps}, so nothing was "
+                f"learned; try a learning_rate below {self.schedule.learning_rate:g}"
+            )
+
+    def step(self, tokens: int) -> None:
+        """Change the weights by their gradients, which came of so many tokens."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(len(self.losses) - 1, self.planned_steps)
+        torch.nn.utils.clip_grad_norm_(self.weights, self.schedule.clip_norm)
+        self.optimizer.step()
+        self.tokens += tokens
+
+    @property
+    def descent(self) -> Descent:
+        """What was done."""
+        last = self.losses[-max(1, len(self.losses) // 10) :]
+        return Descent(sum(last) / len(last), len(self.losses), self.planned_steps, self.tokens)
 
 
 def finetune(

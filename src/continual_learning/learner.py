@@ -112,7 +112,7 @@ class Learner:
         or repeat another are passed over, with a warning in the log. ``qa`` are
         questions known beforehand, for strategies and checks that use them: mappings with ``question`` and ``answer``
         (a string or a list of accepted ones). A document that is refused, or an exception, Ctrl-C among
-        them, leaves the memory as it was before that document.
+        them, leaves the memory as it was before that document (of a list: before those `documents_together`).
         """
         many = isinstance(source, Sequence) and not isinstance(source, str)
         sources: Sequence[Source] = source if many else [source]  # type: ignore[list-item, assignment]
@@ -125,17 +125,38 @@ class Learner:
         if many and (title is not None or asked):
             given = f"title {title!r}" if title is not None else f"{len(asked)} questions"
             raise InputError(f"{given} with {len(documents)} documents; expected one document, learn them one by one")
-        reports = [self._learn_one(document, asked, progress) for document in documents]
-        return reports if many else reports[0]
+        if not many:
+            with self._writing():
+                results = [self.strategy.learn(self.base, self._state, documents[0], asked, progress)]
+                return self._keep_learned(documents, results)[0]
+        reports: list[LearnReport] = []
+        size = self.documents_together
+        for first in range(0, len(documents), size):
+            reports += self._learn_together(documents[first : first + size], progress)
+        return reports
 
-    def _learn_one(
-        self, document: Document, qa: Sequence[QuestionAnswer], progress: ProgressCallback | None
-    ) -> LearnReport:
+    @property
+    def documents_together(self) -> int:
+        """How many documents of a list are learned at a time; those are lost together if learning is interrupted."""
+        return self.strategy.documents_together
+
+    def _learn_together(self, documents: Sequence[Document], progress: ProgressCallback | None) -> list[LearnReport]:
         with self._writing():
-            state, report = self.strategy.learn(self.base, self._state, document, qa, progress)
+            results = self.strategy.learn_together(self.base, self._state, documents, progress)
+            return self._keep_learned(documents, results)
+
+    def _keep_learned(
+        self, documents: Sequence[Document], results: Sequence[tuple[State, LearnReport]]
+    ) -> list[LearnReport]:
+        reports: list[LearnReport] = []
+        for document, (state, report) in zip(documents, results, strict=True):
+            reports.append(report)
             if report.accepted:
-                self._keep(_with_figures(state, report), "learn", document.title or document.source)
-            return report
+                # Each state follows from the one before, which had no figures yet.
+                for one in reports:
+                    state = _with_figures(state, one)
+                self._keep(state, "learn", document.title or document.source)
+        return reports
 
     @overload
     def ask(  # type: ignore[overload-overlap]

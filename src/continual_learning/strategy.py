@@ -166,6 +166,21 @@ class Strategy(ABC, Generic[ConfigT]):
         case ``state`` and ``base`` are as they were.
         """
 
+    @property
+    def documents_together(self) -> int:
+        """How many documents `learn_together` learns faster than `learn` one by one."""
+        return 1
+
+    def learn_together(
+        self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
+    ) -> list[tuple[State, LearnReport]]:
+        """Learn several documents: after each of them the state, and its report. Raises what `learn` raises."""
+        results = []
+        for document in documents:
+            state, report = self.learn(base, state, document, progress=progress)
+            results.append((state, report))
+        return results
+
     @abstractmethod
     def answer(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from continual_learning.state import State
 from continual_learning.strategies.ttt import TTT, inner_loop, learning
 from continual_learning.strategies.ttt.calibration import calibrate
 from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.inner_loop import prefix_activations, tokens_right
+from continual_learning.strategies.ttt.inner_loop import prefix_activations, tokens_right, wrong_tokens
 from continual_learning.strategy import LearnReport, QuestionAnswer, make_strategy
 from continual_learning.study_items import Item
 
@@ -100,6 +101,7 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
     "mini_batch_tokens": (40, {}),
     "gradient_steps": (2, {}),
     "passes": (1, {}),
+    "repair_rounds": (0, {}),
     "clip_norm": (1e-3, {"optimizer": "sgd"}),
     "warmup": (1.0, {}),
     "max_seconds": (1e-9, {}),
@@ -107,6 +109,7 @@ LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 # These are read when it answers or checks; each has a test of its own below.
 OTHER_KNOBS = {
+    "passages_together",
     "quote_tokens",
     "reader",
     "candidate_mass",
@@ -382,6 +385,93 @@ def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:
     )
     items = [right, wrong]
     assert tokens_right(tiny_base, items, prefix_activations(tiny_base, items, 2), 2) == [5, 4]
+
+
+def test_wrong_tokens_are_what_the_model_would_say_instead(tiny_base: BaseModel) -> None:
+    prompt = tiny_base.encode("Who lives in the house?")
+    [made] = tiny_base.generate([prompt], 5)
+    other = Item((*prompt, *made.ids[:-1], made.ids[-1] ^ 1), len(prompt))
+    assert wrong_tokens(tiny_base, [other], prefix_activations(tiny_base, [other], 2), 2) == [[made.ids[-1]]]
+
+
+ALL_NEURONS: dict[str, Any] = {"neurons": None, "first_block": 0, "learning_rate": 2e-2, "part_tokens": 6}
+
+
+def parts_wrong(report: LearnReport) -> int:
+    found = [re.match(r"(\d+) of \d+ parts are not recited", warning) for warning in report.warnings]
+    return sum(int(match[1]) for match in found if match)
+
+
+def test_repair_goes_on_until_all_parts_are_recited(tiny_base: BaseModel) -> None:
+    without = learn(tiny_base, passes=4, repair_rounds=0, **ALL_NEURONS)[1]
+    with_repair = learn(tiny_base, passes=4, repair_rounds=30, **ALL_NEURONS)[1]
+    assert parts_wrong(without) > 0 == parts_wrong(with_repair)
+
+
+def test_repair_leaves_alone_what_is_recited(tiny_base: BaseModel) -> None:
+    known, report = learn(tiny_base, passes=20, repair_rounds=0, **ALL_NEURONS)
+    assert parts_wrong(report) == 0
+    assert learn(tiny_base, passes=20, repair_rounds=5, **ALL_NEURONS)[0].digest() == known.digest()
+
+
+def test_no_repair_begins_after_the_deadline(tiny_base: BaseModel) -> None:
+    given = {"passes": 1, "max_seconds": 1e-9, **ALL_NEURONS}
+    assert learn(tiny_base, repair_rounds=5, **given)[0].digest() == learn(
+        tiny_base, repair_rounds=0, **given)[0].digest()  # fmt: skip
+
+
+OTHERS = [
+    Document(TEXT, "Fox"),
+    Document("Nine owls read maps in Lima. They eat rice on Mondays.", "Owls"),
+    Document("A blue whale sang in Oslo for two hours. Its song was about krill, herring and snow.", "Whale"),
+]
+
+
+def test_passages_learned_in_step_are_what_they_are_alone(tiny_base: BaseModel) -> None:
+    options = {"passes": 6, "part_tokens": 6, "learning_rate": 1e-3}
+    alone = ttt(passages_together=1, **options)
+    state = alone.init(tiny_base)
+    for document in OTHERS:
+        state, _ = alone.learn(tiny_base, state, document)
+    strategy = ttt(passages_together=3, **options)
+    results = strategy.learn_together(tiny_base, strategy.init(tiny_base), OTHERS)
+    together = results[-1][0]
+    assert [d.id for d in together.meta.documents] == [d.id for d in OTHERS]
+    assert [len(s.meta.documents) for s, _ in results] == [1, 2, 3]
+    assert together.tensors.keys() == state.tensors.keys()
+    for name, tensor in state.tensors.items():
+        assert torch.allclose(together.tensors[name].float(), tensor.float(), atol=1e-4), name
+    seconds = [report.seconds for _, report in results]
+    assert all(seconds) and sum(r.timings["gradient descent"] for _, r in results) <= sum(seconds)
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(1, []), (2, [2]), (3, [3])])
+def test_so_many_passages_descend_together(
+    size: int, sizes: list[int], tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = learning.descend_together
+
+    def counted(base: BaseModel, jobs: Any, *given: Any) -> Any:
+        seen.append(len(jobs))
+        return original(base, jobs, *given)
+
+    monkeypatch.setattr(learning, "descend_together", counted)
+    strategy = ttt(passages_together=size)
+    strategy.learn_together(tiny_base, strategy.init(tiny_base), OTHERS)
+    assert seen == sizes
+
+
+def test_a_document_given_twice_is_learned_once(tiny_base: BaseModel) -> None:
+    strategy = ttt()
+    results = strategy.learn_together(tiny_base, strategy.init(tiny_base), [OTHERS[0], OTHERS[0], OTHERS[1]])
+    assert [report.accepted for _, report in results] == [True, False, True]
+    assert len(results[-1][0].meta.documents) == 2
+
+
+def test_with_an_alpha_that_falls_documents_are_learned_one_by_one() -> None:
+    assert ttt().documents_together == 4
+    assert ttt(alpha_initial=0.5, alpha_decay=0.1).documents_together == 1
 
 
 def test_perplexity_is_finite(tiny_base: BaseModel) -> None:

@@ -18,17 +18,17 @@ from continual_learning.errors import ConfigError, CorruptMemoryError, InputErro
 from continual_learning.evaluation.datasets import Dataset, QADocument, load_dataset
 from continual_learning.families import mlp_parts
 from continual_learning.nn.dual_mlp import NeuronBranch
+from continual_learning.parts import cut_parts
 from continual_learning.state import State
 from continual_learning.strategies.ttt import TTT
 from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.inner_loop import InnerLoop
+from continual_learning.strategies.ttt.inner_loop import InnerLoop, learned_weights
 from continual_learning.strategies.ttt.start import Start, load_start, save_start
 from continual_learning.strategy import QuestionAnswer, make_strategy
 from continual_learning.training.start.config import StartConfig
 from continual_learning.training.start.gradients import (
     adapt,
     judge,
-    learned_weights,
     sgd_update,
     task_gradient,
 )
@@ -37,10 +37,22 @@ from continual_learning.training.start.processes import Processes
 from continual_learning.training.start.tasks import StudyPassage, Task, make_task, training_passages
 
 PLACES = ["Lund", "Paris", "Oslo", "Rome", "Bern", "Kiel"]
-INNER: dict[str, Any] = {"neurons": 5, "questions_per_fragment": 2, "mini_batch_tokens": 60, "learning_rate": 0.05}
+INNER: dict[str, Any] = {
+    "neurons": 5,
+    "address": "question",
+    "questions_per_fragment": 2,
+    "mini_batch_tokens": 60,
+    "learning_rate": 0.05,
+}
 SGD: dict[str, Any] = {**INNER, "optimizer": "sgd", "learning_rate": 0.5}
 ALONE = Processes(0, 1, torch.device("cpu"))
-OUTER: dict[str, Any] = {"inner_tokens": 120, "passages_per_step": 2, "validate_every": 2, "validation_passages": 1}
+OUTER: dict[str, Any] = {
+    "inner_tokens": 120,
+    "inner_passes": 1,
+    "passages_per_step": 2,
+    "validate_every": 2,
+    "validation_passages": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +91,17 @@ def moved_branches(base: BaseModel, ttt: TTTConfig, passage: StudyPassage) -> di
 def task_of(base: BaseModel, passage: StudyPassage, ttt: TTTConfig, inner_tokens: int = 150) -> Task:
     first_block = min(first_branches(base, ttt, [passage], 0))
     return make_task(base, passage, ttt, ["A cat sat there."], first_block, inner_tokens, 8, random.Random(0))
+
+
+def test_with_parts_the_cues_are_asked(tiny_base: BaseModel, passage: StudyPassage) -> None:
+    ttt = TTTConfig(**{**INNER, "address": "part", "part_tokens": 6})
+    task = task_of(tiny_base, passage, ttt)
+    said = {tiny_base.decode(item.ids[item.prompt_tokens :]) for item in task.asked}
+    parts = cut_parts(passage.text, lambda t: len(tiny_base.encode(t)), 6)
+    assert len(parts) > 1 and said == {part.text for part in parts}
+    assert task.study == task.asked
+    control = task_of(tiny_base, passage, ttt, inner_tokens=0)
+    assert control.study == [] and len(control.asked) == len(task.asked)
 
 
 def adapted_loss(base: BaseModel, branches: dict[int, NeuronBranch], task: Task, ttt: TTTConfig) -> float:
@@ -245,7 +268,8 @@ def test_a_damaged_checkpoint_is_an_error(tiny_base: BaseModel, dataset: Dataset
 
 @pytest.mark.parametrize(
     ("knob", "value"),
-    [("inner_tokens", 1), ("questions", 1), ("passages_per_step", 1), ("learning_rate", 1e-4), ("warmup_steps", 0),
+    [("inner_tokens", 1), ("inner_passes", 2),
+     ("questions", 1), ("passages_per_step", 1), ("learning_rate", 1e-4), ("warmup_steps", 0),
      ("clip_norm", 1e-9), ("validation_share", 0.5), ("seed", 1), ("mode", "instruction"), ("truncate", None),
      ("validate_every", None), ("validation_passages", None)],
 )  # fmt: skip

@@ -122,10 +122,11 @@ def _learn_all(
 ) -> list[LearnReport]:
     reports: list[LearnReport] = []
     many = len(documents) > 1
-    for number, document in enumerate(documents, 1):
-        name = document.title or document.source
+    size = learner.documents_together if many else 1
+    for first in range(0, len(documents), size):
+        group = documents[first : first + size]
         try:
-            report = _learn_one(learner, document, questions, f"{number}/{len(documents)} {name}" if many else name)
+            found = _learn_group(learner, group, questions, _label(documents, first, len(group)))
         except (KeyboardInterrupt, ContinualLearningError) as error:
             kept = sum(r.accepted for r in reports)
             if not kept:
@@ -134,26 +135,40 @@ def _learn_all(
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(known) from None
             raise type(error)(f"{error}; {known}") from error
-        reports.append(report)
-        if many or not report.accepted:
-            out.line(f"{'learned' if report.accepted else 'refused'}  {name}: {report.reason}")
-        for warning in report.warnings:
-            out.note(f"warning: {name}: {warning}")
+        reports += found
+        for document, report in zip(group, found, strict=True):
+            name = document.title or document.source
+            if many or not report.accepted:
+                out.line(f"{'learned' if report.accepted else 'refused'}  {name}: {report.reason}")
+            for warning in report.warnings:
+                out.note(f"warning: {name}: {warning}")
     return reports
 
 
-def _learn_one(learner: Learner, document: Document, questions: list[QuestionAnswer] | None, label: str) -> LearnReport:
+def _label(documents: list[Document], first: int, count: int) -> str:
+    name = documents[first].title or documents[first].source
+    if len(documents) == 1:
+        return name
+    which = f"{first + 1}" if count == 1 else f"{first + 1}-{first + count}"
+    return f"{which}/{len(documents)} {name}" + (f" and {count - 1} more" if count > 1 else "")
+
+
+def _learn_group(
+    learner: Learner, documents: list[Document], questions: list[QuestionAnswer] | None, label: str
+) -> list[LearnReport]:
     from continual_learning.strategy import LearnReport
 
     started = time.perf_counter()
     try:
         with progress_bar(label) as progress:
-            report = learner.learn(document, qa=questions, progress=progress)
+            if len(documents) > 1:
+                return learner.learn(documents, progress=progress)
+            return [learner.learn(documents[0], qa=questions, progress=progress)]
     except LearningError as error:  # this document cannot be learned; the next one may
+        if len(documents) > 1:  # which one it was shows when each is learned by itself
+            return [r for one in documents for r in _learn_group(learner, [one], questions, one.title or one.source)]
         seconds = time.perf_counter() - started
-        return LearnReport(False, str(error), document.id, document.title, 0, seconds, 0)
-    assert isinstance(report, LearnReport)  # one document in, one report out
-    return report
+        return [LearnReport(False, str(error), documents[0].id, documents[0].title, 0, seconds, 0)]
 
 
 def _show(

@@ -15,7 +15,7 @@ Shapes: B = sequences, T = tokens, D = hidden size, I = neurons of the frozen ML
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -88,6 +88,26 @@ class DualMLP(nn.Module):
         return lambda hidden_BTD: frozen(hidden_BTD) + (1.0 - self.alpha) * self.branch(hidden_BTD)
 
 
+class JointDualMLP(nn.Module):
+    """A Dual MLP for several passages at once: each has rows of the batch, and the branch that these go through.
+
+    ``rows`` are how many rows each has, in order; the caller sets them, in place, before every batch.
+    """
+
+    def __init__(self, frozen: nn.Module, branches: Sequence[NeuronBranch], alphas: Sequence[float], rows: list[int]):
+        super().__init__()
+        self.frozen = frozen
+        self.branches = nn.ModuleList(branches)
+        self.alphas = alphas
+        self.rows = rows
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D]."""
+        each = zip(hidden_BTD.split(self.rows), self.branches, self.alphas, strict=True)
+        added = [(1.0 - alpha) * branch(rows_BTD) for rows_BTD, branch, alpha in each if len(rows_BTD)]
+        return self.frozen(hidden_BTD) + torch.cat(added)
+
+
 def branch_deltas(branch: NeuronBranch, parts: MLPParts, dtype: torch.dtype) -> dict[str, Tensor]:
     """What the branch learned, on the CPU in ``dtype``: the change of each learned weight, and the neurons' numbers."""
     start = {"up_KD": parts.up_w, "gate_KD": parts.gate_w}
@@ -108,3 +128,8 @@ def branch_from_deltas(parts: MLPParts, deltas: Mapping[str, Tensor]) -> NeuronB
         for name, weight_KD in branch.learned().items():
             weight_KD.add_(deltas[name.removesuffix("_KD")].to(device, torch.float32))
     return branch.requires_grad_(False)
+
+
+def rounded(branch: NeuronBranch, parts: MLPParts, dtype: torch.dtype) -> NeuronBranch:
+    """The branch as it comes back once what it learned was kept in ``dtype``, frozen."""
+    return branch_from_deltas(parts, branch_deltas(branch, parts, dtype))

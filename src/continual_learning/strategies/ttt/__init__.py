@@ -11,10 +11,12 @@ forgetting is deleting.
     calibration.py  how often ordinary text uses each neuron
     distillation.py what the base's own probabilities teach
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
+    repair.py       what is not recited word for word then, studied further
     learning.py     one passage from text to weights
     start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
     recitations.py  what was recited lately
+    unfinished.py   passages of a long document whose learning was interrupted
 
 What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
 """
@@ -25,7 +27,7 @@ import math
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from continual_learning.answering import fitted_prompt, generate_answers, plain_answers
@@ -35,6 +37,7 @@ from continual_learning.chunking import passages
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError
 from continual_learning.families import mlp_parts
+from continual_learning.finetuning import StepCallback
 from continual_learning.nn.dual_mlp import DualMLP, branch_from_deltas
 from continual_learning.parts import PartKey, best_window, recite, recite_all
 from continual_learning.paths import data_home
@@ -56,8 +59,9 @@ from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.learning import (
     LearnedPassage,
     blocks_with_branches,
-    learn_passage,
+    learn_passages,
 )
+from continual_learning.strategies.ttt.learning import Passage as LearnPassage
 from continual_learning.strategies.ttt.memory import (
     passage_deltas,
     passage_parts,
@@ -67,6 +71,7 @@ from continual_learning.strategies.ttt.memory import (
 )
 from continual_learning.strategies.ttt.recitations import Recitations
 from continual_learning.strategies.ttt.start import load_start
+from continual_learning.strategies.ttt.unfinished import Unfinished
 from continual_learning.strategy import (
     ALREADY_HELD,
     UNAFFECTED,
@@ -80,6 +85,9 @@ from continual_learning.strategy import (
     plain_report,
 )
 from continual_learning.study_items import cut_to_tokens
+
+# Of documents with more passages than this, each is written down as it is learned: an interruption would cost minutes.
+_SHORT = 8
 
 
 class TTT(Strategy[TTTConfig]):
@@ -95,6 +103,11 @@ class TTT(Strategy[TTTConfig]):
         # Derived from the states that are asked about, and no part of any.
         self._recitations = Recitations()
 
+    @property
+    def documents_together(self) -> int:
+        """Their passages descend in step; where alpha depends on what was kept before, each document waits for that."""
+        return 1 if self.config.alpha_varies else self.config.passages_together
+
     def learn(
         self,
         base: BaseModel,
@@ -107,34 +120,74 @@ class TTT(Strategy[TTTConfig]):
 
         ``qa`` takes part in the check and is never trained on.
         """
+        [result] = self._learn(base, state, [document], qa, progress)
+        return result
+
+    def learn_together(
+        self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
+    ) -> list[tuple[State, LearnReport]]:
+        """The same for several: their passages are learned in step, and checked and kept one after another."""
+        return self._learn(base, state, documents, (), progress)
+
+    def _learn(
+        self,
+        base: BaseModel,
+        state: State,
+        documents: Sequence[Document],
+        qa: Sequence[QuestionAnswer],
+        progress: ProgressCallback | None,
+    ) -> list[tuple[State, LearnReport]]:
         started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         watch = Stopwatch()
-        text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
-        parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
-        alpha = self.config.alpha(len(state.meta.documents) + 1)
+        todo = _Todo.of(base, state, documents, self.config)
         with watch("calibrate"):
-            calibration = self._calibration(base, progress)
+            calibration = self._calibration(base, progress) if todo.passages else None
         limit = self.config.max_seconds
         learned: list[LearnedPassage] = []
-        for number, part in enumerate(parts):
-            deadline = math.inf if limit is None else started + limit * (number + 1) / len(parts)
-            seed = f"{self.config.seed}:{document.sha256}:{number}"
-            on_step = _step_reporter(progress, number, len(parts))
-            known = (self._background, self._router.rarity)
-            given = (self.config, calibration, *known, alpha, seed, deadline, watch, on_step)
-            learned.append(learn_passage(base, part, document.title, *given))
-        details = {"passages": len(parts), "alpha": alpha, "loss": learned[-1].descent.loss}
-        new = passage_tensors(document, parts, learned)
-        candidate = with_document(state, document, new, tokens, details, keep_text=self.config.alpha_varies)
-        size = sum(t.numel() * t.element_size() for t in new.values())
-        report = self._report(document, started, watch, learned, tokens, left_out, size)
-        if self.config.guard:
-            with watch("retention"):
-                report = self._guarded(base, state, candidate, report, qa, progress)
-        report = replace(report, seconds=time.perf_counter() - started, timings=dict(watch.seconds))
-        return (candidate if report.accepted else state), report
+        total, size = len(todo.passages), self.config.passages_together
+        unfinished = None
+        if limit is None and total > max(size, _SHORT):  # what a limit cut short is not to be taken for done
+            unfinished = Unfinished(data_home() / "unfinished", base, self.config, self._background)
+        for first in range(0, total, size):
+            chosen = todo.passages[first : first + size]
+            done = first + len(chosen)
+            known = [unfinished.get(passage) for passage in chosen] if unfinished else [None]
+            if all(known):
+                learned += [passage for passage in known if passage]
+                continue
+            deadline = math.inf if limit is None else started + limit * len(documents) * done / total
+            on_step = _step_reporter(progress, first, done, total)
+            given = (self.config, calibration, self._background, self._router.rarity, deadline, watch, on_step)
+            learned += learn_passages(base, chosen, *given)
+            if unfinished:
+                for passage, found in zip(chosen, learned[first:], strict=True):
+                    unfinished.keep(passage, found)
+        seconds = time.perf_counter() - started
+        results: list[tuple[State, LearnReport]] = []
+        for document in documents:
+            cut = todo.texts.pop(document.id, None)
+            if cut is None:
+                results.append((state, plain_report(document, started, False, ALREADY_HELD)))
+                continue
+            own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
+            checked = Stopwatch()
+            details = {"passages": len(own), "alpha": cut.alpha, "loss": own[-1].descent.loss}
+            new = passage_tensors(document, cut.parts, own)
+            candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
+            share = len(own) / total
+            bytes_kept = sum(t.numel() * t.element_size() for t in new.values())
+            report = self._report(document, own, cut.tokens, cut.left_out, bytes_kept)
+            if self.config.guard:
+                with checked("retention"):
+                    report = self._guarded(base, state, candidate, report, qa, progress)
+            timings = {**{name: share * s for name, s in watch.seconds.items()}, **checked.seconds}
+            spent = share * seconds + sum(checked.seconds.values())
+            report = replace(report, seconds=spent, timings=timings)
+            state = candidate if report.accepted else state
+            results.append((state, report))
+        if unfinished:
+            unfinished.drop(todo.passages)
+        return results
 
     def answer(
         self,
@@ -254,8 +307,6 @@ class TTT(Strategy[TTTConfig]):
     def _report(
         self,
         document: Document,
-        started: float,
-        watch: Stopwatch,
         learned: Sequence[LearnedPassage],
         tokens: int,
         left_out: int,
@@ -271,6 +322,9 @@ class TTT(Strategy[TTTConfig]):
         done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
         if done < planned:
             warnings.append(f"max_seconds ended learning after {done} of {planned} steps")
+        parts, recited = sum(len(p.parts) for p in learned), sum(p.recited or 0 for p in learned)
+        if recited < parts:
+            warnings.append(f"{parts - recited} of {parts} parts are not recited word for word; more passes may help")
         losses = [p.descent.loss for p in learned]
         return LearnReport(
             accepted=True,
@@ -278,7 +332,7 @@ class TTT(Strategy[TTTConfig]):
             document_id=document.id,
             title=document.title,
             tokens=tokens,
-            seconds=time.perf_counter() - started,
+            seconds=0.0,
             bytes=size,
             tokens_left_out=left_out,
             recall_before=sum(p.right_before for p in learned) / probe_tokens if probe_tokens else None,
@@ -378,13 +432,48 @@ class TTT(Strategy[TTTConfig]):
             return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)
 
 
-def _step_reporter(progress: ProgressCallback | None, number: int, total: int) -> Any:
+@dataclass(frozen=True)
+class _Cut:
+    """A document cut into the passages that are learned of it."""
+
+    parts: list[str]
+    tokens: int
+    left_out: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What of some documents is to be learned: each new one's texts, by its id, and all passages in order."""
+
+    texts: dict[str, _Cut]
+    passages: list[LearnPassage]
+
+    @classmethod
+    def of(cls, base: BaseModel, state: State, documents: Sequence[Document], config: TTTConfig) -> _Todo:
+        texts: dict[str, _Cut] = {}
+        found: list[LearnPassage] = []
+        for document in documents:
+            if state.meta.document(document.id) or document.id in texts:
+                continue
+            text, tokens, left_out = cut_to_tokens(base, document.text, config.max_tokens)
+            parts = passages(text, lambda t: len(base.encode(t)), config.passage_tokens)
+            alpha = config.alpha(len(state.meta.documents) + len(texts) + 1)
+            texts[document.id] = _Cut(parts, tokens, left_out, alpha)
+            for number, part in enumerate(parts):
+                seed = f"{config.seed}:{document.sha256}:{number}"
+                found.append(LearnPassage(part, document.title, alpha, seed))
+        return cls(texts, found)
+
+
+def _step_reporter(progress: ProgressCallback | None, first: int, done: int, total: int) -> StepCallback | None:
+    """Progress of the passages from ``first`` to before ``done``."""
     if progress is None:
         return None
+    which = f"passage {done}/{total}" if done == first + 1 else f"passages {first + 1} to {done} of {total}"
 
     def report(step: int, steps: int, loss: float) -> None:
-        progress(
-            Progress("learn", number * steps + step, total * steps, f"passage {number + 1}/{total}, loss {loss:.2f}")
-        )
+        at = first * steps + step * (done - first)
+        progress(Progress("learn", at, total * steps, f"{which}, loss {loss:.2f}"))
 
     return report

@@ -103,14 +103,18 @@ class TTTConfig(SpanAnswerConfig):
     """Tokens that compete with the learned ones in the loss: those of the background texts, or all."""
     optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     """The inner rule; sgd is the published one."""
-    learning_rate: float = Field(1.5e-2, ge=0, le=10)
+    learning_rate: float = Field(2e-2, ge=0, le=10)
     """Its highest value; it rises during the warm-up and falls to a tenth after."""
+    passages_together: int = Field(4, ge=1)
+    """Passages of a document, and documents given together, that descend in step: a larger batch, more memory."""
     mini_batch_tokens: int = Field(160, ge=1)
     """Tokens of a mini-batch, padding included."""
     gradient_steps: int = Field(1, ge=1)
     """Steps on each mini-batch."""
-    passes: int = Field(14, ge=1)
+    passes: int = Field(12, ge=1)
     """Passes over the study material."""
+    repair_rounds: int = Field(5, ge=0)
+    """Rounds of two passes more over the parts that are then not recited word for word."""
     clip_norm: float = Field(1.0, gt=0)
     """Global norm to which gradients are clipped."""
     warmup: float = Field(0.1, ge=0, le=1)

@@ -12,16 +12,17 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from continual_learning import finetuning
 from continual_learning.base import BaseModel
 from continual_learning.finetuning import Descent, Schedule, StepCallback, adamw, next_token_loss
-from continual_learning.nn.dual_mlp import DualMLP, NeuronBranch
+from continual_learning.nn.dual_mlp import DualMLP, JointDualMLP, NeuronBranch
 from continual_learning.nn.muon import Muon
 from continual_learning.strategies.ttt.distillation import SoftStudy, soft_loss
 from continual_learning.study_items import Item, mini_batches, padded_ids
@@ -42,12 +43,14 @@ class InnerLoop:
     passes: int
     clip_norm: float
     warmup: float
-    """Share of the steps in which the learning rate rises to its value; it falls to a tenth of it after."""
+    """Share of the steps in which the learning rate rises to its value."""
+    final: float = 0.1
+    """Share of its value to which it falls in the steps after."""
 
     @property
     def schedule(self) -> Schedule:
         """Learning rate and clipping."""
-        return Schedule(self.learning_rate, self.clip_norm, self.warmup)
+        return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final)
 
     def make_optimizer(self, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
         """One of three inner rules.
@@ -65,6 +68,11 @@ class InnerLoop:
 def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: float) -> dict[str, torch.nn.Module]:
     """The replacements that `BaseModel.patched` puts in: a Dual MLP for each block that has a branch."""
     return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in branches.items()}
+
+
+def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[nn.Parameter]:
+    """phi: the weights that learn, block by block."""
+    return [w for block in sorted(branches) for w in branches[block].learned().values()]
 
 
 def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
@@ -91,10 +99,12 @@ def descend(
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
     soft: SoftStudy | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Descent:
     """Train the branches on the items, in place; the base does not change.
 
-    ``soft`` adds what teachers say of the items and of ordinary text.
+    ``optimizer`` is one that `InnerLoop.make_optimizer` made for what the branches learn, to go on with; None: a new
+    one. ``soft`` adds what teachers say of the items and of ordinary text.
     ``rivals_S`` are the tokens that compete in the loss, all learned ones among them, in rising order; None: the
     whole vocabulary. The head over 49,152 words is a quarter of a step's work, and all but a few thousand of
     them are never in question.
@@ -102,8 +112,8 @@ def descend(
     Raises DivergedError when a loss is NaN or infinite.
     """
     first_block = min(branches)
-    weights = [w for branch in branches.values() for w in branch.learned().values()]
-
+    weights = learned_weights(branches)
+    optimizer = optimizer or loop.make_optimizer(weights)
     replayed = itertools.count()
 
     def loss_of(chosen: Sequence[int]) -> Tensor:
@@ -127,8 +137,69 @@ def descend(
 
     batches = inner_batches([len(item.ids) for item in items], loop, rng)
     with base.patched(dual_mlps(base, branches, alpha)):
-        optimizer = loop.make_optimizer(weights)
         return finetuning.descend(weights, optimizer, batches, loss_of, tokens_of, loop.schedule, deadline, on_step)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of several passages that are learned together: its own weights, items, order and schedule."""
+
+    branches: Mapping[int, NeuronBranch]
+    alpha: float
+    items: Sequence[Item]
+    prefix: Sequence[Tensor]
+    optimizer: torch.optim.Optimizer
+    rng: random.Random
+    rivals_S: Tensor | None
+
+
+def descend_together(
+    base: BaseModel,
+    jobs: Sequence[Job],
+    loop: InnerLoop,
+    deadline: float = math.inf,
+    on_step: StepCallback | None = None,
+) -> list[Descent]:
+    """`descend` for each job, in step with the others: their mini-batches go through the frozen weights as one batch.
+
+    What each learns is what it would learn alone, but for rounding; a larger batch uses a processor better.
+    All branches must be in the same blocks. Raises DivergedError when any loss is NaN or infinite.
+    """
+    blocks = sorted(jobs[0].branches)
+    batches = [inner_batches([len(item.ids) for item in job.items], loop, job.rng) for job in jobs]
+    courses = [
+        finetuning.Course(learned_weights(job.branches), job.optimizer, loop.schedule, len(own))
+        for job, own in zip(jobs, batches, strict=True)
+    ]
+    rows = [0] * len(jobs)
+    alphas = [job.alpha for job in jobs]
+    modules = {
+        base.mlp_path(b): JointDualMLP(base.mlp(b), [job.branches[b] for job in jobs], alphas, rows) for b in blocks
+    }
+    steps = max(len(own) for own in batches)
+    with base.patched(modules), torch.enable_grad():
+        for step in range(steps):
+            chosen = [own[step] if step < len(own) else [] for own in batches]
+            rows[:] = [len(own) for own in chosen]
+            batch = [job.items[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
+            before = [job.prefix[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
+            ids_BT, hidden_BTD = run_items(base, batch, before, blocks[0])
+            losses = []
+            busy = [n for n in range(len(jobs)) if rows[n]]
+            for n in busy:
+                place = slice(sum(rows[:n]), sum(rows[: n + 1]))
+                loss = next_token_loss(base, batch[place], ids_BT[place], hidden_BTD[place], jobs[n].rivals_S)
+                courses[n].check(loss)
+                jobs[n].optimizer.zero_grad(set_to_none=True)
+                losses.append(loss)
+            torch.stack(losses).sum().backward()
+            for n in busy:
+                courses[n].step(rows[n] * ids_BT.shape[1])
+            if on_step:
+                on_step(step + 1, steps, sum(loss.item() for loss in losses) / len(losses))
+            if time.perf_counter() > deadline:
+                break
+    return [course.descent for course in courses]
 
 
 def mini_batch_loss(
@@ -155,11 +226,19 @@ def run_items(
 
 
 def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[int]:
-    """How many of each item's learned tokens are the model's first choice after those before them.
+    """How many of each item's learned tokens are the model's first choice after those before them."""
+    return [
+        len(item.ids) - item.prompt_tokens - len(wrong)
+        for item, wrong in zip(items, wrong_tokens(base, items, prefix, first_block), strict=True)
+    ]
 
-    All of them: greedy decoding gives exactly these tokens. This costs one forward pass and no decoding.
+
+def wrong_tokens(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[list[int]]:
+    """What the model would choose, out of the whole vocabulary, where it does not choose an item's next learned token.
+
+    Nothing: greedy decoding gives exactly these tokens. This costs one forward pass and no decoding.
     """
-    found: list[int] = []
+    found: list[list[int]] = []
     with torch.no_grad():
         for start in range(0, len(items), _PREFIX_BATCH):
             batch = items[start : start + _PREFIX_BATCH]
@@ -168,7 +247,7 @@ def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
                 places = slice(item.prompt_tokens - 1, len(item.ids) - 1)
                 best_M = base.logits(out_BTD[row, places]).argmax(dim=-1)
                 learned_M = ids_BT[row, item.prompt_tokens : len(item.ids)]
-                found.append(int((best_M == learned_M).sum()))
+                found.append(best_M[best_M != learned_M].tolist())
     return found
 
 

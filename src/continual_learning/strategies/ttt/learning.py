@@ -1,4 +1,4 @@
-"""Learning one passage: choose its neurons, make its study material, descend, round, probe.
+"""Learning passages: choose their neurons, make their study material, descend, repair, round, probe.
 
 A passage's weights depend on the passage, its title, the settings and the base, and on nothing learned
 before: that is what makes forgetting exact.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,11 +30,15 @@ from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.distillation import SoftStudy, replay_items, soft_targets, with_document
 from continual_learning.strategies.ttt.inner_loop import (
     InnerLoop,
+    Job,
     descend,
+    descend_together,
     dual_mlps,
+    learned_weights,
     prefix_activations,
     tokens_right,
 )
+from continual_learning.strategies.ttt.repair import repair
 from continual_learning.strategies.ttt.start import load_start
 from continual_learning.study import Fragment, StudyQuestion, ask
 from continual_learning.study_items import (
@@ -59,6 +64,8 @@ class LearnedPassage:
     parts: tuple[Part, ...]
     """What can be recited of it."""
     descent: Descent
+    recited: int | None
+    """How many of its parts the kept weights recite word for word; None where it has no parts."""
     probe_tokens: int
     """Tokens of the held-out cloze answers."""
     right_before: int
@@ -81,69 +88,149 @@ def blocks_with_branches(base: BaseModel, config: TTTConfig) -> range:
     return range(first, last)
 
 
-def learn_passage(
+@dataclass(frozen=True)
+class Passage:
+    """A passage to learn."""
+
+    text: str
+    title: str
+    alpha: float
+    seed: str
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A passage before gradient descent: its branches, what they study, and what they are asked after."""
+
+    passage: Passage
+    rng: random.Random
+    branches: dict[int, NeuronBranch]
+    parts: list[Part]
+    items: list[Item]
+    """The parts first."""
+    prefix: list[Tensor]
+    probes: list[Item]
+    probe_tokens: int
+    probe_prefix: list[Tensor]
+    soft: SoftStudy | None
+    rivals_S: Tensor | None
+
+    @property
+    def first_block(self) -> int:
+        return min(self.branches)
+
+
+def learn_passages(
     base: BaseModel,
-    text: str,
-    title: str,
+    passages: Sequence[Passage],
     config: TTTConfig,
     calibration: Calibration | None,
     background: Sequence[str],
     rarity: Rarity,
-    alpha: float,
-    seed: str,
     deadline: float,
     watch: Stopwatch,
     on_step: StepCallback | None = None,
-) -> LearnedPassage:
-    """Write one passage into fresh branches. Neither the base nor anything else changes."""
-    rng = random.Random(seed)
-    shown_title = title if config.title_on_passages else ""
+) -> list[LearnedPassage]:
+    """Write each passage into fresh branches. Neither the base nor anything else changes.
+
+    Several descend in step, so that their mini-batches are one; what teachers say is studied one by one.
+    """
+    prepared = [_prepare(base, passage, config, calibration, background, rarity, watch) for passage in passages]
+    loop = InnerLoop(
+        config.optimizer,
+        config.learning_rate,
+        config.mini_batch_tokens,
+        config.gradient_steps,
+        config.passes,
+        config.clip_norm,
+        config.warmup,
+    )
+    jobs = [
+        Job(p.branches, p.passage.alpha, p.items, p.prefix, loop.make_optimizer(learned_weights(p.branches)), p.rng,
+            p.rivals_S)
+        for p in prepared
+    ]  # fmt: skip
+    with watch("gradient descent"):
+        if len(jobs) > 1 and all(p.soft is None for p in prepared):
+            descents = descend_together(base, jobs, loop, deadline, on_step)
+        else:
+            descents = [
+                descend(base, j.branches, j.alpha, j.items, j.prefix, loop, j.rng, j.rivals_S, deadline, on_step,
+                        p.soft, j.optimizer)
+                for p, j in zip(prepared, jobs, strict=True)
+            ]  # fmt: skip
+    learned = []
+    for done, job, descent in zip(prepared, jobs, descents, strict=True):
+        with watch("repair"):
+            last = None if on_step is None else partial(_repair_step, on_step, descent)
+            count = len(done.parts)
+            mended = repair(base, job, count, STORED_TYPE, loop, config.repair_rounds, done.soft, deadline, last)
+        with watch("probes"):
+            descent = replace(descent, tokens=descent.tokens + mended.tokens)
+            learned.append(_finished(base, done, descent, mended.wrong))
+    return learned
+
+
+def _prepare(
+    base: BaseModel,
+    passage: Passage,
+    config: TTTConfig,
+    calibration: Calibration | None,
+    background: Sequence[str],
+    rarity: Rarity,
+    watch: Stopwatch,
+) -> _Prepared:
+    rng = random.Random(passage.seed)
+    text, title = passage.text, passage.title if config.title_on_passages else ""
+    whole = f"{title}\n{text}" if title else text
     with watch("choose neurons"):
-        ids = base.encode(f"{shown_title}\n{text}" if shown_title else text)
-        branches = new_branches(base, ids, config, calibration, rng)
+        branches = new_branches(base, base.encode(whole), config, calibration, rng)
         first_block = min(branches)
     with watch("prefix activations"):
         parts: list[Part] = []
         fragments: list[Fragment] = []
         if config.address == "part":
-            parts = cut_parts(text, lambda t: len(base.encode(t)), config.part_tokens)
-            items = [part_item(base, shown_title, number, part) for number, part in enumerate(parts)]
-            items += copies(base, text, shown_title, config.study_material)
+            parts = list(parts_of(base, passage, config))
+            items = [part_item(base, title, number, part) for number, part in enumerate(parts)]
+            items += copies(base, text, title, config.study_material)
         else:
             fragments = config.study_material.fragments(base, text)
-            items = study_items(base, text, shown_title, fragments, config.study_material, rng)
-        items += borrowed_items(base, borrowed_study(config, text, title, rng), shown_title)
+            items = study_items(base, text, title, fragments, config.study_material, rng)
+        items += borrowed_items(base, borrowed_study(config, text, passage.title, rng), title)
         prefix = prefix_activations(base, items, first_block)
         if config.address == "part":
-            probes, probe_tokens = part_probes(base, text, parts, shown_title, rarity, config, rng)
+            asked, found = part_probes(text, parts, title, rarity, config, rng)
+            probe_tokens = sum(len(items[n].ids) - items[n].prompt_tokens for n in asked)
+            probes, probe_prefix = [items[n] for n in found], [prefix[n] for n in found]
         else:
-            probes = probe_items(base, fragments, shown_title, config.probes, rng)
+            probes = probe_items(base, fragments, title, config.probes, rng)
             probe_tokens = sum(len(probe.ids) - probe.prompt_tokens for probe in probes)
-        probe_prefix = prefix_activations(base, probes, first_block)
+            probe_prefix = prefix_activations(base, probes, first_block)
     with watch("teachers"):
-        soft = soft_study(
-            base, f"{shown_title}\n{text}" if shown_title else text, items, first_block, config, background
-        )
-    with watch("gradient descent"):
-        loop = InnerLoop(
-            config.optimizer,
-            config.learning_rate,
-            config.mini_batch_tokens,
-            config.gradient_steps,
-            config.passes,
-            config.clip_norm,
-            config.warmup,
-        )
-        taught = soft.tokens if soft else frozenset()
-        rivals_S = rival_tokens(base, items, background, taught) if config.rivals == "background" else None
-        descent = descend(base, branches, alpha, items, prefix, loop, rng, rivals_S, deadline, on_step, soft)
-    deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
-    with watch("probes"):
-        before = sum(tokens_right(base, probes, probe_prefix, first_block))
+        soft = soft_study(base, whole, items, first_block, config, background)
+    taught = soft.tokens if soft else frozenset()
+    rivals_S = rival_tokens(base, items, background, taught) if config.rivals == "background" else None
+    return _Prepared(passage, rng, branches, parts, items, prefix, probes, probe_tokens, probe_prefix, soft, rivals_S)
+
+
+def _finished(base: BaseModel, done: _Prepared, descent: Descent, wrong: Sequence[Sequence[int]]) -> LearnedPassage:
+    """What is kept, in the type in which it is kept, and what it does then; ``wrong`` are the parts' wrong tokens."""
+    deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in done.branches.items()}
+    before = sum(tokens_right(base, done.probes, done.probe_prefix, done.first_block))
+    if done.parts:
+        asked = [number for number, part in enumerate(done.items[: len(done.parts)]) if part in done.probes]
+        after = sum(len(probe.ids) - probe.prompt_tokens for probe in done.probes) - sum(len(wrong[n]) for n in asked)
+    else:
         kept = {b: branch_from_deltas(mlp_parts(base.mlp(b)), d) for b, d in deltas.items()}
-        with base.patched(dual_mlps(base, kept, alpha)):
-            after = sum(tokens_right(base, probes, probe_prefix, first_block))
-    return LearnedPassage(deltas, tuple(parts), descent, probe_tokens, before, after)
+        with base.patched(dual_mlps(base, kept, done.passage.alpha)):
+            after = sum(tokens_right(base, done.probes, done.probe_prefix, done.first_block))
+    recited = sum(not chosen for chosen in wrong) if done.parts else None
+    return LearnedPassage(deltas, tuple(done.parts), descent, recited, done.probe_tokens, before, after)
+
+
+def _repair_step(on_step: StepCallback, descent: Descent, step: int, steps: int, loss: float) -> None:
+    """How many steps repairing takes is not known beforehand: progress stays at the end of the planned ones."""
+    on_step(descent.planned_steps, descent.planned_steps, loss)
 
 
 def borrowed_study(config: TTTConfig, text: str, title: str, rng: random.Random) -> BorrowedStudy:
@@ -199,32 +286,32 @@ def rival_tokens(
     return torch.tensor(sorted(ordinary | learned | taught | base.stop_ids), device=base.device)
 
 
+def parts_of(base: BaseModel, passage: Passage, config: TTTConfig) -> tuple[Part, ...]:
+    """What can be recited of a passage; nothing where questions address it."""
+    if config.address == "question":
+        return ()
+    return tuple(cut_parts(passage.text, lambda t: len(base.encode(t)), config.part_tokens))
+
+
 def part_item(base: BaseModel, title: str, number: int, part: Part) -> Item:
     """The cue of a part, and the part to be learned after it."""
     return make_item(cue_ids(base, title, number), answer_ids(base, part.text))
 
 
 def part_probes(
-    base: BaseModel,
-    text: str,
-    parts: Sequence[Part],
-    title: str,
-    rarity: Rarity,
-    config: TTTConfig,
-    rng: random.Random,
-) -> tuple[list[Item], int]:
-    """Held-out cloze questions: the parts that they find among those asked for, and the tokens of all asked for."""
+    text: str, parts: Sequence[Part], title: str, rarity: Rarity, config: TTTConfig, rng: random.Random
+) -> tuple[list[int], list[int]]:
+    """Held-out cloze questions: which parts were asked for, and which of these the questions find."""
     whole = sentences(text)
     keys = part_keys(part_index(parts))
-    found, tokens = [], 0
-    for number in sorted(rng.sample(range(len(parts)), min(config.probes, len(parts)))):
+    asked = sorted(rng.sample(range(len(parts)), min(config.probes, len(parts))))
+    found = []
+    for number in asked:
         part = parts[number]
-        asked = ask(Fragment(part.text, whole[part.sentence], part.text), title, rng)
-        item = make_item(cue_ids(base, title, number), base.encode(part.text))
-        tokens += len(item.ids) - item.prompt_tokens
-        if number in best_window(keys, asked.question, rarity, config.quote_tokens):
-            found.append(item)
-    return found, tokens
+        cloze = ask(Fragment(part.text, whole[part.sentence], part.text), title, rng)
+        if number in best_window(keys, cloze.question, rarity, config.quote_tokens):
+            found.append(number)
+    return asked, found
 
 
 def probe_items(

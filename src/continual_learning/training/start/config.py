@@ -20,10 +20,12 @@ class StartConfig(StrategyConfig):
     training on questions and passages (pre-instruction-tuning), as the control."""
     inner_tokens: int = Field(768, ge=1)
     """Tokens of study material in an inner loop: drawn anew each time from what ttt makes of the passage."""
+    inner_passes: int = Field(4, ge=1)
+    """Passes over it: the few after which a start is to be good."""
     truncate: int = Field(2, ge=1)
     """How many of the last inner steps second_order differentiates through."""
     questions: int = Field(8, ge=1)
-    """Most questions of a passage in one step, drawn anew each time."""
+    """Most questions of a passage in one step, drawn anew each time; the address `part` asks for all studied parts."""
     passages_per_step: int = Field(4, ge=1)
     """Passages whose gradients are averaged for one step; several processes share them."""
     learning_rate: float | None = Field(None, gt=0)

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from continual_learning.base import BaseModel
@@ -32,6 +32,7 @@ from continual_learning.strategies.ttt.inner_loop import (
     descend,
     dual_mlps,
     inner_batches,
+    learned_weights,
     mini_batch_loss,
     tokens_right,
 )
@@ -48,11 +49,6 @@ class TaskGradient:
     gradient: list[Tensor]
     loss: float
     """Mean over the questions, nats a token, where the gradient was taken."""
-
-
-def learned_weights(branches: Branches) -> list[nn.Parameter]:
-    """phi: the weights that learn, block by block."""
-    return [w for block in sorted(branches) for w in branches[block].learned().values()]
 
 
 def task_gradient(

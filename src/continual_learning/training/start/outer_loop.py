@@ -25,11 +25,11 @@ from continual_learning.nn.dual_mlp import NeuronBranch
 from continual_learning.nn.neuron_gate import top_neurons
 from continual_learning.strategies.ttt.calibration import neuron_accesses
 from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.inner_loop import InnerLoop, prefix_activations
+from continual_learning.strategies.ttt.inner_loop import InnerLoop, learned_weights, prefix_activations
 from continual_learning.strategies.ttt.learning import blocks_with_branches
 from continual_learning.strategies.ttt.start import Start, save_start
 from continual_learning.training.start.config import StartConfig
-from continual_learning.training.start.gradients import adapt, judge, learned_weights, task_gradient
+from continual_learning.training.start.gradients import adapt, judge, task_gradient
 from continual_learning.training.start.processes import Processes
 from continual_learning.training.start.run_folder import (
     START,
@@ -108,7 +108,13 @@ class _Run:
         self.train, held = training_passages(base, dataset, ttt.passage_tokens, config.validation_share, config.seed)
         self.held = random.Random(f"{config.seed}:held").sample(held, min(config.validation_passages, len(held)))
         self.loop = InnerLoop(
-            ttt.optimizer, ttt.learning_rate, ttt.mini_batch_tokens, ttt.gradient_steps, 1, ttt.clip_norm, ttt.warmup
+            ttt.optimizer,
+            ttt.learning_rate,
+            ttt.mini_batch_tokens,
+            ttt.gradient_steps,
+            config.inner_passes,
+            ttt.clip_norm,
+            ttt.warmup,
         )
         self.identity: dict[str, Any] = {
             "base": base.fingerprint,

@@ -15,10 +15,11 @@ from continual_learning.base import BaseModel
 from continual_learning.chunking import passages
 from continual_learning.errors import InputError
 from continual_learning.evaluation.datasets import Dataset, split_by_article
+from continual_learning.parts import cut_parts
 from continual_learning.scoring import contains_answer
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.inner_loop import prefix_activations
-from continual_learning.strategies.ttt.learning import rival_tokens
+from continual_learning.strategies.ttt.learning import part_item, rival_tokens
 from continual_learning.strategy import QuestionAnswer
 from continual_learning.study_items import Item, answer_ids, make_item, question_ids, study_items, text_item
 
@@ -81,14 +82,24 @@ def make_task(
     questions: int,
     rng: random.Random,
 ) -> Task:
-    """What of a passage is studied and asked this time; ``inner_tokens`` 0: nothing is studied."""
+    """What of a passage is studied and asked this time; ``inner_tokens`` 0: nothing is studied.
+
+    With the address ``question`` its questions are asked. With ``part`` a question's words choose parts, and what the
+    weights are asked are the cues of these: all parts that were studied.
+    """
     title = passage.title if ttt.title_on_passages else ""
     study: list[Item] = []
-    if inner_tokens:
-        material = ttt.study_material
-        fragments = material.fragments(base, passage.text)
-        study = _some(study_items(base, passage.text, title, fragments, material, rng), inner_tokens, rng)
-    asked = asked_items(base, rng.sample(passage.questions, min(questions, len(passage.questions))))
+    if ttt.address == "part":
+        parts = cut_parts(passage.text, lambda t: len(base.encode(t)), ttt.part_tokens)
+        cued = [part_item(base, title, number, part) for number, part in enumerate(parts)]
+        asked = _some(cued, inner_tokens, rng) if inner_tokens else rng.sample(cued, min(questions, len(cued)))
+        study = asked if inner_tokens else []
+    else:
+        if inner_tokens:
+            material = ttt.study_material
+            fragments = material.fragments(base, passage.text)
+            study = _some(study_items(base, passage.text, title, fragments, material, rng), inner_tokens, rng)
+        asked = asked_items(base, rng.sample(passage.questions, min(questions, len(passage.questions))))
     rivals_S = rival_tokens(base, [*study, *asked], background) if ttt.rivals == "background" else None
     return Task(
         study,
