@@ -262,9 +262,13 @@ def test_a_question_may_open_several_documents(tiny_base: BaseModel, both: State
 
 def test_how_much_of_a_question_a_document_must_cover(tiny_base: BaseModel, both: State) -> None:
     more = "Where does the brown fox with seven cats sleep at night?"
-    assert opened(tiny_base, both, more) == ["Fox"]
-    assert opened(tiny_base, both, more, route_threshold=1.0) == opened(tiny_base, both, more, route_evidence=1e3) == []
-    assert opened(tiny_base, both, "Which fox?", route_evidence=0.0) == ["Fox"]
+    assert opened(tiny_base, both, more) == ["Fox"] and opened(tiny_base, both, more, route_threshold=1.0) == []
+    # Without naming its title, which would be evidence enough.
+    unnamed = "Who was born in 1811 and had seven quick cats?"
+    assert opened(tiny_base, both, unnamed) == ["Fox"] and opened(tiny_base, both, unnamed, route_evidence=1e3) == []
+    assert (
+        opened(tiny_base, both, "Which cats?", route_evidence=0.0) == ["Fox"] != opened(tiny_base, both, "Which cats?")
+    )
 
 
 def test_a_turn_that_goes_on_opens_what_the_one_before_did(tiny_base: BaseModel, both: State) -> None:
