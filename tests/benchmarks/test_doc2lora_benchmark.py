@@ -94,7 +94,7 @@ def test_the_page_says_what_was_reached(script: ModuleType, tmp_path: Path) -> N
     machine = {"cpu": "A CPU", "matmul_gflops": 50.0, "threads": 1, "torch": "2"}
     page = script.page(parts, machine, {"ttt": 0.58})
     assert "| 8 facts: at least 80% answered | 85% | yes |" in page
-    assert "40% of the prompt's fall in NLL | 30% | no |" in page
+    assert "40% of the prompt's fall in NLL | 30%, 25% beyond another passage's adapter | no |" in page
     assert "50% change wording" in page and "+25% | no |" in page and "+0% | yes |" in page
     assert "doc2lora 0.80; from `benchmark squad`: ttt 0.58" in page
     file = tmp_path / "squad.json"
