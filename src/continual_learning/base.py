@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,14 @@ _T = TypeVar("_T")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Logits of this many tokens at a time: 8,192 tokens by 49,152 words would take 1.6 GB.
 _LOGITS_CHUNK = 256
+
+
+class Attention(NamedTuple):
+    """Who attends to whom, and where tokens stand, in rows that are no plain sequences."""
+
+    allowed_BTT: Tensor
+    """Of every token, which tokens of its row it attends to: bool."""
+    position_BT: Tensor
 
 
 class BaseModel:
@@ -248,10 +256,11 @@ class BaseModel:
     # -- staged forward --------------------------------------------------------------------------
 
     @torch.no_grad()
-    def hidden_before(self, input_ids_BT: Tensor, block: int) -> Tensor:
+    def hidden_before(self, input_ids_BT: Tensor, block: int, attention: Attention | None = None) -> Tensor:
         """What block ``block`` reads, ``[B, T, D]``, without gradients; the blocks from there on are not run.
 
-        Rows are padded on the right, with any token: attention is causal, so no padding reaches what precedes it.
+        Rows are padded on the right, with any token: attention is causal, so no padding reaches what precedes it;
+        or as ``attention`` says.
         """
         captured: list[Tensor] = []
 
@@ -261,14 +270,16 @@ class BaseModel:
 
         handle = self.blocks[block].register_forward_pre_hook(capture, with_kwargs=True)
         try:
-            self._run(input_ids_BT)
+            self._run(input_ids_BT, attention)
         except StopForward:
             pass
         finally:
             handle.remove()
         return captured[0]
 
-    def run_from(self, hidden_BTD: Tensor, input_ids_BT: Tensor, block: int) -> Tensor:
+    def run_from(
+        self, hidden_BTD: Tensor, input_ids_BT: Tensor, block: int, attention: Attention | None = None
+    ) -> Tensor:
         """Run block ``block`` and all that follow on ``hidden_BTD``; returns ``[B, T, D]`` after the final norm.
 
         ``input_ids_BT`` are the tokens that ``hidden_BTD`` was computed from. Differentiable through
@@ -288,7 +299,7 @@ class BaseModel:
         handle = self.model.get_submodule(first).register_forward_pre_hook(feed, with_kwargs=True)
         try:
             with self.patched(done):
-                return self._run(input_ids_BT)
+                return self._run(input_ids_BT, attention)
         finally:
             handle.remove()
 
@@ -339,10 +350,16 @@ class BaseModel:
                 scored = start + window_1T.shape[1]
         return total, count
 
-    def _run(self, input_ids_BT: Tensor) -> Tensor:
+    def _run(self, input_ids_BT: Tensor, attention: Attention | None = None) -> Tensor:
         # Embeddings, not ids: given ids with padding among them, GPT-2 warns that it has no mask.
         embedded_BTD = self.model.get_input_embeddings()(input_ids_BT)
-        hidden_BTD: Tensor = self.backbone(inputs_embeds=embedded_BTD, use_cache=False).last_hidden_state
+        given: dict[str, Tensor] = {}
+        if attention is not None:
+            # With four axes Transformers takes a mask as it is: what is added to the scores.
+            added_BTT = torch.zeros_like(attention.allowed_BTT, dtype=embedded_BTD.dtype)
+            added_BTT.masked_fill_(~attention.allowed_BTT, torch.finfo(embedded_BTD.dtype).min)
+            given = {"attention_mask": added_BTT[:, None], "position_ids": attention.position_BT}
+        hidden_BTD: Tensor = self.backbone(inputs_embeds=embedded_BTD, use_cache=False, **given).last_hidden_state
         return hidden_BTD
 
     def _find_stop_ids(self) -> frozenset[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypernetworks import base_adapter_network
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from continual_learning import Learner
 from continual_learning.base import BaseModel
@@ -16,10 +19,10 @@ from continual_learning.doc2lora.controls import MISMATCHED, Controls, descripti
 from continual_learning.doc2lora.generators import SIMULATED, DescriptionGenerator
 from continual_learning.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
 from continual_learning.documents import Document
-from continual_learning.errors import ConfigError, ModelError, ModelNotFoundError
+from continual_learning.errors import ConfigError, InputError, ModelError, ModelNotFoundError
 from continual_learning.state import State
 from continual_learning.strategies.doc2lora import Doc2LoRA, Doc2LoRAConfig, state_adapter
-from continual_learning.strategy import LearnReport, QuestionAnswer, make_strategy
+from continual_learning.strategy import UNAFFECTED, LearnReport, QuestionAnswer, make_strategy
 
 A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")
 B = Document("Comb jellies eat plankton near the harbour of Lund. They have eight rows of cilia.", "Jellies")
@@ -103,7 +106,7 @@ def test_a_damaged_hypernetwork_is_an_error(tiny_base: BaseModel, tmp_path: Path
 
 
 def test_learning_changes_answers_and_forgetting_brings_them_back(tiny_base: BaseModel, folder: str) -> None:
-    strategy = doc2lora(hypernetwork=folder)
+    strategy = doc2lora(hypernetwork=folder, routing=False)
     empty = strategy.init(tiny_base)
     state, report = strategy.learn(tiny_base, empty, A)
     before, after = (strategy.answer(tiny_base, s, QUESTIONS, 8) for s in (empty, state))
@@ -112,7 +115,8 @@ def test_learning_changes_answers_and_forgetting_brings_them_back(tiny_base: Bas
     assert [a.text for a in before] != [a.text for a in after]
     assert [s.title for s in after[0].sources] == ["Fox"] and after[0].notes == ()
     [record] = state.meta.documents
-    assert record.details == {"mode": "doc", "hypernetwork": folder, "chunks": 1, "rank": 4}
+    details = {"mode": "doc", "hypernetwork": folder, "chunks": 1, "rank": 4, "transposed": False}
+    assert {name: value for name, value in record.details.items() if name != "modules"} == details
     assert strategy.describe(tiny_base, state)["rank"] == 4
     forgotten = strategy.forget(tiny_base, state, A.id)
     assert forgotten.digest() == empty.digest()
@@ -123,7 +127,8 @@ def test_a_memory_answers_without_its_hypernetwork(tiny_base: BaseModel, folder:
     state, _ = learn(tiny_base, hypernetwork=folder)
     gone = doc2lora(hypernetwork=str(tmp_path / "gone"))
     with_it = doc2lora(hypernetwork=folder)
-    found, expected = (s.answer(tiny_base, state, QUESTIONS, 8) for s in (gone, with_it))
+    assert with_it.affects(tiny_base, state, ABOUT_A)
+    found, expected = (s.answer(tiny_base, state, [ABOUT_A], 8) for s in (gone, with_it))
     assert [a.text for a in found] == [a.text for a in expected]
 
 
@@ -158,7 +163,7 @@ def test_settings_that_change_what_is_learned(tiny_base: BaseModel, folder: str,
     simulated = [learn(tiny_base, mode="simulated", seed=seed)[0] for seed in (0, 0, 1)]
     assert same(simulated[0], simulated[1]) and not same(simulated[0], simulated[2])
     described, _ = learn(tiny_base, mode="text", hypernetwork=text_folder)
-    assert {name.split(".")[1] for name in described.tensors} == {"q_proj", "v_proj"}
+    assert {name.split(".")[1] for name in described.tensors} == {"q_proj", "v_proj"}  # and no key to find it by
 
 
 GUARDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -175,7 +180,7 @@ def test_the_guard_refuses_what_passes_a_limit(
     options, message = GUARDS[name]
     # A random model knows nothing that could be lost: the share is set.
     monkeypatch.setattr("continual_learning.retention._general_kept", lambda *given: 0.5)
-    strategy = doc2lora(hypernetwork=folder, guard=True, **{"min_general_kept": 0.0, **options})
+    strategy = doc2lora(hypernetwork=folder, guard=True, routing=False, **{"min_general_kept": 0.0, **options})
     state = strategy.init(tiny_base)
     after, report = strategy.learn(tiny_base, state, A, QA)
     assert after is state and not report.accepted and message in report.reason
@@ -190,6 +195,109 @@ def test_the_guard_reports_what_it_measured(tiny_base: BaseModel) -> None:
     assert report.recall_before is not None and report.recall_after is not None
 
 
+# -- routing -----------------------------------------------------------------------------------------
+
+ABOUT_A, ABOUT_B = "Where does the brown fox with seven cats live?", "Which plankton do comb jellies near Lund eat?"
+ABOUT_BOTH = "Do comb jellies of Lund eat plankton with the quick brown fox and seven cats?"
+ABOUT_NONE = "What is the capital of Japan?"
+
+
+@pytest.fixture(scope="module")
+def both(tiny_base: BaseModel, folder: str) -> State:
+    strategy = doc2lora(hypernetwork=folder)
+    first, _ = strategy.learn(tiny_base, strategy.init(tiny_base), A)
+    return strategy.learn(tiny_base, first, B)[0]
+
+
+def opened(base: BaseModel, state: State, question: str, **options: Any) -> list[str]:
+    [answer] = doc2lora(**options).answer(base, state, [question], 4)
+    return [source.title for source in answer.sources]
+
+
+def texts(base: BaseModel, state: State, questions: list[str], **options: Any) -> list[str]:
+    return [a.text for a in doc2lora(**options).answer(base, state, questions, 8)]
+
+
+def test_a_question_opens_the_document_that_it_is_about(tiny_base: BaseModel, both: State) -> None:
+    strategy = doc2lora()
+    alone = {d.id: strategy.forget(tiny_base, both, other.id) for d, other in ((A, B), (B, A))}
+    asked = [ABOUT_B, ABOUT_NONE, ABOUT_A]
+    found = strategy.answer(tiny_base, both, asked, 8)
+    assert [[s.document_id for s in a.sources] for a in found] == [[B.id], [], [A.id]]
+    # Exactly as if the other document were not there, and as the base alone where none is opened.
+    frozen = make_strategy("frozen")
+    [base_answer] = frozen.answer(tiny_base, frozen.init(tiny_base), [ABOUT_NONE], 8)
+    [from_b], [from_a] = texts(tiny_base, alone[B.id], [ABOUT_B]), texts(tiny_base, alone[A.id], [ABOUT_A])
+    assert [a.text for a in found] == [from_b, base_answer.text, from_a]
+    assert strategy.answer_key(tiny_base, both, ABOUT_NONE) == UNAFFECTED
+    assert not strategy.affects(tiny_base, both, ABOUT_NONE) and strategy.affects(tiny_base, both, ABOUT_A)
+    for question, document in ((ABOUT_A, A), (ABOUT_B, B)):
+        key = strategy.answer_key(tiny_base, both, question)
+        assert key == strategy.answer_key(tiny_base, alone[document.id], question) == (document.id,)
+
+
+def test_a_text_is_scored_with_what_it_opens(tiny_base: BaseModel, both: State) -> None:
+    def nll(text: str, **options: Any) -> float:
+        with doc2lora(**options).adapted(tiny_base, both, text):
+            return tiny_base.token_nll([text])[0]
+
+    assert nll(ABOUT_NONE) == tiny_base.token_nll([ABOUT_NONE])[0] != nll(ABOUT_NONE, routing=False)
+    assert nll(ABOUT_A) != tiny_base.token_nll([ABOUT_A])[0]
+
+
+def test_without_routing_all_documents_are_in_place(tiny_base: BaseModel, both: State) -> None:
+    assert opened(tiny_base, both, ABOUT_NONE, routing=False) == ["Fox", "Jellies"]
+    assert doc2lora(routing=False).affects(tiny_base, both, ABOUT_NONE)
+    assert doc2lora(routing=False).answer_key(tiny_base, both, ABOUT_NONE) == (A.id, B.id)
+
+
+def test_a_question_may_open_several_documents(tiny_base: BaseModel, both: State) -> None:
+    assert len(opened(tiny_base, both, ABOUT_BOTH)) == 1
+    assert opened(tiny_base, both, ABOUT_BOTH, open_documents=2) == ["Fox", "Jellies"]
+    # Rank beside rank: what all of them together give without routing.
+    two = texts(tiny_base, both, [ABOUT_BOTH], open_documents=2)
+    assert two == texts(tiny_base, both, [ABOUT_BOTH], routing=False) != texts(tiny_base, both, [ABOUT_BOTH])
+    assert opened(tiny_base, both, ABOUT_A, open_documents=2) == ["Fox"]
+
+
+def test_how_much_of_a_question_a_document_must_cover(tiny_base: BaseModel, both: State) -> None:
+    more = "Where does the brown fox with seven cats sleep at night?"
+    assert opened(tiny_base, both, more) == ["Fox"] and opened(tiny_base, both, more, route_threshold=1.0) == []
+    # Without naming its title, which would be evidence enough.
+    unnamed = "Who was born in 1811 and had seven quick cats?"
+    assert opened(tiny_base, both, unnamed) == ["Fox"] and opened(tiny_base, both, unnamed, route_evidence=1e3) == []
+    assert (
+        opened(tiny_base, both, "Which cats?", route_evidence=0.0) == ["Fox"] != opened(tiny_base, both, "Which cats?")
+    )
+
+
+def test_a_turn_that_goes_on_opens_what_the_one_before_did(tiny_base: BaseModel, both: State) -> None:
+    history = [{"role": "user", "content": ABOUT_A}, {"role": "assistant", "content": "x"}]
+    [answer] = doc2lora().answer(tiny_base, both, ["And when?"], 4, history=history)
+    assert [s.title for s in answer.sources] == ["Fox"]
+
+
+def test_a_description_is_in_place_for_every_question(tiny_base: BaseModel, folder: str, text_folder: str) -> None:
+    state, _ = learn(tiny_base, TASK, mode="text", hypernetwork=text_folder)
+    assert opened(tiny_base, state, ABOUT_NONE) == [""]
+    state, _ = doc2lora(hypernetwork=folder).learn(tiny_base, state, A)
+    assert opened(tiny_base, state, ABOUT_NONE) == [""] and opened(tiny_base, state, ABOUT_A) == ["", "Fox"]
+
+
+def test_a_memory_without_keys_is_answered_from_as_before(tiny_base: BaseModel, both: State) -> None:
+    older = State({n: t for n, t in both.tensors.items() if not n.endswith(".key")}, both.meta)
+    assert opened(tiny_base, older, ABOUT_NONE) == ["Fox", "Jellies"]
+
+
+def test_the_check_asks_only_what_a_document_touches(
+    tiny_base: BaseModel, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = doc2lora(hypernetwork=folder, guard=True)
+    monkeypatch.setattr("continual_learning.retention.plain_answers", lambda *_: pytest.fail("nothing to ask"))
+    _, report = strategy.learn(tiny_base, strategy.init(tiny_base), A)
+    assert report.accepted and report.general_kept == 1.0 and report.perplexity_change == 0.0
+
+
 def test_every_setting_is_named_in_these_tests() -> None:
     assert set(Doc2LoRAConfig.model_fields) == {
         "mode",
@@ -197,6 +305,10 @@ def test_every_setting_is_named_in_these_tests() -> None:
         "chunk_tokens",
         "seed",
         "control",
+        "routing",
+        "route_threshold",
+        "route_evidence",
+        "open_documents",
         "guard",
         "min_recall_gain",
         "max_perplexity_rise",
@@ -289,8 +401,6 @@ def test_controls_ask_with_the_adapter_of_each_description(
 
 
 def controls_answer(answer: Any, text: str) -> Any:
-    from dataclasses import replace
-
     return replace(answer, text=text)
 
 
@@ -316,6 +426,25 @@ def test_a_memory_on_disk(tiny_base: BaseModel, folder: str) -> None:
     assert reopened.state.digest() == alone.state.digest()
     assert reopened.perplexity([B.text]) == pytest.approx(alone.perplexity([B.text]))
     assert reopened.perplexity([B.text]) != Learner.open(tiny_base, "frozen").perplexity([B.text])
+
+
+def test_a_memory_as_a_peft_adapter(tiny_base: BaseModel, tiny_llama_dir: Path, both: State, tmp_path: Path) -> None:
+    ids_1T = torch.tensor([tiny_base.encode(ABOUT_A)])
+    strategy = doc2lora(routing=False)
+    with torch.no_grad(), strategy.adapted(tiny_base, both, ABOUT_A):
+        expected = tiny_base.model(ids_1T).logits
+    folder = strategy.write_peft(both, tmp_path / "peft")
+    plain = AutoModelForCausalLM.from_pretrained(tiny_llama_dir)
+    with torch.no_grad():
+        found = PeftModel.from_pretrained(plain, folder)(ids_1T).logits
+        assert not torch.allclose(expected, tiny_base.model(ids_1T).logits, atol=1e-3)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(InputError, match="nothing is learned"):
+        strategy.write_peft(strategy.init(tiny_base), tmp_path / "none")
+    [first, second] = both.meta.documents
+    older = replace(second, details={n: v for n, v in second.details.items() if n != "modules"})
+    with pytest.raises(InputError, match="older version"):
+        strategy.write_peft(State(both.tensors, replace(both.meta, documents=(first, older))), tmp_path / "old")
 
 
 def test_a_hypernetwork_is_loaded_once(tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def hypernetwork(
             "seconds": result.seconds,
         }
     )
-    columns = ("step", "matched", "mismatched", "none", "movement")
+    columns = ("step", "kind", "matched", "mismatched", "none", "movement")
     out.table(columns, [[_short(point[name]) for name in columns] for point in result.curve])
     out.line(f"{result.steps} of {run.steps} steps in {result.seconds:.0f} s: {result.folder}")
 

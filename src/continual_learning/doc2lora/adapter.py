@@ -127,7 +127,7 @@ def lora_layers(base: BaseModel, adapter: Adapter) -> dict[str, nn.Module]:
     originals = [base.model.get_submodule(path) for path in changes]
     holder = nn.ModuleDict({str(n): original for n, original in enumerate(originals)})
     ranks = {str(n): low_rank.rank for n, low_rank in enumerate(changes.values())}
-    config = _lora_config(r"\d+", ranks, originals)
+    config = _lora_config(r"\d+", ranks, any(isinstance(m, Conv1D) for m in originals))
     _peft().inject_adapter_in_model(config, holder, adapter_name=_NAME, low_cpu_mem_usage=True)
     for number, (low_rank, original) in enumerate(zip(changes.values(), originals, strict=True)):
         layer: Any = holder[str(number)]
@@ -142,14 +142,18 @@ def export_peft(base: BaseModel, adapter: Adapter, folder: str | Path) -> Path:
 
     Raises InputError for an adapter that holds nothing.
     """
-    if not adapter:
+    return write_peft_files(base.name, _by_path(base, adapter), transposed(base, adapter), folder)
+
+
+def write_peft_files(base_name: str, changes: Mapping[str, LowRank], transposed: bool, folder: str | Path) -> Path:
+    """`export_peft` of changes by module path, without the base. ``transposed``: the modules are Conv1D."""
+    if not changes:
         raise InputError("nothing is learned yet; expected at least one document to export: learn one first")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    changes = _by_path(base, adapter)
     ranks = {path: low_rank.rank for path, low_rank in changes.items()}
-    config = _lora_config(sorted(ranks), ranks, [base.model.get_submodule(path) for path in ranks])
-    config.base_model_name_or_path = base.name
+    config = _lora_config(sorted(ranks), ranks, transposed)
+    config.base_model_name_or_path = base_name
     config.inference_mode = True
     config.save_pretrained(target)
     tensors = {}
@@ -160,6 +164,11 @@ def export_peft(base: BaseModel, adapter: Adapter, folder: str | Path) -> Path:
     return target
 
 
+def transposed(base: BaseModel, adapter: Adapter) -> bool:
+    """Whether a module that the adapter changes keeps its weight as [in, out]."""
+    return any(isinstance(base.model.get_submodule(module_path(base, *place)), Conv1D) for place in adapter)
+
+
 def _by_path(base: BaseModel, adapter: Adapter) -> dict[str, LowRank]:
     """The adapter by the modules' paths in the model; two names of one module add up."""
     parts: dict[str, list[LowRank]] = {}
@@ -168,7 +177,7 @@ def _by_path(base: BaseModel, adapter: Adapter) -> dict[str, LowRank]:
     return {path: concatenated(several) for path, several in parts.items()}
 
 
-def _lora_config(targets: str | list[str], ranks: Mapping[str, int], modules: Sequence[nn.Module]) -> Any:
+def _lora_config(targets: str | list[str], ranks: Mapping[str, int], transposed: bool) -> Any:
     """PEFT's settings. PEFT multiplies by alpha / r, and the multiplier is in B: alpha is r everywhere."""
     rank = max(ranks.values())
     others = {name: r for name, r in ranks.items() if r != rank}
@@ -179,7 +188,7 @@ def _lora_config(targets: str | list[str], ranks: Mapping[str, int], modules: Se
         target_modules=targets,
         rank_pattern=others,
         alpha_pattern=dict(others),
-        fan_in_fan_out=any(isinstance(m, Conv1D) for m in modules),
+        fan_in_fan_out=transposed,
     )
 
 

@@ -4,25 +4,39 @@
     (A, B) = hypernetwork(h)      W' = W + multiplier * sum over chunks and documents of B^T A
 
 Charakorn et al. 2026, arXiv 2602.15902; see `continual_learning.doc2lora`. Each document keeps matrices of its own,
-which add up, so that forgetting is deleting. In mode text the document is the description of a task
-(Text-to-LoRA, arXiv 2506.06105), and a result comes with controls. Mode simulated is there to try the steps with
+which add up, so that forgetting is deleting. The method's published weakness is that an internalised document disturbs
+answers that it has nothing to do with; here the words of a question choose the documents whose adapters are in place
+(`routing`), and a question about none of them is answered by the base as it is. In mode text the document is the
+description of a task (Text-to-LoRA, arXiv 2506.06105), which is meant for every question: it has no words to find it
+by and is always in place, and a result comes with controls. Mode simulated is there to try the steps with
 random weights: it runs when it is asked for, and every report and answer says so.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from continual_learning.answering import plain_answers
 from continual_learning.base import BaseModel, Message
-from continual_learning.doc2lora.adapter import Adapter, adapter_bytes, installed, merged
+from continual_learning.chunking import passages
+from continual_learning.doc2lora.adapter import (
+    Adapter,
+    Place,
+    installed,
+    merged,
+    module_path,
+    transposed,
+    write_peft_files,
+)
 from continual_learning.doc2lora.controls import Control, controlled, description_controls
 from continual_learning.doc2lora.generators import (
     SIMULATED,
@@ -33,11 +47,22 @@ from continual_learning.doc2lora.generators import (
     missing,
 )
 from continual_learning.documents import Document
-from continual_learning.nn.generated_lora import LowRank
+from continual_learning.errors import InputError
+from continual_learning.nn.generated_lora import LowRank, concatenated
 from continual_learning.retention import Limits, check
+from continual_learning.routing import (
+    Router,
+    answer_by_route,
+    default_rarity,
+    document_titles,
+    key_tensors,
+    passage_keys,
+)
 from continual_learning.state import DocumentRecord, State
+from continual_learning.store.files import storage_errors
 from continual_learning.strategy import (
     ALREADY_HELD,
+    UNAFFECTED,
     Answer,
     LearnReport,
     Progress,
@@ -49,6 +74,8 @@ from continual_learning.strategy import (
     TokenCallback,
     plain_report,
 )
+
+_PASSAGE_TOKENS = 200  # of a stretch of text with a key of its own: a long document would cover any question
 
 
 class Doc2LoRAConfig(StrategyConfig):
@@ -64,6 +91,14 @@ class Doc2LoRAConfig(StrategyConfig):
     """Of the random weights of mode simulated, and of the random description that mode text is compared with."""
     control: Control = "none"
     """Learn something else in the text's place, to compare with: random words, or the description of another task."""
+    routing: bool = True
+    """Put a document's adapter in place only for questions about it; otherwise all of them are in place for all."""
+    route_threshold: float = Field(0.25, ge=0, le=1)
+    """Share of a question's content, weighted by rarity, that a passage of a document must hold to open its adapter."""
+    route_evidence: float = Field(7.7, ge=0)
+    """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
+    open_documents: int = Field(1, ge=1)
+    """The most documents that one question opens; their adapters add up, rank beside rank."""
     guard: bool = True
     """Check after learning, and keep the previous memory if a limit is passed."""
     min_recall_gain: float = 0.0
@@ -75,10 +110,14 @@ class Doc2LoRAConfig(StrategyConfig):
 
 
 class Doc2LoRA(Strategy[Doc2LoRAConfig]):
-    """Keeps one adapter a document; all of them are in place for every question."""
+    """Keeps one adapter a document, which the words of a question open."""
 
     summary = "a hypernetwork writes documents into LoRA adapters in one pass (Doc-to-LoRA)"
     Config = Doc2LoRAConfig
+
+    def __init__(self, config: Doc2LoRAConfig):
+        super().__init__(config)
+        self._router = Router(default_rarity(), config.route_threshold, config.route_evidence)
 
     def learn(
         self,
@@ -108,6 +147,10 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         text = f"{document.title}\n{document.text}" if document.title and config.mode != "text" else document.text
         made = generator.internalise(base, controlled(base, text, config.control, config.seed), on_chunk)
         warnings, details = self._findings(base, generator, document, made, qa)
+        tensors = _tensors(document, made.adapter)
+        if config.mode != "text":
+            parts = passages(document.text, lambda t: len(base.encode(t)), _PASSAGE_TOKENS)
+            tensors |= key_tensors(document.id, document.title, parts)
         report = LearnReport(
             accepted=True,
             reason="learned; not checked, since guard is off",
@@ -115,11 +158,12 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             title=document.title,
             tokens=len(base.encode(document.text)),
             seconds=time.perf_counter() - started,
-            bytes=adapter_bytes(made.adapter),
+            bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
             timings={"internalise": time.perf_counter() - started},
             warnings=warnings,
         )
-        candidate = _with_document(state, document, made.adapter, report.tokens, details)
+        record = DocumentRecord.of(document, report.tokens, details)
+        candidate = state.with_documents((*state.meta.documents, record), {**state.tensors, **tensors})
         if config.guard:
             report = self._guarded(base, state, candidate, report, qa, progress)
         if config.mode == "simulated":
@@ -136,18 +180,38 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Answers with all documents' adapters in place; the sources are all of them."""
-        with installed(base, state_adapter(state)):
-            answers = plain_answers(base, questions, max_new_tokens, on_token, history)
-        sources = tuple(Source(d.id, d.title, 1.0) for d in state.meta.documents)
+        """Each question is answered with the adapters of the documents that it opens, which are its sources."""
+        routes = [self._opened(state, question, history) for question in questions]
+
+        def answered(opened: tuple[str, ...], asked: list[str]) -> list[Answer]:
+            with installed(base, state_adapter(state, opened)):
+                return plain_answers(base, asked, max_new_tokens, on_token, history)
+
+        answers = answer_by_route(questions, [tuple(route) for route in routes], answered)
+        titles = document_titles(state)
         notes = (SIMULATED,) if _simulated(state) else ()
-        return [replace(a, sources=sources, notes=(*a.notes, *notes)) for a in answers]
+        return [
+            replace(
+                answer,
+                sources=tuple(Source(document_id, titles[document_id], score) for document_id, score in route.items()),
+                notes=(*answer.notes, *notes),
+            )
+            for answer, route in zip(answers, routes, strict=True)
+        ]
 
     @contextmanager
     def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
-        """The base with all documents' adapters in place."""
-        with installed(base, state_adapter(state)):
+        """The base with the adapters that ``text`` opens."""
+        with installed(base, state_adapter(state, tuple(self._opened(state, text)))):
             yield
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether ``text`` opens an adapter."""
+        return bool(self._opened(state, text))
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """The documents that the question opens: their adapters never change."""
+        return tuple(self._opened(state, question)) or UNAFFECTED
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Mode, hypernetwork and the size of what is learned. Loads nothing."""
@@ -163,6 +227,40 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "adapted_matrices": len(ranks),
         }
 
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """All documents as one adapter, which is always in place: an adapter has no routing."""
+        changes: dict[str, list[LowRank]] = {}
+        columns = False
+        for record in state.meta.documents:
+            if (modules := record.details.get("modules")) is None:
+                raise InputError(
+                    f"document {record.id!r} was learned by an older version, which did not note where its matrices "
+                    "belong; expected one with modules in its details: forget it and learn it again"
+                )
+            columns = columns or record.details["transposed"]
+            for place, low_rank in state_adapter(state, [record.id]).items():
+                changes.setdefault(modules[_place(place)], []).append(low_rank)
+        by_path = {path: concatenated(several) for path, several in changes.items()}
+        with storage_errors(f"adapter {folder.name!r}"):
+            return write_peft_files(state.meta.base_name, by_path, columns, folder)
+
+    def _opened(self, state: State, text: str, history: Sequence[Message] = ()) -> dict[str, float]:
+        """The documents whose adapters are in place for ``text``, in the order learned, with their coverage of it.
+
+        A document without keys is open for every text: a task's description, and what older versions learned.
+        """
+        keys = passage_keys(state)
+        found = {document_id for document_id, _ in keys}
+        scores = {d.id: 1.0 for d in state.meta.documents if not self.config.routing or d.id not in found}
+        for _ in range(self.config.open_documents if self.config.routing else 0):
+            left = {passage: key for passage, key in keys.items() if passage[0] not in scores}
+            route = self._router.route(left, text, history, document_titles(state))
+            if route is None:
+                break
+            (document_id, _), coverage = route
+            scores[document_id] = coverage
+        return {d.id: scores[d.id] for d in state.meta.documents if d.id in scores}
+
     def _findings(
         self,
         base: BaseModel,
@@ -177,6 +275,8 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "hypernetwork": self.config.hypernetwork,
             "chunks": made.chunks,
             "rank": max(low_rank.rank for low_rank in made.adapter.values()),
+            "modules": {_place(place): module_path(base, *place) for place in made.adapter},
+            "transposed": transposed(base, made.adapter),
         }
         if self.config.control != "none":
             note = f"control: {self.config.control} words were learned in the place of the text"
@@ -206,10 +306,11 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         return check(base, self, before, after, report, qa, limits)
 
 
-def state_adapter(state: State) -> Adapter:
-    """The sum of all documents' adapters in a state, in the order in which they were learned."""
+def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapter:
+    """The sum of documents' adapters in a state, in the order given; None: of all, in the order learned."""
     parts = state.parts
-    return merged([_adapter(parts[document.id]) for document in state.meta.documents])
+    chosen = [document.id for document in state.meta.documents] if documents is None else documents
+    return merged([_adapter(parts[document_id]) for document_id in chosen])
 
 
 def _adapter(tensors: dict[str, Tensor]) -> Adapter:
@@ -218,17 +319,22 @@ def _adapter(tensors: dict[str, Tensor]) -> Adapter:
         place, _, half = name.rpartition(".")
         if half == "A":
             block, _, module = place.partition(".")
-            adapter[int(block), module] = LowRank(A_RI, tensors[f"{place}.B"])
+            adapter[int(block), module] = LowRank(A_RI.float(), tensors[f"{place}.B"].float())
     return adapter
 
 
-def _with_document(state: State, document: Document, adapter: Adapter, tokens: int, details: dict[str, Any]) -> State:
-    record = DocumentRecord.of(document, tokens, details)
-    new: dict[str, Tensor] = {}
-    for (block, module), (A_RI, B_RO) in adapter.items():
-        new[f"{document.id}/{block:03d}.{module}.A"] = A_RI.detach().cpu().contiguous()
-        new[f"{document.id}/{block:03d}.{module}.B"] = B_RO.detach().cpu().contiguous()
-    return state.with_documents((*state.meta.documents, record), {**state.tensors, **new})
+def _place(place: Place) -> str:
+    """Its name in a state."""
+    return f"{place[0]:03d}.{place[1]}"
+
+
+def _tensors(document: Document, adapter: Adapter) -> dict[str, Tensor]:
+    """In fp16: half the memory, and what is used and exported is what is kept."""
+    return {
+        f"{document.id}/{_place(place)}.{half}": matrix.detach().to("cpu", torch.float16).contiguous()
+        for place, low_rank in adapter.items()
+        for half, matrix in zip("AB", low_rank, strict=True)
+    }
 
 
 def _simulated(state: State) -> bool:

@@ -8,21 +8,32 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import make_tiny
 
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora import load_hypernetwork
+from continual_learning.doc2lora.adapter import installed
 from continual_learning.doc2lora.generators import DocumentGenerator
 from continual_learning.doc2lora.linear import LinearHypernetwork
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
+from continual_learning.nn.generated_lora import LowRank
 from continual_learning.strategy import Progress, parse_config
 from continual_learning.training.hypernetwork.data import facts, training_data
 from continual_learning.training.hypernetwork.ladder import ladder
 from continual_learning.training.hypernetwork.networks import initial_network, last_blocks
+from continual_learning.training.hypernetwork.packing import packed, shared_start
 from continual_learning.training.hypernetwork.probe import context_sensitivity
 from continual_learning.training.hypernetwork.run import train_hypernetwork
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
-from continual_learning.training.hypernetwork.student import Prefixes, adapters, row_adapter, row_losses
+from continual_learning.training.hypernetwork.student import (
+    States,
+    adapters,
+    joined,
+    prompt_losses,
+    question_losses,
+    row_adapter,
+)
 from continual_learning.training.hypernetwork.targets import (
     Target,
     irrelevant_target,
@@ -124,9 +135,10 @@ def test_a_loss_that_is_no_number_stops_it(
     tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "continual_learning.training.hypernetwork.run.row_losses",
-        lambda _base, adapter, targets, _p: (
-            sum(x.A_RI.sum() for x in adapter.values()) * torch.full((len(targets),), float("nan"))
+        "continual_learning.training.hypernetwork.run.question_losses",
+        lambda _base, adapter, rows, _states: (
+            sum(x.A_RI.sum() for x in adapter.values())
+            * torch.full((sum(len(group) for groups in rows for group in groups),), float("nan"))
         ),
     )
     with pytest.raises(DivergedError, match="lower the rate"):
@@ -173,20 +185,98 @@ def test_the_probe_reveals_a_generator_that_ignores_its_document(tiny_base: Base
     assert found.movement == pytest.approx(0, abs=1e-3) and found.matched == pytest.approx(found.mismatched, rel=1e-5)
 
 
+def _target(base: BaseModel, question: str = QUESTION, reply: str = "plankton") -> Target:
+    return Target(tuple(prompt_ids(base, question)), tuple(reply_ids(base, reply)), None, None, 1.0)
+
+
+TEXTS = (DOCUMENT, "The cat lives in the house with a dog.")
+
+
 def test_rows_meet_their_own_documents_adapter(tiny_base: BaseModel) -> None:
     network = initial_network(tiny_base, settings())
-    ids = [[tiny_base.encode(text)] for text in (DOCUMENT, "The cat lives in the house with a dog.")]
-    combined = adapters(network, [network.read(tiny_base, chunk) for chunk in ids])
-    target = Target(tuple(prompt_ids(tiny_base, QUESTION)), tuple(reply_ids(tiny_base, "plankton")), None, None, 1.0)
-    prefixes = Prefixes(tiny_base, min(network.config.layers))
+    states = States(tiny_base, min(network.config.layers))
+    readings = [network.read(tiny_base, [tiny_base.encode(text)]) for text in TEXTS]
 
     def losses(owners: list[int]) -> torch.Tensor:
-        adapter = row_adapter(network.config, combined, owners)
-        return row_losses(tiny_base, adapter, [target] * len(owners), prefixes)
+        combined = adapters(network, [readings[n] for n in owners])
+        adapter = row_adapter(network.config, combined)
+        return question_losses(tiny_base, adapter, [[[_target(tiny_base)]]] * len(owners), states)
 
     one, two = losses([0]), losses([1])
     torch.testing.assert_close(losses([0, 1, 0]), torch.cat([one, two, one]))
     assert not torch.allclose(one, two)
+
+
+@pytest.mark.parametrize(
+    ("family", "chat"), [("llama", True), ("llama", False), ("gpt2", False), ("gpt_neox", True), ("gemma3", True)]
+)
+def test_questions_in_one_row_are_what_they_are_alone(family: str, chat: bool, tmp_path: Path) -> None:
+    wide: dict[str, Any] = {"sliding_window": 256} if family.startswith("gemma") else {}
+    base = BaseModel.load(str(make_tiny(family, tmp_path, chat=chat, **wide)))
+    network = initial_network(base, settings(blocks=(1, 2)))
+    combined = adapters(network, [network.read(base, [base.encode(text)]) for text in TEXTS])
+    adapter = row_adapter(network.config, combined)
+    asked = ("What do comb jellies eat?", "Who lives in the house?", "The fox?", "9 dogs")
+    targets = [
+        _target(base, question, reply) for question, reply in zip(asked, ("plankton", "A cat", "x", "no"), strict=True)
+    ]
+    states = States(base, 1)
+    packed_Q = question_losses(base, adapter, [[targets[:2], targets[2:3]], [targets[3:]]], states)
+    # Alone, with the adapter of their row.
+    alone = []
+    for row, target in ((0, targets[0]), (0, targets[1]), (0, targets[2]), (1, targets[3])):
+        own = {place: LowRank(A[row], B[row]) for place, (A, B) in adapter.items()}
+        with installed(base, own):
+            logits = base.model(torch.tensor([target.ids])).logits[0, len(target.prompt) - 1 :]
+        alone.append(torch.nn.functional.cross_entropy(logits, torch.tensor(target.answer)))
+    torch.testing.assert_close(packed_Q, torch.stack(alone), rtol=1e-4, atol=1e-4)
+    layout = packed(base, [targets])
+    assert layout.start > 2 if chat else layout.start >= 0
+    assert layout.ids_BT.shape[1] == sum(len(t.ids) - layout.start for t in targets) + layout.start
+
+
+def test_prompts_share_their_document(tiny_base: BaseModel) -> None:
+    asked = ("What do comb jellies eat?", "Who lives in the house?")
+    targets = [
+        Target(tuple(prompt_ids(tiny_base, q, DOCUMENT)), tuple(reply_ids(tiny_base, "x")), None, None, 1.0)
+        for q in asked
+    ]
+    alone = [question_losses(tiny_base, {}, [[[target]]], States(tiny_base, 0)) for target in targets]
+    torch.testing.assert_close(prompt_losses(tiny_base, targets), torch.cat(alone))
+    start = shared_start([target.prompt[:-1] for target in targets])
+    assert DOCUMENT in tiny_base.decode(start)
+    assert packed(tiny_base, [targets], start).ids_BT.shape[1] < sum(len(t.ids) for t in targets) - len(start) + 1
+
+
+def test_a_question_beyond_the_window_of_attention_is_refused(tmp_path: Path) -> None:
+    base = BaseModel.load(str(make_tiny("gemma2", tmp_path, chat=True)))
+    with pytest.raises(InputError, match="attends to the last 8"):
+        packed(base, [[_target(base), _target(base)]])
+
+
+def test_documents_read_as_one(tiny_base: BaseModel) -> None:
+    network = initial_network(tiny_base, settings())
+    readings = [network.read(tiny_base, [tiny_base.encode(text)]) for text in TEXTS]
+    both = joined(readings)
+    [name] = network.config.modules
+    together = network.generate(*both)[name]["B"]
+    # A sum over tokens knows no order, and each alone is something else.
+    torch.testing.assert_close(together, network.generate(*joined(readings[::-1]))[name]["B"], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(together, network.generate(*readings[0])[name]["B"], rtol=1e-2)
+    assert both[0].shape[-2] == sum(activations.shape[-2] for activations, _ in readings)
+
+
+def test_a_run_that_reads_documents_as_one(tiny_base: BaseModel, tmp_path: Path) -> None:
+    chosen = settings(documents_per_step=3, joined_documents=3, max_chunks=1, facts_documents=4)
+    whole = train_hypernetwork(tiny_base, chosen, tmp_path / "whole")
+    alone = train_hypernetwork(
+        tiny_base, settings(documents_per_step=3, max_chunks=1, facts_documents=4), tmp_path / "a"
+    )
+    train_hypernetwork(tiny_base, chosen, tmp_path / "parts", stop_after=1)
+    rest = train_hypernetwork(tiny_base, chosen, tmp_path / "parts")
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, rest.network.state_dict()[name]), name
+    assert not torch.equal(whole.network.state_dict()["key"], alone.network.state_dict()["key"])
 
 
 def test_a_target_has_the_teachers_distribution(tiny_base: BaseModel) -> None:
@@ -216,7 +306,9 @@ def test_with_nothing_installed_the_loss_is_the_bases(tiny_base: BaseModel) -> N
     target = Target(tuple(prompt), tuple(answer), None, None, 1.0)
     logits = tiny_base.model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor(answer))
-    assert float(row_losses(tiny_base, {}, [target], Prefixes(tiny_base, 2))[0]) == pytest.approx(float(expected), 1e-4)
+    assert float(question_losses(tiny_base, {}, [[[target]]], States(tiny_base, 2))[0]) == pytest.approx(
+        float(expected), 1e-4
+    )
 
 
 def test_the_ladder_has_a_row_for_every_rung(tiny_base: BaseModel) -> None:
@@ -238,7 +330,24 @@ def test_passages_of_a_file_take_part(tmp_path: Path) -> None:
     assert texts == {f"Town {n} is red." for n in range(4)} and not {e.text for e in data.train} & {
         e.text for e in data.validation
     }
-    assert data.train[0].replies == ("Red",)
+    assert data.train[0].replies == ("Red",) and data.train[0].kind == "passage"
+
+
+def test_the_curve_has_a_point_for_each_kind_of_document(tiny_base: BaseModel, tmp_path: Path) -> None:
+    rows = [
+        {
+            "title": f"T{n // 2}",
+            "context": f"Town {n} is red.",
+            "questions": [{"question": f"Town {n}?", "answer": "red"}],
+        }
+        for n in range(8)
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    chosen = settings(steps=1, data=str(tmp_path / "data.jsonl"), data_documents=2)
+    curve = train_hypernetwork(tiny_base, chosen, tmp_path / "run").curve
+    assert [(point["step"], point["kind"], point["documents"]) for point in curve] == [
+        (1, "facts", 2), (1, "passage", 2)
+    ]  # fmt: skip
 
 
 def test_settings_are_checked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
 from continual_learning.strategy import QuestionAnswer
@@ -20,6 +21,7 @@ class Example:
     questions: tuple[QuestionAnswer, ...]
     replies: tuple[str, ...]
     """What to say to each of them."""
+    kind: Literal["facts", "passage"] = "facts"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def passages(dataset: Dataset, count: int, seed: int) -> list[Example]:
     usable = sum(bool(item.questions) for item in dataset.documents)
     drawn = sample(dataset, min(count, usable), seed, one_per_article=False, min_questions=1)
     return [
-        Example(item.document.text, item.questions, tuple(_capital(q.answers[0]) for q in item.questions))
+        Example(item.document.text, item.questions, tuple(_capital(q.answers[0]) for q in item.questions), "passage")
         for item in drawn.documents
     ]
 

@@ -19,7 +19,7 @@ _FIT_TEXTS, _FIT_DOCUMENTS = 24, 4
 
 
 def initial_network(base: BaseModel, settings: HypernetworkTraining) -> DocumentHypernetwork:
-    """The linear generator is fitted to the base; the Perceiver starts from seeded random weights.
+    """The linear generator is fitted to the base, unless it is to ``start`` from another; the Perceiver is random.
 
     On the base's device, in fp32.
     """
@@ -35,7 +35,10 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
             rank=settings.rank or min(_LINEAR_RANK, parts.intermediate_size),
             trained_chunks=settings.max_chunks,
         )
-        network = LinearHypernetwork.fitted(base, linear, _fit_texts(base, settings.seed))
+        if settings.start is None:
+            network = LinearHypernetwork.fitted(base, linear, _fit_texts(base, settings.seed))
+        else:
+            network = LinearHypernetwork(linear)
     else:
         rank = settings.rank or _PERCEIVER_RANK
         perceiver = HypernetworkConfig(

@@ -22,7 +22,7 @@ from continual_learning.doc2lora.generators import DocumentGenerator
 from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.scoring import contains_answer
 from continual_learning.training.hypernetwork.data import Example
-from continual_learning.training.hypernetwork.student import Prefixes, row_losses
+from continual_learning.training.hypernetwork.student import States, prompt_losses, question_losses
 from continual_learning.training.hypernetwork.targets import Target, prompt_ids, reply_ids
 
 
@@ -69,7 +69,7 @@ def context_sensitivity(
     """Measure on at least two documents. ``recall`` lets the model answer, too; ``in_prompt`` adds the teacher."""
     generator = DocumentGenerator(base, network, chunk_tokens)
     made = [generator.internalise(base, example.text).adapter for example in examples]
-    prefixes = Prefixes(base, min(network.config.layers))
+    states = States(base, min(network.config.layers))
     losses: dict[str, list[float]] = {"matched": [], "mismatched": [], "none": [], "prompt": []}
     right: dict[str, list[float]] = {name: [] for name in losses}
     for number, example in enumerate(examples):
@@ -81,15 +81,14 @@ def context_sensitivity(
             ("none", {}),
         ]
         for name, adapter in cases:
-            losses[name] += row_losses(base, adapter, targets, prefixes).tolist()
+            losses[name] += question_losses(base, adapter, [[targets]], states).tolist()
             if recall:
                 with installed(base, adapter):
                     answers = plain_answers(base, [q.question for q in questions], 24)
                 right[name] += [contains_answer(a.text, q.answers) for a, q in zip(answers, questions, strict=True)]
         if in_prompt:
             asked = [_target(base, q.question, r, example.text) for q, r in zip(questions, replies, strict=True)]
-            for target in asked:
-                losses["prompt"] += row_losses(base, {}, [target], Prefixes(base, 0)).tolist()
+            losses["prompt"] += prompt_losses(base, asked).tolist()
             if recall:
                 written = base.generate([target.prompt for target in asked], 24)
                 right["prompt"] += [contains_answer(w.text, q.answers) for w, q in zip(written, questions, strict=True)]

@@ -45,11 +45,21 @@ from continual_learning.training.hypernetwork.data import TrainingData, drawn, t
 from continual_learning.training.hypernetwork.networks import initial_network
 from continual_learning.training.hypernetwork.probe import context_sensitivity
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
-from continual_learning.training.hypernetwork.student import Prefixes, Reading, adapters, row_adapter, row_losses
+from continual_learning.training.hypernetwork.student import (
+    Group,
+    Reading,
+    States,
+    adapters,
+    joined,
+    question_losses,
+    row_adapter,
+)
 from continual_learning.training.hypernetwork.targets import Target, irrelevant_target, relevant_target
 from continual_learning.training.kept import Kept
 from continual_learning.training.schedule import warm_up_cosine
 
+Context = list[tuple[int, int]]
+"""Documents that are read as one: of each its place in the step, and its number."""
 CURVE_FILE = "curve.json"
 _LINEAR_RATE, _PERCEIVER_RATE = 3e-3, 4e-5
 _LARGEST_GRADIENT = 1.0  # of the Perceiver; the linear generator's weights differ in size by orders of magnitude
@@ -128,7 +138,7 @@ class _Run:
         self._progress = progress if devices_.main else None
         mark = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
         self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}", settings.kept_gigabytes * 1e9)
-        self._prefixes = Prefixes(base, min(self.network.config.layers), self._kept)
+        self._states = States(base, min(self.network.config.layers), self._kept)
         affixes = self.network.config.affixes
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
         self._longest = 0
@@ -178,12 +188,11 @@ class _Run:
             group["lr"] = rate * factor
         numbers = drawn(self.data.train, settings.documents_per_step, self.step, settings.seed)
         self._optimizer.zero_grad()
-        mine = self.devices.share(list(enumerate(numbers)))
+        mine = self.devices.share(self._contexts(numbers))
         total = 0.0
-        if mine:
-            loss = self._step_loss([place for place, _ in mine], [number for _, number in mine]) / len(numbers)
-            loss.backward()
-            total = float(loss.detach())
+        if (loss := self._step_loss(mine)) is not None:
+            (loss / len(numbers)).backward()
+            total = float(loss.detach()) / len(numbers)
         self.devices.sum_gradients(self.network.parameters())
         self._loss = self.devices.sum(total)
         if not math.isfinite(self._loss):
@@ -199,42 +208,68 @@ class _Run:
             self._progress(Progress("train", self.step, settings.steps, f"loss {self._loss:.3f}"))
 
     def validate(self) -> None:
-        """A point of the curve."""
-        measured = context_sensitivity(self.base, self.network, self.data.validation, max_questions=4)
-        point = {"step": self.step, "loss": self._loss, **measured.to_json()}
-        self.curve.append(point)
-        if self._progress:
-            text = f"matched {measured.matched:.2f}, mismatched {measured.mismatched:.2f}, none {measured.none:.2f}"
-            self._progress(Progress("validate", self.step, self.settings.steps, text))
+        """A point of the curve for facts, and one for passages."""
+        held = self.data.validation
+        for kind in dict.fromkeys(example.kind for example in held):
+            examples = [example for example in held if example.kind == kind]
+            measured = context_sensitivity(self.base, self.network, examples, max_questions=4)
+            self.curve.append({"step": self.step, "kind": kind, "loss": self._loss, **measured.to_json()})
+            if self._progress:
+                text = f"{kind}: matched {measured.matched:.2f}, mismatched {measured.mismatched:.2f}"
+                text += f", none {measured.none:.2f}"
+                self._progress(Progress("validate", self.step, self.settings.steps, text))
 
-    def _step_loss(self, places: Sequence[int], numbers: Sequence[int]) -> torch.Tensor:
-        """The sum over these documents of their mean losses."""
+    def _contexts(self, numbers: Sequence[int]) -> list[Context]:
+        """A step's documents, each with its place in the step: one to a context, or several read as one."""
+        left = list(enumerate(numbers))
+        draw = random.Random(f"{self.settings.seed} {self.step} contexts")
+        found: list[Context] = []
+        while left:
+            size = draw.randint(1, self.settings.joined_documents) if self._single_chunks else 1
+            found.append(left[:size])
+            left = left[size:]
+        return found
+
+    def _step_loss(self, contexts: Sequence[Context]) -> torch.Tensor | None:
+        """The sum over the contexts' documents of their mean losses; None where there is nothing to ask."""
         settings = self.settings
-        targets: list[Target] = []
-        owners: list[int] = []
+        rows: list[list[Group]] = []
         weights: list[float] = []
         readings: list[Reading] = []
-        for row, (place, number) in enumerate(zip(places, numbers, strict=True)):
-            draw = random.Random(f"{settings.seed} {self.step} {place}")
-            readings.append(self._reading(number, self._chunk_count(draw)))
-            relevant = self._relevant(number, draw)
-            irrelevant = self._irrelevant_targets(number, draw)
-            for found, weight in ((relevant, 1.0), (irrelevant, settings.irrelevant_weight)):
-                targets += found
-                owners += [row] * len(found)
-                weights += [weight / max(1, len(found))] * len(found)
+        for context in contexts:
+            row: list[Group] = []
+            parts: list[Reading] = []
+            for place, number in context:
+                draw = random.Random(f"{settings.seed} {self.step} {place}")
+                parts.append(self._reading(number, self._chunk_count(draw)))
+                relevant = self._relevant(number, draw)
+                irrelevant = self._irrelevant_targets([n for _, n in context], draw)
+                row += [relevant] if relevant else []
+                row += [[target] for target in irrelevant]
+                for found, weight in ((relevant, 1.0), (irrelevant, settings.irrelevant_weight)):
+                    weights += [weight / max(1, len(found))] * len(found)
+            if row:
+                readings.append(joined(parts) if len(parts) > 1 else parts[0])
+                rows.append(row)
+        if not rows:
+            return None
+        weight_Q = torch.tensor(weights, device=self.base.device)
         combined = adapters(self.network, readings)
-        weight_B = torch.tensor(weights, device=self.base.device)
-        adapter = row_adapter(self.network.config, combined, owners)
-        loss = (row_losses(self.base, adapter, targets, self._prefixes) * weight_B).sum()
+        adapter = row_adapter(self.network.config, combined)
+        loss = (question_losses(self.base, adapter, rows, self._states) * weight_Q).sum()
         if settings.l1:
             sizes = [half.abs().mean() for matrices in combined.values() for half in matrices.values()]
-            loss = loss + settings.l1 * len(numbers) * torch.stack(sizes).mean()
+            loss = loss + settings.l1 * sum(map(len, contexts)) * torch.stack(sizes).mean()
         return loss
+
+    @property
+    def _single_chunks(self) -> bool:
+        """Whether every document of this step is one chunk."""
+        return self.settings.max_chunks == 1 or self.step < self.settings.single_chunk_share * self.settings.steps
 
     def _chunk_count(self, draw: random.Random) -> int:
         """One chunk first, then up to the most."""
-        if self.step < self.settings.single_chunk_share * self.settings.steps:
+        if self._single_chunks:
             return 1
         return draw.randint(1, self.settings.max_chunks)
 
@@ -274,9 +309,12 @@ class _Run:
             )
         return found
 
-    def _irrelevant_targets(self, number: int, draw: random.Random) -> list[Target]:
-        """Questions about other documents."""
-        others = [n for n in range(min(len(self.data.train), self.settings.irrelevant_pool)) if n != number]
+    def _irrelevant_targets(self, numbers: Sequence[int], draw: random.Random) -> list[Target]:
+        """Questions about documents that are not among these."""
+        count = len(self.data.train)
+        pool = min(count, self.settings.irrelevant_pool)
+        # Spread over all: made-up facts come first, then passages.
+        others = [n for n in (place * count // pool for place in range(pool)) if n not in numbers]
         found: list[Target] = []
         for _ in range(self.settings.irrelevant_questions if others else 0):
             other = draw.choice(others)

@@ -20,7 +20,9 @@ class HypernetworkTraining(StrategyConfig):
     """Optimizer steps."""
     documents_per_step: int = Field(2, ge=1)
     """Documents of a step, over all devices together."""
-    questions_per_document: int = Field(6, ge=1)
+    joined_documents: int = Field(1, ge=1)
+    """The most documents of a step that are read as one longer one; only where each is one chunk."""
+    questions_per_document: int = Field(8, ge=1)
     """The most questions of one document in a step."""
     facts_documents: int = Field(200, ge=0)
     """Documents of made-up facts to train on."""

@@ -1,8 +1,10 @@
 """The student: the base with documents' adapters in it, asked without the documents.
 
 The blocks below the first one that an adapter changes see no adapter: what they give for a prompt is computed once.
+The questions of a document stand in one row (`packing`).
 
-Shapes: B = rows, T = tokens of a row, D = hidden size, N = answer tokens of all rows, K = top tokens, G = documents.
+Shapes: B = rows, T = tokens of a row, D = hidden size, N = answer tokens of all rows, K = top tokens, G = documents,
+Q = questions of all rows, S = tokens.
 """
 
 from __future__ import annotations
@@ -18,11 +20,23 @@ from continual_learning.doc2lora.adapter import Adapter, installed
 from continual_learning.doc2lora.config import DocumentConfig
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.nn.generated_lora import LowRank
+from continual_learning.training.hypernetwork.packing import Packing, packed, shared_start
 from continual_learning.training.hypernetwork.targets import Target
 from continual_learning.training.kept import Kept
 
 Reading = tuple[Tensor, Tensor]
 """What a hypernetwork reads of a document: activations and mask of its chunks."""
+Group = Sequence[Target]
+"""Questions whose states are computed, and kept, together."""
+
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Documents of one chunk each as one longer document: the tokens of each behind those of the one before.
+
+    Each was read alone, so that it is what a document of them all would be but for what they see of one another.
+    """
+    activations, masks = zip(*readings, strict=True)
+    return torch.cat(activations, dim=-2), torch.cat(masks, dim=-1)
 
 
 def adapters(network: DocumentHypernetwork, readings: Sequence[Reading]) -> Generated:
@@ -35,38 +49,39 @@ def adapters(network: DocumentHypernetwork, readings: Sequence[Reading]) -> Gene
     return network.combine(together, [len(activations) for activations, _ in readings])
 
 
-def row_adapter(config: DocumentConfig, combined: Generated, documents_B: Sequence[int]) -> Adapter:
-    """For a batch of rows, row n of which meets the adapter of document ``documents_B[n]``."""
-    adapter: Adapter = {}
-    rows = list(documents_B)
-    for name, matrices in combined.items():
-        for number, block in enumerate(config.layers):
-            A_BRI, B_BRO = matrices["A"][rows, number], matrices["B"][rows, number]
-            adapter[block, name] = LowRank(A_BRI, B_BRO * config.multiplier)
-    return adapter
+def row_adapter(config: DocumentConfig, combined: Generated) -> Adapter:
+    """For a batch of rows, row n of which meets the adapter of document n."""
+    return {
+        (block, name): LowRank(matrices["A"][:, number], matrices["B"][:, number] * config.multiplier)
+        for name, matrices in combined.items()
+        for number, block in enumerate(config.layers)
+    }
 
 
-def row_losses(base: BaseModel, adapter: Adapter, targets: Sequence[Target], prefixes: Prefixes) -> Tensor:
-    """``[B]``: of each row the mean over its answer's tokens, in nats.
+def prompt_losses(base: BaseModel, targets: Sequence[Target]) -> Tensor:
+    """`question_losses` of prompts with a document in them, without an adapter: what they share is computed once."""
+    start = shared_start([target.prompt[:-1] for target in targets])
+    return question_losses(base, {}, [[targets]], States(base, 0, start=start))
+
+
+def question_losses(base: BaseModel, adapter: Adapter, rows: Sequence[Sequence[Group]], states: States) -> Tensor:
+    """``[Q]``: of each question, row by row, the mean over its answer's tokens, in nats.
 
     With a teacher's distribution p the loss of a token is ``-sum p log q`` over its top tokens, and of the answer's
-    own token ``-log q``, weighted by `Target.answer_weight`. The adapter changes no block below the prefixes' first.
+    own token ``-log q``, weighted by `Target.answer_weight`. The adapter, one for all rows or one for each, changes no
+    block below the states' first.
     """
-    ids_BT, hidden_BTD = prefixes.padded(targets)
+    targets = [target for groups in rows for group in groups for target in group]
+    layout = packed(base, [[target for group in groups for target in group] for groups in rows], states.start)
+    hidden_BTD = states.of(rows, layout)
     with installed(base, adapter):
-        out_BTD = base.run_from(hidden_BTD, ids_BT, prefixes.first)
-    rows = [row for row, target in enumerate(targets) for _ in target.answer]
-    places = [len(t.prompt) - 1 + n for t in targets for n in range(len(t.answer))]
-    logprob_NV = base.logits(out_BTD[rows, places]).float().log_softmax(-1)
+        out_BTD = base.run_from(hidden_BTD, layout.ids_BT, states.first, layout.attention)
+    logprob_NV = base.logits(out_BTD[list(layout.rows), list(layout.places)]).float().log_softmax(-1)
     answer_N = torch.tensor([token for t in targets for token in t.answer], device=base.device)
     answer_loss_N = F.nll_loss(logprob_NV, answer_N, reduction="none")
+    lengths = [len(t.answer) for t in targets]
     losses: list[Tensor] = []
-    for target, own, logprob in zip(
-        targets,
-        answer_loss_N.split([len(t.answer) for t in targets]),
-        logprob_NV.split([len(t.answer) for t in targets]),
-        strict=True,
-    ):
+    for target, own, logprob in zip(targets, answer_loss_N.split(lengths), logprob_NV.split(lengths), strict=True):
         if target.top_NK is None or target.top_logprob_NK is None:
             losses.append(own.mean())
             continue
@@ -75,26 +90,45 @@ def row_losses(base: BaseModel, adapter: Adapter, targets: Sequence[Target], pre
     return torch.stack(losses)
 
 
-class Prefixes:
-    """What block ``first`` reads of each target's prompt and answer, ``[T, D]``: computed once and kept.
+class States:
+    """What block ``first`` reads of prompts and answers: computed once and kept, a group of questions at a time.
 
-    One row at a time, so that it does not depend on which rows came first.
+    The same group gives the same states, whatever came before it. ``start`` is what prompts may share, if it is not
+    what the chat template begins with (`packed`).
     """
 
-    def __init__(self, base: BaseModel, first: int, kept: Kept | None = None):
+    def __init__(self, base: BaseModel, first: int, kept: Kept | None = None, start: Sequence[int] | None = None):
         self.first = first
+        self.start = start
         self._base = base
         self._kept = kept or Kept(None)
 
-    def padded(self, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
-        """Ids ``[B, T]`` and hidden states ``[B, T, D]`` of some targets, padded on the right."""
-        device, longest = self._base.device, max(len(t.ids) for t in targets)
-        ids_BT = torch.tensor([[*t.ids, *[0] * (longest - len(t.ids))] for t in targets], device=device)
-        rows = [self._row(target.ids).to(device) for target in targets]
-        return ids_BT, torch.stack([F.pad(row_TD, (0, 0, 0, longest - len(row_TD))) for row_TD in rows])
+    def of(self, rows: Sequence[Sequence[Group]], layout: Packing) -> Tensor:
+        """``[B, T, D]``, of a layout of these rows."""
+        longest = layout.ids_BT.shape[1]
+        start = [self._start(layout.ids_BT[0, : layout.start].tolist())] if layout.start else []
+        made = []
+        for groups in rows:
+            row_TD = torch.cat([*start, *(self._group(group, layout.start) for group in groups)])
+            made.append(F.pad(row_TD, (0, 0, 0, longest - len(row_TD))))
+        return torch.stack(made)
 
-    def _row(self, ids: list[int]) -> Tensor:
+    def _start(self, ids: list[int]) -> Tensor:
         def compute() -> dict[str, Tensor]:
             return {"hidden": self._base.hidden_before(torch.tensor([ids], device=self._base.device), self.first)[0]}
 
-        return self._kept.get(f"prefix {ids}", compute)["hidden"]
+        return self._kept.get(f"start {ids}", compute)["hidden"].to(self._base.device)
+
+    def _group(self, group: Group, start: int) -> Tensor:
+        """The states of the questions' own tokens, one question behind the other, without the ``start`` shared."""
+        base = self._base
+
+        def compute() -> dict[str, Tensor]:
+            layout = packed(base, [group], self.start)
+            hidden_TD = base.hidden_before(layout.ids_BT, self.first, layout.attention)[0]
+            # A row's questions may share less than a group of them: what they share comes first in each.
+            shared_PD = hidden_TD[: layout.start]
+            return {"hidden": torch.cat([torch.cat([shared_PD, hidden_TD[own]])[start:] for own in layout.own[0]])}
+
+        found = self._kept.get(f"states behind {start} {[target.ids for target in group]}", compute)
+        return found["hidden"].to(base.device)

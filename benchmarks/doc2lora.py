@@ -1,0 +1,374 @@
+"""Doc-to-LoRA on the embedded model: facts and passages that no training has seen, and what they do to other answers.
+
+    python benchmarks/doc2lora.py --data squad_dev_open.jsonl --out benchmarks
+
+About 13 minutes on one slow core: 8-facts 3, passages 4, irrelevant 2, 32-facts 3, together 1, 1-fact 1. Each part is
+written to doc2lora.json when it is done, and one that is there is not measured again; `--only` measures some. The
+table goes into the block of README.md in the same folder.
+
+A document is learned alone and stands in no prompt. Facts are of the test split, whose words no training has seen;
+passages are those of `benchmark squad` (second half of the articles). Recall is the share of questions whose accepted
+answer stands in at most 24 greedily generated tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from blocks import write_block
+from resumable import Parts
+
+from continual_learning.answering import plain_answers
+from continual_learning.background import general_questions, unrelated_texts
+from continual_learning.base import BaseModel
+from continual_learning.doc2lora.hub import shipped_for
+from continual_learning.documents import Document
+from continual_learning.evaluation.datasets import halves, load_dataset, sample
+from continual_learning.evaluation.machine import machine_facts
+from continual_learning.retention import retention
+from continual_learning.scoring import contains_answer
+from continual_learning.state import State
+from continual_learning.strategies.doc2lora import Doc2LoRA, state_adapter
+from continual_learning.strategy import Answer, QuestionAnswer, make_strategy
+from continual_learning.training.facts import fact_documents
+from continual_learning.training.hypernetwork.student import States, prompt_losses, question_losses
+from continual_learning.training.hypernetwork.targets import Target, prompt_ids, reply_ids
+
+TOKENS = 24
+DOCUMENTS = {"1-fact": 8, "8-facts": 8, "32-facts": 2, "passages": 16}
+GOALS = {"8-facts": 0.80, "32-facts": 0.50}
+PARTS = ("8-facts", "passages", "irrelevant", "32-facts", "together", "1-fact")
+CONTROLS = 4  # questions of a document that are asked again with another's adapter, and of the base alone
+IN_PROMPT = 8  # questions of a document that are asked with it in the prompt
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A document, the questions about it, and what to say to each."""
+
+    document: Document
+    questions: Sequence[QuestionAnswer]
+    replies: Sequence[str]
+
+    @property
+    def read(self) -> str:
+        """What the hypernetwork reads, and the teacher has in its prompt."""
+        return f"{self.document.title}\n{self.document.text}" if self.document.title else self.document.text
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The base, the strategy with and without routing, and the data."""
+
+    base: BaseModel
+    hypernetwork: str | None
+    data: Path
+
+    def strategy(self, **options: Any) -> Doc2LoRA:
+        """doc2lora without its check: what it would refuse is measured, too."""
+        made = make_strategy("doc2lora", {"guard": False, "hypernetwork": self.hypernetwork, **options})
+        assert isinstance(made, Doc2LoRA)
+        return made
+
+    def learned(self, document: Document, state: State | None = None) -> tuple[State, float]:
+        """The memory with a document more, and the seconds from document to adapter."""
+        strategy = self.strategy()
+        after, report = strategy.learn(self.base, state or strategy.init(self.base), document)
+        if not report.accepted:
+            raise SystemExit(report.reason)
+        return after, report.timings["internalise"]
+
+    def cases(self, part: str) -> list[Case]:
+        """The documents of a part."""
+        count = DOCUMENTS[part]
+        if part == "passages":
+            drawn = sample(halves(load_dataset(self.data))[1], count, 0)
+            return [
+                Case(d.document, d.questions, [_capital(q.answers[0]) for q in d.questions]) for d in drawn.documents
+            ]
+        made = fact_documents("test", count, int(part.partition("-")[0]), 0)
+        return [Case(m.document, m.questions, m.replies) for m in made]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+# -- what is internalised ----------------------------------------------------------------------------------
+
+
+def internalised(bench: Bench, part: str) -> Json:
+    """Recall and negative log-likelihood: own adapter, another document's, none, and the document in the prompt."""
+    base, cases = bench.base, bench.cases(part)
+    open_all, routed = bench.strategy(routing=False), bench.strategy()
+    memories, seconds = zip(*(bench.learned(case.document) for case in cases), strict=True)
+    empty = open_all.init(base)
+    right: dict[str, list[bool]] = {name: [] for name in ("matched", "mismatched", "none", "prompt", "routed")}
+    nll: dict[str, list[float]] = {name: [] for name in ("matched", "mismatched", "none", "prompt")}
+    answers: list[Json] = []
+    with torch.no_grad():
+        for number, case in enumerate(cases):
+            asked = [q.question for q in case.questions]
+            own, other = memories[number], memories[(number + 1) % len(cases)]
+            # A question that opens nothing gets the base's own answer, else what the open adapter says.
+            opens = [routed.affects(base, own, question) for question in asked]
+            alone = [n for n in range(len(asked)) if n < CONTROLS or not opens[n]]
+            bases = dict(zip(alone, plain_answers(base, [asked[n] for n in alone], TOKENS), strict=True))
+            said = {
+                "matched": [a.text for a in open_all.answer(base, own, asked, TOKENS)],
+                "mismatched": [a.text for a in open_all.answer(base, other, asked[:CONTROLS], TOKENS)],
+                "none": [bases[n].text for n in alone if n < CONTROLS],
+            }
+            said["routed"] = [
+                text if opened else bases[n].text
+                for n, (text, opened) in enumerate(zip(said["matched"], opens, strict=True))
+            ]
+            if part != "passages":  # those are asked with the passage in the prompt by `benchmark squad`
+                prompts = [prompt_ids(base, question, case.read) for question in asked[:IN_PROMPT]]
+                said["prompt"] = [g.text for g in base.generate(prompts, TOKENS)]
+            for name, texts in said.items():
+                right[name] += [contains_answer(t, q.answers) for t, q in zip(texts, case.questions, strict=False)]
+            for name, losses in _losses(base, case, own, other, empty).items():
+                nll[name] += losses
+            for q, ours, opened in zip(case.questions, said["matched"], opens, strict=True):
+                answers.append({"question": q.question, "answers": list(q.answers), "said": ours, "opened": opened})
+            print(f"   {part}: {number + 1} of {len(cases)}, recall {fmean(right['matched']):.2f}", flush=True)
+    means = {name: fmean(values) for name, values in nll.items()}
+    return {
+        "documents": len(cases),
+        "questions": len(answers),
+        "tokens": fmean(memory.meta.documents[0].tokens for memory in memories),
+        "recall": {name: fmean(values) if values else None for name, values in right.items()},
+        "asked": {name: len(values) for name, values in right.items()},
+        "opened": fmean(a["opened"] for a in answers),
+        "nll": means,
+        "share": (means["none"] - means["matched"]) / (means["none"] - means["prompt"]),
+        "seconds_mean": fmean(seconds),
+        "seconds_median": median(seconds),
+        "seconds_worst": max(seconds),
+        "bytes": fmean(memory.bytes for memory in memories),
+        "answers": answers,
+    }
+
+
+def _losses(base: BaseModel, case: Case, own: State, other: State, empty: State) -> dict[str, list[float]]:
+    """Of each reply, nats a token."""
+    adapters = {"matched": state_adapter(own), "mismatched": state_adapter(other), "none": state_adapter(empty)}
+    states = States(base, min(block for block, _ in adapters["matched"]))
+    targets = [_target(base, q.question, reply) for q, reply in zip(case.questions, case.replies, strict=True)]
+    found = {name: question_losses(base, adapter, [[targets]], states).tolist() for name, adapter in adapters.items()}
+    in_prompt = [_target(base, q.question, r, case.read) for q, r in zip(case.questions, case.replies, strict=True)]
+    return {**found, "prompt": prompt_losses(base, in_prompt).tolist()}
+
+
+def _target(base: BaseModel, question: str, reply: str, document: str | None = None) -> Target:
+    return Target(tuple(prompt_ids(base, question, document)), tuple(reply_ids(base, reply)), None, None, 1.0)
+
+
+# -- what else it does -------------------------------------------------------------------------------------
+
+
+def irrelevant(bench: Bench, documents: int = 1) -> Json:
+    """General questions and unrelated texts with a document of facts or a passage in memory, routing on and off."""
+    base, asked = bench.base, general_questions()
+    questions = [q.question for q in asked]
+    before = [a.text for a in plain_answers(base, questions, TOKENS)]
+    knew = [contains_answer(text, q.answers) for text, q in zip(before, asked, strict=True)]
+    rows: list[Json] = []
+    for part in ("8-facts", "passages"):
+        for case in bench.cases(part)[:documents]:
+            memory, _ = bench.learned(case.document)
+            row: Json = {"part": part, "title": case.document.title}
+            for name, strategy in (("routed", bench.strategy()), ("open", bench.strategy(routing=False))):
+                after = [a.text for a in strategy.answer(base, memory, questions, TOKENS)] if _touched(
+                    bench, strategy, memory, questions
+                ) else before  # fmt: skip
+                knows = [contains_answer(text, q.answers) for text, q in zip(after, asked, strict=True)]
+                kept = retention(base, strategy, memory, (), unrelated_texts())
+                row[name] = {
+                    "changed": fmean(a != b for a, b in zip(after, before, strict=True)),
+                    "lost": sum(b and not a for a, b in zip(knows, knew, strict=True)) / max(1, sum(knew)),
+                    "gained": sum(a and not b for a, b in zip(knows, knew, strict=True)),
+                    "perplexity_change": kept.perplexity_change,
+                }
+            rows.append(row)
+            print(f"   irrelevant: {json.dumps(row)}", flush=True)
+    means = {name: {key: fmean(row[name][key] for row in rows) for key in rows[0][name]} for name in ("routed", "open")}
+    return {"general_questions": len(asked), "general_right": sum(knew), "rows": rows, **means}
+
+
+def _touched(bench: Bench, strategy: Doc2LoRA, memory: State, texts: Sequence[str]) -> bool:
+    return any(strategy.affects(bench.base, memory, text) for text in texts)
+
+
+def together(bench: Bench) -> Json:
+    """All documents of 8 facts in one memory: recall with routing, and of half of them with every adapter in place."""
+    base, cases = bench.base, bench.cases("8-facts")
+    memory: State | None = None
+    for case in cases:
+        memory, _ = bench.learned(case.document, memory)
+    assert memory is not None
+    asked = [(q, case.document.id) for case in cases for q in case.questions]
+    found: Json = {"documents": len(cases), "questions": len(asked), "bytes": memory.bytes}
+    for name, strategy, chosen in (
+        ("routed", bench.strategy(), asked),
+        ("open", bench.strategy(routing=False), asked[::2]),
+    ):
+        answers: list[Answer] = []
+        for at in range(0, len(chosen), 16):
+            answers += strategy.answer(base, memory, [q.question for q, _ in chosen[at : at + 16]], TOKENS)
+        pairs = list(zip(answers, chosen, strict=True))
+        found[name] = fmean(contains_answer(answer.text, q.answers) for answer, (q, _) in pairs)
+        if name == "routed":
+            owned = [[source.document_id for source in answer.sources] == [owner] for answer, (_, owner) in pairs]
+            found["right_document"] = fmean(owned)
+        print(f"   together, {name}: recall {found[name]:.2f}", flush=True)
+    return found
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+
+def page(parts: Mapping[str, Json], machine: Json, squad: Mapping[str, float]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| documents | questions | own adapter | by routing | another's adapter | frozen | in the prompt | share of "
+        "the prompt's gain (NLL) | document to adapter, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for part in DOCUMENTS:
+        if (one := parts.get(part)) is None:
+            continue
+        recall = one["recall"]
+        columns = [f"{one['documents']} of {_kind(part)}, {one['tokens']:.0f} tokens", str(one["questions"])]
+        columns += [_share(recall[name]) for name in ("matched", "routed", "mismatched", "none", "prompt")]
+        nll = one["nll"]
+        columns.append(
+            f"{one['share']:.0%} ({nll['none']:.2f} to {nll['matched']:.2f}, prompt {nll['prompt']:.2f}, "
+            f"another's adapter {nll['mismatched']:.2f})"
+        )
+        columns.append(f"{one['seconds_mean']:.2f}, worst {one['seconds_worst']:.2f}")
+        lines.append(f"| {' | '.join(columns)} |")
+    lines += ["", "| to reach | reached | |", "|---|---|---|"]
+    lines += [f"| {goal} | {figure} | {'yes' if met else 'no'} |" for goal, figure, met in _goals(parts)]
+    if one := parts.get("passages"):
+        beside = ", ".join(f"{name} {recall:.2f}" for name, recall in squad.items())
+        text = f"Containment recall on the same passages: doc2lora {one['recall']['routed']:.2f}"
+        lines += ["", f"{text}; from `benchmark squad`: {beside}." if beside else f"{text}."]
+    if one := parts.get("together"):
+        lines += [
+            "",
+            f"All {one['documents']} documents of 8 facts in one memory ({one['bytes'] / 1e6:.0f} MB): "
+            f"{one['routed']:.0%} of {one['questions']} questions with routing ({one['right_document']:.0%} open their "
+            f"own document), {one['open']:.0%} with all adapters in place.",
+        ]
+    lines += [
+        "",
+        f"{machine['cpu']}, {machine['matmul_gflops']:.0f} GFLOP/s on {machine['threads']} thread(s), torch "
+        f"{machine['torch']}. Every answer: [doc2lora.json](doc2lora.json).",
+    ]
+    return "\n".join(lines)
+
+
+def _goals(parts: Mapping[str, Json]) -> list[tuple[str, str, bool]]:
+    rows: list[tuple[str, str, bool]] = []
+    for part, goal in GOALS.items():
+        if one := parts.get(part):
+            recall = one["recall"]["matched"]
+            rows.append((f"{_kind(part)}: at least {goal:.0%} answered", f"{recall:.0%}", recall >= goal))
+    if one := parts.get("passages"):
+        nll = one["nll"]
+        content = (nll["mismatched"] - nll["matched"]) / (nll["none"] - nll["prompt"])
+        figure = f"{one['share']:.0%}, {content:.0%} beyond another passage's adapter"
+        rows.append(("unseen passages: at least 40% of the prompt's fall in NLL", figure, one["share"] >= 0.4))
+        worst = one["seconds_worst"]
+        rows.append(
+            ("under 1 s a passage", f"mean {one['seconds_mean']:.2f}, worst {worst:.2f} s on one thread", worst < 1)
+        )
+    if one := parts.get("irrelevant"):
+        for name, what in (("routed", "routing, the default"), ("open", "`routing: false`")):
+            found = one[name]
+            rows.append(
+                (f"an irrelevant document changes at most 3% of general answers ({what})",
+                 f"{found['changed']:.0%} change wording, {found['lost']:.0%} of the right ones lost, unrelated "
+                 f"perplexity {found['perplexity_change']:+.0%}", found["changed"] <= 0.03)
+            )  # fmt: skip
+    return rows
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _kind(part: str) -> str:
+    return {"1-fact": "1 fact", "8-facts": "8 facts", "32-facts": "32 facts", "passages": "a SQuAD passage"}[part]
+
+
+def squad_recall(file: Path) -> dict[str, float]:
+    """Recall of some strategies on the same passages, where `benchmark squad` was run with its defaults."""
+    if not file.exists():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    of = found["dataset"]
+    if (of["documents"], of["split"], of["seed"]) != (DOCUMENTS["passages"], "second", 0):
+        return {}
+    names = ("frozen", "in_context", "ttt")
+    return {row["strategy"]: row["recall"] for row in found["results"] if row["strategy"] in names}
+
+
+def main() -> None:
+    """Measure what is not measured yet, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="SQuAD's development file, or .jsonl of its form")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--hypernetwork", help="folder of another one than the one that ships")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {', '.join(PARTS)}")
+    arguments = parser.parse_args()
+    only = arguments.only.split(",")
+    if unknown := [name for name in only if name not in PARTS]:
+        raise SystemExit(f"--only {','.join(unknown)}: expected some of {', '.join(PARTS)}")
+    base = BaseModel.load(arguments.model)
+    bench = Bench(base, arguments.hypernetwork, arguments.data)
+    folder = arguments.hypernetwork or shipped_for(base.name)
+    if folder is None:
+        raise SystemExit(f"no hypernetwork ships for {base.name}; expected --hypernetwork FOLDER")
+    setting = {
+        "command": "python benchmarks/doc2lora.py --data squad_dev_open.jsonl --out benchmarks",
+        "model": base.name,
+        "fingerprint": base.fingerprint,
+        "hypernetwork": hypernetwork_digest(Path(folder)),
+        "tokens": TOKENS,
+    }
+    parts = Parts(arguments.out / "doc2lora.json", setting)
+    for name in PARTS:
+        if name not in only:
+            continue
+        if name == "irrelevant":
+            parts.measure(name, lambda: irrelevant(bench))
+        elif name == "together":
+            parts.measure(name, lambda: together(bench))
+        else:
+            parts.measure(name, lambda name=name: internalised(bench, name))
+        text = page(parts.measured, machine_facts(base), squad_recall(arguments.out / "squad.json"))
+        write_block(arguments.out / "README.md", "doc2lora", text)
+    print(page(parts.measured, machine_facts(base), squad_recall(arguments.out / "squad.json")))
+
+
+def hypernetwork_digest(folder: Path) -> str:
+    """Which hypernetwork was measured: the first half of the SHA-256 of its weights."""
+    file = folder / "hypernetwork.safetensors" if folder.is_dir() else folder
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+
+
+if __name__ == "__main__":
+    main()
