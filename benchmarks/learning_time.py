@@ -79,7 +79,8 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     lines += [
         "",
         f"{count} passages, {mean:.0f} tokens on average; {machine['threads']} thread(s), whose peak "
-        f"in an fp32 product of two matrices is {peak:.0f} GFLOP/s in the same run; {machine['cpu']}.",
+        f"in an fp32 product of two matrices is {peak:.0f} GFLOP/s in the same run; {machine['cpu']}. GFLOP are those of "
+        "the first passage, and of the first that were learned together.",
     ]
     return "\n".join(lines)
 
