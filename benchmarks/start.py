@@ -33,7 +33,7 @@ from continual_learning.strategies.ttt.start import load_start
 
 ANSWER_TOKENS = 24
 # One step at a learning rate of zero: the branch is made and nothing is learned.
-OFF: Mapping[str, Any] = {"learning_rate": 0.0, "max_seconds": 1e-9, "questions_per_fragment": 0}
+OFF: Mapping[str, Any] = {"learning_rate": 0.0, "max_seconds": 1e-9, "questions_per_fragment": 1}
 
 
 @dataclass
