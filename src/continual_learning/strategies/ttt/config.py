@@ -12,7 +12,7 @@ from continual_learning.study_items import StudyMaterial
 
 
 class TTTConfig(SpanAnswerConfig):
-    """Settings of the ttt strategy. The defaults take about 8 s for a passage of 140 tokens on two cores (benchmarks/)."""
+    """Settings of the ttt strategy. The defaults take about 8 s for 140 tokens on two cores (benchmarks/)."""
 
     # Where the weights are that learn.
     first_block: int | None = Field(None, ge=0)
