@@ -91,6 +91,20 @@ def test_other_settings_and_damaged_files_are_learned_anew(
     assert not list(home.iterdir()), "but for a week at most"
 
 
+def test_a_study_file_that_changed_is_studied_anew(
+    tiny_base: BaseModel, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "study.jsonl"
+    study.write_text('{"context": "no such passage", "qa": []}\n')
+    stopping(monkeypatch, after=2)
+    with pytest.raises(KeyboardInterrupt):
+        learn(tiny_base, study_file=study)
+    study.write_text('{"context": "another passage", "qa": []}\n')
+    sizes = stopping(monkeypatch, after=None)
+    state, _ = learn(tiny_base, study_file=study)
+    assert sum(sizes) == state.meta.documents[0].details["passages"]
+
+
 def test_short_documents_and_limits_write_nothing(
     tiny_base: BaseModel, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

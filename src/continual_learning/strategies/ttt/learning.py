@@ -1,7 +1,8 @@
 """Learning passages: choose their neurons, make their study material, descend, repair, round, probe.
 
 A passage's weights depend on the passage, its title, the settings and the base, and on nothing learned
-before: that is what makes forgetting exact.
+before: that is what makes forgetting exact. Passages that descend in step share no weights; their company moves the
+last bits of a sum, and nothing else.
 """
 
 from __future__ import annotations

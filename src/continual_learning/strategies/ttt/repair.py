@@ -31,7 +31,6 @@ class Repair:
 
     wrong: list[list[int]]
     """`wrong_tokens` of each item at the end."""
-    rounds: int
     tokens: int
     """Tokens that went through the branches, padding included."""
 
@@ -63,7 +62,7 @@ def repair(
             wrong = wrong_tokens(base, items, prefix, min(kept))
         failing = [i for i in range(count) if wrong[i]]
         if not failing or done == rounds or time.perf_counter() > deadline:
-            return Repair(wrong, done, tokens)
+            return Repair(wrong, tokens)
         if rivals_S is not None:
             winners = torch.tensor([token for i in failing for token in wrong[i]], device=rivals_S.device)
             rivals_S = torch.cat([rivals_S, winners]).unique(sorted=True)

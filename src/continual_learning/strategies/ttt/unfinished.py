@@ -1,8 +1,8 @@
 """Passages of a long document that are learned already while others are not: an interruption loses none of them.
 
-Each stands in a file of its own, named by what its weights depend on: base, settings, background, and the passage
-itself. So learning the same document again goes on where it stopped. The files go once the document is done, and
-those of documents that nobody came back to after a week.
+Each stands in a file of its own, named by what its weights depend on: base, settings and what the files named there
+hold, background, and the passage itself. So learning the same document again goes on where it stopped. The files go
+once the document is done, and those of documents that nobody came back to after a week.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from continual_learning.finetuning import Descent
 from continual_learning.store.files import make_folder, write_atomic
 from continual_learning.strategies.ttt.config import TTTConfig
 from continual_learning.strategies.ttt.learning import LearnedPassage, Passage, parts_of
+from continual_learning.strategies.ttt.start import PACKAGED
 
 _KEPT_SECONDS = 7 * 24 * 3600.0
 
@@ -33,7 +34,9 @@ class Unfinished:
     def __init__(self, folder: Path, base: BaseModel, config: TTTConfig, background: Sequence[str]):
         self._folder, self._base, self._config = folder, base, config
         settings = config.model_dump(mode="json")
-        self._given = json.dumps([base.fingerprint, settings, list(background)], sort_keys=True)
+        named = [config.study_file, None if config.start in (None, PACKAGED) else Path(str(config.start)).expanduser()]
+        contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path and path.is_file()]
+        self._given = json.dumps([base.fingerprint, settings, contents, list(background)], sort_keys=True)
 
     def _path(self, passage: Passage) -> Path:
         key = f"{self._given}\n{json.dumps(asdict(passage), sort_keys=True)}"
