@@ -1,8 +1,24 @@
-"""Writes what a benchmark found into its block of benchmarks/README.md, between ``<!-- name -->`` and its end."""
+"""What a benchmark found: its rows as they are measured, and its block of benchmarks/README.md."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
+
+Rows = dict[str, dict[str, Any]]
+
+
+def known_rows(path: Path, dataset: str) -> Rows:
+    """What `keep_rows` wrote, by the rows' names; none where that was measured on another dataset (its digest)."""
+    known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return known["rows"] if known.get("dataset") == dataset else {}
+
+
+def keep_rows(path: Path, dataset: str, machine: dict[str, Any], rows: Rows) -> None:
+    """Write all rows that are measured, after each: an interrupted run goes on with the others."""
+    kept = {"dataset": dataset, "machine": machine, "rows": rows}
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def write_block(readme: Path, name: str, text: str) -> None:

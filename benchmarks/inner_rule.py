@@ -10,13 +10,12 @@ Writes inner_rule.json, and the block `inner_rule` of README.md.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blocks import write_block
+from blocks import keep_rows, known_rows, write_block
 
 from continual_learning.base import BaseModel
 from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
@@ -90,15 +89,13 @@ def main() -> None:
     base = BaseModel.load(arguments.model)
     data = passages(arguments.data, base, arguments.passages)
     path = arguments.out / "inner_rule.json"
-    known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    found: dict[str, dict[str, Any]] = known.get("rows", {}) if known.get("dataset") == data.sha256() else {}
+    found = known_rows(path, data.sha256())
     machine = machine_facts(base)
     for name, options in ROWS.items():
         if name not in found:
             found[name] = measured(base, data, options)
             print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
-        kept = {"dataset": data.sha256(), "machine": machine, "rows": found}
-        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        keep_rows(path, data.sha256(), machine, found)
     write_block(arguments.out / "README.md", "inner_rule", markdown(found, data, machine))
 
 

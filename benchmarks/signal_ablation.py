@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blocks import write_block
+from blocks import keep_rows, known_rows, write_block
 
 from continual_learning.base import BaseModel
 from continual_learning.evaluation.contender import Contender
@@ -86,8 +86,7 @@ def main() -> None:
     base = BaseModel.load()
     data = passages(arguments.data, arguments.study, base, arguments.passages)
     path = arguments.out / "signal.json"
-    known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    found: dict[str, dict[str, Any]] = known.get("rows", {}) if known.get("dataset") == data.sha256() else {}
+    found = known_rows(path, data.sha256())
     machine = machine_facts(base)
     for name, options in rows(arguments.study).items():
         if name in found:
@@ -98,8 +97,7 @@ def main() -> None:
         keys = ("recall", "recall_interval", "f1", "exact_match", "learn_seconds", "answer_seconds", "tokens_learned")
         found[name] = {key: result["results"][0][key] for key in keys}
         print(f"  recall {found[name]['recall']:.2f}, F1 {found[name]['f1']:.2f}", file=sys.stderr, flush=True)
-        kept = {"dataset": data.sha256(), "machine": machine, "rows": found}
-        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        keep_rows(path, data.sha256(), machine, found)
         write_block(arguments.out / "README.md", "signal", markdown(found, data, machine))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,14 +10,6 @@ from typing import Any
 import pytest
 
 from continual_learning.base import BaseModel
-
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module(request.param)
 
 
 @pytest.fixture
@@ -40,19 +30,14 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
-    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
-    script.main()
-
-
 @pytest.mark.parametrize("script", ["inner_rule"], indirect=True)
 def test_inner_rules_are_measured_once_each(
-    script: ModuleType, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, run: Any, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {"neurons": 4, "passes": 1}
     monkeypatch.setattr(script, "ROWS", {"one": few, "two": {**few, "optimizer": "sgd"}})
     given = ("--data", data, "--model", tiny_llama_dir, "--passages", 2, "--out", tmp_path)
-    run(script, monkeypatch, *given)
+    run(*given)
     rows = json.loads((tmp_path / "inner_rule.json").read_text())["rows"]
     assert list(rows) == ["one", "two"]
     for row in rows.values():
@@ -60,7 +45,7 @@ def test_inner_rules_are_measured_once_each(
     assert (
         f"| one | {rows['one']['recited_without']} of {rows['one']['parts']} |" in (tmp_path / "README.md").read_text()
     )
-    run(script, monkeypatch, *given)
+    run(*given)
     assert json.loads((tmp_path / "inner_rule.json").read_text())["rows"] == rows, "measured again"
 
 
@@ -90,11 +75,11 @@ def test_questions_are_spread_over_a_long_document(script: ModuleType, data: Pat
 
 @pytest.mark.parametrize("script", ["long_document"], indirect=True)
 def test_a_long_document_is_learned_and_asked(
-    script: ModuleType, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, run: Any, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ("--data", data, "--model", tiny_llama_dir, "--tokens", 150, "--questions", 3, "--out", tmp_path)
     monkeypatch.setattr(script, "NOTE_SECONDS", 0.0)
-    run(script, monkeypatch, *given)
+    run(*given)
     found = json.loads((tmp_path / "long_document.json").read_text())
     shares = [sample["share"] for sample in found["timeline"]]
     seconds = [sample["seconds"] for sample in found["timeline"]]
@@ -106,11 +91,11 @@ def test_a_long_document_is_learned_and_asked(
 
 @pytest.mark.parametrize("script", ["learning_time"], indirect=True)
 def test_time_by_part(
-    script: ModuleType, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, run: Any, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(script, "TOKENS", (1, 200))
     monkeypatch.setattr(script, "TOGETHER", 2)
-    run(script, monkeypatch, "--data", data, "--model", tiny_llama_dir, "--passages", 2, "--out", tmp_path)
+    run("--data", data, "--model", tiny_llama_dir, "--passages", 2, "--out", tmp_path)
     rows = json.loads((tmp_path / "learning_time.json").read_text())["rows"]
     assert [row["together"] for row in rows] == [1, 2]
     for row in rows:

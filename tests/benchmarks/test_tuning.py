@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,14 +10,6 @@ from typing import Any
 import pytest
 
 from continual_learning.base import BaseModel
-
-BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module(request.param)
 
 
 @pytest.fixture
@@ -37,35 +27,29 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
-    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
-    script.main()
-
-
-def test_a_block_is_written_over_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    blocks = importlib.import_module("blocks")
+@pytest.mark.parametrize("script", ["blocks"], indirect=True)
+def test_a_block_is_written_over_and_nothing_else(script: ModuleType, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- a -->\nold\n<!-- /a -->\nafter\n")
-    blocks.write_block(readme, "a", "new")
+    script.write_block(readme, "a", "new")
     assert readme.read_text() == "before\n<!-- a -->\nnew\n<!-- /a -->\nafter\n"
-    blocks.write_block(readme, "b", "more")
+    script.write_block(readme, "b", "more")
     assert readme.read_text() == "before\n<!-- a -->\nnew\n<!-- /a -->\nafter\n\n<!-- b -->\nmore\n<!-- /b -->\n"
     readme.write_text("<!-- a -->\nno end\n")
     with pytest.raises(ValueError, match="is not closed"):
-        blocks.write_block(readme, "a", "new")
+        script.write_block(readme, "a", "new")
 
 
 @pytest.mark.parametrize("script", ["tune_baselines"], indirect=True)
 def test_the_baselines_are_tuned_within_the_budget(
-    script: ModuleType, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, run: Any, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, few in {"LORA_RATES": (1e-3, 2e-3), "FULL_RATES": (1e-4,), "REPLAY_RATIOS": (1.0,)}.items():
         monkeypatch.setattr(script, name, few)
     monkeypatch.setattr(script, "CHEAP", {"questions_per_fragment": 1, "passes": 1})
     monkeypatch.setattr(script, "TEXT_ALONE", {"signal": "text", "passes": 1})
     given = ("--data", data, "--model", tiny_llama_dir, "--passages", 2, "--out", tmp_path)
-    run(script, monkeypatch, *given)
+    run(*given)
     found = json.loads((tmp_path / "tuning.json").read_text())
     tried = [(row["strategy"], row["passages"]) for row in found["rows"]]
     assert [name for name, _ in tried] == ["lora"] * 2 + ["full_finetune"] + ["lora"] * 2 + ["replay", "lora"] + [
@@ -82,10 +66,10 @@ def test_the_baselines_are_tuned_within_the_budget(
     table = (tmp_path / "README.md").read_text()
     assert table.startswith("<!-- tuning -->") and "| **lora** |" in table
 
-    run(script, monkeypatch, *given)  # nothing is measured again: the same seconds
+    run(*given)  # nothing is measured again: the same seconds
     assert json.loads((tmp_path / "tuning.json").read_text())["rows"] == found["rows"]
 
-    run(script, monkeypatch, *given, "--minutes", 1e-6)
+    run(*given, "--minutes", 1e-6)
     spent = json.loads((tmp_path / "tuning.json").read_text())
     assert len(spent["rows"]) == 1 and len(spent["not_run"]) == 6
     assert "Not tried" in (tmp_path / "README.md").read_text()
@@ -93,11 +77,11 @@ def test_the_baselines_are_tuned_within_the_budget(
 
 @pytest.mark.parametrize("script", ["tune_rag"], indirect=True)
 def test_rag_is_tuned_by_what_it_finds(
-    script: ModuleType, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, run: Any, data: Path, tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, few in {"PASSAGES": 4, "TOGETHER": 2, "CHUNK_TOKENS": (40, 160), "TOP_K": (2,), "ANSWERED": 2}.items():
         monkeypatch.setattr(script, name, few)
-    run(script, monkeypatch, "--data", data, "--model", tiny_llama_dir, "--out", tmp_path, "--answers")
+    run("--data", data, "--model", tiny_llama_dir, "--out", tmp_path, "--answers")
     found = json.loads((tmp_path / "tuning_rag.json").read_text())
     everything = next(row for row in found["rows"] if row["options"]["min_score"] == 0.0)
     assert everything["alone"]["hit_rate"] == everything["together"]["hit_rate"] == 1.0
