@@ -113,7 +113,7 @@ def _update(
     own = [turn_pairs(base, memory.turns[i], config) for i in waited]
     items = drawn(base, own, round(room * (1 - config.replay[level])), rng)
     items += _replayed(base, config, memory, waited, round(room * config.replay[level]), rng)
-    rivals_S = rival_tokens(base, items)
+    rivals_S = rival_tokens(base, items, rng)
     batches = _batches(items, config, config.steps[level], rng)
     for faster in range(level):
         memory.levels[faster] = weakened(memory.levels[faster], config.consolidation)
