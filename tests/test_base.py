@@ -106,6 +106,27 @@ def test_staged_forward_is_bit_equal_to_the_whole(base: BaseModel, ids_BT: torch
     assert not any(b._forward_pre_hooks for b in base.blocks)
 
 
+def test_logits_of_some_tokens_are_those_of_the_weights_as_they_are_now(base: BaseModel) -> None:
+    hidden_ND, tokens_S = 0.1 * torch.randn(3, WIDTH), torch.tensor([1, 4, 9])
+    weight = base.model.get_output_embeddings().weight
+    before = base.logits(hidden_ND, tokens_S)
+    assert torch.equal(before, base.logits(hidden_ND, tokens_S))
+    torch.testing.assert_close(before, base.logits(hidden_ND)[:, tokens_S])
+    kept = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight[4] += 1
+        changed = base.logits(hidden_ND, tokens_S)
+        torch.testing.assert_close(changed, base.logits(hidden_ND)[:, tokens_S])
+        assert not torch.equal(before[:, 1], changed[:, 1])
+        weight.requires_grad_(True)
+        base.logits(hidden_ND, tokens_S.clone()).sum().backward()
+        assert weight.grad is not None and weight.grad[4].any() and not weight.grad[5].any()
+    finally:
+        weight.requires_grad_(False).copy_(kept)
+        weight.grad = None
+
+
 def test_staged_forward_sees_patches_and_cleans_up_after_an_error(base: BaseModel, ids_BT: torch.Tensor) -> None:
     class Failing(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

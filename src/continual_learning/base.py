@@ -6,6 +6,7 @@ V = vocabulary.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -34,6 +35,8 @@ _T = TypeVar("_T")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Logits of this many tokens at a time: 8,192 tokens by 49,152 words would take 1.6 GB.
 _LOGITS_CHUNK = 256
+# Descents that take turns on one model: ttt's passages_together.
+_MOST_KEPT_ROWS = 4
 
 
 class Attention(NamedTuple):
@@ -42,6 +45,14 @@ class Attention(NamedTuple):
     allowed_BTT: Tensor
     """Of every token, which tokens of its row it attends to: bool."""
     position_BT: Tensor
+
+
+class _HeadRows(NamedTuple):
+    tokens_S: Tensor
+    weight: Tensor
+    version: int
+    rows_SD: Tensor
+    bias_S: Tensor | None
 
 
 class BaseModel:
@@ -81,6 +92,7 @@ class BaseModel:
         self.stop_text = self._chat.stop_text
         self.stop_ids = self._find_stop_ids()
         self._remembered: dict[Hashable, Any] = {}
+        self._kept_rows: deque[_HeadRows] = deque(maxlen=_MOST_KEPT_ROWS)
         self._steers: tuple[Steer, ...] = ()
         self._check_stages()
         self.has_softcap = self._softcap is not None
@@ -309,15 +321,26 @@ class BaseModel:
         With ``tokens_S`` only those of the given tokens, ``[..., S]``, at S / V of the work.
         """
         head = self.model.get_output_embeddings()
-        logits: Tensor
-        if tokens_S is None:
-            logits = head(hidden_ND)
-        else:
-            bias = getattr(head, "bias", None)
-            logits = F.linear(hidden_ND, head.weight[tokens_S], None if bias is None else bias[tokens_S])
+        logits: Tensor = head(hidden_ND) if tokens_S is None else F.linear(hidden_ND, *self._head_rows(head, tokens_S))
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits
+
+    def _head_rows(self, head: nn.Module, tokens_S: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The head's weights and biases of some tokens: [S, D], [S].
+
+        The same tokens come at every step of a descent, and to gather their rows takes a tenth of a small model's
+        step; so the rows last gathered are kept, unless they may change.
+        """
+        weight, bias = head.weight, getattr(head, "bias", None)
+        assert isinstance(weight, Tensor)
+        for kept in self._kept_rows:
+            if kept.tokens_S is tokens_S and kept.weight is weight and kept.version == weight._version:
+                return kept.rows_SD, kept.bias_S
+        rows_SD, bias_S = weight[tokens_S], None if bias is None else bias[tokens_S]
+        if not rows_SD.requires_grad and (bias_S is None or not bias_S.requires_grad):
+            self._kept_rows.append(_HeadRows(tokens_S, weight, weight._version, rows_SD, bias_S))
+        return rows_SD, bias_S
 
     @torch.no_grad()
     def token_nll(self, texts: Sequence[str], context: str = "") -> tuple[float, int]:

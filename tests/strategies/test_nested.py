@@ -140,6 +140,14 @@ def test_a_turn_updates_one_of_the_slower_levels_the_most_overdue(tiny_base: Bas
     assert waited == [1, 2, 2, 2], "what a level was made to wait for is not lost"
 
 
+def test_the_fastest_level_takes_fewer_steps_beside_a_slower_one(tiny_base: BaseModel) -> None:
+    _, state = learn(tiny_base, TURNS, steps=(3, 2), steps_beside=1)
+    by_turn = [{u["level"]: u["steps"] for u in d.details["updates"]} for d in state.meta.documents]
+    assert {0: 3} in by_turn
+    assert {0: 1, 1: 2} in by_turn
+    assert all(steps in ({0: 3}, {0: 1, 1: 2}) for steps in by_turn)
+
+
 def test_consolidation_empties_the_faster_level(tiny_base: BaseModel) -> None:
     _, state = learn(tiny_base, TURNS[:3], consolidation=1.0, periods=(0, 5), steps=(2, 1))
     assert all(not t.any() for n, t in level(state, 1).items() if n.endswith(".B"))
@@ -152,6 +160,7 @@ KNOBS: dict[str, Any] = {
     "periods": (0, 10), "learning_rates": (2e-2, 1e-2), "steps": (3, 2), "optimizers": ("m3", "muon"),
     "replay": (0.0, 0.5), "consolidation": 0.5, "slow_ratio": 0.5, "rank": 3, "signal": "text", "questions": 3,
     "study_tokens": 1, "mini_batch_tokens": 30, "clip_norm": 1e-3, "weight_decay": 0.5, "seed": 1,
+    "steps_beside": 1,
 }  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class NestedConfig(StrategyConfig):
     """Of each level's steps; within an update it falls linearly to a tenth."""
     steps: tuple[int, ...] = (10, 6, 6)
     """Optimiser steps of each level's update."""
+    steps_beside: int = Field(6, ge=1)
+    """Most steps of the fastest level in a turn that updates a slower one too, which studies that turn as well."""
     optimizers: tuple[OptimizerName, ...] = ("adamw", "adamw", "adamw")
     """Each level's optimiser. Its state is kept from update to update, and on disk."""
     replay: tuple[float, ...] = (0.5, 0.5, 0.5)

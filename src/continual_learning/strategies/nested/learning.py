@@ -8,7 +8,8 @@ study items of those turns (Behrouz et al. 2025, the continuum memory system: st
 The paper sums the errors of C_l steps and applies them once; here they are mini-batches of their own. An update has
 room for ``steps`` x ``mini_batch_tokens``: where the turns give more, every turn has an item before any has a second.
 What a level waits for is part of the memory. So that no turn takes much longer than another, a turn updates at most one
-of the slower levels, the most overdue; the next turn may update another. Each update also studies a share of earlier
+of the slower levels, the most overdue; the next turn may update another; and the fastest takes fewer steps beside it
+(``steps_beside``). Each update also studies a share of earlier
 turns (``replay``).
 """
 
@@ -78,7 +79,10 @@ def learn_turn(
     due = _due(config, memory)
     probes = [pair_item(base, pair) for pair in turn_pairs(base, memory.turns[newest], config)[:_PROBES]]
     before = _loss(base, config, memory, staged, probes)
-    updates = [_update(base, config, memory, level, staged, rng) for level in due]
+    steps = {level: config.steps[level] for level in due}
+    if len(due) > 1:
+        steps[due[0]] = min(steps[due[0]], config.steps_beside)
+    updates = [_update(base, config, memory, level, steps[level], staged, rng) for level in due]
     after = _loss(base, config, memory, staged, probes) if due else before
     if not math.isfinite(after) or after > before + config.max_loss_rise:
         raise DivergedError(
@@ -105,16 +109,22 @@ def _loss(base: BaseModel, config: NestedConfig, memory: Memory, staged: Staged,
 
 
 def _update(
-    base: BaseModel, config: NestedConfig, memory: Memory, level: int, staged: Staged, rng: random.Random
+    base: BaseModel,
+    config: NestedConfig,
+    memory: Memory,
+    level: int,
+    steps: int,
+    staged: Staged,
+    rng: random.Random,
 ) -> LevelUpdate:
     """Steps of one level on what it waited for; the others stand still."""
     waited = memory.waiting[level]
-    room = config.steps[level] * config.mini_batch_tokens
+    room = steps * config.mini_batch_tokens
     own = [turn_pairs(base, memory.turns[i], config) for i in waited]
     items = drawn(base, own, round(room * (1 - config.replay[level])), rng)
     items += _replayed(base, config, memory, waited, round(room * config.replay[level]), rng)
     rivals_S = rival_tokens(base, items, rng)
-    batches = _batches(items, config, config.steps[level], rng)
+    batches = _batches(items, config, steps, rng)
     for faster in range(level):
         memory.levels[faster] = weakened(memory.levels[faster], config.consolidation)
     kept = memory.optimizers[level] if config.keep_optimizer else {}
