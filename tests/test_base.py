@@ -120,7 +120,7 @@ def test_logits_of_some_tokens_are_those_of_the_weights_as_they_are_now(base: Ba
         torch.testing.assert_close(changed, base.logits(hidden_ND)[:, tokens_S])
         assert not torch.equal(before[:, 1], changed[:, 1])
         weight.requires_grad_(True)
-        base.logits(hidden_ND, tokens_S.clone()).sum().backward()
+        base.logits(hidden_ND, tokens_S).sum().backward()
         assert weight.grad is not None and weight.grad[4].any() and not weight.grad[5].any()
     finally:
         weight.requires_grad_(False).copy_(kept)

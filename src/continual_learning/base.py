@@ -330,15 +330,16 @@ class BaseModel:
         """The head's weights and biases of some tokens: [S, D], [S].
 
         The same tokens come at every step of a descent, and to gather their rows takes a tenth of a small model's
-        step; so the rows last gathered are kept, unless they may change.
+        step; so the rows last gathered are kept, unless they learn.
         """
         weight, bias = head.weight, getattr(head, "bias", None)
         assert isinstance(weight, Tensor)
-        for kept in self._kept_rows:
+        learning = weight.requires_grad or (bias is not None and bias.requires_grad)
+        for kept in () if learning else self._kept_rows:
             if kept.tokens_S is tokens_S and kept.weight is weight and kept.version == weight._version:
                 return kept.rows_SD, kept.bias_S
         rows_SD, bias_S = weight[tokens_S], None if bias is None else bias[tokens_S]
-        if not rows_SD.requires_grad and (bias_S is None or not bias_S.requires_grad):
+        if not learning:
             self._kept_rows.append(_HeadRows(tokens_S, weight, weight._version, rows_SD, bias_S))
         return rows_SD, bias_S
 
