@@ -45,7 +45,7 @@ class FinetuningConfig(StrategyConfig):
 
     signal: Literal["study", "text"] = "study"
     """What is learned from: telegraphic questions on the text and the text itself, or the text alone."""
-    questions_per_fragment: int = Field(6, ge=1)
+    questions_per_fragment: int = Field(3, ge=1)
     """Questions on each fragment of the text, in each pass."""
     passage_tokens: int = Field(200, ge=16)
     """Longest stretch of text that is read at once."""

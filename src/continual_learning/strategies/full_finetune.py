@@ -15,7 +15,7 @@ from continual_learning.sequential import SequentialFinetuning
 
 
 class FullFinetuneConfig(FinetuningConfig):
-    """Settings of the full_finetune strategy. The defaults are customary values; they were not tuned."""
+    """Settings of the full_finetune strategy. The defaults are what benchmarks/tune_baselines.py chose."""
 
     learning_rate: float = Field(1e-4, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
