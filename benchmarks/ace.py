@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from resumable import Parts, fill_block
+from blocks import write_block
+from resumable import Parts
 
 from continual_learning.background import general_questions
 from continual_learning.base import BaseModel
@@ -202,7 +203,7 @@ def main() -> None:
     )
     for name in chosen:
         rows.measure(name, works[name])
-        fill_block(arguments.out / "ace.md", "ace", table(rows.measured))
+        write_block(arguments.out / "ace.md", "ace", table(rows.measured))
     print(table(rows.measured))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from blocks import write_block
 
 from continual_learning.answering import plain_answers
 from continual_learning.background import general_questions, unrelated_texts
@@ -106,7 +107,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--out", type=Path, help="folder for decoding.json and decoding.md")
+    parser.add_argument("--out", type=Path, help="folder for decoding.json, with the README.md that has the block")
     arguments = parser.parse_args()
     base = BaseModel.load(arguments.model)
     bases = {"fp32": base, **{name: BaseModel.load(arguments.model, precision=name) for name in ("int8", "int4")}}
@@ -142,7 +143,7 @@ def main() -> None:
     print(text)
     if arguments.out:
         (arguments.out / "decoding.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        (arguments.out / "decoding.md").write_text(text + "\n", encoding="utf-8")
+        write_block(arguments.out / "README.md", "decoding", text)
 
 
 if __name__ == "__main__":

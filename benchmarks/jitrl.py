@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from resumable import Parts, fill_block
+from blocks import write_block
+from resumable import Parts
 
 from continual_learning.answering import plain_answers
 from continual_learning.background import general_questions
@@ -390,7 +391,7 @@ def main() -> None:
     for name, work in works.items():
         if any(one in (name, name.split()[0]) for one in chosen):
             parts.measure(name, work)
-            fill_block(given.out / "jitrl.md", "jitrl", page(parts.measured))
+            write_block(given.out / "jitrl.md", "jitrl", page(parts.measured))
     print(page(parts.measured))
 
 

@@ -6,16 +6,14 @@ Run again, it goes on where it stopped: what nested.json holds already is not me
 order of worth, with minutes on one slow core: cost 3 (with each number of `--threads`), conversation-40 25 (40 turns,
 all rows), endurance 35 (500 turns), needle 20, conversation-100 40, repository 25, transfer 20, conversation-20 15.
 
-After every row nested.json is written, and the tables: into README.md between <!-- nested --> and <!-- /nested -->
-where those lines stand in the same folder, else into nested.md. How busy other work kept the machine is measured too,
-since it makes all seconds longer.
+After every row nested.json is written, and the tables, into the block "nested" of README.md in the same folder. How busy
+other work kept the machine is measured too, since it makes all seconds longer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import statistics
 import sys
@@ -28,6 +26,7 @@ from typing import Any
 
 import psutil
 import torch
+from blocks import write_block
 
 from continual_learning.background import background_texts, unrelated_texts
 from continual_learning.base import BaseModel
@@ -388,18 +387,6 @@ def _show(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def write_block(folder: Path, text: str) -> Path:
-    """Put the tables between the marks of README.md, or into nested.md where it has none."""
-    readme = folder / "README.md"
-    page = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    marks = re.compile(r"(<!-- nested -->\n).*?(<!-- /nested -->)", re.DOTALL)
-    if not marks.search(page):
-        (folder / "nested.md").write_text(f"{text}\n", encoding="utf-8")
-        return folder / "nested.md"
-    readme.write_text(marks.sub(lambda m: f"{m[1]}{text}\n{m[2]}", page), encoding="utf-8")
-    return readme
-
-
 # -- running --------------------------------------------------------------------------------------------------
 
 
@@ -464,8 +451,8 @@ def main() -> None:
         whole = {"command": "python benchmarks/nested.py --out benchmarks", "model": base.name,
                  "fingerprint": base.fingerprint, "machine": machine, "entries": entries}  # fmt: skip
         file.write_text(json.dumps(whole, indent=1, ensure_ascii=False), encoding="utf-8")
-        where = write_block(arguments.out, tables(entries, machine))
-        note(f"  {entries[name]['seconds'] / 60:.1f} min; wrote {file.name} and {where.name}")
+        write_block(arguments.out / "README.md", "nested", tables(entries, machine))
+        note(f"  {entries[name]['seconds'] / 60:.1f} min; wrote {file.name} and README.md")
     print(tables(entries, machine_facts(base)))
 
 

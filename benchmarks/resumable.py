@@ -1,5 +1,4 @@
-"""What the long benchmarks share: parts that are kept as soon as they are measured, and the block of a page that shows
-them."""
+"""What the long benchmarks share: parts that are kept as soon as they are measured."""
 
 from __future__ import annotations
 
@@ -38,17 +37,3 @@ class Parts:
         partial = self._file.with_suffix(".part")
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(self._file)
-
-
-def fill_block(page: Path, name: str, text: str) -> None:
-    """Put ``text`` between ``<!-- name -->`` and ``<!-- /name -->`` of a page.
-
-    A page that is not there is made of the block alone. Ends the program where the page has no such block.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    old = page.read_text(encoding="utf-8") if page.exists() else f"{begin}\n{end}\n"
-    head, found, rest = old.partition(f"{begin}\n")
-    _, closed, tail = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"{page}: no block {begin} … {end}; add one where the figures belong")
-    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")

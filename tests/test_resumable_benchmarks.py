@@ -46,16 +46,3 @@ def test_figures_of_two_settings_are_not_mixed(resumable: Any, tmp_path: Path) -
     with pytest.raises(SystemExit, match="measured with another data, threads"):
         resumable.Parts(file, {"data": "b", "threads": 2})
     assert file.read_bytes() == before
-
-
-def test_only_the_block_of_a_page_is_written(resumable: Any, tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("# Title\n<!-- a -->\nold\n<!-- /a -->\ntext\n<!-- b -->\n<!-- /b -->\n", encoding="utf-8")
-    for _ in range(2):
-        resumable.fill_block(page, "a", "| new |")
-    expected = "# Title\n<!-- a -->\n| new |\n<!-- /a -->\ntext\n<!-- b -->\n<!-- /b -->\n"
-    assert page.read_text(encoding="utf-8") == expected
-    with pytest.raises(SystemExit, match="no block <!-- c -->"):
-        resumable.fill_block(page, "c", "x")
-    resumable.fill_block(tmp_path / "new.md", "c", "x")
-    assert (tmp_path / "new.md").read_text(encoding="utf-8") == "<!-- c -->\nx\n<!-- /c -->\n"

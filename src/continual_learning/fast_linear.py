@@ -2,7 +2,7 @@
 
 For one to some dozens of rows MKL's product with a weight as PyTorch stores it runs at a third of the speed that the
 memory or the cores allow. oneDNN multiplies a weight that it has reordered beforehand two to three times as fast, and
-one in 8 or 4 bits faster still (benchmarks/decoding.md). What is reordered is a copy: the weights stay as they are.
+one in 8 or 4 bits faster still (benchmarks/README.md). What is reordered is a copy: the weights stay as they are.
 Only weights that are the base's own, and have not been written to since it was loaded, are taken from a copy.
 
 Shapes: N = rows, D = inputs, F = outputs, G = groups of inputs, I = inputs of a group.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,21 +11,11 @@ import pytest
 from continual_learning.base import BaseModel
 from continual_learning.store import Store
 
-SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "nested.py"
+pytestmark = pytest.mark.parametrize("script", ["nested"], indirect=True)
 SMALL: dict[str, Any] = {
     "periods": (0,), "learning_rates": (1e-3,), "steps": (1,), "replay": (0.5,), "rank": 2, "optimizers": ("adamw",),
     "questions": 1, "mini_batch_tokens": 32, "max_loss_rise": 50.0,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("nested_benchmark", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["nested_benchmark"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_cost_is_that_of_turns_of_so_many_tokens(script: ModuleType, tiny_base: BaseModel) -> None:
@@ -90,14 +78,6 @@ def test_tables_say_what_is_reached(script: ModuleType) -> None:
         for line in lines
     )
     assert any(line.startswith("| nested, several levels | 0.65 [0.50, 0.80] | 0.70 | 96% |") for line in lines)
-
-
-def test_tables_stand_between_the_marks(script: ModuleType, tmp_path: Path) -> None:
-    assert script.write_block(tmp_path, "table").name == "nested.md"
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- nested -->\nold\n<!-- /nested -->\nafter\n")
-    assert script.write_block(tmp_path, "new \\1").name == "README.md"
-    assert readme.read_text() == "before\n<!-- nested -->\nnew \\1\n<!-- /nested -->\nafter\n"
 
 
 def test_tables_say_how_busy_the_machine_was(script: ModuleType) -> None:

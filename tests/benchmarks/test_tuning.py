@@ -35,6 +35,8 @@ def test_a_block_is_written_over_and_nothing_else(script: ModuleType, tmp_path: 
     assert readme.read_text() == "before\n<!-- a -->\nnew\n<!-- /a -->\nafter\n"
     script.write_block(readme, "b", "more")
     assert readme.read_text() == "before\n<!-- a -->\nnew\n<!-- /a -->\nafter\n\n<!-- b -->\nmore\n<!-- /b -->\n"
+    script.write_block(readme, "a", "new \\1")
+    assert readme.read_text().startswith("before\n<!-- a -->\nnew \\1\n<!-- /a -->\n")
     readme.write_text("<!-- a -->\nno end\n")
     with pytest.raises(ValueError, match="is not closed"):
         script.write_block(readme, "a", "new")

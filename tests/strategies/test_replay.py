@@ -56,7 +56,7 @@ def test_a_replayed_document_is_cut_as_it_was_learned(tiny_base: BaseModel) -> N
 
 @pytest.mark.parametrize(
     ("knob", "value"),
-    [("parameters", "full"), ("learning_rate", 5e-3), ("replay_ratio", 0.0), ("background_ratio", 1.0)],
+    [("parameters", "full"), ("learning_rate", 4e-3), ("replay_ratio", 0.0), ("background_ratio", 1.0)],
 )
 def test_every_setting_changes_what_is_learned(knob: str, value: Any, tiny_base: BaseModel) -> None:
     _, default, _ = learn("replay", tiny_base, FOX, OTTO)
