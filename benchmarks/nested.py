@@ -6,8 +6,8 @@ Run again, it goes on where it stopped: what nested.json holds already is not me
 order of worth, with minutes on one slow core: cost 3 (with each number of `--threads`), conversation-40 25 (40 turns,
 all rows), endurance 35 (500 turns), needle 20, conversation-100 40, repository 25, transfer 20, conversation-20 15.
 
-After every row nested.json is written, and the tables, into the block "nested" of README.md in the same folder. How busy
-other work kept the machine is measured too, since it makes all seconds longer.
+After every row nested.json is written, and the tables, into the block "nested" of README.md in the same folder. How
+busy other work kept the machine is measured too, since it makes all seconds longer.
 """
 
 from __future__ import annotations
