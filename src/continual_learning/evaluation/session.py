@@ -66,7 +66,9 @@ class _Clock:
         if progress:
             known = sum(len(t.plan.documents) + 1 for t in tasks) - len(self._open)
             text = f"about {duration(sum(self._open.values()))}" if self._open else "nothing left to measure"
-            progress(Progress("plan", 0, 100, text + (f"; {known} steps are known already" if known else "")))
+            if known:
+                text += f"; {known} {'step is' if known == 1 else 'steps are'} known already"
+            progress(Progress("plan", 0, 100, text))
 
     def start(self, number: int) -> None:
         """The task with this number begins."""
