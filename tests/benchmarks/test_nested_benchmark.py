@@ -51,12 +51,14 @@ def turn(run: int, rss: float, kept: bool = True) -> dict[str, Any]:
             "seconds": 2.0, "rss_bytes": rss, "state_bytes": 5}  # fmt: skip
 
 
-def test_the_slope_of_memory_is_that_of_the_longest_run(script: ModuleType) -> None:
-    rows = [turn(1, 9e9), *(turn(2, 1000 + 10 * i, i != 3) for i in range(8))]
+def test_the_slope_of_memory_is_that_of_what_the_longest_run_held(script: ModuleType) -> None:
+    # What the allocator keeps for a while, on every other turn, is no growth.
+    rows = [turn(1, 9e9), *(turn(2, 1000 + 10 * i + 5000 * (i % 2), i != 3) for i in range(150))]
     figures = script.endurance_figures(rows)
-    assert figures["rss_bytes_per_100_turns"] == pytest.approx(1000)
+    assert figures["rss_bytes_per_100_turns"] == pytest.approx(1000, rel=0.05)
     assert figures["guard_events"] == [{"turn": 5, "reason": "rose"}] and figures["restarts"] == 1
-    assert (figures["rss_bytes_start"], figures["rss_bytes_end"]) == (1000, 1070)
+    assert (figures["rss_bytes_start"], figures["rss_bytes_end"]) == (1260, 2260)
+    assert figures["rss_bytes_most"] == 1000 + 1490 + 5000
 
 
 MACHINE = {"cpu": "a processor", "matmul_gflops": 60.0, "threads": 1, "torch": "2.13"}
