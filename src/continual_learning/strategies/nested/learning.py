@@ -9,8 +9,7 @@ The paper sums the errors of C_l steps and applies them once; here they are mini
 room for ``steps`` x ``mini_batch_tokens``: where the turns give more, every turn has an item before any has a second.
 What a level waits for is part of the memory. So that no turn takes much longer than another, a turn updates at most one
 of the slower levels, the most overdue; the next turn may update another; and the fastest takes fewer steps beside it
-(``steps_beside``). Each update also studies a share of earlier
-turns (``replay``).
+(``steps_beside``). Each update also studies a share of earlier turns (``replay``).
 """
 
 from __future__ import annotations
