@@ -15,7 +15,10 @@ from continual_learning.sequential import SequentialFinetuning
 
 
 class FullFinetuneConfig(FinetuningConfig):
-    """Settings of the full_finetune strategy. The defaults are what benchmarks/tune_baselines.py chose."""
+    """Settings of the full_finetune strategy.
+
+    Learning rate, questions and passes are what benchmarks/tune_baselines.py chose; the rest was not tuned.
+    """
 
     learning_rate: float = Field(1e-4, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""

@@ -20,7 +20,10 @@ from continual_learning.state import State
 
 
 class LoRAConfig(AdapterConfig):
-    """Settings of the lora strategy. The defaults are what benchmarks/tune_baselines.py chose."""
+    """Settings of the lora strategy.
+
+    Learning rate, questions and passes are what benchmarks/tune_baselines.py chose; the rest was not tuned.
+    """
 
     learning_rate: float = Field(5e-3, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""

@@ -34,7 +34,10 @@ from continual_learning.strategy import UNAFFECTED, Answer, TokenCallback
 
 
 class LoRAPerDocumentConfig(AdapterConfig):
-    """Settings of the lora_per_document strategy. The defaults are what benchmarks/tune_baselines.py chose."""
+    """Settings of the lora_per_document strategy.
+
+    Learning rate, questions and passes are what benchmarks/tune_baselines.py chose; the rest was not tuned.
+    """
 
     learning_rate: float = Field(5e-3, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""

@@ -29,7 +29,10 @@ _RATES = {"lora": 5e-3, "full": 1e-4}
 
 
 class ReplayConfig(AdapterConfig):
-    """Settings of the replay strategy. The defaults are what benchmarks/tune_baselines.py chose."""
+    """Settings of the replay strategy.
+
+    Rates, questions, passes and the replay ratio are what benchmarks/tune_baselines.py chose; the rest was not tuned.
+    """
 
     parameters: Literal["lora", "full"] = "lora"
     """What is trained: a LoRA adapter, or all weights."""
