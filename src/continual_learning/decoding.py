@@ -141,7 +141,7 @@ class FastDecoder:
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """See `Decoder`."""
         device, longest = self._base.device, max(map(len, prompts))
-        shared = _shared_start(prompts)
+        shared = _worth_sharing(prompts)
         rows = len(prompts)
         pads = [longest - len(ids) for ids in prompts]
         # Padding stands between the shared start and the rest, so that the start is alike in every row.
@@ -292,12 +292,17 @@ class _Block:
         return self._out(seen_BTD)
 
 
-def _shared_start(prompts: Sequence[Sequence[int]]) -> int:
+def shared_start(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """What all of them start with."""
+    length = min(map(len, sequences))
+    first = sequences[0]
+    same = (n for n in range(length) if any(other[n] != first[n] for other in sequences))
+    return tuple(first[: next(same, length)])
+
+
+def _worth_sharing(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens with which all prompts begin; each keeps one of its own. 0 when it is not worth it."""
-    first, shortest = prompts[0], min(map(len, prompts))
-    count = 0
-    while count < shortest - 1 and all(ids[count] == first[count] for ids in prompts):
-        count += 1
+    count = len(shared_start([ids[:-1] for ids in prompts]))
     return count if count >= _MIN_SHARED_TOKENS and len(prompts) > 1 else 0
 
 

@@ -11,6 +11,7 @@ import torch
 from tiny_models import make_tiny
 
 from continual_learning.base import BaseModel
+from continual_learning.decoding import shared_start
 from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.doc2lora.adapter import installed
 from continual_learning.doc2lora.generators import DocumentGenerator
@@ -22,7 +23,7 @@ from continual_learning.strategy import Progress, parse_config
 from continual_learning.training.hypernetwork.data import facts, training_data
 from continual_learning.training.hypernetwork.ladder import ladder
 from continual_learning.training.hypernetwork.networks import initial_network, last_blocks
-from continual_learning.training.hypernetwork.packing import packed, shared_start
+from continual_learning.training.hypernetwork.packing import packed
 from continual_learning.training.hypernetwork.probe import context_sensitivity
 from continual_learning.training.hypernetwork.run import train_hypernetwork
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from continual_learning.base import Attention, BaseModel
+from continual_learning.decoding import shared_start
 from continual_learning.doc2lora.context import chat_affixes
 from continual_learning.errors import InputError
 from continual_learning.training.hypernetwork.targets import Target
@@ -84,14 +85,6 @@ def packed(base: BaseModel, rows: Sequence[Sequence[Target]], start: Sequence[in
     return Packing(
         ids_BT, attention, tuple(own), len(common), tuple(row for row, _ in read), tuple(at for _, at in read)
     )
-
-
-def shared_start(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """What all of them start with."""
-    length = min(map(len, sequences))
-    first = sequences[0]
-    same = (n for n in range(length) if any(other[n] != first[n] for other in sequences))
-    return tuple(first[: next(same, length)])
 
 
 def _allowed(segment_BT: Tensor) -> Tensor:

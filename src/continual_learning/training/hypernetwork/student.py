@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from continual_learning.base import BaseModel
+from continual_learning.decoding import shared_start
 from continual_learning.doc2lora.adapter import Adapter, installed
 from continual_learning.doc2lora.config import DocumentConfig
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.nn.generated_lora import LowRank
-from continual_learning.training.hypernetwork.packing import Packing, packed, shared_start
+from continual_learning.training.hypernetwork.packing import Packing, packed
 from continual_learning.training.hypernetwork.targets import Target
 from continual_learning.training.kept import Kept
 
