@@ -41,6 +41,18 @@ def test_the_memory_is_ridge_regression(tiny_base: BaseModel, network: LinearHyp
         assert torch.equal(made["A"][0, layer], network.query[layer])
 
 
+def test_what_is_opened_is_what_the_matrices_add(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    ids = tiny_base.encode(TEXTS[0])
+    activations, mask = network.read(tiny_base, [ids])
+    made = network.generate(activations, mask)["mlp.down_proj"]
+    x_LNI = torch.randn(2, 3, INNER, generator=torch.Generator().manual_seed(0))
+    value_SO = (tiny_base.model.get_output_embeddings().weight[ids[1:]] - network.offset) @ network.value
+    opened_LNS = network.openings(activations, mask, x_LNI[None])[0]
+    assert opened_LNS.shape == (2, 3, len(ids)) and not bool(opened_LNS[:, :, -1].any())
+    added_LNO = x_LNI @ made["A"][0].mT @ made["B"][0]
+    torch.testing.assert_close(opened_LNS[:, :, :-1] @ value_SO, added_LNO, rtol=1e-3, atol=1e-4)
+
+
 def test_what_it_reads_is_what_the_module_reads(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
     ids = tiny_base.encode(TEXTS[0])
     seen: list[torch.Tensor] = []

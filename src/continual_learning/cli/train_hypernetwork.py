@@ -70,7 +70,7 @@ def hypernetwork(
             "model": base.name,
             "settings": run.model_dump(mode="json"),
             "steps": result.steps,
-            "finished": result.steps == run.steps,
+            "finished": result.steps == run.all_steps,
             "curve": result.curve,
             "ladder": rows,
             "seconds": result.seconds,
@@ -78,7 +78,7 @@ def hypernetwork(
     )
     columns = ("step", "kind", "matched", "mismatched", "none", "movement")
     out.table(columns, [[_short(point[name]) for name in columns] for point in result.curve])
-    out.line(f"{result.steps} of {run.steps} steps in {result.seconds:.0f} s: {result.folder}")
+    out.line(f"{result.steps} of {run.all_steps} steps in {result.seconds:.0f} s: {result.folder}")
 
 
 def _ladder(

@@ -114,7 +114,25 @@ class LinearHypernetwork(DocumentHypernetwork):
 
         ``activations`` and ``attention_mask`` as `read` gives them. Raises InputError for other shapes.
         """
-        name, inputs, _ = self.config.module
+        name, _, _ = self.config.module
+        key_CLSR, embedding_CLSD = self._read_keys(activations, attention_mask)
+        value_CLSO = (embedding_CLSD[:, :1] - self.offset) @ self.value
+        B_CLRO = self._solved(key_CLSR, key_CLSR.mT @ value_CLSO) * self.gain[:, None, None]
+        return {name: {"A": self.query.expand(len(B_CLRO), -1, -1, -1), "B": B_CLRO}}
+
+    def openings(self, activations: Tensor, attention_mask: Tensor | None, input_CLNI: Tensor) -> Tensor:
+        """``[C, L, N, S]``: how much of each token's value the memory adds to what the module gives.
+
+        ``input_CLNI`` is what the module reads at N places of other texts, the rest as for `generate`: the sum of the
+        values by these weights is what `generate`'s matrices give for those inputs. Raises InputError as it does.
+        """
+        key_CLSR, _ = self._read_keys(activations, attention_mask)
+        query_CLNR = torch.einsum("lri,clni->clnr", self.query, input_CLNI)
+        return query_CLNR @ self._solved(key_CLSR, key_CLSR.mT) * self.gain[:, None, None]
+
+    def _read_keys(self, activations: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys, zero where the mask is, and the next tokens' embeddings ``[C, L, S, D]``."""
+        _, inputs, _ = self.config.module
         expected = (len(self.config.layers), inputs + self.config.context_width)
         if activations.ndim != 4 or (activations.shape[1], activations.shape[3]) != expected:
             raise InputError(
@@ -126,13 +144,14 @@ class LinearHypernetwork(DocumentHypernetwork):
         key_CLSR = self.keys(input_CLSI)
         if attention_mask is not None:
             key_CLSR = key_CLSR * attention_mask.to(key_CLSR)[:, None, :, None]
-        value_CLSO = (embedding_CLSD[:, :1] - self.offset) @ self.value
+        return key_CLSR, embedding_CLSD
+
+    def _solved(self, key_CLSR: Tensor, right_CLRX: Tensor) -> Tensor:
+        """``(sum_t k_t k_t^T + a I)^-1`` times something, ``[C, L, R, X]``."""
         ridge_L11 = self.log_ridge.exp()[:, None, None]
         same_CLRR = key_CLSR.mT @ key_CLSR + ridge_L11 * torch.eye(self.config.rank, device=key_CLSR.device)
         # By Cholesky: it suits the matrix, and the LU of some BLAS fails on several threads.
-        solved_CLRO = torch.cholesky_solve(key_CLSR.mT @ value_CLSO, torch.linalg.cholesky(same_CLRR))
-        B_CLRO = solved_CLRO * self.gain[:, None, None]
-        return {name: {"A": self.query.expand(len(B_CLRO), -1, -1, -1), "B": B_CLRO}}
+        return torch.cholesky_solve(right_CLRX, torch.linalg.cholesky(same_CLRR))
 
     def keys(self, input_CLSI: Tensor) -> Tensor:
         """``[C, L, S, R]`` of length 1."""

@@ -6,7 +6,8 @@ N = tokens of several texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +36,16 @@ def memory_inputs(
 @torch.no_grad()
 def module_inputs(base: BaseModel, ids_CS: Tensor, blocks: Sequence[int], module: str) -> Tensor:
     """``[C, L, S, I]``: what the module of each of these blocks reads. Padding on the right reaches nothing else."""
+    with caught_inputs(base, blocks, module) as found:
+        base.hidden_before(ids_CS, max(blocks) + 1) if max(blocks) + 1 < base.block_count else base.run_from(
+            base.hidden_before(ids_CS, 0), ids_CS, 0
+        )
+    return torch.stack([found[block] for block in blocks], dim=1)
+
+
+@contextmanager
+def caught_inputs(base: BaseModel, blocks: Sequence[int], module: str) -> Iterator[dict[int, Tensor]]:
+    """What the module of each of these blocks reads while the base runs, by block."""
     found: dict[int, Tensor] = {}
 
     def keep(block: int) -> Any:
@@ -46,13 +57,10 @@ def module_inputs(base: BaseModel, ids_CS: Tensor, blocks: Sequence[int], module
     places = [(block, base.model.get_submodule(module_path(base, block, module))) for block in blocks]
     handles = [place.register_forward_pre_hook(keep(block)) for block, place in places]
     try:
-        base.hidden_before(ids_CS, max(blocks) + 1) if max(blocks) + 1 < base.block_count else base.run_from(
-            base.hidden_before(ids_CS, 0), ids_CS, 0
-        )
+        yield found
     finally:
         for handle in handles:
             handle.remove()
-    return torch.stack([found[block] for block in blocks], dim=1)
 
 
 @torch.no_grad()

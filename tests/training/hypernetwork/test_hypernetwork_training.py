@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,23 @@ from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.doc2lora.adapter import installed
 from continual_learning.doc2lora.generators import DocumentGenerator
 from continual_learning.doc2lora.linear import LinearHypernetwork
+from continual_learning.doc2lora.module_inputs import module_inputs
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
 from continual_learning.nn.generated_lora import LowRank
 from continual_learning.strategy import Progress, parse_config
 from continual_learning.training.hypernetwork.data import facts, training_data
 from continual_learning.training.hypernetwork.ladder import ladder
-from continual_learning.training.hypernetwork.networks import initial_network, last_blocks
+from continual_learning.training.hypernetwork.networks import initial_network, memory_blocks
 from continual_learning.training.hypernetwork.packing import packed
 from continual_learning.training.hypernetwork.probe import context_sensitivity
+from continual_learning.training.hypernetwork.retrieval import queries, retrieval_loss
 from continual_learning.training.hypernetwork.run import train_hypernetwork
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 from continual_learning.training.hypernetwork.student import (
     States,
     adapters,
+    candidates,
     joined,
     prompt_losses,
     question_losses,
@@ -49,6 +53,7 @@ DOCUMENT, QUESTION = "Comb jellies eat plankton.", "What do comb jellies eat?"
 def settings(**changes: Any) -> HypernetworkTraining:
     fields: dict[str, Any] = {
         "steps": 4,
+        "retrieval_steps": 0,
         "facts_documents": 3,
         "facts_per_document": 2,
         "validation_documents": 2,
@@ -137,7 +142,7 @@ def test_a_loss_that_is_no_number_stops_it(
 ) -> None:
     monkeypatch.setattr(
         "continual_learning.training.hypernetwork.run.question_losses",
-        lambda _base, adapter, rows, _states: (
+        lambda _base, adapter, rows, _states, _among: (
             sum(x.A_RI.sum() for x in adapter.values())
             * torch.full((sum(len(group) for groups in rows for group in groups),), float("nan"))
         ),
@@ -312,6 +317,66 @@ def test_with_nothing_installed_the_loss_is_the_bases(tiny_base: BaseModel) -> N
     )
 
 
+def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path) -> None:
+    chosen = settings(retrieval_steps=3, steps=2, max_chunks=1)
+    start = initial_network(tiny_base, chosen).state_dict()
+    keys = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=3)
+    learned = {name for name, tensor in keys.network.state_dict().items() if not torch.equal(tensor, start[name])}
+    assert learned == {"key", "query", "gain", "log_ridge"}
+    assert [point["step"] for point in keys.curve if point["kind"] == "facts"] == [2, 3]
+    rest = train_hypernetwork(tiny_base, chosen, tmp_path)
+    assert rest.steps == 5 and not torch.equal(rest.network.state_dict()["value"], start["value"])
+    whole = train_hypernetwork(tiny_base, chosen, tmp_path / "whole")
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, rest.network.state_dict()[name]), name
+
+
+def test_the_loss_of_keys_falls_and_asks_only_for_what_the_document_has(tiny_base: BaseModel) -> None:
+    network = initial_network(tiny_base, settings())
+    assert isinstance(network, LinearHypernetwork)
+    ids = tiny_base.encode(TEXTS[1])
+    reading, next_S = network.read(tiny_base, [ids]), torch.tensor([*ids[1:], -1])
+    states = States(tiny_base, min(network.config.layers))
+    asked = [queries(tiny_base, network, [_target(tiny_base, "Who lives in the house?", "The dog")], states)]
+    before = retrieval_loss(network, reading, next_S, asked)
+    assert before is not None
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = retrieval_loss(network, reading, next_S, asked)
+        assert loss is not None
+        loss.backward()
+        optimizer.step()
+    assert loss.detach() < 0.7 * before.detach()
+    strange = [{**asked[0], "answer": torch.full_like(asked[0]["answer"], tiny_base.vocab_size - 1)}]
+    assert retrieval_loss(network, reading, next_S, strange) is None
+
+
+def test_queries_are_what_the_modules_read_before_each_token_of_an_answer(tiny_base: BaseModel) -> None:
+    network = initial_network(tiny_base, settings())
+    assert isinstance(network, LinearHypernetwork)
+    target = _target(tiny_base)
+    found = queries(tiny_base, network, [target], States(tiny_base, min(network.config.layers)))
+    [name] = network.config.modules
+    inputs = module_inputs(tiny_base, torch.tensor([target.ids]), network.config.layers, name)[0]
+    torch.testing.assert_close(found["inputs"], inputs[:, len(target.prompt) - 1 :], rtol=1e-4, atol=1e-5)
+    assert found["answer"].tolist() == list(target.answer)
+    assert bool(((found["unknown"] >= 0) & (found["unknown"] <= 1)).all())
+
+
+def test_a_loss_among_drawn_tokens_estimates_that_over_all(tiny_base: BaseModel) -> None:
+    target = relevant_target(tiny_base, DOCUMENT, QUESTION, "Plankton.", False, settings(top_k=5))
+    assert target is not None
+    states = States(tiny_base, 2)
+    whole = question_losses(tiny_base, {}, [[[target]]], states)
+    drawn = [candidates(tiny_base, target.tokens, tiny_base.vocab_size // 2, random.Random(seed)) for seed in range(20)]
+    losses = torch.cat([question_losses(tiny_base, {}, [[[target]]], states, among) for among in drawn])
+    torch.testing.assert_close(losses.mean(), whole[0], rtol=0.01, atol=0)
+    assert all(among is not None and target.tokens <= set(among.tokens_S.tolist()) for among in drawn)
+    assert candidates(tiny_base, target.tokens, 0, random.Random(0)) is None
+    assert candidates(tiny_base, target.tokens, tiny_base.vocab_size, random.Random(0)) is None
+
+
 def test_the_ladder_has_a_row_for_every_rung(tiny_base: BaseModel) -> None:
     network: DocumentHypernetwork = initial_network(tiny_base, settings())
     rows = ladder(tiny_base, network, 2, sizes=(1,))
@@ -353,6 +418,9 @@ def test_the_curve_has_a_point_for_each_kind_of_document(tiny_base: BaseModel, t
 
 def test_settings_are_checked() -> None:
     assert settings(blocks="1,3").blocks == (1, 3)
-    assert last_blocks(30) == (20, 22, 24, 26, 28, 29) and last_blocks(1) == (0,)
+    assert memory_blocks(30) == (24, 29) and memory_blocks(1) == (0,)
     with pytest.raises(ConfigError, match="nothing to train on"):
         parse_config(HypernetworkTraining, {"facts_documents": 0}, "train hypernetwork")
+    with pytest.raises(ConfigError, match="retrieval_steps = 5 with generator = perceiver"):
+        parse_config(HypernetworkTraining, {"generator": "perceiver", "retrieval_steps": 5}, "train hypernetwork")
+    assert HypernetworkTraining().all_steps == 450 and HypernetworkTraining(generator="perceiver").all_steps == 300

@@ -14,7 +14,7 @@ from continual_learning.nn.perceiver import Heads
 from continual_learning.training.facts import fact_documents
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 
-_LINEAR_RANK, _PERCEIVER_RANK = 256, 8
+_LINEAR_RANK, _PERCEIVER_RANK = 768, 8
 _FIT_TEXTS, _FIT_DOCUMENTS = 24, 4
 
 
@@ -31,7 +31,7 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
             base_name=base.name,
             context_width=base.hidden_size,
             modules=modules,
-            layers=settings.blocks or last_blocks(base.block_count),
+            layers=settings.blocks or memory_blocks(base.block_count),
             rank=settings.rank or min(_LINEAR_RANK, parts.intermediate_size),
             trained_chunks=settings.max_chunks,
         )
@@ -59,9 +59,12 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
     return network.to(base.device)
 
 
-def last_blocks(count: int) -> tuple[int, ...]:
-    """Every second block of the last third, and the last one: what is written late reaches the output as it is."""
-    return tuple(sorted({*range(count - 2, max(count - count // 3, 0) - 1, -2), count - 1}))
+def memory_blocks(count: int) -> tuple[int, ...]:
+    """One at four fifths of the depth, and the last one.
+
+    Which token of a document is meant is clearest in the former; what the last one writes reaches the output as it is.
+    """
+    return tuple(sorted({count * 4 // 5, count - 1}))
 
 
 def _fit_texts(base: BaseModel, seed: int) -> list[list[int]]:

@@ -1,9 +1,10 @@
 """The training loop of a document hypernetwork.
 
-Of each step some documents become adapters, and the base with them in place answers the documents' questions, and some
-that the documents say nothing about, without having the documents in its prompt. Losses are averaged over tokens, then
-questions, then documents (Doc-to-LoRA, arXiv 2602.15902, section 3). The base is frozen; what it makes of documents
-and prompts, and the teacher's answers, are computed once.
+First a linear generator's keys learn what to open, by themselves (`retrieval`). Then, of each step, some documents
+become adapters, and the base with them in place answers the documents' questions, and some that the documents say
+nothing about, without having the documents in its prompt. Losses are averaged over tokens, then questions, then
+documents (Doc-to-LoRA, arXiv 2602.15902, section 3). The base is frozen; what it makes of documents and prompts, and
+the teacher's answers, are computed once.
 
 A run is a folder: ``checkpoint.safetensors`` (replaced as a whole), ``curve.json``, ``kept-…`` with what was computed
 once (gone when the run is finished), and at the end the hypernetwork itself. Started again with the same settings it
@@ -29,7 +30,8 @@ import torch
 
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora.checkpoint import load_hypernetwork, save_hypernetwork
-from continual_learning.doc2lora.context import chat_affixes, document_chunks, named_affixes
+from continual_learning.doc2lora.context import Chunks, chat_affixes, document_chunks, named_affixes
+from continual_learning.doc2lora.linear import LinearHypernetwork
 from continual_learning.doc2lora.network import DocumentHypernetwork
 from continual_learning.errors import DivergedError, MismatchError
 from continual_learning.store.files import make_folder, write_atomic
@@ -44,12 +46,14 @@ from continual_learning.training.devices import Devices, devices
 from continual_learning.training.hypernetwork.data import TrainingData, drawn, training_data
 from continual_learning.training.hypernetwork.networks import initial_network
 from continual_learning.training.hypernetwork.probe import context_sensitivity
+from continual_learning.training.hypernetwork.retrieval import queries, retrieval_loss
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 from continual_learning.training.hypernetwork.student import (
     Group,
     Reading,
     States,
     adapters,
+    candidates,
     joined,
     question_losses,
     row_adapter,
@@ -62,6 +66,7 @@ Context = list[tuple[int, int]]
 """Documents that are read as one: of each its place in the step, and its number."""
 CURVE_FILE = "curve.json"
 _LINEAR_RATE, _PERCEIVER_RATE = 3e-3, 4e-5
+_RETRIEVAL_RATE = 1e-2  # of the keys' stage, relative to each weight's size
 _LARGEST_GRADIENT = 1.0  # of the Perceiver; the linear generator's weights differ in size by orders of magnitude
 
 
@@ -95,11 +100,11 @@ def train_hypernetwork(
     started = time.perf_counter()
     run = _Run(base, settings, Path(folder), devices(base.device.type == "cpu"), progress)
     run.resume()
-    last = settings.steps if stop_after is None else min(settings.steps, run.step + stop_after)
+    last = settings.all_steps if stop_after is None else min(settings.all_steps, run.step + stop_after)
     try:
         while run.step < last:
             run.advance()
-            if run.step % settings.validate_every == 0 or run.step == settings.steps:
+            if run.step % settings.validate_every == 0 or run.step in (settings.first_steps, settings.all_steps):
                 run.validate()
             if run.step % settings.checkpoint_every == 0 and run.step < last:
                 run.save()
@@ -109,7 +114,7 @@ def train_hypernetwork(
     run.save()
     if run.devices.main:
         save_hypernetwork(copy.deepcopy(run.network).half(), run.folder)
-    if run.step == settings.steps:
+    if run.step == settings.all_steps:
         run.forget()
     run.devices.wait()
     return TrainingResult(run.folder, run.network, run.step, run.curve, time.perf_counter() - started)
@@ -132,8 +137,9 @@ class _Run:
         self.step = 0
         self.curve: list[dict[str, Any]] = []
         default = _LINEAR_RATE if settings.generator == "linear" else _PERCEIVER_RATE
-        groups = self.network.parameter_groups(settings.rate or default)
-        self._rates = [group["lr"] for group in groups]
+        self._rate = settings.rate or default
+        groups = self.network.parameter_groups(1.0)
+        self._sizes = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         self._progress = progress if devices_.main else None
         mark = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
@@ -183,14 +189,19 @@ class _Run:
     def advance(self) -> None:
         """One optimizer step."""
         settings = self.settings
-        factor = warm_up_cosine(self.step, settings.steps, settings.warm_up)
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+        if self.step == settings.first_steps:
+            self._optimizer.state.clear()  # its moments are of another loss
+        if self._retrieving:
+            factor = _RETRIEVAL_RATE * warm_up_cosine(self.step, settings.first_steps, settings.warm_up)
+        else:
+            factor = self._rate * warm_up_cosine(self.step - settings.first_steps, settings.steps, settings.warm_up)
+        for group, size in zip(self._optimizer.param_groups, self._sizes, strict=True):
+            group["lr"] = size * factor
         numbers = drawn(self.data.train, settings.documents_per_step, self.step, settings.seed)
         self._optimizer.zero_grad()
         mine = self.devices.share(self._contexts(numbers))
         total = 0.0
-        if (loss := self._step_loss(mine)) is not None:
+        if (loss := self._retrieval_loss(mine) if self._retrieving else self._step_loss(mine)) is not None:
             (loss / len(numbers)).backward()
             total = float(loss.detach()) / len(numbers)
         self.devices.sum_gradients(self.network.parameters())
@@ -205,7 +216,8 @@ class _Run:
         self._optimizer.step()
         self.step += 1
         if self._progress:
-            self._progress(Progress("train", self.step, settings.steps, f"loss {self._loss:.3f}"))
+            what = "keys, loss" if self.step <= settings.first_steps else "loss"
+            self._progress(Progress("train", self.step, settings.all_steps, f"{what} {self._loss:.3f}"))
 
     def validate(self) -> None:
         """A point of the curve for facts, and one for passages."""
@@ -217,7 +229,7 @@ class _Run:
             if self._progress:
                 text = f"{kind}: matched {measured.matched:.2f}, mismatched {measured.mismatched:.2f}"
                 text += f", none {measured.none:.2f}"
-                self._progress(Progress("validate", self.step, self.settings.steps, text))
+                self._progress(Progress("validate", self.step, self.settings.all_steps, text))
 
     def _contexts(self, numbers: Sequence[int]) -> list[Context]:
         """A step's documents, each with its place in the step: one to a context, or several read as one."""
@@ -236,13 +248,16 @@ class _Run:
         rows: list[list[Group]] = []
         weights: list[float] = []
         readings: list[Reading] = []
+        tokens: set[int] = set()
         for context in contexts:
             row: list[Group] = []
             parts: list[Reading] = []
             for place, number in context:
                 draw = random.Random(f"{settings.seed} {self.step} {place}")
-                parts.append(self._reading(number, self._chunk_count(draw)))
+                cut = self._cut(number, self._chunk_count(draw))
+                parts.append(self._reading(number, cut))
                 relevant = self._relevant(number, draw)
+                tokens.update(*cut.ids)
                 irrelevant = self._irrelevant_targets([n for _, n in context], draw)
                 row += [relevant] if relevant else []
                 row += [[target] for target in irrelevant]
@@ -256,16 +271,54 @@ class _Run:
         weight_Q = torch.tensor(weights, device=self.base.device)
         combined = adapters(self.network, readings)
         adapter = row_adapter(self.network.config, combined)
-        loss = (question_losses(self.base, adapter, rows, self._states) * weight_Q).sum()
+        tokens.update(*(target.tokens for row in rows for group in row for target in group))
+        draw = random.Random(f"{settings.seed} {self.step} drawn")
+        among = candidates(self.base, tokens, settings.drawn_tokens, draw)
+        loss = (question_losses(self.base, adapter, rows, self._states, among) * weight_Q).sum()
         if settings.l1:
             sizes = [half.abs().mean() for matrices in combined.values() for half in matrices.values()]
             loss = loss + settings.l1 * sum(map(len, contexts)) * torch.stack(sizes).mean()
         return loss
 
+    def _retrieval_loss(self, contexts: Sequence[Context]) -> torch.Tensor | None:
+        """The sum over the contexts' documents of what their keys fail to open; None where there is nothing to open."""
+        network = self.network
+        assert isinstance(network, LinearHypernetwork)
+        total: torch.Tensor | None = None
+        for context in contexts:
+            parts: list[Reading] = []
+            behind: list[int] = []
+            asked: list[dict[str, torch.Tensor]] = []
+            for place, number in context:
+                cut = self._cut(number, 1)
+                parts.append(self._reading(number, cut))
+                behind += [*cut.ids[0][1:], -1]
+                group = self._relevant(number, random.Random(f"{self.settings.seed} {self.step} {place}"))
+                if group:
+                    asked.append(self._queries(network, group))
+            if not asked:
+                continue
+            next_S = torch.tensor(behind, device=self.base.device)
+            loss = retrieval_loss(network, joined(parts) if len(parts) > 1 else parts[0], next_S, asked)
+            if loss is not None:
+                total = len(context) * loss + (0.0 if total is None else total)
+        return total
+
+    def _queries(self, network: LinearHypernetwork, group: Group) -> dict[str, torch.Tensor]:
+        key = f"queries {[(target.ids, target.answer) for target in group]}"
+        found = self._kept.get(key, partial(queries, self.base, network, group, self._states))
+        return {name: tensor.to(self.base.device) for name, tensor in found.items()}
+
+    @property
+    def _retrieving(self) -> bool:
+        """Whether this step trains keys alone."""
+        return self.step < self.settings.first_steps
+
     @property
     def _single_chunks(self) -> bool:
         """Whether every document of this step is one chunk."""
-        return self.settings.max_chunks == 1 or self.step < self.settings.single_chunk_share * self.settings.steps
+        step = self.step - self.settings.first_steps
+        return self.settings.max_chunks == 1 or step < self.settings.single_chunk_share * self.settings.steps
 
     def _chunk_count(self, draw: random.Random) -> int:
         """One chunk first, then up to the most."""
@@ -273,17 +326,19 @@ class _Run:
             return 1
         return draw.randint(1, self.settings.max_chunks)
 
-    def _reading(self, number: int, chunks: int) -> Reading:
+    def _cut(self, number: int, chunks: int) -> Chunks:
         text = self.data.train[number].text
         tokens = len(self.base.encode(text))
         cut = document_chunks(self.base, text, max(1, math.ceil(tokens / chunks)), self._affixes)
         self._longest = max(self._longest, cut.size)
+        return cut
 
+    def _reading(self, number: int, cut: Chunks) -> Reading:
         def compute() -> dict[str, torch.Tensor]:
             activations, mask = self.network.read(self.base, cut.ids)
             return {"activations": activations, "mask": mask}
 
-        found = self._kept.get(f"document {number} in {chunks}", compute)
+        found = self._kept.get(f"document {number} in {len(cut.ids)}", compute)
         return found["activations"].to(self.base.device), found["mask"].to(self.base.device)
 
     def _target(self, key: str, compute: Callable[[], Target | None]) -> list[Target]:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from continual_learning.strategy import StrategyConfig
 
 GeneratorKind = Literal["linear", "perceiver"]
+_RETRIEVAL_STEPS = 150
 
 
 class HypernetworkTraining(StrategyConfig):
@@ -17,7 +18,10 @@ class HypernetworkTraining(StrategyConfig):
     generator: GeneratorKind = "linear"
     """linear: fast weights, as in Generative Adapter; perceiver: the architecture of Doc-to-LoRA."""
     steps: int = Field(300, ge=1)
-    """Optimizer steps."""
+    """Optimizer steps, behind those of `retrieval_steps`."""
+    retrieval_steps: int | None = Field(None, ge=0)
+    """Steps that train a linear generator's keys alone to open the right tokens of a document, before all else (none:
+    150; perceiver: none of them)."""
     documents_per_step: int = Field(2, ge=1)
     """Documents of a step, over all devices together."""
     joined_documents: int = Field(1, ge=1)
@@ -61,10 +65,13 @@ class HypernetworkTraining(StrategyConfig):
     """Of AdamW."""
     l1: float = Field(0.0, ge=0)
     """Weight of the mean absolute value of the generated matrices; large ones make the adapter collapse."""
+    drawn_tokens: int = Field(4096, ge=0)
+    """Tokens, drawn at random at each step, that stand in the loss for all that neither documents nor answers have; 0:
+    the whole vocabulary."""
     blocks: tuple[int, ...] | None = None
-    """The blocks to write to; none: linear, five in the last third; perceiver, all."""
+    """The blocks to write to; none: linear, one at four fifths and the last; perceiver, all."""
     rank: int | None = Field(None, ge=1)
-    """Of a chunk's adapter; none: linear 256 or the width of the MLP if that is less, perceiver 8."""
+    """Of a chunk's adapter; none: linear 768 or the width of the MLP if that is less, perceiver 8."""
     latent_width: int = Field(128, ge=4)
     """Of the Perceiver's latents."""
     cross_layers: int = Field(2, ge=1)
@@ -87,6 +94,26 @@ class HypernetworkTraining(StrategyConfig):
     def _from_text(cls, value: object) -> object:
         """As the command line gives them: ``22,24``."""
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @property
+    def first_steps(self) -> int:
+        """Steps of the retrieval stage."""
+        default = _RETRIEVAL_STEPS if self.generator == "linear" else 0
+        return default if self.retrieval_steps is None else self.retrieval_steps
+
+    @property
+    def all_steps(self) -> int:
+        """Steps of both stages."""
+        return self.first_steps + self.steps
+
+    @model_validator(mode="after")
+    def _keys_to_train(self) -> HypernetworkTraining:
+        if self.generator == "perceiver" and self.retrieval_steps:
+            raise ValueError(
+                f"retrieval_steps = {self.retrieval_steps} with generator = perceiver, which has no key for each of a "
+                "document's tokens; give 0, or generator=linear"
+            )
+        return self
 
     @model_validator(mode="after")
     def _some_documents(self) -> HypernetworkTraining:

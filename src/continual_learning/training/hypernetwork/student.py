@@ -4,12 +4,15 @@ The blocks below the first one that an adapter changes see no adapter: what they
 The questions of a document stand in one row (`packing`).
 
 Shapes: B = rows, T = tokens of a row, D = hidden size, N = answer tokens of all rows, K = top tokens, G = documents,
-Q = questions of all rows, S = tokens.
+Q = questions of all rows, S = tokens that compete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import random
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,20 +68,59 @@ def prompt_losses(base: BaseModel, targets: Sequence[Target]) -> Tensor:
     return question_losses(base, {}, [[targets]], States(base, 0, start=start))
 
 
-def question_losses(base: BaseModel, adapter: Adapter, rows: Sequence[Sequence[Group]], states: States) -> Tensor:
+class Candidates(NamedTuple):
+    """The tokens among which an answer's are to be told in a loss, instead of the whole vocabulary."""
+
+    tokens_S: Tensor
+    """Rising."""
+    stands_for_S: Tensor
+    """The logarithm of how many tokens of the vocabulary each stands for."""
+
+
+def candidates(base: BaseModel, tokens: Collection[int], count: int, draw: random.Random) -> Candidates | None:
+    """These tokens, and ``count`` others drawn at random that stand for all others; None if that is all there are.
+
+    The sum over the vocabulary is so estimated without bias (importance sampling: Bengio and Senecal 2008,
+    doi:10.1109/TNN.2007.912312, section III).
+    """
+    certain = frozenset(tokens)
+    others = base.vocab_size - len(certain)
+    if not 0 < count < others:
+        return None
+    drawn: set[int] = set()
+    while len(drawn) < count:
+        if (token := draw.randrange(base.vocab_size)) not in certain:
+            drawn.add(token)
+    chosen = sorted(certain | drawn)
+    shares = [math.log(others / count) if token in drawn else 0.0 for token in chosen]
+    return Candidates(torch.tensor(chosen, device=base.device), torch.tensor(shares, device=base.device))
+
+
+def question_losses(
+    base: BaseModel,
+    adapter: Adapter,
+    rows: Sequence[Sequence[Group]],
+    states: States,
+    among: Candidates | None = None,
+) -> Tensor:
     """``[Q]``: of each question, row by row, the mean over its answer's tokens, in nats.
 
     With a teacher's distribution p the loss of a token is ``-sum p log q`` over its top tokens, and of the answer's
     own token ``-log q``, weighted by `Target.answer_weight`. The adapter, one for all rows or one for each, changes no
-    block below the states' first.
+    block below the states' first. With ``among``, which must hold the targets' tokens, q is estimated from those alone.
     """
     targets = [target for groups in rows for group in groups for target in group]
     layout = packed(base, [[target for group in groups for target in group] for groups in rows], states.start)
     hidden_BTD = states.of(rows, layout)
     with installed(base, adapter):
         out_BTD = base.run_from(hidden_BTD, layout.ids_BT, states.first, layout.attention)
-    logprob_NV = base.logits(out_BTD[list(layout.rows), list(layout.places)]).float().log_softmax(-1)
+    read_ND = out_BTD[list(layout.rows), list(layout.places)]
     answer_N = torch.tensor([token for t in targets for token in t.answer], device=base.device)
+    if among is None:
+        logprob_NV = base.logits(read_ND).float().log_softmax(-1)
+    else:
+        logprob_NV = (base.logits(read_ND, among.tokens_S).float() + among.stands_for_S).log_softmax(-1)
+        answer_N = torch.searchsorted(among.tokens_S, answer_N)
     answer_loss_N = F.nll_loss(logprob_NV, answer_N, reduction="none")
     lengths = [len(t.answer) for t in targets]
     losses: list[Tensor] = []
@@ -86,7 +128,8 @@ def question_losses(base: BaseModel, adapter: Adapter, rows: Sequence[Sequence[G
         if target.top_NK is None or target.top_logprob_NK is None:
             losses.append(own.mean())
             continue
-        taught = -(target.top_logprob_NK.exp() * logprob.gather(1, target.top_NK)).sum(dim=1)
+        top_NK = target.top_NK if among is None else torch.searchsorted(among.tokens_S, target.top_NK)
+        taught = -(target.top_logprob_NK.exp() * logprob.gather(1, top_NK)).sum(dim=1)
         losses.append((target.answer_weight * own + (1 - target.answer_weight) * taught).mean())
     return torch.stack(losses)
 

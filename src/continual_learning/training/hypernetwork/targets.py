@@ -57,6 +57,11 @@ class Target:
         """What the student reads: all but the answer's last token."""
         return [*self.prompt, *self.answer[:-1]]
 
+    @property
+    def tokens(self) -> set[int]:
+        """Those that its loss names."""
+        return {*self.answer, *(() if self.top_NK is None else self.top_NK.flatten().tolist())}
+
 
 def prompt_ids(base: BaseModel, question: str, document: str | None = None) -> list[int]:
     """A question as the student is asked it; with a ``document``, as the teacher is."""
