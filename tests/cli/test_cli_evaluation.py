@@ -113,6 +113,10 @@ def test_benchmark_stream(cli: Any, tiny: Any, squad: Path) -> None:
     done = cli("benchmark", "stream", "--data", squad, "--documents", "3", "-s", "in_context", *QUICK, "--json")
     [result] = done.json["results"]
     assert len(result["matrix"]) == 4 and {"final_recall", "bwt", "forgetting"} <= set(result)
+    quick = ("benchmark", "stream", "--data", squad, "--documents", "3", "-s", "in_context", "--matrix", "ends")
+    ends = cli(*quick, *QUICK, "--json").json["results"][0]
+    assert ends["final_recall"] == result["final_recall"] and ends["forgetting"] is None
+    assert "bwt" in cli(*quick, *QUICK).out
 
 
 def test_benchmark_forgetting_and_needle(cli: Any, tiny: Any, squad: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,19 @@ def test_counts_are_one_a_document_and_above_0(counts: list[int]) -> None:
         retention_curve(MATRIX, counts)
 
 
+def test_what_was_not_measured_is_not_made_up() -> None:
+    ends = [[0.1, 0.2, 0.0], [0.5, None, None], [None, 0.6, None], [0.4, 0.6, 1.0]]
+    assert accuracy(ends) == pytest.approx(2 / 3) and backward_transfer(ends) == pytest.approx(-0.05)
+    assert plasticity(ends) == pytest.approx((0.4 + 0.4 + 1.0) / 3)
+    assert forward_transfer(ends) is None and forgetting(ends) is None
+    assert retention_curve(ends, [1, 1, 2]) == [
+        {"distance": 0, "recall": pytest.approx((0.5 + 0.6 + 2.0) / 4), "questions": 4},
+        {"distance": 1, "recall": pytest.approx(0.6), "questions": 1},
+        {"distance": 2, "recall": pytest.approx(0.4), "questions": 1},
+    ]
+    assert accuracy([[0.0], [None]]) is None
+
+
 SCORES = st.floats(0, 1)
 SIZES = st.integers(2, 6)
 

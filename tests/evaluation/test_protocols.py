@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,23 @@ def test_stream_asks_everything_after_every_document(tiny_base: BaseModel) -> No
         assert [p["distance"] for p in r["retention_curve"]] == [0, 1, 2]
     frozen = result["results"][0]
     assert frozen["bwt"] == frozen["forgetting"] == 0.0 and len({tuple(row) for row in frozen["matrix"]}) == 1
+
+
+def test_the_ends_of_a_stream_are_those_of_the_whole(tiny_base: BaseModel) -> None:
+    entrants = [TTT_QUICK, "in_context"]
+    whole = benchmark_stream(data(), entrants, tiny_base, settings=QUICK)
+    ends = benchmark_stream(data(), entrants, tiny_base, settings=replace(QUICK, matrix="ends"))
+    assert (whole["settings"]["matrix"], ends["settings"]["matrix"]) == ("whole", "ends")
+    for all_, some in zip(whole["results"], ends["results"], strict=True):
+        for name in ("final_recall", "bwt", "plasticity", "general_kept", "questions"):
+            assert some[name] == all_[name], name
+        for i, row in enumerate(some["matrix"]):
+            expected = [v if i in (0, 3) or j == i - 1 else None for j, v in enumerate(all_["matrix"][i])]
+            assert row == expected
+        assert some["fwt"] is None and some["forgetting"] is None
+        assert [p["distance"] for p in some["retention_curve"]] == [0, 1, 2]
+    with pytest.raises(InputError, match="matrix = 'some'"):
+        Settings(matrix="some")  # type: ignore[arg-type]
 
 
 def test_stream_needs_a_question_for_each_document(tiny_base: BaseModel) -> None:

@@ -84,6 +84,13 @@ def stream(
     settings: evaluation.Options = None,
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 24,
+    matrix: Annotated[
+        Literal["whole", "ends"],
+        typer.Option(
+            "--matrix",
+            help="whole: all questions after each document; ends: its own then, and all at the end (quicker).",
+        ),
+    ] = "whole",
     model: options.Model = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
@@ -96,7 +103,7 @@ def stream(
     out = Output(as_json)
     chosen, _ = _documents(out, data, documents, split, data_seed)
     entrants = evaluation.contenders_from(strategies, settings or ())
-    how = evaluation.settings_from(seeds, max_new_tokens, 0, no_flops, fresh)
+    how = replace(evaluation.settings_from(seeds, max_new_tokens, 0, no_flops, fresh), matrix=matrix)
     evaluation.run(
         out,
         report or (),

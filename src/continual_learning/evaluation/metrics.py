@@ -5,7 +5,8 @@ R is the matrix of scores, T + 1 rows of T columns: ``R[i][j]`` is the score on 
 matrix run from 0. Scores lie between 0 and 1, and more is better.
 
 Lopez-Paz and Ranzato 2017, arXiv 1706.08840, section 3 (ACC, BWT, FWT); Chaudhry et al. 2018, arXiv 1801.10112,
-section 3 (forgetting). What one document alone cannot define is None.
+section 3 (forgetting). What one document alone cannot define is None, and so is what takes a score that was not
+measured (None in the matrix).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TypedDict
 
 from continual_learning.errors import InputError
 
-Matrix = Sequence[Sequence[float]]
+Matrix = Sequence[Sequence[float | None]]
 
 
 class RetentionPoint(TypedDict):
@@ -27,22 +28,22 @@ class RetentionPoint(TypedDict):
     questions: int
 
 
-def accuracy(matrix: Matrix) -> float:
+def accuracy(matrix: Matrix) -> float | None:
     """ACC = mean over j of R[T][j]: the score on every document once all were learned."""
     _documents(matrix)
-    return fmean(matrix[-1])
+    return _mean(list(matrix[-1]))
 
 
 def backward_transfer(matrix: Matrix) -> float | None:
     """BWT = mean over j < T of R[T][j] - R[j][j]: what learning did to earlier documents. None if T = 1."""
     count = _documents(matrix)
-    return fmean(matrix[-1][j] - matrix[j + 1][j] for j in range(count - 1)) if count > 1 else None
+    return _mean([_less(matrix[-1][j], matrix[j + 1][j]) for j in range(count - 1)])
 
 
 def forward_transfer(matrix: Matrix) -> float | None:
     """FWT = mean over j >= 2 of R[j-1][j] - R[0][j]: what learning did to later documents. None if T = 1."""
     count = _documents(matrix)
-    return fmean(matrix[j][j] - matrix[0][j] for j in range(1, count)) if count > 1 else None
+    return _mean([_less(matrix[j][j], matrix[0][j]) for j in range(1, count)])
 
 
 def forgetting(matrix: Matrix) -> float | None:
@@ -51,16 +52,18 @@ def forgetting(matrix: Matrix) -> float | None:
     Never less than -BWT: it counts from the best that a document ever had since it was learned.
     """
     count = _documents(matrix)
-    if count == 1:
-        return None
-    best = [max(row[j] for row in matrix[j + 1 : -1]) for j in range(count - 1)]
-    return fmean(best[j] - matrix[-1][j] for j in range(count - 1))
+    lost: list[float | None] = []
+    for j in range(count - 1):
+        since = [row[j] for row in matrix[j + 1 : -1]]
+        known = [score for score in since if score is not None]
+        lost.append(_less(max(known), matrix[-1][j]) if len(known) == len(since) else None)
+    return _mean(lost)
 
 
-def plasticity(matrix: Matrix) -> float:
+def plasticity(matrix: Matrix) -> float | None:
     """Mean over j of R[j][j] - R[0][j]: what learning a document adds to the score on it, at once."""
     count = _documents(matrix)
-    return fmean(matrix[j + 1][j] - matrix[0][j] for j in range(count))
+    return _mean([_less(matrix[j + 1][j], matrix[0][j]) for j in range(count)])
 
 
 def stability(kept: float | None) -> float | None:
@@ -81,7 +84,8 @@ def retention_curve(matrix: Matrix, counts: Sequence[int]) -> list[RetentionPoin
     """Recall against distance, the number of documents learned since: 0 is right after the document itself.
 
     recall(d) = sum over j of n[j] R[j+d][j] / sum over j of n[j], j from 1 to T - d, where n[j], ``counts``, is the
-    number of questions about document j. ``questions`` is the denominator.
+    number of questions about document j. ``questions`` is the denominator. Scores that were not measured, and
+    distances at which none was, are left out.
     """
     count = _documents(matrix)
     if len(counts) != count or min(counts) < 1:
@@ -90,11 +94,22 @@ def retention_curve(matrix: Matrix, counts: Sequence[int]) -> list[RetentionPoin
         )
     curve: list[RetentionPoint] = []
     for distance in range(count):
-        columns = range(count - distance)
-        questions = sum(counts[j] for j in columns)
-        right = sum(counts[j] * matrix[j + 1 + distance][j] for j in columns)
-        curve.append({"distance": distance, "recall": right / questions, "questions": questions})
+        cells = [(counts[j], matrix[j + 1 + distance][j]) for j in range(count - distance)]
+        known = [(number, score) for number, score in cells if score is not None]
+        if questions := sum(number for number, _ in known):
+            right = sum(number * score for number, score in known)
+            curve.append({"distance": distance, "recall": right / questions, "questions": questions})
     return curve
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None of nothing, and where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _documents(matrix: Matrix) -> int:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from continual_learning.background import general_questions, unrelated_texts
 from continual_learning.base import BaseModel
@@ -28,6 +28,7 @@ from continual_learning.retention import base_perplexity
 from continual_learning.strategy import ProgressCallback
 
 FORMAT = 1
+MatrixPart = Literal["whole", "ends"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,17 @@ class Settings:
     """Learn one document more for each strategy, to count its operations."""
     resume: bool = True
     """Reuse results of earlier runs that nothing has changed since."""
+    matrix: MatrixPart = "whole"
+    """Of a stream, which of R is measured. whole: all questions after every document. ends: a document's own right
+    after it, and all before the first and after the last: final recall, BWT and plasticity for a tenth of the work."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens = {self.max_new_tokens}; expected at least 1")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"seeds = {list(self.seeds)}; expected at least one, each once")
+        if self.matrix not in get_args(MatrixPart):
+            raise InputError(f"matrix = {self.matrix!r}; expected one of {', '.join(get_args(MatrixPart))}")
         if self.retention_documents < 0:
             raise InputError(f"retention_documents = {self.retention_documents}; expected 0 or more")
 
@@ -96,7 +102,10 @@ def benchmark_stream(
     settings: Settings | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
-    """Documents in sequence in one memory; after each of them, the questions of all of them by free generation."""
+    """Documents in sequence in one memory; after each of them, the questions of all of them by free generation.
+
+    With ``settings.matrix`` "ends" only the new document's until the last was learned.
+    """
     lonely = [d.document.title or d.document.source for d in dataset.documents if not d.questions]
     if lonely:
         raise InputError(f"{lonely[0]!r} has no question of its own; expected at least one for each document")
@@ -222,7 +231,7 @@ def _together(dataset: Dataset, contender: Contender, seed: int, settings: Setti
 
 
 def _stream(dataset: Dataset, contender: Contender, seed: int, settings: Settings) -> list[Task]:
-    return [_sequence(dataset, contender, seed, settings, after_each=True)]
+    return [_sequence(dataset, contender, seed, settings, after_each=settings.matrix)]
 
 
 def _sequence(
@@ -230,21 +239,27 @@ def _sequence(
     contender: Contender,
     seed: int,
     settings: Settings,
-    after_each: bool = False,
+    after_each: MatrixPart | None = None,
     holdout: tuple[Asked, ...] = (),
 ) -> Task:
-    """All documents in one memory; its order is that of the data set for seed 0, drawn for the others."""
+    """All documents in one memory; its order is that of the data set for seed 0, drawn for the others.
+
+    ``after_each``: what is asked after each of them; none: nothing until the last.
+    """
     documents = list(dataset.documents)
     if seed:
         random.Random(seed).shuffle(documents)
     asked = _asked(Dataset(dataset.name, dataset.source, tuple(documents), shared_questions=dataset.shared_questions))
     last = len(documents)
+    rows = {None: {last}, "ends": {0, last}, "whole": set(range(last + 1))}[after_each]
+    own = [tuple(i for i, a in enumerate(asked) if a.document == d.document.id) for d in documents]
     plan = LearningSequence(
         contender,
         seed,
         tuple(d.document for d in documents),
         tuple(a.question.question for a in asked),
-        ask_after=frozenset(range(last + 1) if after_each else (last,)),
+        ask_after=frozenset(rows),
+        ask_own=tuple(own) if after_each == "ends" else (),
         retention_after=frozenset((last,)),
         holdout=tuple(a.question.question for a in holdout),
         max_new_tokens=settings.max_new_tokens,
@@ -291,6 +306,7 @@ def _run(
         "settings": {
             "max_new_tokens": settings.max_new_tokens,
             "seeds": list(settings.seeds),
+            **({"matrix": settings.matrix} if protocol == "stream" else {}),
             "general_questions": len(general_questions()),
             "unrelated_texts": len(unrelated_texts()),
         },

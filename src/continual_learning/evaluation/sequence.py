@@ -37,10 +37,12 @@ class LearningSequence:
     seed: int
     documents: tuple[Document, ...]
     questions: tuple[str, ...]
-    """Asked after the steps in ``ask_after``."""
     ask_after: frozenset[int]
+    """Steps after which all questions are asked."""
     retention_after: frozenset[int]
     """Steps after which it is measured what the base knew and the memory still lets it know."""
+    ask_own: tuple[tuple[int, ...], ...] = ()
+    """Of each document, the places of the questions that are asked right after it, where not all are."""
     holdout: tuple[str, ...] = ()
     """Questions about documents that are never learned, asked before the first step and whenever retention is."""
     max_new_tokens: int = 24
@@ -55,12 +57,18 @@ class LearningSequence:
             "source": source_digest(),
             "machine": machine_key(base),
             "documents": [d.sha256 for d in self.documents[:step]],
-            "questions": digest(self.questions) if step in self.ask_after else None,
+            "questions": digest([self.questions[i] for i in self.asked_after(step)]),
             "retention": step in self.retention_after,
             "holdout": digest(self.holdout) if self.asks_holdout(step) else None,
             "max_new_tokens": self.max_new_tokens,
             "count_flops": self.count_flops and step == 1,
         }
+
+    def asked_after(self, step: int) -> tuple[int, ...]:
+        """Places of the questions that are asked after a step."""
+        if step in self.ask_after:
+            return tuple(range(len(self.questions)))
+        return self.ask_own[step - 1] if step and self.ask_own else ()
 
     def asks_holdout(self, step: int) -> bool:
         """Whether the holdout questions are asked after a step."""
@@ -158,8 +166,8 @@ class SequenceRunner:
         def ask(questions: Sequence[str]) -> list[dict[str, Any]]:
             return self._ask(strategy, state, questions, plan.max_new_tokens, memo)
 
-        if step in plan.ask_after:
-            result["answers"] = ask(plan.questions)
+        if places := plan.asked_after(step):
+            result["answers"] = ask([plan.questions[i] for i in places])
         if plan.asks_holdout(step):
             result["holdout"] = ask(plan.holdout)
         if step in plan.retention_after:

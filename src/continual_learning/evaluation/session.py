@@ -127,7 +127,7 @@ class _Clock:
         seconds = self._estimate.learn(name, len(base.encode(plan.documents[step - 1].text))) if step else 0.0
         if plan.count_flops and step == 1:
             seconds *= 2
-        asked = len(plan.questions) if step in plan.ask_after else 0
+        asked = len(plan.asked_after(step))
         asked += len(plan.holdout) if plan.asks_holdout(step) else 0
         seconds += self._estimate.answer(name, asked)
         return seconds + (self._estimate.retention(name) if step in plan.retention_after else 0.0)

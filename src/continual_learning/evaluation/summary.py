@@ -115,7 +115,7 @@ def summarise_stream(done: Sequence[Done]) -> Record:
     counts = [_counts(d.task) for d in done]
     rows = range(len(matrices[0]))
     columns = range(len(matrices[0][0]))
-    measures: dict[str, Callable[[list[list[float]]], float | None]] = {
+    measures: dict[str, Callable[[list[list[float | None]]], float | None]] = {
         "final_recall": accuracy,
         "bwt": backward_transfer,
         "fwt": forward_transfer,
@@ -128,7 +128,7 @@ def summarise_stream(done: Sequence[Done]) -> Record:
         seed.update({name: values[number] for name, values in found.items()})
     return {
         **summary,
-        "matrix": [[statistics.fmean(m[i][j] for m in matrices) for j in columns] for i in rows],
+        "matrix": [[_mean([m[i][j] for m in matrices]) for j in columns] for i in rows],
         **{name: _mean(values) for name, values in found.items()},
         "retention_curve": _curve(matrices, counts),
     }
@@ -138,15 +138,17 @@ def _final_answers(done: Done) -> list[Record]:
     return scored(done.task.asked, done.steps[-1]["answers"], done.task.plan.seed)
 
 
-def _matrix(done: Done) -> list[list[float]]:
-    """R: one row a step, one column a document, in the order in which they were learned."""
-    order = [document.id for document in done.task.plan.documents]
+def _matrix(done: Done) -> list[list[float | None]]:
+    """R: one row a step, one column a document, in the order in which they were learned; None: not asked then."""
+    plan = done.task.plan
+    order = [document.id for document in plan.documents]
     rows = []
-    for step in done.steps:
+    for number, step in enumerate(done.steps):
         right: defaultdict[str, list[bool]] = defaultdict(list)
-        for answer in scored(done.task.asked, step["answers"], done.task.plan.seed):
+        asked = [done.task.asked[i] for i in plan.asked_after(number)]
+        for answer in scored(asked, step.get("answers", ()), plan.seed):
             right[answer["document"]].append(answer["right"])
-        rows.append([statistics.fmean(right[document]) for document in order])
+        rows.append([_mean(right[document]) for document in order])
     return rows
 
 
@@ -155,7 +157,7 @@ def _counts(task: Task) -> list[int]:
     return [sum(a.document == document for a in task.asked) for document in order]
 
 
-def _curve(matrices: Sequence[list[list[float]]], counts: Sequence[list[int]]) -> list[Record]:
+def _curve(matrices: Sequence[list[list[float | None]]], counts: Sequence[list[int]]) -> list[Record]:
     """Recall by the number of documents learned since, over all seeds."""
     right: defaultdict[int, float] = defaultdict(float)
     questions: defaultdict[int, int] = defaultdict(int)
