@@ -113,8 +113,15 @@ def test_what_was_computed_once_is_not_computed_again(
     def again_(*_: object) -> None:
         raise AssertionError("the teacher was asked again")
 
+    real = BaseModel.hidden_before
+
+    def hidden_before(self: BaseModel, ids: torch.Tensor, block: int, attention: Any = None) -> torch.Tensor:
+        assert attention is None, "questions went through the lower blocks again"
+        return real(self, ids, block, attention)
+
     with monkeypatch.context() as patched:
         patched.setattr("continual_learning.training.hypernetwork.run.relevant_target", again_)
+        patched.setattr(BaseModel, "hidden_before", hidden_before)
         again = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=1)
     assert again.steps == 2
     train_hypernetwork(tiny_base, chosen, tmp_path)

@@ -352,11 +352,13 @@ class _Run:
         return [] if target is None else [target]
 
     def _relevant(self, number: int, draw: random.Random) -> list[Target]:
+        """Questions of a document: neighbours that are always asked together, since their states are kept together."""
         example, settings = self.data.train[number], self.settings
-        count = min(settings.questions_per_document, len(example.questions))
+        most = settings.questions_per_document
+        first = most * draw.randrange(math.ceil(len(example.questions) / most))
         found: list[Target] = []
-        for question in draw.sample(range(len(example.questions)), count):
-            own = draw.random() < settings.own_answers
+        for question in range(first, min(first + most, len(example.questions))):
+            own = random.Random(f"{settings.seed} {number} {question} own").random() < settings.own_answers
             asked, reply = example.questions[question].question, example.replies[question]
             found += self._target(
                 f"question {number} {question} {own}",
