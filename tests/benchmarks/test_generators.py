@@ -16,7 +16,15 @@ from continual_learning.base import BaseModel
 def test_both_kinds_are_trained_and_measured_alike(
     script: ModuleType, run: Any, tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = {"facts_documents": 2, "steps": 1, "rank": 8, "latent_width": 8, "questions_per_document": 2, "rate": 0.05}
+    tiny = {
+        "facts_documents": 2,
+        "steps": 1,
+        "rank": 8,
+        "latent_width": 8,
+        "questions_per_document": 2,
+        "rate": 0.05,
+        "facts_per_document": 2,
+    }
     rows = {
         "linear": {"generator": "linear", "retrieval_steps": 2, **tiny},
         "Perceiver, all blocks": {"generator": "perceiver", **tiny},

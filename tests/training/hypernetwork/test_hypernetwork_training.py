@@ -158,6 +158,13 @@ def test_a_loss_that_is_no_number_stops_it(
         train_hypernetwork(tiny_base, settings(), tmp_path)
 
 
+def test_a_run_that_can_teach_nothing_says_so(tiny_base: BaseModel, tmp_path: Path) -> None:
+    for stage in (0, 3):
+        with pytest.raises(InputError, match=r"none of 3 documents taught anything.*window of 256 tokens"):
+            long = settings(facts_per_document=30, retrieval_steps=stage, irrelevant_questions=0)
+            train_hypernetwork(tiny_base, long, tmp_path / str(stage))
+
+
 def test_the_loss_falls_on_what_is_trained(tiny_base: BaseModel, tmp_path: Path) -> None:
     chosen = settings(steps=25, facts_documents=1, teacher_weight=0.0, irrelevant_questions=0, rate=0.03, max_chunks=1)
     losses: list[float] = []

@@ -33,7 +33,7 @@ from continual_learning.doc2lora.checkpoint import load_hypernetwork, save_hyper
 from continual_learning.doc2lora.context import Chunks, chat_affixes, document_chunks, named_affixes
 from continual_learning.doc2lora.linear import LinearHypernetwork
 from continual_learning.doc2lora.network import DocumentHypernetwork
-from continual_learning.errors import DivergedError, MismatchError
+from continual_learning.errors import DivergedError, InputError, MismatchError
 from continual_learning.store.files import make_folder, write_atomic
 from continual_learning.strategy import Progress, ProgressCallback
 from continual_learning.training.checkpointing import (
@@ -149,6 +149,7 @@ class _Run:
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
         self._longest = 0
         self._loss = math.nan
+        self._untaught = 0  # documents in a row that had nothing to teach
 
     def resume(self) -> None:
         """Take up the folder's checkpoint, if there is one."""
@@ -210,6 +211,13 @@ class _Run:
             raise DivergedError(
                 f"the loss is {self._loss} at step {self.step}; expected a number: lower the rate, the last checkpoint "
                 "is intact"
+            )
+        self._untaught = 0 if self._loss > 0 else self._untaught + len(numbers)
+        if self._untaught >= len(self.data.train):
+            raise InputError(
+                f"none of {len(self.data.train)} documents taught anything: expected a question that fits into the "
+                f"base's window of {self.base.window} tokens together with its document and an answer: give shorter "
+                "documents (facts_per_document, data), or lower answer_tokens"
             )
         if settings.generator == "perceiver":
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
