@@ -15,8 +15,8 @@ from continual_learning.base import BaseModel
 from continual_learning.doc2lora import load_hypernetwork
 
 SETTINGS = (
-    "steps=2 facts_documents=2 facts_per_document=2 validation_documents=2 questions_per_document=1 rank=8 "
-    "irrelevant_questions=0 answer_tokens=4 teacher_weight=0 max_chunks=1 blocks=1,3"
+    "retrieval_steps=1 steps=2 facts_documents=2 facts_per_document=2 validation_documents=2 questions_per_document=1 "
+    "rank=8 irrelevant_questions=0 answer_tokens=4 teacher_weight=0 max_chunks=1 blocks=1,3"
 ).split()
 
 
@@ -29,7 +29,7 @@ def test_a_run_and_how_it_goes_on(cli: Command, tiny: BaseModel) -> None:
     assert first.code == 0, first.err
     assert first.json["steps"] == 1 and not first.json["finished"]
     second = cli("train", "hypernetwork", "run", *arguments())
-    assert second.code == 0 and "2 of 2 steps" in second.out and "mismatched" in second.out
+    assert second.code == 0 and "3 of 3 steps" in second.out and "mismatched" in second.out
 
 
 def test_errors(cli: Command, tiny: BaseModel) -> None:

@@ -437,4 +437,6 @@ def test_settings_are_checked() -> None:
         parse_config(HypernetworkTraining, {"facts_documents": 0}, "train hypernetwork")
     with pytest.raises(ConfigError, match="retrieval_steps = 5 with generator = perceiver"):
         parse_config(HypernetworkTraining, {"generator": "perceiver", "retrieval_steps": 5}, "train hypernetwork")
+    with pytest.raises(ConfigError, match="blocks = 1, 3 with generator = perceiver"):
+        parse_config(HypernetworkTraining, {"generator": "perceiver", "blocks": "1,3"}, "train hypernetwork")
     assert HypernetworkTraining().all_steps == 450 and HypernetworkTraining(generator="perceiver").all_steps == 300

@@ -107,11 +107,16 @@ class HypernetworkTraining(StrategyConfig):
         return self.first_steps + self.steps
 
     @model_validator(mode="after")
-    def _keys_to_train(self) -> HypernetworkTraining:
+    def _what_a_perceiver_has_not(self) -> HypernetworkTraining:
         if self.generator == "perceiver" and self.retrieval_steps:
             raise ValueError(
                 f"retrieval_steps = {self.retrieval_steps} with generator = perceiver, which has no key for each of a "
                 "document's tokens; give 0, or generator=linear"
+            )
+        if self.generator == "perceiver" and self.blocks is not None:
+            raise ValueError(
+                f"blocks = {', '.join(map(str, self.blocks))} with generator = perceiver, which reads and writes all; "
+                "leave it out, or give generator=linear"
             )
         return self
 
