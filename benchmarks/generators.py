@@ -41,7 +41,7 @@ ROWS: dict[str, Json] = {
     "linear, without the keys' stage": {
         "generator": "linear", "facts_documents": 60, "retrieval_steps": 0, "steps": 70, "rate": 0.005,
     },
-    "Perceiver, all blocks": {"generator": "perceiver", "facts_documents": 32, "steps": 16, "rate": 1e-3},
+    "Perceiver, all blocks": {"generator": "perceiver", "facts_documents": 60, "steps": 26, "rate": 1e-3},
 }  # fmt: skip
 
 
