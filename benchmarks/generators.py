@@ -45,9 +45,9 @@ ROWS: dict[str, Json] = {
 }  # fmt: skip
 
 
-def row(base: BaseModel, options: Json, folder: Path, documents: int = 8, shared: Json = SHARED) -> Json:
+def row(base: BaseModel, options: Json, folder: Path, documents: int = 8) -> Json:
     """Train one, and measure it before and after."""
-    settings = HypernetworkTraining(**{**shared, **options})
+    settings = HypernetworkTraining(**{**SHARED, **options})
     held = facts("validation", documents, FACTS, 1)
     before = context_sensitivity(base, initial_network(base, settings), held)
     started = time.perf_counter()

@@ -60,10 +60,7 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
 
 
 def memory_blocks(count: int) -> tuple[int, ...]:
-    """One at four fifths of the depth, and the last one.
-
-    Which token of a document is meant is clearest in the former; what the last one writes reaches the output as it is.
-    """
+    """One at four fifths of the depth, and the last one, of which what is written reaches the output as it is."""
     return tuple(sorted({count * 4 // 5, count - 1}))
 
 

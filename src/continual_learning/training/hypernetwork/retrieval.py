@@ -4,7 +4,7 @@ The value that linear fast weights hold at a token of the document is the token 
 when the place before an answer's token opens a place of the document that the same token stands behind; and whether it
 does is known without a pass through the base with the adapter in place. The keys and queries of each layer are trained
 for that alone, by cross-entropy over the tokens that stand in the document (contrastive, as a retriever's: InfoNCE,
-van den Oord et al. 2018, arXiv 1807.03748, equation 4). A step takes about a tenth of one with the base.
+van den Oord et al. 2018, arXiv 1807.03748, equation 4).
 
 Shapes: L = layers, N = tokens of all answers, S = tokens of the document, I = inputs of the module, U = different
 tokens of the document.
