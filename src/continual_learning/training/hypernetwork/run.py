@@ -149,7 +149,8 @@ class _Run:
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
         self._longest = 0
         self._loss = math.nan
-        self._untaught = 0  # documents in a row that had nothing to teach
+        self._asked = 0  # questions about a step's own documents
+        self._untaught = 0  # documents in a row that had none
 
     def resume(self) -> None:
         """Take up the folder's checkpoint, if there is one."""
@@ -200,6 +201,7 @@ class _Run:
             group["lr"] = size * factor
         numbers = drawn(self.data.train, settings.documents_per_step, self.step, settings.seed)
         self._optimizer.zero_grad()
+        self._asked = 0
         mine = self.devices.share(self._contexts(numbers))
         total = 0.0
         if (loss := self._retrieval_loss(mine) if self._retrieving else self._step_loss(mine)) is not None:
@@ -212,7 +214,8 @@ class _Run:
                 f"the loss is {self._loss} at step {self.step}; expected a number: lower the rate, the last checkpoint "
                 "is intact"
             )
-        self._untaught = 0 if self._loss > 0 else self._untaught + len(numbers)
+        asked = self.devices.sum(float(self._asked))
+        self._untaught = 0 if asked else self._untaught + len(numbers)
         if self._untaught >= len(self.data.train):
             raise InputError(
                 f"none of {len(self.data.train)} documents taught anything: expected a question that fits into the "
@@ -372,6 +375,7 @@ class _Run:
                 f"question {number} {question} {own}",
                 partial(relevant_target, self.base, example.text, asked, reply, own, settings),
             )
+        self._asked += len(found)
         return found
 
     def _irrelevant_targets(self, numbers: Sequence[int], draw: random.Random) -> list[Target]:
