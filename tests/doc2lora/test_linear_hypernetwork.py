@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora import Doc2LoRAEngine, load_hypernetwork, save_hypernetwork
+from continual_learning.doc2lora.adapter import installed
 from continual_learning.doc2lora.config import LinearHypernetworkConfig
 from continual_learning.doc2lora.linear import LinearHypernetwork
+from continual_learning.documents import Document
 from continual_learning.errors import InputError, MismatchError, ModelError
+from continual_learning.strategies.doc2lora import Doc2LoRA, state_adapter
+from continual_learning.strategy import make_strategy
 
 TEXTS = ["Comb jellies eat plankton, and they swim with rows of cilia.", "The cat lives in the house with a dog."]
 INNER, WIDTH = 64, 32
@@ -76,20 +82,15 @@ def test_padding_and_batching_change_nothing(tiny_base: BaseModel, network: Line
 def test_chunks_add_up(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
     read = network.read(tiny_base, [tiny_base.encode(t) for t in TEXTS])
     made = network.generate(*read)["mlp.down_proj"]
-    with torch.no_grad():
-        network.bias_B.fill_(0.25)
     both = network(*read, [2])["mlp.down_proj"]
     each = network(*read, [1, 1])["mlp.down_proj"]
-    learned = network.bias_B.mT @ network.bias_A
 
     def change(matrices: dict[str, torch.Tensor], row: int) -> torch.Tensor:
         return matrices["B"][row].mT @ matrices["A"][row]
 
-    assert both["A"].shape == (1, 2, 2 * 16 + 8, INNER)
-    torch.testing.assert_close(change(both, 0), change(made, 0) + change(made, 1) + learned)
-    torch.testing.assert_close(change(each, 1), change(made, 1) + learned)
-    with torch.no_grad():
-        network.bias_B.zero_()
+    assert both["A"].shape == (1, 2, 2 * 16, INNER)
+    torch.testing.assert_close(change(both, 0), change(made, 0) + change(made, 1))
+    torch.testing.assert_close(change(each, 1), change(made, 1))
     with pytest.raises(InputError, match="adding up to 2"):
         network(*read, [1])
 
@@ -114,6 +115,73 @@ def test_it_raises_the_token_that_follows(tiny_base: BaseModel, network: LinearH
     assert before < 0.2 and after > 0.6
 
 
+READER = {"self_attn.q_proj": (WIDTH, WIDTH), "self_attn.o_proj": (WIDTH, WIDTH)}
+
+
+@pytest.fixture(scope="module")
+def reading(tiny_base: BaseModel) -> LinearHypernetwork:
+    """One with a reader, and nothing in it that is zero."""
+    sizes = replace(config(tiny_base), reader_modules=READER, reader_layers=(0, 1), reader_rank=2)
+    made = LinearHypernetwork.fitted(tiny_base, sizes, [tiny_base.encode(t) for t in TEXTS])
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for matrix in (*made.reader_B.values(), made.bias_B):
+            matrix.copy_(0.3 * torch.randn(matrix.shape, generator=draw))
+    return made
+
+
+def test_the_reader_is_in_place_when_a_document_is_read(tiny_base: BaseModel, reading: LinearHypernetwork) -> None:
+    ids = tiny_base.encode(TEXTS[0])
+    activations, _ = reading.read(tiny_base, [ids])
+    seen: list[torch.Tensor] = []
+    place = tiny_base.model.get_submodule("model.layers.3.mlp.down_proj")
+    handle = place.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    with installed(tiny_base, reading.reader()):
+        tiny_base.model(torch.tensor([ids]))
+    tiny_base.model(torch.tensor([ids]))
+    handle.remove()
+    torch.testing.assert_close(activations[0, 1, :, :INNER], seen[0][0])
+    assert not torch.allclose(seen[0], seen[1])
+
+
+def test_what_documents_have_in_common_stands_once(
+    tiny_base: BaseModel, reading: LinearHypernetwork, tmp_path: Path
+) -> None:
+    engine = Doc2LoRAEngine(tiny_base, hypernetwork=reading)
+    engine.learn(TEXTS[0])
+    one = engine.adapter
+    engine.learn(TEXTS[1])
+    both = engine.adapter
+    assert both[0, "self_attn.q_proj"].rank == one[0, "self_attn.q_proj"].rank == 2
+    assert (one[3, "mlp.down_proj"].rank, both[3, "mlp.down_proj"].rank) == (16 + 8, 2 * 16 + 8)
+    engine.remove(engine.documents[1].id)
+    assert engine.adapter.keys() == one.keys()
+    assert all(torch.equal(a, b) for place in one for a, b in zip(one[place], engine.adapter[place], strict=True))
+
+    save_hypernetwork(reading, tmp_path / "h")
+    strategy = make_strategy("doc2lora", {"hypernetwork": str(tmp_path / "h"), "guard": False})
+    assert isinstance(strategy, Doc2LoRA)
+    state = strategy.init(tiny_base)
+    for text in TEXTS:
+        state, report = strategy.learn(tiny_base, state, Document(text))
+        assert report.accepted
+    kept = state_adapter(state)
+    assert {place: low_rank.rank for place, low_rank in kept.items()} == {p: r.rank for p, r in both.items()}
+    strategy.write_peft(state, tmp_path / "peft")
+    exported = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    assert exported["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"].shape == (2, WIDTH)
+    for document in state.meta.documents:
+        state = strategy.forget(tiny_base, state, document.id)
+    assert not state.tensors
+
+
+def test_a_reader_is_whole_or_not_there(tiny_base: BaseModel, network: LinearHypernetwork) -> None:
+    with pytest.raises(ValueError, match="a reader of rank 2 for 0 modules of 2 blocks"):
+        replace(config(tiny_base), reader_layers=(0, 1), reader_rank=2)
+    older = {name: value for name, value in config(tiny_base).to_json().items() if not name.startswith("reader_")}
+    assert LinearHypernetworkConfig.from_json(older) == network.config and network.reader() == {}
+
+
 def test_files(tiny_base: BaseModel, network: LinearHypernetwork, tmp_path: Path) -> None:
     save_hypernetwork(network, tmp_path)
     loaded = load_hypernetwork(tmp_path)
@@ -122,7 +190,7 @@ def test_files(tiny_base: BaseModel, network: LinearHypernetwork, tmp_path: Path
         assert torch.equal(loaded.state_dict()[name], tensor)
     engine = Doc2LoRAEngine(tiny_base, hypernetwork=tmp_path)
     report = engine.learn(TEXTS[0])
-    assert report.accepted and engine.documents[0].rank == 16 + 8
+    assert report.accepted and engine.documents[0].rank == 16
     (tmp_path / "hypernetwork.json").write_text(
         (tmp_path / "hypernetwork.json").read_text().replace('"rank": 16', '"rank": 12')
     )

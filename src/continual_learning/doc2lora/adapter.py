@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.config import DocumentConfig, HypernetworkConfig
+from continual_learning.doc2lora.config import DocumentConfig, HypernetworkConfig, LinearHypernetworkConfig
 from continual_learning.doc2lora.network import Generated
 from continual_learning.doc2lora.text_to_lora import TextToLoRAConfig
 from continual_learning.errors import InputError, MismatchError, MissingExtraError
@@ -49,6 +50,24 @@ def merged(adapters: Sequence[Adapter]) -> Adapter:
     return {place: concatenated([a[place] for a in adapters if place in a]) for place in places}
 
 
+def in_place(parts: Sequence[tuple[Adapter, Adapter]]) -> Adapter:
+    """What stands in the base for several documents: of each its own adapter, and what is common to its network's.
+
+    The latter counts once for each network, however many documents it made.
+    """
+    once: list[Adapter] = []
+    for _, common in parts:
+        if common and not any(_same(common, other) for other in once):
+            once.append(common)
+    return merged([*(own for own, _ in parts), *once])
+
+
+def _same(one: Adapter, other: Adapter) -> bool:
+    return one.keys() == other.keys() and all(
+        a.shape == b.shape and torch.equal(a, b) for place in one for a, b in zip(one[place], other[place], strict=True)
+    )
+
+
 def adapter_bytes(adapter: Adapter) -> int:
     """Size of all matrices in bytes."""
     return sum(m.numel() * m.element_size() for low_rank in adapter.values() for m in low_rank)
@@ -65,7 +84,7 @@ def module_path(base: BaseModel, block: int, name: str) -> str:
             f"the hypernetwork writes to block {block}; the base {base.name!r} has blocks 0 to "
             f"{base.block_count - 1}: use the base that it was made for"
         )
-    linear = [path for path, m in base.blocks[block].named_modules() if isinstance(m, nn.Linear | Conv1D)]
+    linear = linear_modules(base.blocks[block])
     found = [path for path in linear if path == name or path.endswith(f".{name}")]
     if len(found) != 1:
         problem = f"{len(found)} modules {name!r}" if found else f"no module {name!r}"
@@ -74,6 +93,11 @@ def module_path(base: BaseModel, block: int, name: str) -> str:
             "the hypernetwork was made for"
         )
     return f"{base.block_path(block)}.{found[0]}"
+
+
+def linear_modules(block: nn.Module) -> list[str]:
+    """Paths, inside a block, of its linear modules."""
+    return [path for path, module in block.named_modules() if isinstance(module, nn.Linear | Conv1D)]
 
 
 def check_fits(base: BaseModel, config: NetworkConfig) -> tuple[str, ...]:
@@ -93,15 +117,19 @@ def check_fits(base: BaseModel, config: NetworkConfig) -> tuple[str, ...]:
                 f"the hypernetwork was made for {config.base_name!r} and reads {len(config.layers)} layers; the base "
                 f"{base.name!r} has {base.block_count}: use the base that it was made for"
             )
-    for block in config.layers:
-        for name, expected in config.modules.items():
-            path = module_path(base, block, name)
-            if (found := _sizes(base.model.get_submodule(path))) != expected:
-                raise MismatchError(
-                    f"the hypernetwork was made for {config.base_name!r}, with {expected[0]} inputs and {expected[1]} "
-                    f"outputs of {name!r}; {path} of {base.name!r} has {found[0]} and {found[1]}: use the base that it "
-                    "was made for"
-                )
+    places = [(block, name, sizes) for block in config.layers for name, sizes in config.modules.items()]
+    if isinstance(config, LinearHypernetworkConfig):
+        places += [
+            (block, name, sizes) for block in config.reader_layers for name, sizes in config.reader_modules.items()
+        ]
+    for block, name, expected in places:
+        path = module_path(base, block, name)
+        if (found := linear_sizes(base.model.get_submodule(path))) != expected:
+            raise MismatchError(
+                f"the hypernetwork was made for {config.base_name!r}, with {expected[0]} inputs and {expected[1]} "
+                f"outputs of {name!r}; {path} of {base.name!r} has {found[0]} and {found[1]}: use the base that it "
+                "was made for"
+            )
     if Path(config.base_name).name.lower() != Path(base.name).name.lower():
         return (f"the hypernetwork was made for {config.base_name!r}, which may differ from the base {base.name!r}",)
     return ()
@@ -203,8 +231,8 @@ def _peft() -> Any:
     return peft
 
 
-def _sizes(module: nn.Module) -> tuple[int, int]:
-    """Inputs and outputs. Conv1D keeps its weight as [in, out]."""
+def linear_sizes(module: nn.Module) -> tuple[int, int]:
+    """Inputs and outputs of a linear module. Conv1D keeps its weight as [in, out]."""
     weight: Any = module.weight
     rows, columns = weight.shape
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)

@@ -64,6 +64,11 @@ class HypernetworkConfig:
         return (chunks + self.use_bias) * self.rank
 
     @property
+    def first_block(self) -> int:
+        """Below it the base does what it does without a document."""
+        return min(self.layers)
+
+    @property
     def per_layer(self) -> bool:
         """Whether every layer's latents come from that layer's own activations."""
         return self.context_encoder == "per_layer_activations"
@@ -98,7 +103,13 @@ class LinearHypernetworkConfig:
     rank: int
     """R: width of a key."""
     bias_rank: int = 8
-    """Learned ranks that every document gets, which teach the form of the answers; 0 for none."""
+    """Learned ranks beside the memories, which teach the form of the answers; 0 for none."""
+    reader_modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Modules of the reader, the attention's, with their inputs and outputs; kept sorted by name. None: no reader."""
+    reader_layers: tuple[int, ...] = ()
+    """The blocks of the base that the reader changes."""
+    reader_rank: int = 0
+    """Of its LoRA."""
     multiplier: float = 1.0
     """What ``B^T A`` is multiplied by."""
     affixes: tuple[str, str] = ("", "")
@@ -111,10 +122,22 @@ class LinearHypernetworkConfig:
     def __post_init__(self) -> None:
         if len(self.modules) != 1:
             raise ValueError(f"modules = {dict(self.modules)}; expected exactly one target module")
+        readers = {name: tuple(sizes) for name, sizes in sorted(self.reader_modules.items())}
+        object.__setattr__(self, "reader_modules", readers)
+        if len({bool(readers), bool(self.reader_layers), bool(self.reader_rank)}) > 1:
+            raise ValueError(
+                f"a reader of rank {self.reader_rank} for {len(readers)} modules of {len(self.reader_layers)} blocks; "
+                "expected all three above 0, or none"
+            )
 
     def ranks(self, chunks: int) -> int:
         """Of the adapter of a document of so many chunks."""
-        return chunks * self.rank + self.bias_rank
+        return chunks * self.rank
+
+    @property
+    def first_block(self) -> int:
+        """Below it the base does what it does without a document."""
+        return min(*self.layers, *self.reader_layers)
 
     @property
     def module(self) -> tuple[str, int, int]:
@@ -131,8 +154,9 @@ class LinearHypernetworkConfig:
         """Inverse of `to_json`. Raises TypeError or ValueError for missing, unknown or wrong fields."""
         fields = dict(data)
         fields["modules"] = {name: tuple(sizes) for name, sizes in fields["modules"].items()}
-        for name in ("layers", "affixes"):
-            fields[name] = tuple(fields[name])
+        for name in ("layers", "affixes", "reader_layers"):
+            if name in fields:
+                fields[name] = tuple(fields[name])
         return cls(**fields)
 
 

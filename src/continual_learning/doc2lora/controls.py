@@ -60,7 +60,7 @@ def description_controls(
     """Answer ``qa`` with the adapters of ``description``, of random words and of other tasks' descriptions."""
 
     def recall(text: str) -> float:
-        with installed(base, generator.internalise(base, text).adapter):
+        with installed(base, generator.internalise(base, text).whole):
             answers = plain_answers(base, [q.question for q in qa], ANSWER_TOKENS)
         return sum(contains_answer(a.text, q.answers) for a, q in zip(answers, qa, strict=True)) / len(qa)
 

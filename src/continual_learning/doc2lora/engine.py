@@ -18,13 +18,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from continual_learning.answering import plain_answers
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.adapter import Adapter, adapter_bytes, export_peft, installed, merged
+from continual_learning.doc2lora.adapter import Adapter, adapter_bytes, export_peft, in_place, installed
 from continual_learning.doc2lora.generators import (
     MODES,
     SIMULATED,
     AdapterGenerator,
     DescriptionGenerator,
     DocumentGenerator,
+    Internalised,
     Mode,
     make_generator,
 )
@@ -79,7 +80,7 @@ class Doc2LoRAEngine:
         self.chunk_tokens = chunk_tokens
         self._hypernetwork = hypernetwork
         self._seed = seed
-        self._learned: dict[str, tuple[EngineDocument, Adapter]] = {}
+        self._learned: dict[str, tuple[EngineDocument, Internalised]] = {}
         self._generator: AdapterGenerator | None = None
         self.set_mode(mode)
 
@@ -106,7 +107,7 @@ class Doc2LoRAEngine:
         made = self._made().internalise(self.base, document.text)
         rank = max(low_rank.rank for low_rank in made.adapter.values())
         record = EngineDocument(document.id, title, self.mode, made.tokens, made.chunks, rank)
-        self._learned[document.id] = (record, made.adapter)
+        self._learned[document.id] = (record, made)
         notes = (*made.warnings, *([SIMULATED] if self.mode == "simulated" else []))
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=2)
@@ -117,7 +118,7 @@ class Doc2LoRAEngine:
             title=title,
             tokens=made.tokens,
             seconds=time.perf_counter() - started,
-            bytes=adapter_bytes(made.adapter),
+            bytes=adapter_bytes(made.whole),
             warnings=notes,
         )
 
@@ -149,7 +150,7 @@ class Doc2LoRAEngine:
     @property
     def adapter(self) -> Adapter:
         """The sum of all that is learned; empty at first."""
-        return merged([adapter for _, adapter in self._learned.values()])
+        return in_place([(made.adapter, made.common) for _, made in self._learned.values()])
 
     @property
     def documents(self) -> tuple[EngineDocument, ...]:

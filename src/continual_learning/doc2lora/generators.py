@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.adapter import Adapter, adapter_of, check_fits
+from continual_learning.doc2lora.adapter import Adapter, adapter_of, check_fits, in_place
 from continual_learning.doc2lora.checkpoint import load_hypernetwork, load_text_hypernetwork
 from continual_learning.doc2lora.config import DocumentConfig, HypernetworkConfig
 from continual_learning.doc2lora.context import (
@@ -56,6 +56,13 @@ class Internalised:
     """Of the text, counted by the base's tokenizer."""
     chunks: int
     warnings: tuple[str, ...] = ()
+    common: Adapter = field(default_factory=dict)
+    """What stands beside it, once for all texts that the same network made adapters of."""
+
+    @property
+    def whole(self) -> Adapter:
+        """Both: what to put in place for this text alone."""
+        return in_place([(self.adapter, self.common)])
 
 
 class AdapterGenerator(ABC):
@@ -103,7 +110,11 @@ class DocumentGenerator(AdapterGenerator):
         combined = self.hypernetwork.combine(generated, [len(cut.ids)])
         warnings = (*self._warnings, *_beyond_training(config, len(cut.ids), cut.size))
         return Internalised(
-            adapter_of(config, combined, 0, config.ranks(len(cut.ids))), cut.tokens, len(cut.ids), warnings
+            adapter_of(config, combined, 0, config.ranks(len(cut.ids))),
+            cut.tokens,
+            len(cut.ids),
+            warnings,
+            self.hypernetwork.common(),
         )
 
 

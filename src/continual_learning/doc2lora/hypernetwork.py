@@ -16,7 +16,7 @@ R = rank, I and O = inputs and outputs of a target module, K = all ranks of a do
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -220,9 +220,18 @@ class Hypernetwork(DocumentHypernetwork):
             }
         return combined
 
-    def read(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def begun(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Activations of the base, as its configuration names them, and the mask; see `context_activations`."""
-        return context_activations(base, chunks, self.config.context_encoder, self.config.context_blocks)
+        activations, mask_CS = context_activations(
+            base, chunks, self.config.context_encoder, self.config.context_blocks
+        )
+        return {"activations": activations, "mask": mask_CS}
+
+    def read_on(
+        self, base: BaseModel, chunks: Sequence[Sequence[int]], begun: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Nothing is left to do."""
+        return begun["activations"], begun["mask"]
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """All of them at one rate."""

@@ -6,61 +6,65 @@ N = tokens of several texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from continual_learning.base import BaseModel
+from continual_learning.base import Attention, BaseModel
 from continual_learning.doc2lora.adapter import module_path
+from continual_learning.families import StopForward
 
 
-@torch.no_grad()
-def memory_inputs(
-    base: BaseModel, chunks: Sequence[Sequence[int]], blocks: Sequence[int], module: str
-) -> tuple[Tensor, Tensor]:
-    """``[C, L, S, I + D]`` and the mask ``[C, S]`` of tokens that have one behind them; padded on the right."""
+def padded(base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Chunks as ``[C, S]``, padded on the right, and the mask ``[C, S]`` of tokens that have one behind them."""
     longest = max(len(ids) for ids in chunks)
     ids_CS = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in chunks], device=base.device)
     lengths_C1 = torch.tensor([[len(ids)] for ids in chunks], device=base.device)
-    mask_CS = (torch.arange(longest, device=base.device) < lengths_C1 - 1).long()
-    input_CLSI = module_inputs(base, ids_CS, blocks, module)
+    return ids_CS, (torch.arange(longest, device=base.device) < lengths_C1 - 1).long()
+
+
+def with_next(base: BaseModel, ids_CS: Tensor, input_CLSI: Tensor) -> Tensor:
+    """``[C, L, S, I + D]``: behind what a module reads at each token, the output embedding of the next token."""
     head: Any = base.model.get_output_embeddings()
     next_CSD = head.weight[ids_CS.roll(-1, dims=1)].to(input_CLSI.dtype)
-    next_CLSD = next_CSD[:, None].expand(-1, len(blocks), -1, -1)
-    return torch.cat([input_CLSI, next_CLSD], dim=-1), mask_CS
+    return torch.cat([input_CLSI, next_CSD[:, None].expand(-1, input_CLSI.shape[1], -1, -1)], dim=-1)
 
 
-@torch.no_grad()
-def module_inputs(base: BaseModel, ids_CS: Tensor, blocks: Sequence[int], module: str) -> Tensor:
-    """``[C, L, S, I]``: what the module of each of these blocks reads. Padding on the right reaches nothing else."""
-    with caught_inputs(base, blocks, module) as found:
-        base.hidden_before(ids_CS, max(blocks) + 1) if max(blocks) + 1 < base.block_count else base.run_from(
-            base.hidden_before(ids_CS, 0), ids_CS, 0
-        )
-    return torch.stack([found[block] for block in blocks], dim=1)
+def module_inputs(
+    base: BaseModel,
+    hidden_CSD: Tensor,
+    ids_CS: Tensor,
+    first: int,
+    blocks: Sequence[int],
+    module: str,
+    attention: Attention | None = None,
+) -> Tensor:
+    """``[C, L, S, I]``: what the module of each of these blocks reads when block ``first`` reads ``hidden_CSD``.
 
-
-@contextmanager
-def caught_inputs(base: BaseModel, blocks: Sequence[int], module: str) -> Iterator[dict[int, Tensor]]:
-    """What the module of each of these blocks reads while the base runs, by block."""
+    Differentiable. Padding on the right reaches nothing else. What comes behind the last of these modules is not run.
+    """
     found: dict[int, Tensor] = {}
 
     def keep(block: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
             found[block] = args[0]
+            if len(found) == len(blocks):
+                raise StopForward
 
         return hook
 
     places = [(block, base.model.get_submodule(module_path(base, block, module))) for block in blocks]
     handles = [place.register_forward_pre_hook(keep(block)) for block, place in places]
     try:
-        yield found
+        base.run_from(hidden_CSD, ids_CS, first, attention)
+    except StopForward:
+        pass
     finally:
         for handle in handles:
             handle.remove()
+    return torch.stack([found[block] for block in blocks], dim=1)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ LinearHypernetwork (linear.py)         linear fast weights, as in Generative Ada
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +18,7 @@ from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
     from continual_learning.base import BaseModel
+    from continual_learning.doc2lora.adapter import Adapter
 
 Generated = dict[str, dict[str, Tensor]]
 """Of each target module its ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
@@ -29,9 +30,19 @@ class DocumentHypernetwork(nn.Module, ABC):
     config: Any
     """`HypernetworkConfig` or `LinearHypernetworkConfig`."""
 
-    @abstractmethod
     def read(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """What `generate` takes, of chunks of token ids: activations ``[C, …]`` and the mask ``[C, S]``."""
+        return self.read_on(base, chunks, self.begun(base, chunks))
+
+    @abstractmethod
+    def begun(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """The part of `read` that no weight of this network changes, which training computes once."""
+
+    @abstractmethod
+    def read_on(
+        self, base: BaseModel, chunks: Sequence[Sequence[int]], begun: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The rest of `read`, differentiable."""
 
     @abstractmethod
     def generate(self, activations: Tensor, attention_mask: Tensor | None = None) -> Generated:
@@ -40,6 +51,10 @@ class DocumentHypernetwork(nn.Module, ABC):
     @abstractmethod
     def combine(self, generated: Generated, chunks_per_document: Sequence[int] | Tensor) -> Generated:
         """One LoRA a document: ``A`` ``[G, L, K, I]`` and ``B`` ``[G, L, K, O]``, padded with zeros."""
+
+    def common(self) -> Adapter:
+        """What stands in the base once, beside the matrices of however many documents; empty for the Perceiver."""
+        return {}
 
     @abstractmethod
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:

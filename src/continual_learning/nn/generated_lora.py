@@ -30,8 +30,13 @@ class LowRank(NamedTuple):
 
 
 def concatenated(parts: Sequence[LowRank]) -> LowRank:
-    """The sum of several changes, exactly: their ranks side by side."""
-    return LowRank(torch.cat([p.A_RI for p in parts], dim=-2), torch.cat([p.B_RO for p in parts], dim=-2))
+    """The sum of several changes, exactly: their ranks side by side. One without the leading axis is of every row."""
+
+    def beside(halves: Sequence[Tensor]) -> Tensor:
+        rows = next((half.shape[:-2] for half in halves if half.ndim > 2), ())
+        return torch.cat([half.expand(*rows, *half.shape[-2:]) for half in halves], dim=-2)
+
+    return LowRank(beside([p.A_RI for p in parts]), beside([p.B_RO for p in parts]))
 
 
 class GeneratedLinear(nn.Module):

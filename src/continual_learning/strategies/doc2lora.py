@@ -31,8 +31,8 @@ from continual_learning.chunking import passages
 from continual_learning.doc2lora.adapter import (
     Adapter,
     Place,
+    in_place,
     installed,
-    merged,
     module_path,
     transposed,
     write_peft_files,
@@ -75,6 +75,7 @@ from continual_learning.strategy import (
     plain_report,
 )
 
+_COMMON = "common."  # before the place of what a hypernetwork adds once, however many documents it made adapters of
 _PASSAGE_TOKENS = 200  # of a stretch of text with a key of its own: a long document would cover any question
 
 
@@ -147,7 +148,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         text = f"{document.title}\n{document.text}" if document.title and config.mode != "text" else document.text
         made = generator.internalise(base, controlled(base, text, config.control, config.seed), on_chunk)
         warnings, details = self._findings(base, generator, document, made, qa)
-        tensors = _tensors(document, made.adapter)
+        tensors = _tensors(document, made)
         if config.mode != "text":
             parts = passages(document.text, lambda t: len(base.encode(t)), _PASSAGE_TOKENS)
             tensors |= key_tensors(document.id, document.title, parts)
@@ -229,17 +230,19 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
     def write_peft(self, state: State, folder: Path) -> Path:
         """All documents as one adapter, which is always in place: an adapter has no routing."""
-        changes: dict[str, list[LowRank]] = {}
+        modules: dict[str, str] = {}
         columns = False
         for record in state.meta.documents:
-            if (modules := record.details.get("modules")) is None:
+            if (known := record.details.get("modules")) is None:
                 raise InputError(
                     f"document {record.id!r} was learned by an older version, which did not note where its matrices "
                     "belong; expected one with modules in its details: forget it and learn it again"
                 )
             columns = columns or record.details["transposed"]
-            for place, low_rank in state_adapter(state, [record.id]).items():
-                changes.setdefault(modules[_place(place)], []).append(low_rank)
+            modules |= known
+        changes: dict[str, list[LowRank]] = {}
+        for place, low_rank in state_adapter(state).items():
+            changes.setdefault(modules[_place(place)], []).append(low_rank)
         by_path = {path: concatenated(several) for path, several in changes.items()}
         with storage_errors(f"adapter {folder.name!r}"):
             return write_peft_files(state.meta.base_name, by_path, columns, folder)
@@ -275,8 +278,8 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "hypernetwork": self.config.hypernetwork,
             "chunks": made.chunks,
             "rank": max(low_rank.rank for low_rank in made.adapter.values()),
-            "modules": {_place(place): module_path(base, *place) for place in made.adapter},
-            "transposed": transposed(base, made.adapter),
+            "modules": {_place(place): module_path(base, *place) for place in made.whole},
+            "transposed": transposed(base, made.whole),
         }
         if self.config.control != "none":
             note = f"control: {self.config.control} words were learned in the place of the text"
@@ -307,18 +310,21 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
 
 def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapter:
-    """The sum of documents' adapters in a state, in the order given; None: of all, in the order learned."""
+    """The sum of documents' adapters in a state, in the order given; None: of all, in the order learned.
+
+    What is common to the documents of one hypernetwork is in it once.
+    """
     parts = state.parts
     chosen = [document.id for document in state.meta.documents] if documents is None else documents
-    return merged([_adapter(parts[document_id]) for document_id in chosen])
+    return in_place([(_adapter(parts[name]), _adapter(parts[name], _COMMON)) for name in chosen])
 
 
-def _adapter(tensors: dict[str, Tensor]) -> Adapter:
+def _adapter(tensors: dict[str, Tensor], kind: str = "") -> Adapter:
     adapter: Adapter = {}
     for name, A_RI in tensors.items():
         place, _, half = name.rpartition(".")
-        if half == "A":
-            block, _, module = place.partition(".")
+        if half == "A" and place.startswith(_COMMON) == bool(kind):
+            block, _, module = place.removeprefix(kind).partition(".")
             adapter[int(block), module] = LowRank(A_RI.float(), tensors[f"{place}.B"].float())
     return adapter
 
@@ -328,10 +334,11 @@ def _place(place: Place) -> str:
     return f"{place[0]:03d}.{place[1]}"
 
 
-def _tensors(document: Document, adapter: Adapter) -> dict[str, Tensor]:
+def _tensors(document: Document, made: Internalised) -> dict[str, Tensor]:
     """In fp16: half the memory, and what is used and exported is what is kept."""
     return {
-        f"{document.id}/{_place(place)}.{half}": matrix.detach().to("cpu", torch.float16).contiguous()
+        f"{document.id}/{kind}{_place(place)}.{half}": matrix.detach().to("cpu", torch.float16).contiguous()
+        for kind, adapter in (("", made.adapter), (_COMMON, made.common))
         for place, low_rank in adapter.items()
         for half, matrix in zip("AB", low_rank, strict=True)
     }

@@ -27,7 +27,7 @@ from continual_learning.training.hypernetwork.ladder import ladder
 from continual_learning.training.hypernetwork.networks import initial_network, memory_blocks
 from continual_learning.training.hypernetwork.packing import packed
 from continual_learning.training.hypernetwork.probe import context_sensitivity
-from continual_learning.training.hypernetwork.retrieval import queries, retrieval_loss
+from continual_learning.training.hypernetwork.retrieval import queries, retrieval_loss, unknown
 from continual_learning.training.hypernetwork.run import train_hypernetwork
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 from continual_learning.training.hypernetwork.student import (
@@ -214,12 +214,12 @@ TEXTS = (DOCUMENT, "The cat lives in the house with a dog.")
 
 def test_rows_meet_their_own_documents_adapter(tiny_base: BaseModel) -> None:
     network = initial_network(tiny_base, settings())
-    states = States(tiny_base, min(network.config.layers))
+    states = States(tiny_base, network.config.first_block)
     readings = [network.read(tiny_base, [tiny_base.encode(text)]) for text in TEXTS]
 
     def losses(owners: list[int]) -> torch.Tensor:
         combined = adapters(network, [readings[n] for n in owners])
-        adapter = row_adapter(network.config, combined)
+        adapter = row_adapter(network, combined)
         return question_losses(tiny_base, adapter, [[[_target(tiny_base)]]] * len(owners), states)
 
     one, two = losses([0]), losses([1])
@@ -235,17 +235,21 @@ def test_questions_in_one_row_are_what_they_are_alone(family: str, chat: bool, t
     base = BaseModel.load(str(make_tiny(family, tmp_path, chat=chat, **wide)))
     network = initial_network(base, settings(blocks=(1, 2)))
     combined = adapters(network, [network.read(base, [base.encode(text)]) for text in TEXTS])
-    adapter = row_adapter(network.config, combined)
+    with torch.no_grad():
+        for name, matrix in network.named_parameters():
+            if name.startswith("reader_B"):
+                matrix.copy_(0.1 * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)))
+    adapter = row_adapter(network, combined)
     asked = ("What do comb jellies eat?", "Who lives in the house?", "The fox?", "9 dogs")
     targets = [
         _target(base, question, reply) for question, reply in zip(asked, ("plankton", "A cat", "x", "no"), strict=True)
     ]
-    states = States(base, 1)
+    states = States(base, network.config.first_block)
     packed_Q = question_losses(base, adapter, [[targets[:2], targets[2:3]], [targets[3:]]], states)
     # Alone, with the adapter of their row.
     alone = []
     for row, target in ((0, targets[0]), (0, targets[1]), (0, targets[2]), (1, targets[3])):
-        own = {place: LowRank(A[row], B[row]) for place, (A, B) in adapter.items()}
+        own = {place: LowRank(*(m[row] if m.ndim > 2 else m for m in both)) for place, both in adapter.items()}
         with installed(base, own):
             logits = base.model(torch.tensor([target.ids])).logits[0, len(target.prompt) - 1 :]
         alone.append(torch.nn.functional.cross_entropy(logits, torch.tensor(target.answer)))
@@ -336,7 +340,8 @@ def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path) -> Non
     start = initial_network(tiny_base, chosen).state_dict()
     keys = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=3)
     learned = {name for name, tensor in keys.network.state_dict().items() if not torch.equal(tensor, start[name])}
-    assert learned == {"key", "query", "gain", "log_ridge"}
+    reader = {name for name in start if name.startswith("reader_")}
+    assert reader and learned == {"key", "query", "gain", "log_ridge"} | reader
     assert [point["step"] for point in keys.curve if point["kind"] == "facts"] == [2, 3]
     rest = train_hypernetwork(tiny_base, chosen, tmp_path)
     assert rest.steps == 5 and not torch.equal(rest.network.state_dict()["value"], start["value"])
@@ -349,33 +354,45 @@ def test_the_loss_of_keys_falls_and_asks_only_for_what_the_document_has(tiny_bas
     network = initial_network(tiny_base, settings())
     assert isinstance(network, LinearHypernetwork)
     ids = tiny_base.encode(TEXTS[1])
-    reading, next_S = network.read(tiny_base, [ids]), torch.tensor([*ids[1:], -1])
-    states = States(tiny_base, min(network.config.layers))
-    asked = [queries(tiny_base, network, [_target(tiny_base, "Who lives in the house?", "The dog")], states)]
-    before = retrieval_loss(network, reading, next_S, asked)
-    assert before is not None
+    next_S = torch.tensor([*ids[1:], -1])
+    states = States(tiny_base, network.config.first_block)
+    group = [_target(tiny_base, "Who lives in the house?", "The dog")]
+    unknown_N = unknown(tiny_base, group, states)
+
+    def losses() -> torch.Tensor:
+        asked = queries(tiny_base, network, group, states, unknown_N)
+        loss = retrieval_loss(network, network.read(tiny_base, [ids]), next_S, [asked])
+        assert loss is not None
+        return loss
+
+    before = losses()
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(20):
         optimizer.zero_grad()
-        loss = retrieval_loss(network, reading, next_S, asked)
-        assert loss is not None
+        loss = losses()
         loss.backward()
         optimizer.step()
     assert loss.detach() < 0.7 * before.detach()
-    strange = [{**asked[0], "answer": torch.full_like(asked[0]["answer"], tiny_base.vocab_size - 1)}]
-    assert retrieval_loss(network, reading, next_S, strange) is None
+    assert all(float(matrix.detach().abs().max()) > 0 for matrix in network.reader_B.values())
+    asked = queries(tiny_base, network, group, states, unknown_N)
+    strange = asked._replace(answer_N=torch.full_like(asked.answer_N, tiny_base.vocab_size - 1))
+    assert retrieval_loss(network, network.read(tiny_base, [ids]), next_S, [strange]) is None
 
 
 def test_queries_are_what_the_modules_read_before_each_token_of_an_answer(tiny_base: BaseModel) -> None:
     network = initial_network(tiny_base, settings())
     assert isinstance(network, LinearHypernetwork)
     target = _target(tiny_base)
-    found = queries(tiny_base, network, [target], States(tiny_base, min(network.config.layers)))
+    states = States(tiny_base, network.config.first_block)
+    unknown_N = unknown(tiny_base, [target], states)
+    assert unknown_N.shape == (len(target.answer),) and bool(((unknown_N >= 0) & (unknown_N <= 1)).all())
+    found = queries(tiny_base, network, [target], states, unknown_N)
     [name] = network.config.modules
-    inputs = module_inputs(tiny_base, torch.tensor([target.ids]), network.config.layers, name)[0]
-    torch.testing.assert_close(found["inputs"], inputs[:, len(target.prompt) - 1 :], rtol=1e-4, atol=1e-5)
-    assert found["answer"].tolist() == list(target.answer)
-    assert bool(((found["unknown"] >= 0) & (found["unknown"] <= 1)).all())
+    ids_1T = torch.tensor([target.ids])
+    hidden_1TD = tiny_base.hidden_before(ids_1T, 0)
+    inputs = module_inputs(tiny_base, hidden_1TD, ids_1T, 0, network.config.layers, name)[0]
+    torch.testing.assert_close(found.input_LNI, inputs[:, len(target.prompt) - 1 :], rtol=1e-4, atol=1e-5)
+    assert found.answer_N.tolist() == list(target.answer)
 
 
 def test_a_loss_among_drawn_tokens_estimates_that_over_all(tiny_base: BaseModel) -> None:
@@ -437,6 +454,16 @@ def test_settings_are_checked() -> None:
         parse_config(HypernetworkTraining, {"facts_documents": 0}, "train hypernetwork")
     with pytest.raises(ConfigError, match="retrieval_steps = 5 with generator = perceiver"):
         parse_config(HypernetworkTraining, {"generator": "perceiver", "retrieval_steps": 5}, "train hypernetwork")
+    with pytest.raises(ConfigError, match="reader_rank = 4 with generator = perceiver"):
+        parse_config(HypernetworkTraining, {"generator": "perceiver", "reader_rank": 4}, "train hypernetwork")
     with pytest.raises(ConfigError, match="blocks = 1, 3 with generator = perceiver"):
         parse_config(HypernetworkTraining, {"generator": "perceiver", "blocks": "1,3"}, "train hypernetwork")
     assert HypernetworkTraining().all_steps == 450 and HypernetworkTraining(generator="perceiver").all_steps == 300
+
+
+def test_the_reader_stands_in_the_attention_of_a_third_of_the_blocks(tiny_base: BaseModel) -> None:
+    found = initial_network(tiny_base, settings(blocks=(2, 3), reader_rank=3)).config
+    assert (found.reader_layers, found.reader_rank, found.first_block) == ((1, 2), 3, 1)
+    assert set(found.reader_modules) == {f"self_attn.{name}_proj" for name in "qkvo"}
+    none = initial_network(tiny_base, settings(blocks=(2, 3), reader_rank=0)).config
+    assert (none.reader_layers, none.reader_modules, none.first_block) == ((), {}, 2)

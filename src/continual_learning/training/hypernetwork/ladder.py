@@ -64,7 +64,7 @@ def interference(base: BaseModel, network: DocumentHypernetwork, example: Exampl
     questions = [q.question for q in asked]
     before = plain_answers(base, questions, 24)
     started = time.perf_counter()
-    adapter = DocumentGenerator(base, network).internalise(base, example.text).adapter
+    adapter = DocumentGenerator(base, network).internalise(base, example.text).whole
     internalise_seconds = time.perf_counter() - started
     with installed(base, adapter):
         after = plain_answers(base, questions, 24)

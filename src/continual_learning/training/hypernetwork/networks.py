@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from continual_learning.answering import user
 from continual_learning.background import background_texts
 from continual_learning.base import BaseModel
+from continual_learning.doc2lora.adapter import linear_modules, linear_sizes
 from continual_learning.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
 from continual_learning.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.doc2lora.linear import LinearHypernetwork
@@ -14,7 +17,7 @@ from continual_learning.nn.perceiver import Heads
 from continual_learning.training.facts import fact_documents
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 
-_LINEAR_RANK, _PERCEIVER_RANK = 768, 8
+_LINEAR_RANK, _READER_RANK, _PERCEIVER_RANK = 768, 16, 8
 _FIT_TEXTS, _FIT_DOCUMENTS = 24, 4
 
 
@@ -35,6 +38,10 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
             rank=settings.rank or min(_LINEAR_RANK, parts.intermediate_size),
             trained_chunks=settings.max_chunks,
         )
+        if width := _READER_RANK if settings.reader_rank is None else settings.reader_rank:
+            memory = min(linear.layers)
+            blocks = tuple(range(max(0, memory - base.block_count // 3), memory + 1))
+            linear = replace(linear, reader_modules=attention_modules(base), reader_layers=blocks, reader_rank=width)
         if settings.start is None:
             network = LinearHypernetwork.fitted(base, linear, _fit_texts(base, settings.seed))
         else:
@@ -57,6 +64,13 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
         )
         network = Hypernetwork.initialised(perceiver, settings.seed)
     return network.to(base.device)
+
+
+def attention_modules(base: BaseModel) -> dict[str, tuple[int, int]]:
+    """The linear modules of a block that are not its MLP's, by their paths in it, with their inputs and outputs."""
+    mlp = f"{base.family.mlp_name}."
+    block = base.blocks[0]
+    return {path: linear_sizes(block.get_submodule(path)) for path in linear_modules(block) if not path.startswith(mlp)}
 
 
 def memory_blocks(count: int) -> tuple[int, ...]:

@@ -68,16 +68,16 @@ def context_sensitivity(
 ) -> Sensitivity:
     """Measure on at least two documents. ``recall`` lets the model answer, too; ``in_prompt`` adds the teacher."""
     generator = DocumentGenerator(base, network, chunk_tokens)
-    made = [generator.internalise(base, example.text).adapter for example in examples]
-    states = States(base, min(network.config.layers))
+    made = [generator.internalise(base, example.text) for example in examples]
+    states = States(base, network.config.first_block)
     losses: dict[str, list[float]] = {"matched": [], "mismatched": [], "none": [], "prompt": []}
     right: dict[str, list[float]] = {name: [] for name in losses}
     for number, example in enumerate(examples):
         questions, replies = example.questions[:max_questions], example.replies[:max_questions]
         targets = [_target(base, q.question, r) for q, r in zip(questions, replies, strict=True)]
         cases: list[tuple[str, Adapter]] = [
-            ("matched", made[number]),
-            ("mismatched", made[(number + 1) % len(made)]),
+            ("matched", made[number].whole),
+            ("mismatched", made[(number + 1) % len(made)].whole),
             ("none", {}),
         ]
         for name, adapter in cases:
@@ -101,7 +101,7 @@ def context_sensitivity(
         recall_mismatched=_mean(right["mismatched"]),
         recall_none=_mean(right["none"]),
         recall_prompt=_mean(right["prompt"]),
-        movement=_movement(made),
+        movement=_movement([one.adapter for one in made]),
         documents=len(examples),
         questions=len(losses["matched"]),
     )

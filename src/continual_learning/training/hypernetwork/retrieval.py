@@ -2,9 +2,9 @@
 
 The value that linear fast weights hold at a token of the document is the token behind it. So a memory answers right
 when the place before an answer's token opens a place of the document that the same token stands behind; and whether it
-does is known without a pass through the base with the adapter in place. The keys and queries of each layer are trained
-for that alone, by cross-entropy over the tokens that stand in the document (contrastive, as a retriever's: InfoNCE,
-van den Oord et al. 2018, arXiv 1807.03748, equation 4).
+does is known without a memory in place. Keys, queries and the reader are trained for that alone, by cross-entropy over
+the tokens that stand in the document (contrastive, as a retriever's: InfoNCE, van den Oord et al. 2018, arXiv
+1807.03748, equation 4).
 
 Shapes: L = layers, N = tokens of all answers, S = tokens of the document, I = inputs of the module, U = different
 tokens of the document.
@@ -13,6 +13,7 @@ tokens of the document.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,44 +21,52 @@ from torch import Tensor
 
 from continual_learning.base import BaseModel
 from continual_learning.doc2lora.linear import LinearHypernetwork
-from continual_learning.doc2lora.module_inputs import caught_inputs
 from continual_learning.training.hypernetwork.packing import packed
 from continual_learning.training.hypernetwork.student import Group, Reading, States
 
 
-@torch.no_grad()
-def queries(base: BaseModel, network: LinearHypernetwork, group: Group, states: States) -> dict[str, Tensor]:
-    """What the module reads before each token of the answers, without an adapter: computed once.
+class Queries(NamedTuple):
+    """Places that a document is to be opened from: those before each token of some answers."""
 
-    ``inputs`` ``[L, N, I]``; ``answer`` ``[N]``, the tokens; ``unknown`` ``[N]``, 1 less the base's probability of
-    them: what the base says by itself need not be read.
-    """
+    input_LNI: Tensor
+    """What the module reads there."""
+    answer_N: Tensor
+    """The tokens."""
+    unknown_N: Tensor
+    """1 less the base's probability of them: what the base says by itself need not be read."""
+
+
+@torch.no_grad()
+def unknown(base: BaseModel, group: Group, states: States) -> Tensor:
+    """``[N]``: of each token of the answers, 1 less the base's probability of it."""
     layout = packed(base, [group], states.start)
-    hidden_BTD = states.of([[group]], layout)
-    name, _, _ = network.config.module
-    with caught_inputs(base, network.config.layers, name) as found:
-        out_BTD = base.run_from(hidden_BTD, layout.ids_BT, states.first, layout.attention)
-    places = list(layout.places)
-    answer_N = torch.tensor([token for target in group for token in target.answer], device=base.device)
-    logprob_NV = base.logits(out_BTD[0, places]).float().log_softmax(-1)
-    return {
-        "inputs": torch.stack([found[block][0, places] for block in network.config.layers]),
-        "answer": answer_N,
-        "unknown": 1 - logprob_NV.gather(1, answer_N[:, None])[:, 0].exp(),
-    }
+    out_BTD = base.run_from(states.of([[group]], layout), layout.ids_BT, states.first, layout.attention)
+    logprob_NV = base.logits(out_BTD[0, list(layout.places)]).float().log_softmax(-1)
+    return 1 - logprob_NV.gather(1, _answers(base, group)[:, None])[:, 0].exp()
+
+
+def queries(base: BaseModel, network: LinearHypernetwork, group: Group, states: States, unknown_N: Tensor) -> Queries:
+    """What the network's reader makes of the questions, without a memory. Differentiable."""
+    layout = packed(base, [group], states.start)
+    found_1LTI = network.module_inputs(base, states.of([[group]], layout), layout.ids_BT, layout.attention)
+    return Queries(found_1LTI[0][:, list(layout.places)], _answers(base, group), unknown_N)
+
+
+def _answers(base: BaseModel, group: Group) -> Tensor:
+    return torch.tensor([token for target in group for token in target.answer], device=base.device)
 
 
 def retrieval_loss(
-    network: LinearHypernetwork, reading: Reading, next_S: Tensor, asked: Sequence[dict[str, Tensor]]
+    network: LinearHypernetwork, reading: Reading, next_S: Tensor, asked: Sequence[Queries]
 ) -> Tensor | None:
-    """Mean cross-entropy over layers and answers' tokens, in nats, those of `queries` by what is unknown of them.
+    """Mean cross-entropy over layers and answers' tokens, in nats, the tokens by what is unknown of them.
 
     ``next_S`` are the tokens behind those of the document that was read as one chunk, a negative one where there is
     none. Answers' tokens that the document lacks do not count; None where it has none of them.
     """
-    input_LNI = torch.cat([group["inputs"] for group in asked], dim=1)
-    answer_N = torch.cat([group["answer"] for group in asked])
-    weight_N = torch.cat([group["unknown"] for group in asked])
+    input_LNI = torch.cat([group.input_LNI for group in asked], dim=1)
+    answer_N = torch.cat([group.answer_N for group in asked])
+    weight_N = torch.cat([group.unknown_N for group in asked])
     activations, mask = reading
     opened_LNS = network.openings(activations, mask, input_LNI[None])[0]
     there_S = next_S >= 0

@@ -46,7 +46,7 @@ from continual_learning.training.devices import Devices, devices
 from continual_learning.training.hypernetwork.data import TrainingData, drawn, training_data
 from continual_learning.training.hypernetwork.networks import initial_network
 from continual_learning.training.hypernetwork.probe import context_sensitivity
-from continual_learning.training.hypernetwork.retrieval import queries, retrieval_loss
+from continual_learning.training.hypernetwork.retrieval import Queries, queries, retrieval_loss, unknown
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 from continual_learning.training.hypernetwork.student import (
     Group,
@@ -144,7 +144,7 @@ class _Run:
         self._progress = progress if devices_.main else None
         mark = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
         self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}", settings.kept_gigabytes * 1e9)
-        self._states = States(base, min(self.network.config.layers), self._kept)
+        self._states = States(base, self.network.config.first_block, self._kept)
         affixes = self.network.config.affixes
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
         self._longest = 0
@@ -281,7 +281,7 @@ class _Run:
             return None
         weight_Q = torch.tensor(weights, device=self.base.device)
         combined = adapters(self.network, readings)
-        adapter = row_adapter(self.network.config, combined)
+        adapter = row_adapter(self.network, combined)
         tokens.update(*(target.tokens for row in rows for group in row for target in group))
         draw = random.Random(f"{settings.seed} {self.step} drawn")
         among = candidates(self.base, tokens, settings.drawn_tokens, draw)
@@ -299,7 +299,7 @@ class _Run:
         for context in contexts:
             parts: list[Reading] = []
             behind: list[int] = []
-            asked: list[dict[str, torch.Tensor]] = []
+            asked: list[Queries] = []
             for place, number in context:
                 cut = self._cut(number, 1)
                 parts.append(self._reading(number, cut))
@@ -315,10 +315,10 @@ class _Run:
                 total = len(context) * loss + (0.0 if total is None else total)
         return total
 
-    def _queries(self, network: LinearHypernetwork, group: Group) -> dict[str, torch.Tensor]:
-        key = f"queries {[(target.ids, target.answer) for target in group]}"
-        found = self._kept.get(key, partial(queries, self.base, network, group, self._states))
-        return {name: tensor.to(self.base.device) for name, tensor in found.items()}
+    def _queries(self, network: LinearHypernetwork, group: Group) -> Queries:
+        key = f"unknown {[(target.ids, target.answer) for target in group]}"
+        found = self._kept.get(key, lambda: {"unknown": unknown(self.base, group, self._states)})
+        return queries(self.base, network, group, self._states, found["unknown"].to(self.base.device))
 
     @property
     def _retrieving(self) -> bool:
@@ -345,12 +345,8 @@ class _Run:
         return cut
 
     def _reading(self, number: int, cut: Chunks) -> Reading:
-        def compute() -> dict[str, torch.Tensor]:
-            activations, mask = self.network.read(self.base, cut.ids)
-            return {"activations": activations, "mask": mask}
-
-        found = self._kept.get(f"document {number} in {len(cut.ids)}", compute)
-        return found["activations"].to(self.base.device), found["mask"].to(self.base.device)
+        begun = self._kept.get(f"document {number} in {len(cut.ids)}", partial(self.network.begun, self.base, cut.ids))
+        return self.network.read_on(self.base, cut.ids, {n: t.to(self.base.device) for n, t in begun.items()})
 
     def _target(self, key: str, compute: Callable[[], Target | None]) -> list[Target]:
         """The target, or nothing where there is none."""
@@ -402,9 +398,10 @@ def _started(folder: str, network: DocumentHypernetwork) -> DocumentHypernetwork
     """The hypernetwork in a folder, if it has the sizes of ``network``. Raises MismatchError."""
     found = load_hypernetwork(folder)
     sizes = [{name: tuple(t.shape) for name, t in n.state_dict().items()} for n in (found, network)]
-    if sizes[0] != sizes[1] or found.config.layers != network.config.layers:
+    same_blocks = (found.config.layers, found.config.first_block) == (network.config.layers, network.config.first_block)
+    if sizes[0] != sizes[1] or not same_blocks:
         raise MismatchError(
             f"start = {folder!r}: holds a hypernetwork of other sizes or blocks; expected those of this run: give the "
-            "same generator, blocks and rank"
+            "same generator, blocks, rank and reader_rank"
         )
     return found

@@ -72,6 +72,9 @@ class HypernetworkTraining(StrategyConfig):
     """The blocks to write to; none: linear, one at four fifths and the last; perceiver, all."""
     rank: int | None = Field(None, ge=1)
     """Of a chunk's adapter; none: linear 768 or the width of the MLP if that is less, perceiver 8."""
+    reader_rank: int | None = Field(None, ge=0)
+    """Of the linear generator's reader, a LoRA in the attention of a third of the blocks, up to its first memory's; 0
+    for no reader (none: 16; perceiver: it has none)."""
     latent_width: int = Field(128, ge=4)
     """Of the Perceiver's latents."""
     cross_layers: int = Field(2, ge=1)
@@ -112,6 +115,11 @@ class HypernetworkTraining(StrategyConfig):
             raise ValueError(
                 f"retrieval_steps = {self.retrieval_steps} with generator = perceiver, which has no key for each of a "
                 "document's tokens; give 0, or generator=linear"
+            )
+        if self.generator == "perceiver" and self.reader_rank:
+            raise ValueError(
+                f"reader_rank = {self.reader_rank} with generator = perceiver, which reads what the base makes of a "
+                "document as it is; give 0, or generator=linear"
             )
         if self.generator == "perceiver" and self.blocks is not None:
             raise ValueError(

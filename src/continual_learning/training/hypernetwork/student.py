@@ -20,8 +20,7 @@ from torch import Tensor
 
 from continual_learning.base import BaseModel
 from continual_learning.decoding import shared_start
-from continual_learning.doc2lora.adapter import Adapter, installed
-from continual_learning.doc2lora.config import DocumentConfig
+from continual_learning.doc2lora.adapter import Adapter, in_place, installed
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.nn.generated_lora import LowRank
 from continual_learning.training.hypernetwork.packing import Packing, packed
@@ -53,13 +52,15 @@ def adapters(network: DocumentHypernetwork, readings: Sequence[Reading]) -> Gene
     return network.combine(together, [len(activations) for activations, _ in readings])
 
 
-def row_adapter(config: DocumentConfig, combined: Generated) -> Adapter:
-    """For a batch of rows, row n of which meets the adapter of document n."""
-    return {
+def row_adapter(network: DocumentHypernetwork, combined: Generated) -> Adapter:
+    """For a batch of rows, row n of which meets the adapter of document n, and all what is common to them."""
+    config = network.config
+    own: Adapter = {
         (block, name): LowRank(matrices["A"][:, number], matrices["B"][:, number] * config.multiplier)
         for name, matrices in combined.items()
         for number, block in enumerate(config.layers)
     }
+    return in_place([(own, network.common())])
 
 
 def prompt_losses(base: BaseModel, targets: Sequence[Target]) -> Tensor:
