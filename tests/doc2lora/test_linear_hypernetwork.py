@@ -115,6 +115,7 @@ def test_it_raises_the_token_that_follows(tiny_base: BaseModel, network: LinearH
     assert before < 0.2 and after > 0.6
 
 
+ENDS = ("0000.key", "001.mlp.down_proj.B", "003.mlp.down_proj.B")
 READER = {"self_attn.q_proj": (WIDTH, WIDTH), "self_attn.o_proj": (WIDTH, WIDTH)}
 
 
@@ -144,33 +145,46 @@ def test_the_reader_is_in_place_when_a_document_is_read(tiny_base: BaseModel, re
     assert not torch.allclose(seen[0], seen[1])
 
 
+@pytest.mark.filterwarnings("ignore:the text takes")
+@pytest.mark.parametrize("chunk_tokens", [1024, 12])
 def test_what_documents_have_in_common_stands_once(
-    tiny_base: BaseModel, reading: LinearHypernetwork, tmp_path: Path
+    tiny_base: BaseModel, reading: LinearHypernetwork, chunk_tokens: int, tmp_path: Path
 ) -> None:
-    engine = Doc2LoRAEngine(tiny_base, hypernetwork=reading)
+    engine = Doc2LoRAEngine(tiny_base, hypernetwork=reading, chunk_tokens=chunk_tokens)
     engine.learn(TEXTS[0])
     one = engine.adapter
     engine.learn(TEXTS[1])
     both = engine.adapter
     assert both[0, "self_attn.q_proj"].rank == one[0, "self_attn.q_proj"].rank == 2
-    assert (one[3, "mlp.down_proj"].rank, both[3, "mlp.down_proj"].rank) == (16 + 8, 2 * 16 + 8)
+    chunks = [document.chunks for document in engine.documents]
+    assert (chunks == [1, 1]) == (chunk_tokens == 1024)
+    ranks = (one[3, "mlp.down_proj"].rank, both[3, "mlp.down_proj"].rank)
+    assert ranks == (chunks[0] * 16 + 8, sum(chunks) * 16 + 8)
     engine.remove(engine.documents[1].id)
     assert engine.adapter.keys() == one.keys()
     assert all(torch.equal(a, b) for place in one for a, b in zip(one[place], engine.adapter[place], strict=True))
 
     save_hypernetwork(reading, tmp_path / "h")
-    strategy = make_strategy("doc2lora", {"hypernetwork": str(tmp_path / "h"), "guard": False})
+    strategy = make_strategy(
+        "doc2lora", {"hypernetwork": str(tmp_path / "h"), "guard": False, "chunk_tokens": chunk_tokens}
+    )
     assert isinstance(strategy, Doc2LoRA)
     state = strategy.init(tiny_base)
     for text in TEXTS:
         state, report = strategy.learn(tiny_base, state, Document(text))
         assert report.accepted
     kept = state_adapter(state)
-    assert {place: low_rank.rank for place, low_rank in kept.items()} == {p: r.rank for p, r in both.items()}
+    for place, (A_RI, B_RO) in both.items():
+        assert torch.equal(kept[place].A_RI, A_RI.half().float()) and torch.equal(kept[place].B_RO, B_RO.half().float())
     strategy.write_peft(state, tmp_path / "peft")
     exported = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     assert exported["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"].shape == (2, WIDTH)
+    # Of the second document B alone is kept, and the words that open it: A is the network's own.
+    halves = [name for name in state.tensors if name.startswith(state.meta.documents[1].id)]
+    assert sorted(halves) == [f"{state.meta.documents[1].id}/{end}" for end in ENDS]
+    assert report.bytes == sum(state.tensors[name].nbytes for name in halves)
     for document in state.meta.documents:
+        assert state.tensors
         state = strategy.forget(tiny_base, state, document.id)
     assert not state.tensors
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
+from torch import Tensor
 
 from continual_learning.base import BaseModel
-from continual_learning.doc2lora.adapter import Adapter, adapter_of, check_fits, in_place
+from continual_learning.doc2lora.adapter import Adapter, Place, adapter_of, check_fits, in_place
 from continual_learning.doc2lora.checkpoint import load_hypernetwork, load_text_hypernetwork
 from continual_learning.doc2lora.config import DocumentConfig, HypernetworkConfig
 from continual_learning.doc2lora.context import (
@@ -58,6 +59,8 @@ class Internalised:
     warnings: tuple[str, ...] = ()
     common: Adapter = field(default_factory=dict)
     """What stands beside it, once for all texts that the same network made adapters of."""
+    basis: dict[Place, Tensor] = field(default_factory=dict)
+    """Where the A of an adapter is the network's own: A, once; a text of K chunks has K of it."""
 
     @property
     def whole(self) -> Adapter:
@@ -115,6 +118,7 @@ class DocumentGenerator(AdapterGenerator):
             len(cut.ids),
             warnings,
             self.hypernetwork.common(),
+            self.hypernetwork.basis(),
         )
 
 

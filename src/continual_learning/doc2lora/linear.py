@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from continual_learning.doc2lora.adapter import Adapter, installed
+from continual_learning.doc2lora.adapter import Adapter, Place, installed
 from continual_learning.doc2lora.config import LinearHypernetworkConfig
 from continual_learning.doc2lora.hypernetwork import parameter_key
 from continual_learning.doc2lora.module_inputs import final_norm_inputs, module_inputs, padded, with_next
@@ -223,6 +223,11 @@ class LinearHypernetwork(DocumentHypernetwork):
             }
             for name, matrices in generated.items()
         }
+
+    def basis(self) -> dict[Place, Tensor]:
+        """The queries: what a document writes stands in B alone."""
+        name, _, _ = self.config.module
+        return {(block, name): self.query[number] for number, block in enumerate(self.config.layers)}
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """Each at ``rate`` times its own size, which differ by orders of magnitude.

@@ -18,7 +18,7 @@ from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
     from continual_learning.base import BaseModel
-    from continual_learning.doc2lora.adapter import Adapter
+    from continual_learning.doc2lora.adapter import Adapter, Place
 
 Generated = dict[str, dict[str, Tensor]]
 """Of each target module its ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
@@ -54,6 +54,10 @@ class DocumentHypernetwork(nn.Module, ABC):
 
     def common(self) -> Adapter:
         """What stands in the base once, beside the matrices of however many documents; empty for the Perceiver."""
+        return {}
+
+    def basis(self) -> dict[Place, Tensor]:
+        """Where the A of every chunk's adapter is the network's own: ``[R, I]``; nowhere for the Perceiver."""
         return {}
 
     @abstractmethod

@@ -14,6 +14,7 @@ random weights: it runs when it is asked for, and every report and answer says s
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,7 +76,8 @@ from continual_learning.strategy import (
     plain_report,
 )
 
-_COMMON = "common."  # before the place of what a hypernetwork adds once, however many documents it made adapters of
+_COMMON = "common/"  # before the place of what a hypernetwork adds once, however many documents it made adapters of
+_NETWORK = "network"  # in the details of a document: the part of the state that it shares with others
 _PASSAGE_TOKENS = 200  # of a stretch of text with a key of its own: a long document would cover any question
 
 
@@ -148,7 +150,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         text = f"{document.title}\n{document.text}" if document.title and config.mode != "text" else document.text
         made = generator.internalise(base, controlled(base, text, config.control, config.seed), on_chunk)
         warnings, details = self._findings(base, generator, document, made, qa)
-        tensors = _tensors(document, made)
+        tensors, network = _tensors(document, made)
+        if network:
+            details[_NETWORK] = network
         if config.mode != "text":
             parts = passages(document.text, lambda t: len(base.encode(t)), _PASSAGE_TOKENS)
             tensors |= key_tensors(document.id, document.title, parts)
@@ -159,7 +163,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             title=document.title,
             tokens=len(base.encode(document.text)),
             seconds=time.perf_counter() - started,
-            bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
+            bytes=sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in state.tensors),
             timings={"internalise": time.perf_counter() - started},
             warnings=warnings,
         )
@@ -199,6 +203,13 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             )
             for answer, route in zip(answers, routes, strict=True)
         ]
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """The state without that document; with the last one of a network goes what they shared."""
+        left = super().forget(base, state, document_id)
+        unused = {d.details.get(_NETWORK) for d in state.meta.documents}
+        unused -= {d.details.get(_NETWORK) for d in left.meta.documents}
+        return State({n: t for n, t in left.tensors.items() if n.partition("/")[0] not in unused}, left.meta)
 
     @contextmanager
     def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
@@ -315,17 +326,26 @@ def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapt
     What is common to the documents of one hypernetwork is in it once.
     """
     parts = state.parts
-    chosen = [document.id for document in state.meta.documents] if documents is None else documents
-    return in_place([(_adapter(parts[name]), _adapter(parts[name], _COMMON)) for name in chosen])
+    known = {document.id: document.details.get(_NETWORK) for document in state.meta.documents}
+    chosen = known if documents is None else documents
+    return in_place([_adapters(parts[name], parts.get(known[name] or "", {})) for name in chosen])
 
 
-def _adapter(tensors: dict[str, Tensor], kind: str = "") -> Adapter:
+def _adapters(own: dict[str, Tensor], network: dict[str, Tensor]) -> tuple[Adapter, Adapter]:
+    """Of a document, and of what its network adds once."""
+    common = {name.removeprefix(_COMMON): tensor for name, tensor in network.items() if name.startswith(_COMMON)}
+    return _adapter({**network, **own}), _adapter(common)
+
+
+def _adapter(tensors: dict[str, Tensor]) -> Adapter:
     adapter: Adapter = {}
-    for name, A_RI in tensors.items():
+    for name, B_RO in tensors.items():
         place, _, half = name.rpartition(".")
-        if half == "A" and place.startswith(_COMMON) == bool(kind):
-            block, _, module = place.removeprefix(kind).partition(".")
-            adapter[int(block), module] = LowRank(A_RI.float(), tensors[f"{place}.B"].float())
+        if half == "B" and not place.startswith(_COMMON):
+            block, _, module = place.partition(".")
+            A_RI = tensors[f"{place}.A"].float()
+            # A document of K chunks has K times the A that is its network's own.
+            adapter[int(block), module] = LowRank(A_RI.repeat(len(B_RO) // len(A_RI), 1), B_RO.float())
     return adapter
 
 
@@ -334,14 +354,33 @@ def _place(place: Place) -> str:
     return f"{place[0]:03d}.{place[1]}"
 
 
-def _tensors(document: Document, made: Internalised) -> dict[str, Tensor]:
-    """In fp16: half the memory, and what is used and exported is what is kept."""
-    return {
-        f"{document.id}/{kind}{_place(place)}.{half}": matrix.detach().to("cpu", torch.float16).contiguous()
-        for kind, adapter in (("", made.adapter), (_COMMON, made.common))
-        for place, low_rank in adapter.items()
+def _tensors(document: Document, made: Internalised) -> tuple[dict[str, Tensor], str | None]:
+    """What to keep, and the name of the part that the documents of one network share, if they share anything.
+
+    In fp16: half the memory, and what is used and exported is what is kept.
+    """
+    own = {
+        f"{_place(place)}.{half}": matrix
+        for place, low_rank in made.adapter.items()
+        for half, matrix in zip("AB", low_rank, strict=True)
+        if half == "B" or place not in made.basis
+    }
+    shared = {f"{_place(place)}.A": A_RI for place, A_RI in made.basis.items()} | {
+        f"{_COMMON}{_place(place)}.{half}": matrix
+        for place, low_rank in made.common.items()
         for half, matrix in zip("AB", low_rank, strict=True)
     }
+    if not shared:
+        return _kept(document.id, own), None
+    mark = hashlib.sha256()
+    for name, tensor in sorted(_kept("", shared).items()):
+        mark.update(name.encode() + tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    name = f"network-{mark.hexdigest()[:16]}"
+    return _kept(document.id, own) | _kept(name, shared), name
+
+
+def _kept(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}/{n}": t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()}
 
 
 def _simulated(state: State) -> bool:
