@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _FIT_LOGITS = 20.0  # by how much a token that is found for certain is raised at the start, by all layers together
 _FIT_RIDGE = 0.3
-_READER_STEP = 0.1  # of a reader's weights, which are its own to train: relative to a step of the others
+_READER_STEP = 0.2  # of a reader's weights, which are its own to train: relative to a step of the others
 
 
 class LinearHypernetwork(DocumentHypernetwork):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from continual_learning.doc2lora.module_inputs import module_inputs
 from continual_learning.doc2lora.network import DocumentHypernetwork, Generated
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
 from continual_learning.nn.generated_lora import LowRank
-from continual_learning.strategy import Progress, parse_config
+from continual_learning.strategy import Progress, QuestionAnswer, parse_config
 from continual_learning.training.hypernetwork.data import facts, training_data
 from continual_learning.training.hypernetwork.ladder import ladder
 from continual_learning.training.hypernetwork.networks import initial_network, memory_blocks
 from continual_learning.training.hypernetwork.packing import packed
 from continual_learning.training.hypernetwork.probe import context_sensitivity
-from continual_learning.training.hypernetwork.retrieval import queries, retrieval_loss, unknown
+from continual_learning.training.hypernetwork.retrieval import queries, retrieval_loss
 from continual_learning.training.hypernetwork.run import train_hypernetwork
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 from continual_learning.training.hypernetwork.student import (
@@ -48,6 +49,7 @@ from continual_learning.training.hypernetwork.targets import (
 )
 
 DOCUMENT, QUESTION = "Comb jellies eat plankton.", "What do comb jellies eat?"
+ASKED = QuestionAnswer(QUESTION, ("plankton",))
 
 
 def settings(**changes: Any) -> HypernetworkTraining:
@@ -304,8 +306,13 @@ def test_a_run_that_reads_documents_as_one(tiny_base: BaseModel, tmp_path: Path)
 
 
 def test_a_target_has_the_teachers_distribution(tiny_base: BaseModel) -> None:
-    target = relevant_target(tiny_base, DOCUMENT, QUESTION, "Plankton.", False, settings(top_k=5))
+    target = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings(top_k=5))
     assert target is not None and target.answer_weight == 0.5
+    assert target.value_at == len(target.answer) == settings().answer_tokens  # it is cut off before the value
+    whole = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings(answer_tokens=24))
+    assert whole is not None
+    before, value = (tiny_base.decode(whole.answer[: whole.value_at + more]).strip() for more in (0, 1))
+    assert "They eat".startswith(before) and not "They eat".startswith(value)
     assert target.top_NK is not None and target.top_NK.shape == (len(target.answer), 5)
     asked = prompt_ids(tiny_base, QUESTION, DOCUMENT)
     logits = tiny_base.model(torch.tensor([[*asked, *target.answer]])).logits[0, len(asked) - 1 : -1]
@@ -322,7 +329,7 @@ def test_a_target_of_the_base_itself(tiny_base: BaseModel) -> None:
     own = tiny_base.generate([prompt_ids(tiny_base, QUESTION)], 4)[0].ids
     assert target.answer == own
     long = "jellies " * tiny_base.window
-    assert relevant_target(tiny_base, long, QUESTION, "x", False, settings()) is None
+    assert relevant_target(tiny_base, long, ASKED, "x", False, settings()) is None
 
 
 def test_with_nothing_installed_the_loss_is_the_bases(tiny_base: BaseModel) -> None:
@@ -336,7 +343,7 @@ def test_with_nothing_installed_the_loss_is_the_bases(tiny_base: BaseModel) -> N
 
 
 def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path) -> None:
-    chosen = settings(retrieval_steps=3, steps=2, max_chunks=1)
+    chosen = settings(retrieval_steps=3, steps=2, max_chunks=1, answer_tokens=24)
     start = initial_network(tiny_base, chosen).state_dict()
     keys = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=3)
     learned = {name for name, tensor in keys.network.state_dict().items() if not torch.equal(tensor, start[name])}
@@ -357,10 +364,9 @@ def test_the_loss_of_keys_falls_and_asks_only_for_what_the_document_has(tiny_bas
     next_S = torch.tensor([*ids[1:], -1])
     states = States(tiny_base, network.config.first_block)
     group = [_target(tiny_base, "Who lives in the house?", "The dog")]
-    unknown_N = unknown(tiny_base, group, states)
 
     def losses() -> torch.Tensor:
-        asked = queries(tiny_base, network, group, states, unknown_N)
+        asked = queries(tiny_base, network, group, states)
         loss = retrieval_loss(network, network.read(tiny_base, [ids]), next_S, [asked])
         assert loss is not None
         return loss
@@ -374,7 +380,7 @@ def test_the_loss_of_keys_falls_and_asks_only_for_what_the_document_has(tiny_bas
         optimizer.step()
     assert loss.detach() < 0.7 * before.detach()
     assert all(float(matrix.detach().abs().max()) > 0 for matrix in network.reader_B.values())
-    asked = queries(tiny_base, network, group, states, unknown_N)
+    asked = queries(tiny_base, network, group, states)
     strange = asked._replace(answer_N=torch.full_like(asked.answer_N, tiny_base.vocab_size - 1))
     assert retrieval_loss(network, network.read(tiny_base, [ids]), next_S, [strange]) is None
 
@@ -384,19 +390,21 @@ def test_queries_are_what_the_modules_read_before_each_token_of_an_answer(tiny_b
     assert isinstance(network, LinearHypernetwork)
     target = _target(tiny_base)
     states = States(tiny_base, network.config.first_block)
-    unknown_N = unknown(tiny_base, [target], states)
-    assert unknown_N.shape == (len(target.answer),) and bool(((unknown_N >= 0) & (unknown_N <= 1)).all())
-    found = queries(tiny_base, network, [target], states, unknown_N)
+    found = queries(tiny_base, network, [target], states)
     [name] = network.config.modules
     ids_1T = torch.tensor([target.ids])
     hidden_1TD = tiny_base.hidden_before(ids_1T, 0)
     inputs = module_inputs(tiny_base, hidden_1TD, ids_1T, 0, network.config.layers, name)[0]
-    torch.testing.assert_close(found.input_LNI, inputs[:, len(target.prompt) - 1 :], rtol=1e-4, atol=1e-5)
-    assert found.answer_N.tolist() == list(target.answer)
+    before = len(target.prompt) - 1
+    torch.testing.assert_close(found.input_LNI, inputs[:, before : before + 2], rtol=1e-4, atol=1e-5)
+    assert found.answer_N.tolist() == list(target.answer[:2]) and found.weight_N[0] > found.weight_N[1]
+    later = queries(tiny_base, network, [target, replace(target, value_at=1)], states)
+    assert later.answer_N.tolist() == [*target.answer[:2], *target.answer[1:3]]
+    torch.testing.assert_close(later.input_LNI[:, 2], inputs[:, before + 1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_loss_among_drawn_tokens_estimates_that_over_all(tiny_base: BaseModel) -> None:
-    target = relevant_target(tiny_base, DOCUMENT, QUESTION, "Plankton.", False, settings(top_k=5))
+    target = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings(top_k=5))
     assert target is not None
     states = States(tiny_base, 2)
     whole = question_losses(tiny_base, {}, [[[target]]], states)

@@ -4,7 +4,8 @@ The value that linear fast weights hold at a token of the document is the token 
 when the place before an answer's token opens a place of the document that the same token stands behind; and whether it
 does is known without a memory in place. Keys, queries and the reader are trained for that alone, by cross-entropy over
 the tokens that stand in the document (contrastive, as a retriever's: InfoNCE, van den Oord et al. 2018, arXiv
-1807.03748, equation 4).
+1807.03748, equation 4). What counts is the token that the value begins with: the reply's words before it are the
+question's, and the tokens behind it follow from it.
 
 Shapes: L = layers, N = tokens of all answers, S = tokens of the document, I = inputs of the module, U = different
 tokens of the document.
@@ -13,6 +14,7 @@ tokens of the document.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -24,49 +26,48 @@ from continual_learning.doc2lora.linear import LinearHypernetwork
 from continual_learning.training.hypernetwork.packing import packed
 from continual_learning.training.hypernetwork.student import Group, Reading, States
 
+_WEIGHTS = (1.0, 0.15)  # of a value's first tokens
+
 
 class Queries(NamedTuple):
-    """Places that a document is to be opened from: those before each token of some answers."""
+    """Places that a document is to be opened from: those before tokens of answers."""
 
     input_LNI: Tensor
     """What the module reads there."""
     answer_N: Tensor
     """The tokens."""
-    unknown_N: Tensor
-    """1 less the base's probability of them: what the base says by itself need not be read."""
+    weight_N: Tensor
+    """What each of them counts in a loss."""
 
 
-@torch.no_grad()
-def unknown(base: BaseModel, group: Group, states: States) -> Tensor:
-    """``[N]``: of each token of the answers, 1 less the base's probability of it."""
-    layout = packed(base, [group], states.start)
-    out_BTD = base.run_from(states.of([[group]], layout), layout.ids_BT, states.first, layout.attention)
-    logprob_NV = base.logits(out_BTD[0, list(layout.places)]).float().log_softmax(-1)
-    return 1 - logprob_NV.gather(1, _answers(base, group)[:, None])[:, 0].exp()
-
-
-def queries(base: BaseModel, network: LinearHypernetwork, group: Group, states: States, unknown_N: Tensor) -> Queries:
-    """What the network's reader makes of the questions, without a memory. Differentiable."""
-    layout = packed(base, [group], states.start)
-    found_1LTI = network.module_inputs(base, states.of([[group]], layout), layout.ids_BT, layout.attention)
-    return Queries(found_1LTI[0][:, list(layout.places)], _answers(base, group), unknown_N)
-
-
-def _answers(base: BaseModel, group: Group) -> Tensor:
-    return torch.tensor([token for target in group for token in target.answer], device=base.device)
+def queries(base: BaseModel, network: LinearHypernetwork, group: Group, states: States) -> Queries:
+    """The first tokens of the values, before which the network's reader is, without a memory. Differentiable."""
+    begun = [replace(target, answer=target.answer[: target.value_at + len(_WEIGHTS)]) for target in group]
+    layout = packed(base, [begun], states.start)
+    found_1LTI = network.module_inputs(base, states.of([[begun]], layout), layout.ids_BT, layout.attention)
+    read: list[int] = []
+    weights: list[float] = []
+    places = iter(layout.places)
+    for target in begun:
+        own = [next(places) for _ in target.answer][target.value_at :]
+        read += own
+        weights += _WEIGHTS[: len(own)]
+    answers = [token for target in begun for token in target.answer[target.value_at :]]
+    device = base.device
+    return Queries(found_1LTI[0][:, read], torch.tensor(answers, device=device), torch.tensor(weights, device=device))
 
 
 def retrieval_loss(
     network: LinearHypernetwork, reading: Reading, next_S: Tensor, asked: Sequence[Queries]
 ) -> Tensor | None:
-    """Mean cross-entropy over layers and answers' tokens, in nats, the tokens by what is unknown of them.
+    """Mean cross-entropy over layers and the queries' tokens, in nats, the tokens by their weights.
 
     ``next_S`` are the tokens behind those of the document that was read as one chunk, a negative one where there is
     none. Answers' tokens that the document lacks do not count; None where it has none of them.
     """
     input_LNI = torch.cat([group.input_LNI for group in asked], dim=1)
     answer_N = torch.cat([group.answer_N for group in asked])
-    weight_N = torch.cat([group.unknown_N for group in asked])
+    weight_N = torch.cat([group.weight_N for group in asked])
     activations, mask = reading
     opened_LNS = network.openings(activations, mask, input_LNI[None])[0]
     there_S = next_S >= 0

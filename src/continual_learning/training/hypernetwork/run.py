@@ -46,7 +46,7 @@ from continual_learning.training.devices import Devices, devices
 from continual_learning.training.hypernetwork.data import TrainingData, drawn, training_data
 from continual_learning.training.hypernetwork.networks import initial_network
 from continual_learning.training.hypernetwork.probe import context_sensitivity
-from continual_learning.training.hypernetwork.retrieval import Queries, queries, retrieval_loss, unknown
+from continual_learning.training.hypernetwork.retrieval import Queries, queries, retrieval_loss
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 from continual_learning.training.hypernetwork.student import (
     Group,
@@ -66,7 +66,7 @@ Context = list[tuple[int, int]]
 """Documents that are read as one: of each its place in the step, and its number."""
 CURVE_FILE = "curve.json"
 _LINEAR_RATE, _PERCEIVER_RATE = 3e-3, 4e-5
-_RETRIEVAL_RATE = 1e-2  # of the keys' stage, relative to each weight's size
+_RETRIEVAL_RATE = 5e-3  # of the keys' stage, relative to each weight's size
 _LARGEST_GRADIENT = 1.0  # of the Perceiver; the linear generator's weights differ in size by orders of magnitude
 
 
@@ -248,7 +248,8 @@ class _Run:
         draw = random.Random(f"{self.settings.seed} {self.step} contexts")
         found: list[Context] = []
         while left:
-            size = draw.randint(1, self.settings.joined_documents) if self._single_chunks else 1
+            most = self.settings.joined_documents if self._single_chunks else 1
+            size = most if self._retrieving else draw.randint(1, most)
             found.append(left[:size])
             left = left[size:]
         return found
@@ -306,7 +307,7 @@ class _Run:
                 behind += [*cut.ids[0][1:], -1]
                 group = self._relevant(number, random.Random(f"{self.settings.seed} {self.step} {place}"))
                 if group:
-                    asked.append(self._queries(network, group))
+                    asked.append(queries(self.base, network, group, self._states))
             if not asked:
                 continue
             next_S = torch.tensor(behind, device=self.base.device)
@@ -314,11 +315,6 @@ class _Run:
             if loss is not None:
                 total = len(context) * loss + (0.0 if total is None else total)
         return total
-
-    def _queries(self, network: LinearHypernetwork, group: Group) -> Queries:
-        key = f"unknown {[(target.ids, target.answer) for target in group]}"
-        found = self._kept.get(key, lambda: {"unknown": unknown(self.base, group, self._states)})
-        return queries(self.base, network, group, self._states, found["unknown"].to(self.base.device))
 
     @property
     def _retrieving(self) -> bool:
@@ -366,7 +362,7 @@ class _Run:
         found: list[Target] = []
         for question in range(first, min(first + most, len(example.questions))):
             own = random.Random(f"{settings.seed} {number} {question} own").random() < settings.own_answers
-            asked, reply = example.questions[question].question, example.replies[question]
+            asked, reply = example.questions[question], example.replies[question]
             found += self._target(
                 f"question {number} {question} {own}",
                 partial(relevant_target, self.base, example.text, asked, reply, own, settings),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from continual_learning.answering import user
 from continual_learning.base import BaseModel
+from continual_learning.strategy import QuestionAnswer
 from continual_learning.training.hypernetwork.settings import HypernetworkTraining
 
 
@@ -31,6 +32,8 @@ class Target:
     top_logprob_NK: Tensor | None
     answer_weight: float
     """Weight of the answer's own tokens, 0 to 1; the teacher's distribution has the rest."""
+    value_at: int = 0
+    """Where in the answer the value that is asked for begins: the place of its first token; its end without one."""
 
     def to_tensors(self) -> dict[str, Tensor]:
         """As tensors; `from_tensors` is the inverse."""
@@ -38,6 +41,7 @@ class Target:
             "prompt": torch.tensor(self.prompt),
             "answer": torch.tensor(self.answer),
             "answer_weight": torch.tensor(self.answer_weight, dtype=torch.float64),
+            "value_at": torch.tensor(self.value_at),
         }
         if self.top_NK is not None and self.top_logprob_NK is not None:
             found |= {"top": self.top_NK, "top_logprob": self.top_logprob_NK}
@@ -50,7 +54,7 @@ class Target:
             return None
         top, logprob = (tensors[n].to(device) if n in tensors else None for n in ("top", "top_logprob"))
         prompt, answer = (tuple(tensors[n].tolist()) for n in ("prompt", "answer"))
-        return cls(prompt, answer, top, logprob, float(tensors["answer_weight"]))
+        return cls(prompt, answer, top, logprob, float(tensors["answer_weight"]), int(tensors["value_at"]))
 
     @property
     def ids(self) -> list[int]:
@@ -76,27 +80,28 @@ def reply_ids(base: BaseModel, reply: str) -> list[int]:
 
 
 def relevant_target(
-    base: BaseModel, document: str, question: str, reply: str, own: bool, settings: HypernetworkTraining
+    base: BaseModel, document: str, asked: QuestionAnswer, reply: str, own: bool, settings: HypernetworkTraining
 ) -> Target | None:
     """The target of a question about a document; None where the teacher has no answer or the prompt no room.
 
     ``own``: the teacher's answer instead of the reply.
     """
-    prompt = prompt_ids(base, question)
-    asked = prompt_ids(base, question, document)
-    if len(asked) + settings.answer_tokens > base.window:
+    prompt = prompt_ids(base, asked.question)
+    with_document = prompt_ids(base, asked.question, document)
+    if len(with_document) + settings.answer_tokens > base.window:
         return None
     if own:
-        answer = list(base.generate([asked], settings.answer_tokens)[0].ids)
+        answer = list(base.generate([with_document], settings.answer_tokens)[0].ids)
         weight = 0.0
     else:
         answer = reply_ids(base, reply)[: settings.answer_tokens]
         weight = 1 - settings.teacher_weight
     if not answer:
         return None
+    value_at = _value_at(base, answer, asked.answers)
     if weight == 1:
-        return Target(tuple(prompt), tuple(answer), None, None, 1.0)
-    return Target(tuple(prompt), tuple(answer), *_top(base, asked, answer, settings.top_k), weight)
+        return Target(tuple(prompt), tuple(answer), None, None, 1.0, value_at)
+    return Target(tuple(prompt), tuple(answer), *_top(base, with_document, answer, settings.top_k), weight, value_at)
 
 
 def irrelevant_target(base: BaseModel, question: str, settings: HypernetworkTraining) -> Target | None:
@@ -106,6 +111,14 @@ def irrelevant_target(base: BaseModel, question: str, settings: HypernetworkTrai
     if not answer:
         return None
     return Target(tuple(prompt), tuple(answer), *_top(base, prompt, answer, settings.top_k), 0.0)
+
+
+def _value_at(base: BaseModel, answer: Sequence[int], values: Sequence[str]) -> int:
+    """The place of the token that a value begins in, the first that the answer has; its length if it has none."""
+    text = base.decode(list(answer)).lower()
+    begin = next((at for value in values if (at := text.rfind(value.lower())) >= 0), len(text))
+    places = range(len(answer))
+    return next((n for n in places if len(base.decode(list(answer[: n + 1]))) > begin), len(answer))
 
 
 @torch.no_grad()
