@@ -357,6 +357,14 @@ def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path) -> Non
         assert torch.equal(tensor, rest.network.state_dict()[name]), name
 
 
+def test_keys_go_on_learning_beside_the_rest(tiny_base: BaseModel, tmp_path: Path) -> None:
+    made = {}
+    for weight in (None, 0.0, 0.3):
+        chosen = settings(retrieval_steps=1, steps=1, answer_tokens=24, max_chunks=1, retrieval_weight=weight)
+        made[weight] = train_hypernetwork(tiny_base, chosen, tmp_path / str(weight)).network.state_dict()["query"]
+    assert torch.equal(made[None], made[0.3]) and not torch.equal(made[0.0], made[0.3])
+
+
 def test_the_loss_of_keys_falls_and_asks_only_for_what_the_document_has(tiny_base: BaseModel) -> None:
     network = initial_network(tiny_base, settings())
     assert isinstance(network, LinearHypernetwork)
@@ -396,11 +404,12 @@ def test_queries_are_what_the_modules_read_before_each_token_of_an_answer(tiny_b
     hidden_1TD = tiny_base.hidden_before(ids_1T, 0)
     inputs = module_inputs(tiny_base, hidden_1TD, ids_1T, 0, network.config.layers, name)[0]
     before = len(target.prompt) - 1
-    torch.testing.assert_close(found.input_LNI, inputs[:, before : before + 2], rtol=1e-4, atol=1e-5)
-    assert found.answer_N.tolist() == list(target.answer[:2]) and found.weight_N[0] > found.weight_N[1]
+    count = min(6, len(target.answer))
+    torch.testing.assert_close(found.input_LNI, inputs[:, before : before + count], rtol=1e-4, atol=1e-5)
+    assert found.answer_N.tolist() == list(target.answer[:count]) and found.weight_N[0] > found.weight_N[1]
     later = queries(tiny_base, network, [target, replace(target, value_at=1)], states)
-    assert later.answer_N.tolist() == [*target.answer[:2], *target.answer[1:3]]
-    torch.testing.assert_close(later.input_LNI[:, 2], inputs[:, before + 1], rtol=1e-4, atol=1e-5)
+    assert later.answer_N.tolist() == [*target.answer[:count], *target.answer[1:7]]
+    torch.testing.assert_close(later.input_LNI[:, count], inputs[:, before + 1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_loss_among_drawn_tokens_estimates_that_over_all(tiny_base: BaseModel) -> None:
@@ -462,6 +471,8 @@ def test_settings_are_checked() -> None:
         parse_config(HypernetworkTraining, {"facts_documents": 0}, "train hypernetwork")
     with pytest.raises(ConfigError, match="retrieval_steps = 5 with generator = perceiver"):
         parse_config(HypernetworkTraining, {"generator": "perceiver", "retrieval_steps": 5}, "train hypernetwork")
+    with pytest.raises(ConfigError, match=r"retrieval_weight = 0\.5 with generator = perceiver"):
+        parse_config(HypernetworkTraining, {"generator": "perceiver", "retrieval_weight": 0.5}, "train hypernetwork")
     with pytest.raises(ConfigError, match="reader_rank = 4 with generator = perceiver"):
         parse_config(HypernetworkTraining, {"generator": "perceiver", "reader_rank": 4}, "train hypernetwork")
     with pytest.raises(ConfigError, match="blocks = 1, 3 with generator = perceiver"):

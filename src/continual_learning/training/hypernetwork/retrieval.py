@@ -26,7 +26,7 @@ from continual_learning.doc2lora.linear import LinearHypernetwork
 from continual_learning.training.hypernetwork.packing import packed
 from continual_learning.training.hypernetwork.student import Group, Reading, States
 
-_WEIGHTS = (1.0, 0.15)  # of a value's first tokens
+_WEIGHTS = (1.0, *[0.15] * 5)  # of the first token of a value, and of those behind it
 
 
 class Queries(NamedTuple):

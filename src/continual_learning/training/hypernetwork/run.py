@@ -149,6 +149,7 @@ class _Run:
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
         self._longest = 0
         self._loss = math.nan
+        self._read: dict[str, Reading] = {}  # in this step
         self._asked = 0  # questions about a step's own documents
         self._untaught = 0  # documents in a row that had none
 
@@ -201,6 +202,7 @@ class _Run:
             group["lr"] = size * factor
         numbers = drawn(self.data.train, settings.documents_per_step, self.step, settings.seed)
         self._optimizer.zero_grad()
+        self._read.clear()
         self._asked = 0
         mine = self.devices.share(self._contexts(numbers))
         total = 0.0
@@ -290,6 +292,8 @@ class _Run:
         if settings.l1:
             sizes = [half.abs().mean() for matrices in combined.values() for half in matrices.values()]
             loss = loss + settings.l1 * sum(map(len, contexts)) * torch.stack(sizes).mean()
+        if settings.keys_weight and self._single_chunks and (keys := self._retrieval_loss(contexts)) is not None:
+            loss = loss + settings.keys_weight * keys
         return loss
 
     def _retrieval_loss(self, contexts: Sequence[Context]) -> torch.Tensor | None:
@@ -341,8 +345,12 @@ class _Run:
         return cut
 
     def _reading(self, number: int, cut: Chunks) -> Reading:
-        begun = self._kept.get(f"document {number} in {len(cut.ids)}", partial(self.network.begun, self.base, cut.ids))
-        return self.network.read_on(self.base, cut.ids, {n: t.to(self.base.device) for n, t in begun.items()})
+        key = f"document {number} in {len(cut.ids)}"
+        if key not in self._read:
+            begun = self._kept.get(key, partial(self.network.begun, self.base, cut.ids))
+            here = {name: tensor.to(self.base.device) for name, tensor in begun.items()}
+            self._read[key] = self.network.read_on(self.base, cut.ids, here)
+        return self._read[key]
 
     def _target(self, key: str, compute: Callable[[], Target | None]) -> list[Target]:
         """The target, or nothing where there is none."""

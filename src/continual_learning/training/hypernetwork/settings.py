@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from continual_learning.strategy import StrategyConfig
 
 GeneratorKind = Literal["linear", "perceiver"]
-_RETRIEVAL_STEPS = 150
+_RETRIEVAL_STEPS, _RETRIEVAL_WEIGHT = 150, 0.3
 
 
 class HypernetworkTraining(StrategyConfig):
@@ -22,6 +22,9 @@ class HypernetworkTraining(StrategyConfig):
     retrieval_steps: int | None = Field(None, ge=0)
     """Steps that train a linear generator's keys alone to open the right tokens of a document, before all else (none:
     150; perceiver: none of them)."""
+    retrieval_weight: float | None = Field(None, ge=0)
+    """Weight with which the steps behind those go on to train the keys for that, too (none: 0.3 behind such steps, else
+    0)."""
     documents_per_step: int = Field(2, ge=1)
     """Documents of a step, over all devices together."""
     joined_documents: int = Field(1, ge=1)
@@ -105,17 +108,24 @@ class HypernetworkTraining(StrategyConfig):
         return default if self.retrieval_steps is None else self.retrieval_steps
 
     @property
+    def keys_weight(self) -> float:
+        """Weight of the retrieval stage's loss behind it."""
+        default = _RETRIEVAL_WEIGHT if self.first_steps else 0.0
+        return default if self.retrieval_weight is None else self.retrieval_weight
+
+    @property
     def all_steps(self) -> int:
         """Steps of both stages."""
         return self.first_steps + self.steps
 
     @model_validator(mode="after")
     def _what_a_perceiver_has_not(self) -> HypernetworkTraining:
-        if self.generator == "perceiver" and self.retrieval_steps:
-            raise ValueError(
-                f"retrieval_steps = {self.retrieval_steps} with generator = perceiver, which has no key for each of a "
-                "document's tokens; give 0, or generator=linear"
-            )
+        for name, value in (("retrieval_steps", self.retrieval_steps), ("retrieval_weight", self.retrieval_weight)):
+            if self.generator == "perceiver" and value:
+                raise ValueError(
+                    f"{name} = {value} with generator = perceiver, which has no key for each of a document's tokens; "
+                    "give 0, or generator=linear"
+                )
         if self.generator == "perceiver" and self.reader_rank:
             raise ValueError(
                 f"reader_rank = {self.reader_rank} with generator = perceiver, which reads what the base makes of a "
