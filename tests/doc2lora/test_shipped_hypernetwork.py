@@ -26,9 +26,11 @@ def test_no_other_name_gets_it() -> None:
 
 
 @pytest.mark.model
-def test_unseen_facts_are_likelier_with_their_own_document(embedded_base: BaseModel) -> None:
+def test_unseen_facts_are_answered_with_their_own_document(embedded_base: BaseModel) -> None:
     base, folder = embedded_base, shipped_for("smollm2-135m")
     assert folder is not None
-    found = context_sensitivity(base, load_hypernetwork(folder), facts("test", 3, 8, 7), max_questions=4)
+    found = context_sensitivity(base, load_hypernetwork(folder), facts("test", 3, 8, 7), recall=True)
     assert found.matched < found.mismatched - 0.5 and found.matched < found.none - 0.5
     assert found.movement > 0.3
+    assert found.recall_matched is not None and found.recall_mismatched is not None
+    assert found.recall_matched >= 0.8 and found.recall_mismatched <= 0.1
