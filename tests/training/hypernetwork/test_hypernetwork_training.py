@@ -360,7 +360,7 @@ def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path) -> Non
 def test_keys_go_on_learning_beside_the_rest(tiny_base: BaseModel, tmp_path: Path) -> None:
     made = {}
     for weight in (None, 0.0, 0.3):
-        chosen = settings(retrieval_steps=1, steps=1, answer_tokens=24, max_chunks=1, retrieval_weight=weight)
+        chosen = settings(retrieval_steps=1, steps=4, answer_tokens=48, max_chunks=1, retrieval_weight=weight)
         made[weight] = train_hypernetwork(tiny_base, chosen, tmp_path / str(weight)).network.state_dict()["query"]
     assert torch.equal(made[None], made[0.3]) and not torch.equal(made[0.0], made[0.3])
 
