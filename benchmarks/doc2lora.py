@@ -5,10 +5,10 @@
 About 8 minutes on two slow cores. Each part is written to doc2lora.json when it is done, and one that is there is not
 measured again; `--only` measures some. The table goes into the block of README.md in the same folder.
 
-A document is learned alone and stands in no prompt. Facts are of the test split, whose words no training has seen;
-those of other relations are said and asked as no training has it, either. Passages are those of `benchmark squad`
-(second half of the articles). Recall is the share of questions whose accepted answer stands in at most 24 greedily
-generated tokens.
+A document is learned alone and stands in no prompt. Facts are of the test split, whose names and values no facts to
+train on have; those of other relations are said and asked as no training has it, either. Passages are those of
+`benchmark squad` (second half of the articles). Recall is the share of questions whose accepted answer stands in at
+most 24 greedily generated tokens.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
 
 Each generator is trained from its own start on made-up facts, in so many steps as take about four minutes on one slow
 core, what is computed once included: some twenty minutes in all. It is measured on eight documents of eight facts of
-the validation split, whose words no training has seen. Each row is written to generators.json when it is done, and one
-that is there is not measured again. The table goes into the block `generators` of README.md in the same folder.
+the validation split, whose names and values no facts to train on have. Each row is written to generators.json when it
+is done, and one that is there is not measured again. The table goes into the block `generators` of README.md in the
+same folder.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import cast
 
 import pytest
+import yaml
 
 from continual_learning.errors import InputError
 from continual_learning.scoring import contains_answer
@@ -61,6 +62,14 @@ def test_held_relations_are_said_and_asked_as_no_training_has_it(split: Split) -
     assert not held & trained
     assert {split_of(w) for d in fact_documents(split, 40, 8, held=True) for q in d.questions
             for w in q.answers[0].split()} == {split}  # fmt: skip
+
+
+def test_no_template_to_train_on_has_a_value_of_another_split() -> None:
+    found = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    templates = [r for group in ("common", "training") for r in found["relations"][group]]
+    said = {word.lower() for word in re.findall(r"[A-Za-z]+", str(templates))}
+    words = {word for text in found["words"].values() for word in text.split()}
+    assert [word for word in sorted(words) if word.lower() in said and split_of(word) != "train"] == []
 
 
 def test_held_relations_are_not_for_training() -> None:

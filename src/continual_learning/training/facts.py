@@ -2,8 +2,9 @@
 
 A fact is a relation between an invented subject and a value: "Dolmira Keth plays the oboe." No word of a subject or a
 value, and no number, is shared by two splits (train, validation, test), so that a model which answers about the test
-split has read the document and not remembered its training. The sentences' own words, the templates, are shared, but
-for the `held` relations, which no document to train on has. ``data/facts.yaml`` holds relations and words.
+split has read the document and not remembered its training. The sentences' own words, the templates, are shared (and
+no value of validation or test stands in those to train on), but for the `held` relations, which no document to train on
+has. ``data/facts.yaml`` holds relations and words.
 """
 
 from __future__ import annotations
@@ -41,9 +42,13 @@ _CODAS = (
 _SYLLABLES = (
     "ado bre da dro esk fi gra hu ik jo kri lum mek ne no ol ox phe pli qui ri sil thal tu ux vo wy xi yl za".split()
 )
-# Subjects with one invented name, by what their names are made of.
-_COINED = "land project server hotel restaurant team horse medicine film star battle phone bridge train".split()
-_STRANGE = "realm inventor vault mountain school".split()
+# Kinds with one invented name, by what their names are made of.
+_NAMED = "company ship river".split()
+_COINED = "coined land project server hotel restaurant team pony medicine film star battle phone bridge train".split()
+_STRANGE = "strange realm inventor vault mountain school".split()
+# Kinds of two words: two different ones of a kind, and one of each of two.
+_TWICE = {"person": "company", "climber": "strange"}
+_BOTH = {"full name": ("first name", "surname"), "date": ("day", "month")}
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,9 @@ class _Words:
         def numbers(first: int, behind: int, step: int = 1) -> list[str]:
             return mine([str(n) for n in range(first, behind, step)])
 
-        self._names, self._places = invented(_ONSETS, _MIDDLES, _NAME_ENDS), invented(_ONSETS, _MIDDLES, _PLACE_ENDS)
-        self._coined, self._strange = invented(_ONSETS, _MIDDLES, _CODAS), invented(_SYLLABLES, _SYLLABLES)
+        names = invented(_ONSETS, _MIDDLES, _NAME_ENDS)
+        coined = names + invented(_ONSETS, _MIDDLES, _CODAS)
+        strange = invented(_SYLLABLES, _SYLLABLES)
         self._kinds = {kind: mine(text.split()) for kind, text in _file()["words"].items()}
         self._kinds |= {
             "year": numbers(1500, 2000),
@@ -139,22 +145,16 @@ class _Words:
             "count": numbers(2, 100),
             "day": numbers(1, 32),
             "time": mine([f"{hour}:{minute:02}" for hour in range(5, 24) for minute in range(0, 60, 5)]),
-            "coined": self._names + self._coined,
-            "strange": self._strange,
+            "place": invented(_ONSETS, _MIDDLES, _PLACE_ENDS),
         }
-        self._kinds |= dict.fromkeys(_COINED, self._kinds["coined"]) | dict.fromkeys(_STRANGE, self._strange)
+        for kinds, words in ((_NAMED, names), (_COINED, coined), (_STRANGE, strange)):
+            self._kinds |= dict.fromkeys(kinds, words)
 
     def draw(self, kind: str, random_: random.Random) -> str:
         """A value or a subject of a kind."""
-        if kind == "person":
-            return " ".join(random_.sample(self._names, 2))
-        if kind == "climber":
-            return " ".join(random_.sample(self._strange, 2))
-        if kind == "place":
-            return random_.choice(self._places)
-        if composed := {"full name": ("first name", "surname"), "date": ("day", "month")}.get(kind):
-            return " ".join(random_.choice(self._kinds[part]) for part in composed)
-        return random_.choice(self._kinds.get(kind, self._names))
+        if kind in _TWICE:
+            return " ".join(random_.sample(self._kinds[_TWICE[kind]], 2))
+        return " ".join(random_.choice(self._kinds[part]) for part in _BOTH.get(kind, (kind,)))
 
 
 def _document(words: _Words, relations: Sequence[_Relation], facts: int, random_: random.Random) -> FactDocument:

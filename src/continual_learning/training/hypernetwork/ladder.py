@@ -1,6 +1,7 @@
 """How much is internalised: one fact, eight, thirty-two, a passage; and is anything else disturbed?
 
-Every document is learned alone and is in no prompt. Facts are of the test split, whose words no training has seen.
+Every document is learned alone and is in no prompt. Facts are of the test split, whose names and values no facts to
+train on have.
 """
 
 from __future__ import annotations
