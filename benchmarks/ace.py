@@ -20,18 +20,19 @@ import torch
 from blocks import write_block
 from resumable import Parts
 
-from continual_learning.background import general_questions
-from continual_learning.base import BaseModel
 from continual_learning.chat_models import ChatReply
-from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
+from continual_learning.datasets.base import Dataset, halves, load_dataset, sample
+from continual_learning.documents.shipped import general_questions
 from continual_learning.evaluation.machine import cpu_name
-from continual_learning.scoring import contains_answer, token_f1
-from continual_learning.state import State
-from continual_learning.strategies.ace import ACE
-from continual_learning.strategies.ace.loops import Score, evaluate, offline
-from continual_learning.strategies.ace.memory import Task, with_playbook
-from continual_learning.strategies.ace.playbook import Playbook
-from continual_learning.strategy import Progress, QuestionAnswer, Strategy, make_strategy
+from continual_learning.memory.state import State
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import Strategy, make_strategy
+from continual_learning.strategies.methods.ace import ACE
+from continual_learning.strategies.methods.ace.loops import Score, evaluate, offline
+from continual_learning.strategies.methods.ace.memory import Task, with_playbook
+from continual_learning.strategies.methods.ace.playbook import Playbook
+from continual_learning.text.scoring import contains_answer, token_f1
+from continual_learning.types import Progress, QuestionAnswer
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},

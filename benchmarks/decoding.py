@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from blocks import write_block
 
-from continual_learning.answering import plain_answers
-from continual_learning.background import general_questions, unrelated_texts
-from continual_learning.base import BaseModel
+from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.evaluation.machine import cpu_name, matmul_gflops
-from continual_learning.pretrained import locate
-from continual_learning.scoring import contains_answer
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.loading import locate
+from continual_learning.reading.plain import plain_answers
+from continual_learning.text.scoring import contains_answer
 
 NEW_TOKENS, PROMPT_TOKENS, ROWS, RUNS = 64, 32, 16, 3
 

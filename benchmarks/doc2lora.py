@@ -26,21 +26,22 @@ import torch
 from blocks import write_block
 from resumable import Parts
 
-from continual_learning.answering import plain_answers
-from continual_learning.background import general_questions, unrelated_texts
-from continual_learning.base import BaseModel
-from continual_learning.doc2lora.hub import shipped_for
+from continual_learning.datasets.base import halves, load_dataset, sample
+from continual_learning.datasets.facts import fact_documents
 from continual_learning.documents import Document
-from continual_learning.evaluation.datasets import halves, load_dataset, sample
+from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.evaluation.machine import machine_facts
-from continual_learning.retention import retention
-from continual_learning.scoring import contains_answer
-from continual_learning.state import State
-from continual_learning.strategies.doc2lora import Doc2LoRA, state_adapter
-from continual_learning.strategy import Answer, QuestionAnswer, make_strategy
-from continual_learning.training.facts import fact_documents
-from continual_learning.training.hypernetwork.student import States, prompt_losses, question_losses
-from continual_learning.training.hypernetwork.targets import Target, prompt_ids, reply_ids
+from continual_learning.memory.state import State
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.plain import plain_answers
+from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.gate import retention
+from continual_learning.strategies.methods.doc2lora import Doc2LoRA, state_adapter
+from continual_learning.strategies.methods.doc2lora.hub import shipped_for
+from continual_learning.strategies.methods.doc2lora.training.student import States, prompt_losses, question_losses
+from continual_learning.strategies.methods.doc2lora.training.targets import Target, prompt_ids, reply_ids
+from continual_learning.text.scoring import contains_answer
+from continual_learning.types import Answer, QuestionAnswer
 
 TOKENS = 24
 DOCUMENTS = {"1-fact": 8, "8-facts": 8, "8-facts-held": 8, "32-facts": 2, "passages": 16}

@@ -1,4 +1,4 @@
-"""Fits the weights by which a question finds the part of a passage that answers it (`continual_learning.parts`).
+"""Fits the weights by which a question finds the part of a passage that answers it (`continual_learning.retrieval.parts`).
 
     python benchmarks/fit_parts.py DATA [--part-tokens 12] [--room 24]
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from continual_learning import parts
-from continual_learning.background import background_texts
-from continual_learning.base import BaseModel
-from continual_learning.routing import Rarity
-from continual_learning.scoring import contains_answer
+from continual_learning.documents.shipped import background_texts
+from continual_learning.model.base_model import BaseModel
+from continual_learning.retrieval import parts
+from continual_learning.retrieval.routing import Rarity
+from continual_learning.text.scoring import contains_answer
 
 FOLDS = 4
 

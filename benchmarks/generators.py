@@ -22,13 +22,13 @@ import torch
 from blocks import write_block
 from resumable import Parts
 
-from continual_learning.base import BaseModel
 from continual_learning.evaluation.machine import machine_facts
-from continual_learning.training.hypernetwork.data import facts
-from continual_learning.training.hypernetwork.networks import initial_network
-from continual_learning.training.hypernetwork.probe import context_sensitivity
-from continual_learning.training.hypernetwork.run import train_hypernetwork
-from continual_learning.training.hypernetwork.settings import HypernetworkTraining
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.methods.doc2lora.training.data import facts
+from continual_learning.strategies.methods.doc2lora.training.networks import initial_network
+from continual_learning.strategies.methods.doc2lora.training.probe import context_sensitivity
+from continual_learning.strategies.methods.doc2lora.training.run import train_hypernetwork
+from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 
 Json = dict[str, Any]
 FACTS = 8

@@ -17,10 +17,10 @@ from typing import Any
 
 from blocks import keep_rows, known_rows, write_block
 
-from continual_learning.base import BaseModel
-from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
+from continual_learning.datasets.base import Dataset, halves, load_dataset, sample
 from continual_learning.evaluation.machine import machine_facts
-from continual_learning.strategy import make_strategy
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import make_strategy
 
 PASSAGE_TOKENS = 160
 ROWS: dict[str, dict[str, Any]] = {

@@ -21,21 +21,22 @@ import torch
 from blocks import write_block
 from resumable import Parts
 
-from continual_learning.answering import plain_answers
-from continual_learning.background import general_questions
-from continual_learning.base import BaseModel
-from continual_learning.chunking import sentences
+from continual_learning.app.learner import Learner
+from continual_learning.datasets.base import Dataset, QADocument, halves, load_dataset, sample
 from continual_learning.documents import Document
-from continual_learning.evaluation.datasets import Dataset, QADocument, halves, load_dataset, sample
+from continual_learning.documents.shipped import general_questions
 from continual_learning.evaluation.machine import cpu_name
-from continual_learning.learner import Learner
-from continual_learning.retention import perplexity
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.datastore import unit
 from continual_learning.retrieval.passages import kept_chunks
-from continual_learning.scoring import contains_answer
-from continual_learning.state import DocumentRecord, State
-from continual_learning.strategies.jitrl_full import JitRLFull
-from continual_learning.strategy import Answer, QuestionAnswer, make_strategy
+from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.gate import perplexity
+from continual_learning.strategies.methods.jitrl_full import JitRLFull
+from continual_learning.text.chunking import sentences
+from continual_learning.text.scoring import contains_answer
+from continual_learning.types import Answer, QuestionAnswer
 
 TOKENS = 24
 SHOWN = 4

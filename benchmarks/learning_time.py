@@ -19,11 +19,12 @@ from typing import Any
 
 from blocks import write_block
 
-from continual_learning.base import BaseModel
+from continual_learning.datasets.base import halves, load_dataset, sample
 from continual_learning.documents import Document
-from continual_learning.evaluation.datasets import halves, load_dataset, sample
 from continual_learning.evaluation.machine import count_gflop, machine_facts
-from continual_learning.strategy import LearnReport, make_strategy
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import make_strategy
+from continual_learning.types import LearnReport
 
 TOKENS = (120, 160)
 TOGETHER = 4

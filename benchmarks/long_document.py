@@ -22,12 +22,13 @@ from typing import Any
 import psutil
 from blocks import write_block
 
-from continual_learning.base import BaseModel
+from continual_learning.datasets.base import Dataset, halves, load_dataset
 from continual_learning.documents import Document
-from continual_learning.evaluation.datasets import Dataset, halves, load_dataset
 from continual_learning.evaluation.machine import machine_facts
-from continual_learning.scoring import contains_answer, token_f1
-from continual_learning.strategy import Progress, QuestionAnswer, make_strategy
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import make_strategy
+from continual_learning.text.scoring import contains_answer, token_f1
+from continual_learning.types import Progress, QuestionAnswer
 
 ANSWER_TOKENS, BINS, NOTE_SECONDS = 24, 4, 60.0
 

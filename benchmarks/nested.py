@@ -28,27 +28,28 @@ import psutil
 import torch
 from blocks import write_block
 
-from continual_learning.background import background_texts, unrelated_texts
-from continual_learning.base import BaseModel
-from continual_learning.chunking import sentences
-from continual_learning.config import NestedSettings
+from continual_learning.app.learning_chat import NestedSession
+from continual_learning.datasets.base import Dataset
+from continual_learning.datasets.conversation import conversation_dataset, with_distances
+from continual_learning.datasets.repository import repository_dataset
+from continual_learning.datasets.transfer import transfer_dataset
 from continual_learning.documents import Document
+from continual_learning.documents.shipped import background_texts, unrelated_texts
 from continual_learning.evaluation.cache import digest, source_digest
 from continual_learning.evaluation.contender import Contender
-from continual_learning.evaluation.conversation import conversation_dataset, with_distances
-from continual_learning.evaluation.datasets import Dataset
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.nested_rows import ROWS, nested_rows
 from continual_learning.evaluation.protocols import Settings, benchmark_needle, benchmark_together
-from continual_learning.evaluation.repository import repository_dataset
 from continual_learning.evaluation.summary import Done, summarise
-from continual_learning.evaluation.transfer import transfer_dataset
-from continual_learning.nested_session import NestedSession
-from continual_learning.paths import data_home
-from continual_learning.scoring import contains_answer
-from continual_learning.state import State
-from continual_learning.store import Store
-from continual_learning.strategy import Progress, make_strategy
+from continual_learning.io.paths import data_home
+from continual_learning.memory.state import State
+from continual_learning.memory.store import Store
+from continual_learning.model.base_model import BaseModel
+from continual_learning.settings.schema import NestedSettings
+from continual_learning.strategies.base import make_strategy
+from continual_learning.text.chunking import sentences
+from continual_learning.text.scoring import contains_answer
+from continual_learning.types import Progress
 
 PARTS = ("cost", "conversation-40", "endurance", "needle", "conversation-100", "repository", "transfer",
          "conversation-20")  # fmt: skip

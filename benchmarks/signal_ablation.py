@@ -19,11 +19,11 @@ from typing import Any
 
 from blocks import keep_rows, known_rows, write_block
 
-from continual_learning.base import BaseModel
+from continual_learning.datasets.base import Dataset, halves, load_dataset, sample
 from continual_learning.evaluation.contender import Contender
-from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.protocols import Settings, compare
+from continual_learning.model.base_model import BaseModel
 
 PASSAGE_TOKENS = 160
 NO_QUESTIONS: dict[str, Any] = {"address": "question", "questions_per_fragment": 0}

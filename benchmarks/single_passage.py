@@ -33,13 +33,13 @@ import torch
 import torch.nn.functional as F
 
 from continual_learning import Document, Learner
-from continual_learning.answering import plain_answers
-from continual_learning.background import general_questions
-from continual_learning.base import BaseModel
-from continual_learning.families import mlp_parts
-from continual_learning.nn.dual_mlp import DualMLP, NeuronBranch
-from continual_learning.scoring import contains_answer, token_f1
-from continual_learning.strategy import Answer
+from continual_learning.documents.shipped import general_questions
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import mlp_parts
+from continual_learning.reading.plain import plain_answers
+from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, NeuronBranch
+from continual_learning.text.scoring import contains_answer, token_f1
+from continual_learning.types import Answer
 
 ANSWER_TOKENS = 24
 NAIVE_STEPS = 30

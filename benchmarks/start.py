@@ -24,12 +24,12 @@ from typing import Any
 import torch
 
 from continual_learning import Learner
-from continual_learning.base import BaseModel
-from continual_learning.config import from_text, parse_assignments
-from continual_learning.evaluation.datasets import QADocument, halves, load_dataset, sample
-from continual_learning.scoring import contains_answer, token_f1
-from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.start import load_start
+from continual_learning.datasets.base import QADocument, halves, load_dataset, sample
+from continual_learning.model.base_model import BaseModel
+from continual_learning.settings.schema import from_text, parse_assignments
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.start import load_start
+from continual_learning.text.scoring import contains_answer, token_f1
 
 ANSWER_TOKENS = 24
 # One step at a learning rate of zero: the branch is made and nothing is learned.

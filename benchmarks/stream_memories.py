@@ -25,29 +25,29 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from continual_learning import finetuning
-from continual_learning.background import background_texts
-from continual_learning.base import BaseModel
 from continual_learning.documents import Document
-from continual_learning.families import mlp_parts
-from continual_learning.finetuning import adamw, padded_tokens
-from continual_learning.nn.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
-from continual_learning.nn.neuron_gate import tfidf, top_neurons
-from continual_learning.nn.peft_lora import LoRA
-from continual_learning.parts import Part, cut_parts
-from continual_learning.paths import data_home
-from continual_learning.strategies.ttt.calibration import Calibration, calibrate, neuron_accesses
-from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.inner_loop import (
+from continual_learning.documents.shipped import background_texts
+from continual_learning.io.paths import data_home
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import mlp_parts
+from continual_learning.retrieval.parts import Part, cut_parts
+from continual_learning.strategies.baselines._lora import LoRA
+from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, neuron_accesses
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
+from continual_learning.strategies.methods.ttt.inner_loop import (
     InnerLoop,
     dual_mlps,
     inner_batches,
     mini_batch_loss,
     prefix_activations,
 )
-from continual_learning.strategies.ttt.learning import blocks_with_branches, part_item, rival_tokens
-from continual_learning.strategy import QuestionAnswer
-from continual_learning.study_items import Item
+from continual_learning.strategies.methods.ttt.learning import blocks_with_branches, part_item, rival_tokens
+from continual_learning.strategies.methods.ttt.neuron_gate import tfidf, top_neurons
+from continual_learning.training import gradient_descent
+from continual_learning.training.examples import Item
+from continual_learning.training.gradient_descent import adamw, padded_tokens
+from continual_learning.types import QuestionAnswer
 
 STORED_TYPE = torch.float16
 Deltas = Mapping[str, Tensor]
@@ -124,7 +124,7 @@ class School:
 
     def study(
         self, weights: Sequence[Tensor], lesson: Lesson, rate: float, earlier: Sequence[Lesson] = ()
-    ) -> finetuning.Descent:
+    ) -> gradient_descent.Descent:
         """A step on each mini-batch of the lesson, with the weights in place; they change.
 
         With ``earlier`` each mini-batch has as many items of those lessons beside its own.
@@ -137,13 +137,13 @@ class School:
             items, prefix = zip(*batch, strict=True)
             return mini_batch_loss(self.base, items, prefix, self.blocks.start, rivals_S)
 
-        return finetuning.descend(
+        return gradient_descent.descend(
             list(weights),
             adamw(weights, rate),
             batches,
             loss_of,
             lambda batch: padded_tokens([item for item, _ in batch]),
-            finetuning.Schedule(rate, self.config.clip_norm, self.config.warmup),
+            gradient_descent.Schedule(rate, self.config.clip_norm, self.config.warmup),
         )
 
 

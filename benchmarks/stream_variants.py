@@ -31,17 +31,17 @@ from blocks import write_block
 from resumable import Parts
 from stream_memories import Lesson, Memory, Merged, OwnAdapters, OwnNeurons, School, SharedNeurons
 
-from continual_learning.answering import plain_answers
-from continual_learning.background import general_questions, unrelated_texts
-from continual_learning.base import BaseModel
-from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
+from continual_learning.datasets.base import Dataset, halves, load_dataset, sample
+from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.evaluation.machine import cpu_name
-from continual_learning.parts import part_index, part_keys, recite_all
-from continual_learning.routing import Passage, Rarity, Router, answer_by_route, passage_key
-from continual_learning.scoring import contains_answer, token_f1
-from continual_learning.span_reader.answering import chosen_reader, span_answers
-from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategy import Answer, QuestionAnswer
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.span_reader.answering import chosen_reader, span_answers
+from continual_learning.retrieval.parts import part_index, part_keys, recite_all
+from continual_learning.retrieval.routing import Passage, Rarity, Router, answer_by_route, passage_key
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.text.scoring import contains_answer, token_f1
+from continual_learning.types import Answer, QuestionAnswer
 
 PASSAGE_TOKENS, QUESTIONS, ANSWER_TOKENS = 160, 4, 24
 PASSES = 14  # over the parts, and no repair after them: the same steps for all

@@ -29,12 +29,12 @@ from typing import Any
 
 from blocks import write_block
 
-from continual_learning.base import BaseModel
+from continual_learning.datasets.base import Dataset, halves, load_dataset, sample
 from continual_learning.evaluation.contender import Contender
-from continual_learning.evaluation.datasets import Dataset, halves, load_dataset, sample
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.protocols import Settings, compare
-from continual_learning.strategy import Progress
+from continual_learning.model.base_model import BaseModel
+from continual_learning.types import Progress
 
 PASSAGE_TOKENS, QUESTIONS, NOTE_SECONDS = 160, 6, 30.0
 LORA_RATES, FULL_RATES = (5e-4, 1e-3, 2e-3, 5e-3), (3e-5, 1e-4, 3e-4)

@@ -24,13 +24,14 @@ from typing import Any
 
 from blocks import write_block
 
-from continual_learning.base import BaseModel
+from continual_learning.datasets.base import Dataset, QADocument, halves, load_dataset, sample
 from continual_learning.evaluation.contender import Contender
-from continual_learning.evaluation.datasets import Dataset, QADocument, halves, load_dataset, sample
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.protocols import Settings, compare
-from continual_learning.scoring import contains_answer
-from continual_learning.strategy import UNAFFECTED, make_strategy
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import make_strategy
+from continual_learning.text.scoring import contains_answer
+from continual_learning.types import UNAFFECTED
 
 PASSAGES, TOGETHER = 240, 20
 CHUNK_TOKENS, TOP_K = (40, 80, 160, 320), (1, 2, 3, 4)

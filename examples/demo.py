@@ -22,12 +22,12 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from continual_learning import Answer, Learner
-from continual_learning.background import general_questions, unrelated_texts
 from continual_learning.documents import read_documents
+from continual_learning.documents.qa_files import load_qa
+from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.errors import ContinualLearningError
-from continual_learning.qa import load_qa
-from continual_learning.scoring import contains_answer
-from continual_learning.strategy import LearnReport, Progress, ProgressCallback, QuestionAnswer
+from continual_learning.text.scoring import contains_answer
+from continual_learning.types import LearnReport, Progress, ProgressCallback, QuestionAnswer
 
 HERE = Path(__file__).parent
 MAX_NEW_TOKENS = 24

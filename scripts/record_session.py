@@ -144,7 +144,7 @@ def _copy_repository(folder: Path) -> None:
 
 
 def _share(folder: Path, home: Path) -> None:
-    from continual_learning.paths import model_cache_home
+    from continual_learning.io.paths import model_cache_home
 
     (folder / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     if model_cache_home().is_dir():

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from sites import Site
 
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,7 +79,7 @@ def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(tiny_llama_dir: Path) -> BaseModel:
     """The tiny Llama, loaded on the CPU. Shared: a test that patches it must leave it as it was."""
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
     return BaseModel.load(str(tiny_llama_dir), device="cpu")
 
@@ -87,7 +87,7 @@ def tiny_base(tiny_llama_dir: Path) -> BaseModel:
 @pytest.fixture(scope="session")
 def embedded_base() -> BaseModel:
     """The embedded model, read once a process, for tests marked `model`. Shared: leave it as it was."""
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
     return BaseModel.load()
 
@@ -95,7 +95,7 @@ def embedded_base() -> BaseModel:
 @pytest.fixture
 def loaded_base(monkeypatch: pytest.MonkeyPatch, embedded_base: BaseModel) -> BaseModel:
     """Whatever loads the embedded model is given the one that is there; other models are loaded."""
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
     real = BaseModel.load
 

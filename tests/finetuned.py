@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from continual_learning.base import BaseModel
 from continual_learning.documents import Document
-from continual_learning.finetuning_strategy import FinetuningStrategy
-from continual_learning.state import State
-from continual_learning.strategy import LearnReport, make_strategy
+from continual_learning.memory.state import State
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.baselines._finetuning import FinetuningStrategy
+from continual_learning.types import LearnReport
 
 TEXT = (
     "The quick brown fox lives in Paris with seven cats. It was born in June 1811 near the lazy dog. "

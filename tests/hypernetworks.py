@@ -16,10 +16,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from continual_learning.base import BaseModel
 from continual_learning.doc2lora import Hypernetwork, HypernetworkConfig
-from continual_learning.doc2lora.network import Generated
-from continual_learning.nn.perceiver import Heads
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.methods.doc2lora.network import Generated
+from continual_learning.strategies.methods.doc2lora.perceiver import Heads
 
 FIXTURE = Path(__file__).parent / "fixtures" / "d2l_checkpoint"
 

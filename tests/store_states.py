@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from continual_learning.state import DocumentRecord, State, StateMeta
+from continual_learning.memory.state import DocumentRecord, State, StateMeta
 
 ALL_DTYPES = (
     torch.float32,

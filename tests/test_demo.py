@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from continual_learning.documents.qa_files import load_qa
 from continual_learning.errors import ModelNotFoundError
-from continual_learning.qa import load_qa
-from continual_learning.scoring import contains_answer
-from continual_learning.strategy import Answer, LearnReport, Progress
+from continual_learning.text.scoring import contains_answer
+from continual_learning.types import Answer, LearnReport, Progress
 
 DEMO = Path(__file__).parent.parent / "examples" / "demo.py"
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from continual_learning import background
 from continual_learning.cli.main import main
-from continual_learning.paths import data_home
-from continual_learning.qa import load_qa
+from continual_learning.documents import shipped
+from continual_learning.documents.qa_files import load_qa
+from continual_learning.io.paths import data_home
 
 ROOT = Path(__file__).parent.parent
 ACTIVATION = ". .venv/bin/activate"
@@ -122,9 +122,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def few_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model should still know is asked in short: most of the time would go there, and no figure is looked at."""
-    shipped = background._shipped_texts
-    monkeypatch.setattr(background, "load_qa", lambda path: load_qa(path)[:8])
-    monkeypatch.setattr(background, "_shipped_texts", lambda name: shipped(name)[: 2 if "unrelated" in name else None])
+    shipped = shipped._shipped_texts
+    monkeypatch.setattr(shipped, "load_qa", lambda path: load_qa(path)[:8])
+    monkeypatch.setattr(shipped, "_shipped_texts", lambda name: shipped(name)[: 2 if "unrelated" in name else None])
 
 
 @pytest.mark.model

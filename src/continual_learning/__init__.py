@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from continual_learning.app.learner import Learner
     from continual_learning.documents import Document
-    from continual_learning.learner import Learner
-    from continual_learning.strategy import Answer, LearnReport
+    from continual_learning.types import Answer, LearnReport
 
 __version__ = "0.1.0"
 __all__ = ["Answer", "Document", "LearnReport", "Learner", "__version__"]
 
 _HOMES = {
-    "Answer": "continual_learning.strategy",
+    "Answer": "continual_learning.types",
     "Document": "continual_learning.documents",
-    "LearnReport": "continual_learning.strategy",
-    "Learner": "continual_learning.learner",
+    "LearnReport": "continual_learning.types",
+    "Learner": "continual_learning.app.learner",
 }
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from continual_learning.base import BaseModel
 from continual_learning.doc2lora import save_hypernetwork
-from continual_learning.training.hypernetwork.networks import initial_network
-from continual_learning.training.hypernetwork.settings import HypernetworkTraining
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.methods.doc2lora.training.networks import initial_network
+from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 
 FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
 

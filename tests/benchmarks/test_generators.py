@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from continual_learning.base import BaseModel
+from continual_learning.model.base_model import BaseModel
 
 
 @pytest.mark.parametrize("script", ["generators"], indirect=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from continual_learning.base import BaseModel
-from continual_learning.store import Store
+from continual_learning.memory.store import Store
+from continual_learning.model.base_model import BaseModel
 
 pytestmark = pytest.mark.parametrize("script", ["nested"], indirect=True)
 SMALL: dict[str, Any] = {

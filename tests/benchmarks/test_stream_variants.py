@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from continual_learning.base import BaseModel
 from continual_learning.documents import Document
-from continual_learning.families import mlp_parts
-from continual_learning.routing import Rarity, Router
-from continual_learning.strategies.ttt.config import TTTConfig
-from continual_learning.strategies.ttt.learning import new_branches
-from continual_learning.strategy import Answer, QuestionAnswer
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import mlp_parts
+from continual_learning.retrieval.routing import Rarity, Router
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.learning import new_branches
+from continual_learning.types import Answer, QuestionAnswer
 
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 CONFIG = TTTConfig(passes=3, mini_batch_tokens=60, part_tokens=8)

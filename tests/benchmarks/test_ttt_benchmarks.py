@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from continual_learning.base import BaseModel
+from continual_learning.model.base_model import BaseModel
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_inner_rules_are_measured_once_each(
 
 @pytest.mark.parametrize("script", ["inner_rule"], indirect=True)
 def test_the_rules_are_settings_of_ttt(script: ModuleType) -> None:
-    from continual_learning.strategy import make_strategy
+    from continual_learning.strategies.base import make_strategy
 
     for options in script.ROWS.values():
         make_strategy("ttt", options)
@@ -60,7 +60,7 @@ def test_the_rules_are_settings_of_ttt(script: ModuleType) -> None:
 
 @pytest.mark.parametrize("script", ["long_document"], indirect=True)
 def test_questions_are_spread_over_a_long_document(script: ModuleType, data: Path, tiny_base: BaseModel) -> None:
-    from continual_learning.evaluation.datasets import load_dataset
+    from continual_learning.datasets.base import load_dataset
 
     given = load_dataset(data)
     lengths = [len(tiny_base.encode(d.document.text)) for d in given.documents]

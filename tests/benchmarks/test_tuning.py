@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from continual_learning.base import BaseModel
+from continual_learning.model.base_model import BaseModel
 
 
 @pytest.fixture
@@ -94,6 +94,6 @@ def test_rag_is_tuned_by_what_it_finds(
 
 @pytest.mark.parametrize("script", ["tune_rag"], indirect=True)
 def test_the_default_that_is_shown_is_the_default(script: ModuleType, tiny_base: BaseModel) -> None:
-    from continual_learning.strategies.rag import RAGConfig
+    from continual_learning.strategies.baselines.rag import RAGConfig
 
     assert RAGConfig(**script.DEFAULT) == RAGConfig()

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tiny_models import make_tiny
 
-from continual_learning.answering import user
-from continual_learning.base import BaseModel
 from continual_learning.chat_models import ChatRequest, InProcessModel
 from continual_learning.chat_models.json_constraint import in_string, schema_tokens, skeleton_tokens
 from continual_learning.errors import InputError
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.chat_template import user
 
 ITEM = {
     "type": "object",

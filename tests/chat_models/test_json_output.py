@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from continual_learning.answering import user
 from continual_learning.chat_models import ChatReply, ChatRequest, JSONRequest, ask_json
 from continual_learning.chat_models.json_output import parse_json
 from continual_learning.chat_models.servers import estimated_tokens
+from continual_learning.model.chat_template import user
 
 
 class Scripted:

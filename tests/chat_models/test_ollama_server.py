@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from chat_servers import Script, ollama_server
 
-from continual_learning.answering import user
 from continual_learning.chat_models import ChatRequest, OllamaModel, ServerSettings, servers
 from continual_learning.errors import ChatModelError, ConfigError, InputError, MissingExtraError
+from continual_learning.model.chat_template import user
 
 NAME = "qwen3.5:9b"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "string", "maxLength": 5}}}

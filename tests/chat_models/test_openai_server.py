@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from chat_servers import Script, openai_server
 
-from continual_learning.answering import user
 from continual_learning.chat_models import ChatRequest, OpenAIModel, ServerSettings
 from continual_learning.errors import ChatModelError, InputError, MissingExtraError
+from continual_learning.model.chat_template import user
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "string", "maxLength": 5}}}
 KEY = "sk-very-secret-key-123456"

@@ -13,7 +13,7 @@ import pytest
 from continual_learning.cli.main import main
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tiny_base: BaseModel) -> BaseModel:
     """Every command gets the tiny model, loaded once, and ``in_context`` unless told otherwise."""
-    monkeypatch.setattr("continual_learning.base.BaseModel.load", lambda *_, **__: tiny_base)
+    monkeypatch.setattr("continual_learning.model.base_model.BaseModel.load", lambda *_, **__: tiny_base)
     monkeypatch.setenv("CONTINUAL_LEARNING_MODEL__NAME", tiny_base.name)
     monkeypatch.setenv("CONTINUAL_LEARNING_STRATEGY", "in_context")
     return tiny_base

@@ -10,7 +10,7 @@ import pytest
 from chat_servers import Script, ollama_server
 
 from continual_learning.cli import doctor
-from continual_learning.store import Store
+from continual_learning.memory.store import Store
 
 QA = [
     {"question": "What do comb jellies eat near the harbour?", "answer": "plankton"},

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from continual_learning.learner import Chat, Learner
-from continual_learning.strategy import Answer, Source
+from continual_learning.app.learner import Chat, Learner
+from continual_learning.types import Answer, Source
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_another_model_is_an_error_that_names_both(work: Any, monkeypatch: pytes
 
     other = copy.copy(tiny)
     other.name, other.fingerprint = "other-model", "0" * 64
-    monkeypatch.setattr("continual_learning.base.BaseModel.load", lambda *_: other)
+    monkeypatch.setattr("continual_learning.model.base_model.BaseModel.load", lambda *_: other)
     result = work("ask", "Who?", "--memory", "work", "--model", "other-model")
     assert result.code == 1
     assert "other-model" in result.err and tiny.name in result.err

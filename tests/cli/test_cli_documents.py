@@ -11,7 +11,7 @@ import pytest
 from document_makers import TEXT, damaged, docx, epub, html, pdf, sitemap, valid
 from sites import Site
 
-from continual_learning.store import Store
+from continual_learning.memory.store import Store
 
 
 @pytest.fixture

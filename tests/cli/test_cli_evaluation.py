@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from continual_learning.strategies.in_context import InContext
-from continual_learning.strategy import QuestionAnswer
+from continual_learning.strategies.baselines.in_context import InContext
+from continual_learning.types import QuestionAnswer
 
 QUICK = ("--max-new-tokens", "4", "--no-flops")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
 ASKED = "What do comb jellies eat near Lund?"
 
@@ -21,7 +21,9 @@ def test_correct_list_undo_and_fade(cli: Any, tiny: BaseModel, monkeypatch: pyte
     [answer] = cli("ask", ASKED, "--memory", "work", "--max-new-tokens", 24, "--json").json["answers"]
 
     with monkeypatch.context() as patch:  # none of these needs the base model
-        patch.setattr("continual_learning.base.BaseModel.load", lambda *_, **__: pytest.fail("the model was loaded"))
+        patch.setattr(
+            "continual_learning.model.base_model.BaseModel.load", lambda *_, **__: pytest.fail("the model was loaded")
+        )
         given = cli("feedback", "correct", "plankton", "--memory", "work", "--json").json["feedback"]
         assert given["question"] == ASKED and given["answer"] == answer["text"] and given["correction"] == "plankton"
         assert cli("feedback", "bad", "--memory", "work").out.startswith("f2: ")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from continual_learning.app.learner import Learner
 from continual_learning.errors import DivergedError, StorageError
-from continual_learning.learner import Learner
-from continual_learning.store import Store
-from continual_learning.strategy import LearnReport, QuestionAnswer
+from continual_learning.memory.store import Store
+from continual_learning.types import LearnReport, QuestionAnswer
 
 
 def documents(memory: str) -> list[str]:
@@ -130,7 +130,7 @@ def test_model_device_and_dtype_reach_the_model(
         seen.append(arguments)
         return tiny
 
-    monkeypatch.setattr("continual_learning.base.BaseModel.load", load)
+    monkeypatch.setattr("continual_learning.model.base_model.BaseModel.load", load)
     monkeypatch.delenv("CONTINUAL_LEARNING_MODEL__NAME")
     Path("continual-learning.yaml").write_text("model: {name: other, device: cpu, dtype: float32}")
     cli("learn", document)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from continual_learning.app.learner import Learner
 from continual_learning.cli.output import clean, size
-from continual_learning.learner import Learner
-from continual_learning.paths import data_home
-from continual_learning.store import Store
+from continual_learning.io.paths import data_home
+from continual_learning.memory.store import Store
 
 
 def titles(memory: str = "work") -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from continual_learning.base import BaseModel
-from continual_learning.learner import Learner
-from continual_learning.retention import Retention
+from continual_learning.app.learner import Learner
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.gate import Retention
 
 
 def test_new_makes_a_memory_that_holds_nothing(cli: Any, tiny: BaseModel) -> None:
@@ -44,12 +44,12 @@ def test_the_figures_of_learning_are_kept_with_the_document(tiny_base: BaseModel
 
 
 def test_forgetting_is_measured(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("continual_learning.retention.retention", lambda *_: Retention(0.75, 0.125))
+    monkeypatch.setattr("continual_learning.strategies.gate.retention", lambda *_: Retention(0.75, 0.125))
     found = work("memory", "forgetting", "work", "--json").json
     assert (found["general_kept"], found["perplexity_change"]) == (0.75, 0.125)
     shown = work("memory", "forgetting", "work").out
     assert "75%" in shown and "+12.50%" in shown
-    monkeypatch.setattr("continual_learning.retention.retention", lambda *_: Retention(None, 0.0))
+    monkeypatch.setattr("continual_learning.strategies.gate.retention", lambda *_: Retention(None, 0.0))
     assert "the base answers none of the 60 questions" in work("memory", "forgetting", "work").out
 
 

@@ -85,7 +85,7 @@ def test_the_variables_of_the_public_program(nested: Any, monkeypatch: pytest.Mo
     result = nested(["My fox lives in Paris."])
     assert result.code == 0, result.err
     assert "saved as" in result.err and "start anew after 1 turns" in result.err
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     config = Store(tmp_path / "kept").meta()["config"]
     assert config["temperature"] == 0.5 and config["top_k"] == 5
@@ -96,7 +96,7 @@ def test_the_variables_of_the_public_program(nested: Any, monkeypatch: pytest.Mo
 
 
 def test_a_preset_is_where_settings_begin(cli: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     monkeypatch.setattr("sys.stdin", io.StringIO("My fox lives in Paris.\n/save one\n"))
     monkeypatch.setenv("NL_LEARNING_RATE", "3e-6")
@@ -115,7 +115,7 @@ def test_clear_says_what_waits(nested: Any, monkeypatch: pytest.MonkeyPatch) -> 
 def test_weights_are_saved_in_the_folder_that_is_set(nested: Any, cli: Any, tmp_path: Path) -> None:
     assert cli("config", "set", "nested.checkpoint_dir", str(tmp_path / "weights")).code == 0
     assert nested(["My fox lives in Paris.", "/save one"]).code == 0
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     assert Store(tmp_path / "weights").head is not None
     listed = cli("checkpoint", "list", "--memory", tmp_path / "weights", "--json").json

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from continual_learning import __version__, pretrained
-from continual_learning.paths import data_home
+from continual_learning import __version__
+from continual_learning.io.paths import data_home
+from continual_learning.model import loading
 
 
 def test_config_show_says_where_values_come_from(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +87,7 @@ def test_model_list_and_info(cli: Any, tiny: Any) -> None:
 
 
 def test_model_pull(cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pretrained, "pull", lambda name: tmp_path / name)
+    monkeypatch.setattr(loading, "pull", lambda name: tmp_path / name)
     assert cli("model", "pull", "--json").json == {"name": "smollm2-135m", "path": str(tmp_path / "smollm2-135m")}
     assert cli("model", "pull", "other").out.startswith("other is in")
 
@@ -97,7 +98,7 @@ def checks(result: Any) -> dict[str, Any]:
 
 def test_doctor_finds_all_well(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONTINUAL_LEARNING_MODEL__NAME")
-    monkeypatch.setattr(pretrained, "locate", lambda _: Path("/somewhere/model.gguf"))
+    monkeypatch.setattr(loading, "locate", lambda _: Path("/somewhere/model.gguf"))
     result = work("doctor", "--json")
     found = checks(result)
     assert result.code == 0 and result.json["failed"] == 0
@@ -109,7 +110,7 @@ def test_doctor_finds_all_well(work: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_doctor_names_what_mends_each_failure(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONTINUAL_LEARNING_MODEL__NAME")
-    monkeypatch.setattr(pretrained, "locate", lambda _: None)
+    monkeypatch.setattr(loading, "locate", lambda _: None)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     versions = sorted((data_home() / "memories" / "work" / "versions").iterdir())
     versions[0].write_bytes(b"{}")

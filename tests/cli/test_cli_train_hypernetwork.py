@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import Command
 
-from continual_learning.base import BaseModel
 from continual_learning.doc2lora import load_hypernetwork
+from continual_learning.model.base_model import BaseModel
 
 SETTINGS = (
     "retrieval_steps=1 steps=2 facts_documents=2 facts_per_document=2 validation_documents=2 questions_per_document=1 "

@@ -22,13 +22,14 @@ from document_makers import html, sitemap
 from sites import Site
 from tiny_models import make_tiny
 
-from continual_learning import documented_keys
-from continual_learning.base import BaseModel
-from continual_learning.config import canonical, core_keys, load_config, strategy_names
 from continual_learning.documents import Document
 from continual_learning.errors import ContinualLearningError
-from continual_learning.retention import Retention
-from continual_learning.strategy import QuestionAnswer, make_strategy, strategy_class
+from continual_learning.model.base_model import BaseModel
+from continual_learning.settings import aliases
+from continual_learning.settings.schema import canonical, core_keys, load_config, strategy_names
+from continual_learning.strategies.base import make_strategy, strategy_class
+from continual_learning.strategies.gate import Retention
+from continual_learning.types import QuestionAnswer
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
@@ -209,7 +210,7 @@ def before() -> dict[str, Seen]:
 @pytest.fixture(autouse=True)
 def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model knows nothing that it could forget: the check after learning is told these figures."""
-    monkeypatch.setattr("continual_learning.retention.retention", lambda *_: Retention(0.7, 0.2))
+    monkeypatch.setattr("continual_learning.strategies.gate.retention", lambda *_: Retention(0.7, 0.2))
 
 
 @pytest.mark.parametrize(("name", "field"), fields(), ids=str)
@@ -259,7 +260,7 @@ def shown_elsewhere(key: str) -> None:
 
 
 def test_an_option_that_no_code_reads_would_be_found(wide: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    from continual_learning.strategies.in_context import InContext, InContextConfig
+    from continual_learning.strategies.baselines.in_context import InContext, InContextConfig
 
     class WithIdle(InContextConfig):
         idle: int = 0
@@ -279,7 +280,7 @@ class Desk:
         self.cli, self.base, self.site = cli, base, site
         self.loaded: list[Any] = []
         self.slept: list[float] = []
-        monkeypatch.setattr("continual_learning.base.BaseModel.load", self._load)
+        monkeypatch.setattr("continual_learning.model.base_model.BaseModel.load", self._load)
         monkeypatch.setattr("time.sleep", self.slept.append)
         self.settings: dict[str, Any] = {}
 
@@ -387,7 +388,7 @@ def test_every_documented_key_is_the_name_of_a_setting(tmp_path: Path, monkeypat
     found = {s.key: s.value for s in config.items()}
     given = {f"{top}.{key}": v for top, keys in yaml.safe_load(text).items() for key, v in keys.items()}
     assert {key: found[canonical(key)] for key in given} == given
-    assert set(documented_keys.renamed(strategy_names())) <= set(given)
+    assert set(aliases.renamed(strategy_names())) <= set(given)
     assert len(config.strategy_options("ttt")) == 11
 
 
@@ -397,7 +398,7 @@ def test_the_table_of_documented_names_is_true() -> None:
     )
     config = load_config(environ={}, folder=Path("/nonexistent"))
     values = {s.key: s.value for s in config.items(strategies=True)}
-    assert {row[0] for row in rows} >= set(documented_keys.RENAMED)
+    assert {row[0] for row in rows} >= set(aliases.RENAMED)
     for key, here, default in rows:
         assert here == canonical(key)
         value = values[here]
@@ -408,7 +409,7 @@ def test_the_table_of_documented_names_is_true() -> None:
 
 
 def test_renamed_keys_lead_to_options_that_there_are() -> None:
-    for key in documented_keys.renamed(strategy_names()).values():
+    for key in aliases.renamed(strategy_names()).values():
         _, strategy, option = key.split(".")
         assert option in strategy_class(strategy).Config.model_fields, key
-    assert not set(documented_keys.STRATEGY_SECTIONS) & {key.partition(".")[0] for key in core_keys()}
+    assert not set(aliases.STRATEGY_SECTIONS) & {key.partition(".")[0] for key in core_keys()}

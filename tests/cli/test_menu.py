@@ -12,8 +12,8 @@ import pytest
 from continual_learning.cli.menu.app import entries
 from continual_learning.cli.menu.configure import choices, describe
 from continual_learning.cli.menu.entry import flags
-from continual_learning.config import Settings, core_keys
-from continual_learning.strategy import strategy_names
+from continual_learning.settings.schema import Settings, core_keys
+from continual_learning.strategies.base import strategy_names
 
 if os.name != "posix":
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)

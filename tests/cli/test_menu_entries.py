@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from continual_learning.config import strategy_names
+from continual_learning.settings.schema import strategy_names
 
 if os.name != "posix":
     pytest.skip("needs a pseudo-terminal", allow_module_level=True)

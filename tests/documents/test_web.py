@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from document_makers import TEXT, docx, html, pdf, sitemap
 
+from continual_learning.app.learner import Learner
 from continual_learning.documents import Document, Limits, read_documents, web, without_secret
 from continual_learning.errors import DocumentError
-from continual_learning.learner import Learner
 
 OPEN = Limits(allow_private=True, pause=0, timeout=5)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from continual_learning.base import BaseModel
 from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_facts, matmul_gflops
-from continual_learning.fast_linear import FastLinears, Precision
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.cpu_linear import FastLinears, Precision
 
 
 def test_facts(tiny_base: BaseModel) -> None:

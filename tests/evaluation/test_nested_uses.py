@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from continual_learning.datasets.conversation import conversation_dataset
+from continual_learning.datasets.repository import repository_dataset
+from continual_learning.datasets.transfer import transfer_dataset
 from continual_learning.errors import DocumentError, InputError
-from continual_learning.evaluation.conversation import conversation_dataset
-from continual_learning.evaluation.repository import repository_dataset
-from continual_learning.evaluation.transfer import transfer_dataset
 
 
 def test_a_conversation_has_its_facts_among_other_talk() -> None:
@@ -23,7 +23,7 @@ def test_a_conversation_has_its_facts_among_other_talk() -> None:
 
 
 def test_every_fact_holds_its_answer() -> None:
-    from continual_learning.scoring import contains_answer
+    from continual_learning.text.scoring import contains_answer
 
     for part in ("tune", "report"):
         for item in conversation_dataset(part, 24, 24).documents:

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from continual_learning.base import BaseModel
+from continual_learning.datasets.base import Dataset, QADocument
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError, UnknownNameError
 from continual_learning.evaluation.cache import ResultCache
 from continual_learning.evaluation.contender import Contender
-from continual_learning.evaluation.datasets import Dataset, QADocument
 from continual_learning.evaluation.protocols import (
     Settings,
     benchmark_forgetting,
@@ -25,9 +24,10 @@ from continual_learning.evaluation.protocols import (
     compare,
 )
 from continual_learning.evaluation.sequence import SequenceRunner
-from continual_learning.strategies.in_context import InContext
-from continual_learning.strategies.ttt import TTT
-from continual_learning.strategy import Progress, QuestionAnswer
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.baselines.in_context import InContext
+from continual_learning.strategies.methods.ttt import TTT
+from continual_learning.types import Progress, QuestionAnswer
 
 TTT_QUICK = Contender("ttt", {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False})
 QUICK = Settings(max_new_tokens=4, retention_documents=1)
@@ -85,7 +85,7 @@ def test_recall_counts_answers_that_hold_the_gold_one(tiny_base: BaseModel, monk
     said = {"Who lives in Paris?": "A Fox!", "What do comb jellies eat?": "plankton.", "Whose house?": "nobody's"}
 
     def answers(self: Any, base: Any, state: Any, questions: list[str], *_: Any) -> Any:
-        from continual_learning.strategy import Answer
+        from continual_learning.types import Answer
 
         return [Answer(q, said.get(q, "")) for q in questions]
 
@@ -223,7 +223,7 @@ def test_squad_asks_the_holdout_before_and_after(tiny_base: BaseModel) -> None:
 
 def test_forgetting_is_measured_on_the_general_questions(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     from continual_learning.evaluation import sequence
-    from continual_learning.strategy import Answer
+    from continual_learning.types import Answer
 
     def base_knows(base: Any, questions: Any, *_: Any) -> list[Answer]:
         return [Answer(q, "Paris") for q in questions]

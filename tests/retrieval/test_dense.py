@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from continual_learning.base import BaseModel
 from continual_learning.errors import ConfigError, MissingExtraError
+from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval.backends import make_index
 from continual_learning.retrieval.dense import DenseIndex, HiddenStates
 

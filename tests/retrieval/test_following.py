@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from continual_learning.memory.state import DocumentRecord
 from continual_learning.retrieval import BM25Index, FollowingIndex, Key
-from continual_learning.state import DocumentRecord
 
 TITLES = {"a": "Otters", "b": "", "c": "Bridges"}
 RECORDS = [DocumentRecord(i, title, "text", i * 64, 1, "2026-01-01T00:00:00+00:00") for i, title in TITLES.items()]

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from continual_learning.base import BaseModel
+from continual_learning.memory.state import DocumentRecord, State, StateMeta
+from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval import BM25Index
 from continual_learning.retrieval.passages import PassageFinder
 from continual_learning.retrieval.quoting import Quotations
-from continual_learning.state import DocumentRecord, State, StateMeta
 
 CHUNKS = {
     "doc-a": ["The Harrow mill ground barley until 1887. Its millstones came from Lund by barge.", "Rye was rare."],

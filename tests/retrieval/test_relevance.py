@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from continual_learning.background import general_questions, unrelated_texts
+from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.retrieval import Relevance
-from continual_learning.routing import Rarity
+from continual_learning.retrieval.routing import Rarity
 
 PASSAGE = (
     "Comb jellies\nComb jellies swim with eight rows of cilia, the combs. Most are predators that eat plankton, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from continual_learning.retrieval import terms
-from continual_learning.words import content_stems
+from continual_learning.text.words import content_stems
 
 
 def test_terms_are_stems_of_content_words_with_repeats() -> None:

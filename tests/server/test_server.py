@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from continual_learning.base import BaseModel
+from continual_learning.app.learner import Learner
 from continual_learning.errors import (
     ContinualLearningError,
     CorruptMemoryError,
@@ -21,11 +21,11 @@ from continual_learning.errors import (
     StorageError,
     UnknownNameError,
 )
-from continual_learning.learner import Learner
+from continual_learning.model.base_model import BaseModel
 from continual_learning.server import create_app
 from continual_learning.server.problems import status_of
 from continual_learning.server.streaming import begun, pieces
-from continual_learning.strategy import Answer, TokenCallback
+from continual_learning.types import Answer, TokenCallback
 
 TEXT = "Comb jellies eat plankton."
 

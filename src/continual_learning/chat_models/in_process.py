@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from continual_learning.chat import Message
 from continual_learning.chat_models.json_constraint import JSONConstraint
 from continual_learning.chat_models.protocol import ChatReply, ChatRequest
 from continual_learning.errors import InputError
+from continual_learning.model.chat_template import Message
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
 
 class InProcessModel:

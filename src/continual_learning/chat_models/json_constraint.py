@@ -21,10 +21,10 @@ from torch import Tensor
 
 from continual_learning.chat_models.protocol import Schema
 from continual_learning.errors import InputError, UnsupportedModelError
-from continual_learning.steering import Step
+from continual_learning.model.logits_processors import Step
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
 # Compact but for the blanks that small models are used to; no white space that never ends, no line breaks in strings.
 _STYLE: Any = {

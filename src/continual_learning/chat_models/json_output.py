@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from continual_learning.chat import Message
 from continual_learning.chat_models.protocol import ChatModel, ChatReply, ChatRequest, Schema
+from continual_learning.model.chat_template import Message
 
 T = TypeVar("T")
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from continual_learning.chat import Message
 from continual_learning.chat_models.protocol import ChatReply, ChatRequest
 from continual_learning.chat_models.servers import (
     Finding,
@@ -23,6 +22,7 @@ from continual_learning.chat_models.servers import (
     without_secrets,
 )
 from continual_learning.errors import ChatModelError, InputError, MissingExtraError
+from continual_learning.model.chat_template import Message
 
 LIST_TIMEOUT = 10.0
 """Seconds for the questions about the server itself, which load no model."""

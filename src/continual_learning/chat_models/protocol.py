@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from continual_learning.chat import Message
+from continual_learning.model.chat_template import Message
 
 Schema = Mapping[str, Any]
 """A JSON schema: objects whose properties are all required, arrays with ``maxItems``, strings with ``maxLength``,

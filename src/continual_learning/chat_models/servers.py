@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from continual_learning.chat import Message
 from continual_learning.errors import ChatModelError, ConfigError
+from continual_learning.model.chat_template import Message
 
 T = TypeVar("T")
 

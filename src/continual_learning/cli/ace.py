@@ -15,10 +15,10 @@ from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
     from continual_learning.cli.session import Choice
-    from continual_learning.store import Store
-    from continual_learning.strategies.ace.loops import LearnResult
-    from continual_learning.strategies.ace.memory import Task
-    from continual_learning.strategies.ace.playbook import Playbook
+    from continual_learning.memory.store import Store
+    from continual_learning.strategies.methods.ace.loops import LearnResult
+    from continual_learning.strategies.methods.ace.memory import Task
+    from continual_learning.strategies.methods.ace.playbook import Playbook
 
 app = options.group("The playbook of an ace memory: show, save, load, compare, edit, learn, ask.")
 
@@ -102,7 +102,7 @@ def diff(
     as_json: options.Json = False,
 ) -> None:
     """What changed from one playbook to another."""
-    from continual_learning.strategies.ace.playbook import difference
+    from continual_learning.strategies.methods.ace.playbook import difference
 
     out = Output(as_json)
     first, second = _referred(memory, before), _referred(memory, after)
@@ -128,7 +128,7 @@ def edit(
     as_json: options.Json = False,
 ) -> None:
     """Add, update, merge (several IDs with --text), remove or tag entries by hand, as one patch in the log."""
-    from continual_learning.strategies.ace.patch import Operation, apply_all, operation_json
+    from continual_learning.strategies.methods.ace.patch import Operation, apply_all, operation_json
 
     out = Output(as_json)
     ids = tuple(entries or ())
@@ -151,7 +151,7 @@ def edit(
 @app.command()
 def undo(memory: options.Memory = None, as_json: options.Json = False) -> None:
     """Take back the last patch of the playbook, an edit or one batch of learning."""
-    from continual_learning.strategies.ace.patch import undo as undo_patch
+    from continual_learning.strategies.methods.ace.patch import undo as undo_patch
 
     out = Output(as_json)
     name = _change(memory, undo_patch, "undo", "the last patch")
@@ -179,9 +179,9 @@ def learn(
 ) -> None:
     """Learn the playbook from questions about the documents of a memory. Exit code 0 also if nothing changed."""
     from continual_learning.cli.session import choose, learner_for
-    from continual_learning.qa import load_qa, load_questions
-    from continual_learning.strategies.ace.memory import Task
-    from continual_learning.strategy import QuestionAnswer
+    from continual_learning.documents.qa_files import load_qa, load_questions
+    from continual_learning.strategies.methods.ace.memory import Task
+    from continual_learning.types import QuestionAnswer
 
     out = Output(as_json)
     choice = choose(memory, None, None, settings or ())
@@ -229,8 +229,8 @@ def ask(
 
 def _learn(learner: Any, tasks: list[Task], judged_by: list[Task], mode: str, progress: Any) -> LearnResult:
     """One loop over the whole memory, kept as a new version if the playbook changed."""
-    from continual_learning.strategies.ace.loops import offline, online
-    from continual_learning.strategies.ace.memory import playbook_of, split, with_playbook
+    from continual_learning.strategies.methods.ace.loops import offline, online
+    from continual_learning.strategies.methods.ace.memory import playbook_of, split, with_playbook
 
     results = []
 
@@ -251,9 +251,9 @@ def _learn(learner: Any, tasks: list[Task], judged_by: list[Task], mode: str, pr
 
 def _evaluate(out: Output, choice: Choice, tasks: list[Task]) -> None:
     from continual_learning.cli.session import learner_for
-    from continual_learning.strategies.ace import ACE
-    from continual_learning.strategies.ace.loops import evaluate
-    from continual_learning.strategies.ace.memory import playbook_of
+    from continual_learning.strategies.methods.ace import ACE
+    from continual_learning.strategies.methods.ace.loops import evaluate
+    from continual_learning.strategies.methods.ace.memory import playbook_of
 
     with learner_for(choice) as learner:
         assert isinstance(learner.strategy, ACE)
@@ -297,7 +297,7 @@ def _change(
 ) -> str:
     """Change the playbook of a memory as a new version, and return its name. Loads a model only to make a memory."""
     from continual_learning.cli.session import choose, learner_for
-    from continual_learning.strategies.ace.memory import playbook_of, with_playbook
+    from continual_learning.strategies.methods.ace.memory import playbook_of, with_playbook
 
     if action == "load":
         choice = choose(memory, None, model, must_exist=False)
@@ -327,7 +327,7 @@ def _check_strategy(memory: str, strategy: str) -> None:
 
 
 def _playbook(store: Store, version: str | None) -> Playbook:
-    from continual_learning.strategies.ace.memory import playbook_of
+    from continual_learning.strategies.methods.ace.memory import playbook_of
 
     return playbook_of(store.meta(version).get("extra", {}))
 
@@ -342,7 +342,7 @@ def _referred(memory: str | None, ref: str | None) -> Playbook:
 def _from_file(file: Path) -> Playbook:
     import json
 
-    from continual_learning.strategies.ace.playbook import Playbook
+    from continual_learning.strategies.methods.ace.playbook import Playbook
 
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

@@ -13,8 +13,8 @@ from continual_learning.cli.output import Output, plain
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
-    from continual_learning.learner import Learner
-    from continual_learning.strategy import Answer
+    from continual_learning.app.learner import Learner
+    from continual_learning.types import Answer
 
 Question = Annotated[
     str | None, typer.Argument(metavar="[QUESTION]", help="A question, or - for one a line on standard input.")
@@ -59,7 +59,7 @@ def ask(
 
 
 def _questions(question: str | None, file: Path | None) -> list[str]:
-    from continual_learning.qa import load_questions, question_lines
+    from continual_learning.documents.qa_files import load_questions, question_lines
 
     if (question is None) == (file is None):
         given = "both QUESTION and --file were" if question is not None else "neither QUESTION nor --file was"

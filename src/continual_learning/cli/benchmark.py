@@ -12,7 +12,7 @@ from continual_learning.cli.output import Output
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
-    from continual_learning.evaluation.datasets import Dataset, QADocument
+    from continual_learning.datasets.base import Dataset, QADocument
 
 app = options.group("Compare strategies on many documents.")
 app.command("conversation")(nested_benchmarks.conversation)
@@ -187,7 +187,7 @@ def needle(
 
 def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
     """The documents to learn, one an article, and the articles that none of them is from."""
-    from continual_learning.evaluation.datasets import halves, load_dataset, split_by_article
+    from continual_learning.datasets.base import halves, load_dataset, split_by_article
 
     dataset = load_dataset(data)
     for text in dataset.notes:
@@ -203,7 +203,7 @@ def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tup
 
 def _spread(dataset: Dataset, count: int, seed: int) -> Dataset:
     """Documents of as many articles as there are: one of each while that is enough."""
-    from continual_learning.evaluation.datasets import sample
+    from continual_learning.datasets.base import sample
 
     articles = {item.article for item in dataset.documents}
     return sample(dataset, count, seed, one_per_article=count <= len(articles))

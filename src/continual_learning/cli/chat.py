@@ -12,7 +12,7 @@ from continual_learning.cli.ask import note_if_empty, notes_of
 from continual_learning.cli.output import Output, plain
 
 if TYPE_CHECKING:
-    from continual_learning.strategy import Answer
+    from continual_learning.types import Answer
 
 HELP = "/clear forgets the conversation (not the memory), /help shows this, /quit or Ctrl-D ends"
 

@@ -13,8 +13,8 @@ from continual_learning.cli.output import Output, plain, size
 from continual_learning.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from continual_learning.store import Store, Version
-    from continual_learning.strategy import Strategy
+    from continual_learning.memory.store import Store, Version
+    from continual_learning.strategies.base import Strategy
 
 app = options.group("Checkpoints: named versions of a memory.")
 
@@ -129,7 +129,7 @@ def export(
     as_json: options.Json = False,
 ) -> None:
     """Write a checkpoint to one file of safetensors and JSON, which `memory import` reads; or its weights alone."""
-    from continual_learning.store.archive import write_tensors
+    from continual_learning.memory.store.archive import write_tensors
 
     out = Output(as_json)
     store = _open(memory)
@@ -186,7 +186,7 @@ def cleanup(
 def _open(memory: str | None) -> Store:
     """The store of a memory by its name, or by its folder."""
     from continual_learning.cli.session import open_store
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     if memory is None or not {"/", os.sep} & set(memory):
         return open_store(memory)
@@ -206,7 +206,7 @@ def _checkpoint(store: Store, name: str) -> Version:
 
 def _strategy_of(store: Store, ref: str) -> Strategy[Any]:
     """The strategy that made a version, with its settings."""
-    from continual_learning.strategy import make_strategy
+    from continual_learning.strategies.base import make_strategy
 
     meta = store.meta(ref)
     return make_strategy(meta["strategy"], meta["config"])

@@ -38,7 +38,7 @@ def compare(
     as_json: options.Json = False,
 ) -> None:
     """Learn the same documents with every strategy, ask the same questions, and compare."""
-    from continual_learning.evaluation.datasets import load_dataset, user_dataset
+    from continual_learning.datasets.base import load_dataset, user_dataset
     from continual_learning.evaluation.protocols import compare as run_compare
 
     out = Output(as_json)

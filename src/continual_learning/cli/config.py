@@ -27,13 +27,13 @@ def show(
 ) -> None:
     """All settings with the place that each comes from."""
     from continual_learning.cli.output import plain
-    from continual_learning.config import load_config
+    from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
     if defaults:
         import yaml
 
-        from continual_learning.config_edit import default_yaml
+        from continual_learning.settings.edit import default_yaml
 
         text = default_yaml()
         out.result(yaml.safe_load(text))
@@ -50,7 +50,7 @@ def get(key: Key, as_json: options.Json = False) -> None:
     import difflib
 
     from continual_learning.cli.output import plain
-    from continual_learning.config import canonical, load_config
+    from continual_learning.settings.schema import canonical, load_config
 
     out = Output(as_json)
     key = canonical(key)
@@ -70,8 +70,8 @@ def set_(
     as_json: options.Json = False,
 ) -> None:
     """Write one setting: to continual-learning.yaml in this folder if there is one, else to your own file."""
-    from continual_learning.config import canonical, load_config
-    from continual_learning.config_edit import file_to_write, set_value
+    from continual_learning.settings.edit import file_to_write, set_value
+    from continual_learning.settings.schema import canonical, load_config
 
     out = Output(as_json)
     path = file_to_write()
@@ -86,8 +86,8 @@ def set_(
 @app.command("path")
 def path_(as_json: options.Json = False) -> None:
     """The files that are read, the weakest first, and the one that `config set` writes."""
-    from continual_learning.config import config_files
-    from continual_learning.config_edit import file_to_write
+    from continual_learning.settings.edit import file_to_write
+    from continual_learning.settings.schema import config_files
 
     out = Output(as_json)
     files, written = config_files(), file_to_write()

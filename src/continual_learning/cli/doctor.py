@@ -93,7 +93,7 @@ def _threads() -> Iterator[Check]:
 
 
 def _settings() -> Iterator[Check]:
-    from continual_learning.config import config_files, load_config
+    from continual_learning.settings.schema import config_files, load_config
 
     config = load_config()
     for name in config.settings.strategies:
@@ -103,9 +103,9 @@ def _settings() -> Iterator[Check]:
 
 
 def _model() -> Iterator[Check]:
-    from continual_learning.config import load_config
-    from continual_learning.paths import model_cache_home
-    from continual_learning.pretrained import EMBEDDED, locate
+    from continual_learning.io.paths import model_cache_home
+    from continual_learning.model.loading import EMBEDDED, locate
+    from continual_learning.settings.schema import load_config
 
     name = load_config().settings.model.name
     if name not in EMBEDDED:
@@ -123,8 +123,8 @@ def _model() -> Iterator[Check]:
 
 def _chat_server() -> Iterator[Check]:
     from continual_learning.chat_models import OllamaModel, OpenAIModel
-    from continual_learning.config import load_config
-    from continual_learning.strategies.ace import ACE, ACEConfig
+    from continual_learning.settings.schema import load_config
+    from continual_learning.strategies.methods.ace import ACE, ACEConfig
 
     config = ACEConfig(**load_config().strategy_options("ace"))
     if not config.on_server:
@@ -137,7 +137,7 @@ def _chat_server() -> Iterator[Check]:
 
 
 def _data_home() -> Iterator[Check]:
-    from continual_learning.paths import data_home
+    from continual_learning.io.paths import data_home
 
     home = data_home()
     try:
@@ -153,7 +153,7 @@ def _data_home() -> Iterator[Check]:
 
 
 def _disk() -> Iterator[Check]:
-    from continual_learning.paths import data_home
+    from continual_learning.io.paths import data_home
 
     folder = data_home()
     while not folder.exists():
@@ -166,7 +166,7 @@ def _disk() -> Iterator[Check]:
 
 def _memories() -> Iterator[Check]:
     from continual_learning.cli.session import memory_names
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     names = memory_names()
     if not names:

@@ -16,10 +16,10 @@ from continual_learning.cli.output import Output, clean, note, size
 from continual_learning.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
     from continual_learning.evaluation.contender import Contender
     from continual_learning.evaluation.protocols import Settings
-    from continual_learning.strategy import Progress, ProgressCallback
+    from continual_learning.model.base_model import BaseModel
+    from continual_learning.types import Progress, ProgressCallback
 
 _NOTE_SECONDS = 30.0
 
@@ -56,9 +56,9 @@ def contenders_from(strategies: str | None, assignments: Sequence[str]) -> list[
 
     Raises UnknownNameError and ConfigError.
     """
-    from continual_learning.config import load_config
     from continual_learning.evaluation.contender import Contender
-    from continual_learning.strategy import strategy_class, strategy_names
+    from continual_learning.settings.schema import load_config
+    from continual_learning.strategies.base import strategy_class, strategy_names
 
     names = [n.strip() for n in strategies.split(",") if n.strip()] if strategies else strategy_names()
     given: dict[str, dict[str, str]] = {name: {} for name in names}
@@ -90,7 +90,7 @@ def settings_from(seeds: str, max_new_tokens: int, retention_documents: int, no_
 def load_base(model: str | None) -> BaseModel:
     """The base model of the flag or the settings."""
     from continual_learning.cli import session
-    from continual_learning.config import load_config
+    from continual_learning.settings.schema import load_config
 
     place = load_config({"model.name": model}).settings.model
     return session.load_base(place.name, place.device, place.dtype, place.precision)

@@ -12,7 +12,7 @@ from continual_learning.cli.output import Output, plain
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
-    from continual_learning.feedback import Feedback, FeedbackMemory
+    from continual_learning.app.feedback import Feedback, FeedbackMemory
 
 app = options.group("Say how good the last answer of a memory was; list it, take it back, let it fade.")
 
@@ -44,8 +44,8 @@ def correct(
 @app.command("list")
 def list_(memory: options.Memory = None, as_json: options.Json = False) -> None:
     """All feedback of a memory, oldest first."""
+    from continual_learning.app.feedback import FeedbackMemory
     from continual_learning.cli.session import head_meta, memory_name, open_store
-    from continual_learning.feedback import FeedbackMemory
 
     out = Output(as_json)
     meta = head_meta(open_store(memory))
@@ -100,7 +100,7 @@ def _days(text: str) -> float | None:
 
 def _give(memory: str | None, reward: float | None, correction: str | None, as_json: bool) -> None:
     from continual_learning.cli.session import open_store
-    from continual_learning.store.last_answer import read_last_answer
+    from continual_learning.memory.store.last_answer import read_last_answer
 
     last = read_last_answer(open_store(memory).root)
     if last is None:
@@ -122,8 +122,8 @@ def _change(
     memory: str | None, change: Callable[[FeedbackMemory], FeedbackMemory], note: str
 ) -> tuple[FeedbackMemory, FeedbackMemory]:
     """Write a version with changed feedback; the base model is not needed for that. What was, and what is now."""
+    from continual_learning.app.feedback import FeedbackMemory
     from continual_learning.cli.session import open_store
-    from continual_learning.feedback import FeedbackMemory
 
     store = open_store(memory)
     with store.lock():

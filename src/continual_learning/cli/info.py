@@ -15,8 +15,8 @@ def info(memory: options.Memory = None, as_json: options.Json = False) -> None:
     import torch
 
     from continual_learning.cli.session import memory_names, stored_names
-    from continual_learning.config import config_files, load_config, strategy_names
-    from continual_learning.paths import data_home
+    from continual_learning.io.paths import data_home
+    from continual_learning.settings.schema import config_files, load_config, strategy_names
 
     out = Output(as_json)
     settings = load_config({"memory": memory}).settings

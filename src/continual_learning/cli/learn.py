@@ -21,10 +21,10 @@ from continual_learning.errors import (
 )
 
 if TYPE_CHECKING:
+    from continual_learning.app.learner import Learner
     from continual_learning.cli.session import Choice
     from continual_learning.documents import Document, Limits, Skipped
-    from continual_learning.learner import Learner
-    from continual_learning.strategy import LearnReport, QuestionAnswer
+    from continual_learning.types import LearnReport, QuestionAnswer
 
 Paths = Annotated[
     list[str],
@@ -56,7 +56,7 @@ def learn(
 ) -> None:
     """Learn documents. Exit code 1 if none was accepted."""
     from continual_learning.cli.session import choose, learner_for
-    from continual_learning.qa import load_qa
+    from continual_learning.documents.qa_files import load_qa
 
     out = Output(as_json)
     started = time.perf_counter()
@@ -156,7 +156,7 @@ def _label(documents: list[Document], first: int, count: int) -> str:
 def _learn_group(
     learner: Learner, documents: list[Document], questions: list[QuestionAnswer] | None, label: str
 ) -> list[LearnReport]:
-    from continual_learning.strategy import LearnReport
+    from continual_learning.types import LearnReport
 
     started = time.perf_counter()
     try:

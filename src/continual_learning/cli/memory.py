@@ -22,7 +22,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and 
 def list_(as_json: options.Json = False) -> None:
     """All memories."""
     from continual_learning.cli.session import head_meta, memory_names
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     out = Output(as_json)
     rows: list[dict[str, Any]] = []
@@ -208,7 +208,7 @@ def import_(
 ) -> None:
     """Read an exported memory: as a new one, or as a new version of one with the same strategy and model."""
     from continual_learning.cli.session import memory_name
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     out = Output(as_json)
     store = Store.open(memory_name(memory))

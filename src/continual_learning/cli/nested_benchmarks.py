@@ -12,8 +12,8 @@ from continual_learning.cli import evaluation, options
 from continual_learning.cli.output import Output
 
 if TYPE_CHECKING:
+    from continual_learning.datasets.base import Dataset
     from continual_learning.evaluation.contender import Contender
-    from continual_learning.evaluation.datasets import Dataset
     from continual_learning.evaluation.protocols import Settings as RunSettings
 
 Rows = Annotated[
@@ -41,7 +41,7 @@ def conversation(
     as_json: options.Json = False,
 ) -> None:
     """Facts told along a conversation, asked with the conversation gone; retention against distance."""
-    from continual_learning.evaluation.conversation import conversation_dataset, with_distances
+    from continual_learning.datasets.conversation import conversation_dataset, with_distances
 
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
@@ -67,7 +67,7 @@ def repository(
     """Learn the files of a small code base; ask what is where, with the code gone."""
     from importlib.resources import files as package_files
 
-    from continual_learning.evaluation.repository import repository_dataset
+    from continual_learning.datasets.repository import repository_dataset
 
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
@@ -88,7 +88,7 @@ def transfer(
     as_json: options.Json = False,
 ) -> None:
     """Adapt on labelled examples, then classify without them in the prompt; half is chance."""
-    from continual_learning.evaluation.transfer import transfer_dataset
+    from continual_learning.datasets.transfer import transfer_dataset
 
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)

@@ -11,8 +11,8 @@ from continual_learning.cli.output import Output, progress_bar, size
 from continual_learning.errors import ContinualLearningError, InputError
 
 if TYPE_CHECKING:
-    from continual_learning.nested_session import NestedSession, Turn
-    from continual_learning.strategy import LearnReport
+    from continual_learning.app.learning_chat import NestedSession, Turn
+    from continual_learning.types import LearnReport
 
 HELP = """\
 /learn FILE               learn a file or a folder
@@ -183,7 +183,7 @@ class Repl:
         from prompt_toolkit.completion import WordCompleter
         from prompt_toolkit.history import FileHistory
 
-        from continual_learning.paths import data_home
+        from continual_learning.io.paths import data_home
 
         home = data_home()
         home.mkdir(parents=True, exist_ok=True)

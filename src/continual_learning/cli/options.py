@@ -51,6 +51,6 @@ AllowPrivate = Annotated[
 
 def limits(allow_private: bool) -> Limits:
     """Limits on reading documents: the settings' section `documents`, and what the flag allows."""
-    from continual_learning.config import load_config
+    from continual_learning.settings.schema import load_config
 
     return load_config({"documents.allow_private": True if allow_private else None}).settings.documents

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from continual_learning.strategy import Progress, ProgressCallback
+    from continual_learning.types import Progress, ProgressCallback
 
 # Titles and answers may hold anything: an escape sequence must not reach the terminal.
 _CONTROL = {code: None for code in (*range(9), *range(11, 32), *range(127, 160))}

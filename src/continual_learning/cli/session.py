@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from continual_learning.config import Config, load_config, parse_assignments
 from continual_learning.errors import ConfigError, UnknownNameError
+from continual_learning.settings.schema import Config, load_config, parse_assignments
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
-    from continual_learning.learner import Learner
-    from continual_learning.store import Store
+    from continual_learning.app.learner import Learner
+    from continual_learning.memory.store import Store
+    from continual_learning.model.base_model import BaseModel
 
 _Place = tuple[str, str, str, str]
 _kept: dict[_Place, BaseModel] | None = None
@@ -37,7 +37,7 @@ def kept_model() -> BaseModel | None:
 
 def load_base(name: str, device: str, dtype: str, precision: Literal["full", "int8", "int4"]) -> BaseModel:
     """The base model, loaded unless it is kept. Raises what `BaseModel.load` does."""
-    from continual_learning.base import BaseModel
+    from continual_learning.model.base_model import BaseModel
 
     place = (name, device, dtype, precision)
     if _kept is not None and place in _kept:
@@ -104,8 +104,8 @@ def choose(
 
 def open_learner(choice: Choice) -> Learner:
     """The Learner for a choice; imports torch and loads the model."""
-    from continual_learning.learner import Learner
-    from continual_learning.strategy import make_strategy
+    from continual_learning.app.learner import Learner
+    from continual_learning.strategies.base import make_strategy
 
     place = choice.config.settings.model
     make_strategy(choice.strategy, choice.options)  # a wrong option is told before seconds of loading
@@ -125,7 +125,7 @@ def learner_for(choice: Choice) -> Iterator[Learner]:
 
 def open_store(memory: str | None = None) -> Store:
     """The store of a memory that exists. Raises UnknownNameError naming those that do."""
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     name = memory_name(memory)
     if name not in memory_names():
@@ -140,7 +140,7 @@ def memory_name(memory: str | None) -> str:
 
 def memory_names() -> list[str]:
     """Names of all memories on disk."""
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     return sorted(Store.list())
 
@@ -154,7 +154,7 @@ def no_memory(name: str) -> UnknownNameError:
 
 def stored_names(memory: str) -> tuple[str, str] | None:
     """Strategy and model of a memory on disk; None if it is not there or has no version yet."""
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     meta = head_meta(Store.open(memory))
     return None if meta is None else (str(meta["strategy"]), str(meta["base_name"]))

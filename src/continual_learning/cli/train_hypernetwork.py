@@ -11,8 +11,8 @@ from continual_learning.cli import options
 from continual_learning.cli.output import Output, progress_bar
 
 if TYPE_CHECKING:
-    from continual_learning.base import BaseModel
-    from continual_learning.doc2lora.network import DocumentHypernetwork
+    from continual_learning.model.base_model import BaseModel
+    from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the run; one that holds it already goes on.")]
 Setting = Annotated[
@@ -42,11 +42,11 @@ def hypernetwork(
     as_json: options.Json = False,
 ) -> None:
     """Train a hypernetwork for a base model; interrupted, the same command goes on."""
-    from continual_learning.config import load_config, parse_assignments
     from continual_learning.errors import InputError
-    from continual_learning.strategy import parse_config
-    from continual_learning.training.devices import local_device, process_rank
-    from continual_learning.training.hypernetwork.settings import HypernetworkTraining
+    from continual_learning.settings.schema import load_config, parse_assignments
+    from continual_learning.strategies.base import parse_config
+    from continual_learning.strategies.methods.doc2lora.training.devices import local_device, process_rank
+    from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 
     out = Output(as_json)
     if ladder == 1:
@@ -55,8 +55,8 @@ def hypernetwork(
     given: dict[str, Any] = dict(parse_assignments(list(settings or ())))
     run = parse_config(HypernetworkTraining, {**given, **({"data": data} if data else {})}, "train hypernetwork")
 
-    from continual_learning.base import BaseModel
-    from continual_learning.training.hypernetwork.run import train_hypernetwork
+    from continual_learning.model.base_model import BaseModel
+    from continual_learning.strategies.methods.doc2lora.training.run import train_hypernetwork
 
     base = BaseModel.load(place.name, local_device(place.device), place.dtype)
     with progress_bar("hypernetwork") as progress:
@@ -86,7 +86,7 @@ def _ladder(
 ) -> list[dict[str, Any]]:
     if not documents:
         return []
-    from continual_learning.training.hypernetwork.ladder import ladder
+    from continual_learning.strategies.methods.doc2lora.training.ladder import ladder
 
     rows = ladder(base, network, documents, data, on_rung=lambda name: out.note(f"ladder: {name}"))
     names = ("recall_matched", "recall_mismatched", "recall_none", "recall_prompt", "share")

@@ -12,7 +12,7 @@ from continual_learning.cli import options
 from continual_learning.cli.output import Output, progress_bar, size
 
 if TYPE_CHECKING:
-    from continual_learning.training.span_reader import Point
+    from continual_learning.reading.span_reader.training import Point
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Texts with questions: SQuAD's JSON, or JSON lines.")]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run: given again, it goes on from there.")]
@@ -37,11 +37,12 @@ def reader(
     as_json: options.Json = False,
 ) -> None:
     """Train a span reader for a base; use it with `--set reader=FOLDER/reader.safetensors`."""
-    from continual_learning.base import BaseModel
-    from continual_learning.config import from_text, load_config, parse_assignments
-    from continual_learning.evaluation.datasets import halves, load_dataset
-    from continual_learning.strategy import Progress, parse_config
-    from continual_learning.training.span_reader import READER_FILE, ReaderConfig, train_reader
+    from continual_learning.datasets.base import halves, load_dataset
+    from continual_learning.model.base_model import BaseModel
+    from continual_learning.reading.span_reader.training import READER_FILE, ReaderConfig, train_reader
+    from continual_learning.settings.schema import from_text, load_config, parse_assignments
+    from continual_learning.strategies.base import parse_config
+    from continual_learning.types import Progress
 
     config = load_config({"model.name": model})
     texts = parse_assignments(settings or [])

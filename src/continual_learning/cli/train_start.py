@@ -13,7 +13,7 @@ from continual_learning.cli.output import Output, progress_bar, size
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
-    from continual_learning.training.start.run_folder import Point
+    from continual_learning.strategies.methods.ttt.outer_loop.run_folder import Point
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Documents with questions: SQuAD's JSON, or JSON lines.")]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run: given again, it goes on from there.")]
@@ -55,15 +55,16 @@ def start(
 
     Several processes: `accelerate launch --num_processes 2 -m continual_learning.cli.main train start …`.
     """
-    from continual_learning.base import BaseModel
-    from continual_learning.config import from_text, load_config, parse_assignments
-    from continual_learning.evaluation.datasets import halves, load_dataset
-    from continual_learning.strategies.ttt.config import TTTConfig
-    from continual_learning.strategy import Progress, parse_config
-    from continual_learning.training.start.config import StartConfig
-    from continual_learning.training.start.outer_loop import train_start
-    from continual_learning.training.start.processes import Processes
-    from continual_learning.training.start.run_folder import CHECKPOINT, START
+    from continual_learning.datasets.base import halves, load_dataset
+    from continual_learning.model.base_model import BaseModel
+    from continual_learning.settings.schema import from_text, load_config, parse_assignments
+    from continual_learning.strategies.base import parse_config
+    from continual_learning.strategies.methods.ttt.config import TTTConfig
+    from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
+    from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
+    from continual_learning.strategies.methods.ttt.outer_loop.run import train_start
+    from continual_learning.strategies.methods.ttt.outer_loop.run_folder import CHECKPOINT, START
+    from continual_learning.types import Progress
 
     config = load_config({"model.name": model})
     inner = parse_config(TTTConfig, config.strategy_options("ttt", parse_assignments(settings or [])), "strategy 'ttt'")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from continual_learning.chunking import passages
 from continual_learning.documents.document import Document, Skipped, shortened
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.sources import Found, is_url, read_documents, without_repeats, without_secret
 from continual_learning.errors import ContinualLearningError, DocumentError, StorageError, UnknownNameError
-from continual_learning.progress import Progress, ProgressCallback
+from continual_learning.text.chunking import passages
+from continual_learning.types import Progress, ProgressCallback
 
 _SHIPPED = "data/documentation"
 

@@ -19,7 +19,7 @@ from continual_learning.documents.plain import decode, json_lines
 from continual_learning.documents.sitemap import is_sitemap, read_sitemap
 from continual_learning.documents.web import Page, fetch
 from continual_learning.errors import DocumentError, MissingExtraError
-from continual_learning.progress import Progress, ProgressCallback
+from continual_learning.types import Progress, ProgressCallback
 
 STDIN = "-"
 

@@ -16,8 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from continual_learning.paths import data_home
-from continual_learning.store.files import make_folder, storage_errors, write_atomic
+from continual_learning.io.files import make_folder, storage_errors, write_atomic
+from continual_learning.io.paths import data_home
 
 # What cannot change a result: how it is called and shown, and how cached ones are put together.
 _WITHOUT_EFFECT = ("cli/", "server/", "evaluation/")

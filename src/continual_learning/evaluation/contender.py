@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from continual_learning.base import BaseModel
 from continual_learning.errors import InputError
-from continual_learning.strategy import Strategy, make_strategy, strategy_class
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from continual_learning import __version__
-from continual_learning.base import BaseModel
+from continual_learning.model.base_model import BaseModel
 
 _SAMPLE_SECONDS = 0.02
 

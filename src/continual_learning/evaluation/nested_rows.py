@@ -17,7 +17,7 @@ def nested_rows(names: Sequence[str] = ROWS, options: Mapping[str, Any] | None =
     ``public`` has the public program's weights and steps, and learns each turn's words in the chat format; the program
     itself puts the window of the last messages, its own among them, in place of the turn.
     """
-    from continual_learning.strategies.nested.config import ONE_LEVEL, PUBLIC_PROGRAM  # imports torch
+    from continual_learning.strategies.methods.nested.config import ONE_LEVEL, PUBLIC_PROGRAM  # imports torch
 
     given = dict(options or {})
     rows = {

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from continual_learning.background import general_questions, unrelated_texts
-from continual_learning.base import BaseModel
+from continual_learning.datasets.base import Dataset
+from continual_learning.datasets.needle import needle_dataset
+from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.errors import InputError
 from continual_learning.evaluation.cache import ResultCache
 from continual_learning.evaluation.contender import Contender, contenders
-from continual_learning.evaluation.datasets import Dataset
 from continual_learning.evaluation.estimate import Estimate
 from continual_learning.evaluation.machine import machine_facts
-from continual_learning.evaluation.needle import needle_dataset
 from continual_learning.evaluation.sequence import LearningSequence, SequenceRunner
 from continual_learning.evaluation.session import run_tasks
 from continual_learning.evaluation.summary import Asked, Done, Task, summarise, summarise_stream
-from continual_learning.retention import base_perplexity
-from continual_learning.strategy import ProgressCallback
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.gate import base_perplexity
+from continual_learning.types import ProgressCallback
 
 FORMAT = 1
 MatrixPart = Literal["whole", "ends"]

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from continual_learning.answering import plain_answers
-from continual_learning.background import general_questions, unrelated_texts
-from continual_learning.base import BaseModel
 from continual_learning.documents import Document
+from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.errors import LearningError, MemoryStoreError
 from continual_learning.evaluation.cache import ResultCache, digest, source_digest
 from continual_learning.evaluation.contender import Contender, base_key
 from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_key
-from continual_learning.retention import retention
-from continual_learning.state import State
-from continual_learning.store import Store
-from continual_learning.strategy import UNAFFECTED, Answer, LearnReport, ProgressCallback, Strategy
+from continual_learning.memory.state import State
+from continual_learning.memory.store import Store
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.plain import plain_answers
+from continual_learning.strategies.base import Strategy
+from continual_learning.strategies.gate import retention
+from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback
 
 
 @dataclass(frozen=True)

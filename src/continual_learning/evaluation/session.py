@@ -13,7 +13,7 @@ from continual_learning.evaluation.estimate import Estimate, Speed, duration
 from continual_learning.evaluation.machine import machine_key
 from continual_learning.evaluation.sequence import LearningSequence, SequenceRunner
 from continual_learning.evaluation.summary import Done, Task
-from continual_learning.strategy import Progress, ProgressCallback
+from continual_learning.types import Progress, ProgressCallback
 
 
 def run_tasks(

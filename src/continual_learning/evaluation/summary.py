@@ -20,8 +20,8 @@ from continual_learning.evaluation.metrics import (
     stability,
 )
 from continual_learning.evaluation.sequence import LearningSequence
-from continual_learning.scoring import contains_answer, exact_match, token_f1
-from continual_learning.strategy import QuestionAnswer
+from continual_learning.text.scoring import contains_answer, exact_match, token_f1
+from continual_learning.types import QuestionAnswer
 
 Record = dict[str, Any]
 

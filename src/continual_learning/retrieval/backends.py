@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from continual_learning.base import BaseModel
+from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval.bm25 import BM25Index
 from continual_learning.retrieval.dense import DenseIndex, HiddenStates, SentenceEncoder
 from continual_learning.retrieval.index import Index

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from continual_learning.background import background_texts
-from continual_learning.base import BaseModel
+from continual_learning.documents.shipped import background_texts
 from continual_learning.errors import ConfigError, MissingExtraError
+from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval.index import Hit, Key
 
 Embed = Callable[[Sequence[str]], np.ndarray]

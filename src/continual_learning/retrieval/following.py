@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from continual_learning.memory.state import DocumentRecord
 from continual_learning.retrieval.index import Index
-from continual_learning.state import DocumentRecord
 
 Chunks = Mapping[str, Sequence[str]]
 

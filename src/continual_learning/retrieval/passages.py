@@ -12,16 +12,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from continual_learning.base import BaseModel, Message
-from continual_learning.chunking import sentences
+from continual_learning.memory.state import State
+from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.retrieval.backends import Retriever, make_index
 from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Index, Key
+from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.retrieval.spans import SpanFinder
-from continual_learning.routing import default_rarity, term_hash
-from continual_learning.state import State
-from continual_learning.strategy import Source
-from continual_learning.words import content_stems
+from continual_learning.text.chunking import sentences
+from continual_learning.text.words import content_stems
+from continual_learning.types import Source
 
 _SCORE_SCALE = 4.0
 """By how much a sentence must be better to count e times as much."""

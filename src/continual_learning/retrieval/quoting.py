@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from continual_learning.base import BaseModel
+from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval.passages import Found
 
 _LONGEST_MATCH = 6

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from continual_learning.background import background_texts
-from continual_learning.routing import Rarity, term_hash
-from continual_learning.words import content_stems
+from continual_learning.documents.shipped import background_texts
+from continual_learning.retrieval.routing import Rarity, term_hash
+from continual_learning.text.words import content_stems
 
 _FULL_COVERAGE = 0.5
 _FULL_EVIDENCE = 15.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from continual_learning.words import is_content, stem, words
+from continual_learning.text.words import is_content, stem, words
 
 _PARTS = re.compile(r"[-.]")
 

@@ -19,7 +19,7 @@ from continual_learning.errors import MissingExtraError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from continual_learning.learner import Learner
+    from continual_learning.app.learner import Learner
 
 MAX_BYTES = 10_000_000
 """Largest request, as the largest document file."""

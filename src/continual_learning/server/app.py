@@ -15,13 +15,13 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from continual_learning import __version__
+from continual_learning.app.learner import Learner
 from continual_learning.documents import Document
 from continual_learning.errors import ContinualLearningError, InputError, UnknownNameError
-from continual_learning.learner import Learner
 from continual_learning.server import openai, problems, schemas
 from continual_learning.server.body_limit import BodyLimit
 from continual_learning.server.streaming import begun, event, pieces
-from continual_learning.strategy import Answer, LearnReport
+from continual_learning.types import Answer, LearnReport
 
 KEPT_ANSWERS = 1000
 

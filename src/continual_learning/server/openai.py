@@ -10,12 +10,12 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from continual_learning.app.learner import Learner
 from continual_learning.errors import ContinualLearningError, InputError, UnknownNameError
-from continual_learning.learner import Learner
 from continual_learning.server import problems
 from continual_learning.server.schemas import ChatCompletion
 from continual_learning.server.streaming import begun, event, pieces
-from continual_learning.strategy import Answer, TokenCallback
+from continual_learning.types import Answer, TokenCallback
 
 DEFAULT_NEW_TOKENS = 256
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from continual_learning.chat import Message
+from continual_learning.model.chat_template import Message
 
 MAX_QUESTIONS = 256
 

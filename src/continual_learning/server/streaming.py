@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from continual_learning.strategy import Answer, TokenCallback
+from continual_learning.types import Answer, TokenCallback
 
 
 class _ReaderLeft(Exception):

@@ -1,1 +1,1 @@
-"""What is trained once per base model: hypernetworks, and starting weights of strategies."""
+"""Gradient descent and its material: what several strategies share."""

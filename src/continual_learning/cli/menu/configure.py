@@ -11,7 +11,7 @@ from continual_learning.cli.menu.entry import Entry, Menu
 if TYPE_CHECKING:
     import pydantic
 
-    from continual_learning.config import Setting
+    from continual_learning.settings.schema import Setting
 
 BACK = ""
 GENERAL = "general"
@@ -20,7 +20,7 @@ GENERAL = "general"
 def configure(menu: Menu) -> None:
     """A section, one of its settings, a new value; until the user goes back."""
     from continual_learning.cli.output import plain
-    from continual_learning.config_edit import file_to_write
+    from continual_learning.settings.edit import file_to_write
 
     section, key = GENERAL, None
     while section := prompts.select("Which settings?", _sections(), default=section):
@@ -49,7 +49,7 @@ def _edit(menu: Menu, setting: Setting) -> None:
 
 
 def _sections() -> dict[str, str]:
-    from continual_learning.config import core_keys, strategy_names
+    from continual_learning.settings.schema import core_keys, strategy_names
 
     named = sorted({key.partition(".")[0] for key in core_keys() if "." in key})
     return {
@@ -61,7 +61,7 @@ def _sections() -> dict[str, str]:
 
 
 def _settings(section: str) -> list[Setting]:
-    from continual_learning.config import load_config
+    from continual_learning.settings.schema import load_config
 
     found = load_config().items(strategies=section.startswith("strategies."))
     if section == GENERAL:
@@ -85,7 +85,7 @@ def describe(key: str) -> str:
 def choices(key: str) -> list[str]:
     """The values of a setting that takes only these; empty for all others."""
     if key == "strategy":
-        from continual_learning.config import strategy_names
+        from continual_learning.settings.schema import strategy_names
 
         return strategy_names()
     field = _field(key)
@@ -105,12 +105,12 @@ def _values(annotation: Any) -> list[str]:
 
 
 def _field(key: str) -> pydantic.fields.FieldInfo | None:
-    from continual_learning.config import Settings
+    from continual_learning.settings.schema import Settings
 
     parts = key.split(".")
     model: Any = Settings
     if parts[0] == "strategies":
-        from continual_learning.strategy import strategy_class
+        from continual_learning.strategies.base import strategy_class
 
         model, parts = strategy_class(parts[1]).Config, parts[2:]
     field = None

@@ -35,8 +35,8 @@ def switch_mode(menu: Menu) -> None:
 
 
 def _options() -> dict[str, object]:
-    from continual_learning.config import load_config
-    from continual_learning.strategy import make_strategy
+    from continual_learning.settings.schema import load_config
+    from continual_learning.strategies.base import make_strategy
 
     return make_strategy(STRATEGY, load_config().strategy_options(STRATEGY)).config.model_dump(mode="json")
 
@@ -46,8 +46,8 @@ def _mode() -> str:
 
 
 def _lacking() -> str | None:
-    from continual_learning.config import load_config
-    from continual_learning.doc2lora.generators import missing
+    from continual_learning.settings.schema import load_config
+    from continual_learning.strategies.methods.doc2lora.generators import missing
 
     options = _options()
     source = options["hypernetwork"]

@@ -35,7 +35,7 @@ def view_forgetting(menu: Menu) -> None:
 
 def choose_strategies(checked: list[str] | None = None) -> list[str]:
     """Some of all strategies; all of them are marked unless ``checked`` says which."""
-    from continual_learning.config import strategy_names
+    from continual_learning.settings.schema import strategy_names
 
     names = strategy_names()
     return prompts.several("Strategies", names, names if checked is None else checked)

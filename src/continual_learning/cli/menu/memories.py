@@ -47,7 +47,7 @@ def list_checkpoints(menu: Menu) -> None:
 def switch_memory(menu: Menu) -> None:
     """Another memory for the entries, until the menu is left."""
     from continual_learning.cli.session import memory_names
-    from continual_learning.config import load_config, strategy_names
+    from continual_learning.settings.schema import load_config, strategy_names
 
     names = memory_names()
     choices = {name: name for name in names} | {NEW: "a new one"}
@@ -67,7 +67,7 @@ def switch_memory(menu: Menu) -> None:
 def _checkpoints(menu: Menu) -> dict[str, str]:
     """Name to a line about it; empty where the memory is not there yet."""
     from continual_learning.cli.session import memory_names
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
 
     if menu.memory not in memory_names():
         return {}

@@ -41,8 +41,8 @@ def show(menu: Menu) -> int:
 def status(menu: Menu) -> Mapping[str, str]:
     """What the panel says. What cannot be read is said in its place: the menu is where it can be mended."""
     from continual_learning.cli.session import head_meta, kept_model, stored_names
-    from continual_learning.config import load_config
-    from continual_learning.store import Store
+    from continual_learning.memory.store import Store
+    from continual_learning.settings.schema import load_config
 
     try:
         settings = load_config({"memory": menu.chosen_memory}).settings

@@ -12,7 +12,7 @@ from continual_learning.evaluation.report.formats import plain
 from continual_learning.evaluation.report.html import render_html
 from continual_learning.evaluation.report.markdown import render_markdown
 from continual_learning.evaluation.report.tables import render_csv
-from continual_learning.store.files import write_atomic
+from continual_learning.io.files import write_atomic
 
 
 def write_report(result: Mapping[str, Any], path: str | Path) -> Path:

@@ -1,0 +1,1 @@
+"""What users meet: the learner, feedback, a chat that learns."""

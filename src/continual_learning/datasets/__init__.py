@@ -1,0 +1,1 @@
+"""Documents with questions to measure on."""

@@ -1,0 +1,79 @@
+"""Checkpoints of a training run: written aside and renamed, so that a kill leaves the last whole one.
+
+A checkpoint is one safetensors file: the tensors, and a JSON document in its header. Nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from continual_learning.errors import CorruptMemoryError
+from continual_learning.io.files import make_folder, storage_errors, write_atomic
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+_HEADER = "run"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run needs to go on exactly where it was."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    """JSON values: the step, the settings, the curve so far."""
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Replace the checkpoint of a run, wholly or not at all. Raises StorageError."""
+    with storage_errors("the checkpoint cannot be written"):
+        make_folder(folder)
+        on_cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        write_atomic(folder / CHECKPOINT_FILE, save(on_cpu, metadata={_HEADER: json.dumps(facts)}))
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint of a run, or None where there is none. Raises CorruptMemoryError for one that cannot be read."""
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()[_HEADER])
+            return Checkpoint({name: file.get_tensor(name).clone() for name in file.keys()}, facts)  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CorruptMemoryError(
+            f"{path}: cannot be read ({type(error).__name__}); expected a checkpoint of a training run: delete it to "
+            "start anew, or choose another folder"
+        ) from None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer keeps of each parameter: ``<place>.<name>``, the place being its order in the groups."""
+    found: dict[str, Tensor] = {}
+    for place, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            found[f"{place}.{name}"] = torch.as_tensor(value)
+    return found
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of `optimizer_tensors`, for an optimizer over the same parameters in the same order."""
+    parameters = _parameters(optimizer)
+    for key, value in tensors.items():
+        place, _, name = key.partition(".")
+        parameter = parameters[int(place)]
+        # The step count stays on the CPU, where Adam keeps it.
+        optimizer.state[parameter][name] = value.clone() if value.ndim == 0 else value.to(parameter.device).clone()
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,104 @@
+"""One version as one file: a stored zip of its manifest and objects, checked in full before use; or its tensors."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from continual_learning.errors import InputError, UnsafeNameError
+from continual_learning.io.files import atomic_file, storage_errors, write_atomic
+from continual_learning.memory.store.codec import check_object
+from continual_learning.memory.store.manifest import DamagedFile, Manifest
+
+if TYPE_CHECKING:
+    from continual_learning.memory.state import State
+
+_MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 64 * 2**20
+# A fixed time makes two exports of one version the same bytes.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def write_archive(path: Path, manifest: Manifest, objects: Iterable[tuple[str, bytes]], overwrite: bool) -> None:
+    """Write the zip at ``path``, wholly or not at all. ``objects``: SHA-256 and bytes of each."""
+    _check_free(path, overwrite)
+    with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(_MANIFEST, _ZIP_TIME), manifest.to_bytes())
+        for sha256, data in objects:
+            archive.writestr(zipfile.ZipInfo(_object_name(sha256), _ZIP_TIME), data)
+
+
+def write_tensors(state: State, path: Path, overwrite: bool) -> Path:
+    """All tensors of a state as one safetensors file, with strategy, settings and base in its header. Returns the path.
+
+    Texts and other data beside the tensors are left out. Raises InputError and StorageError.
+    """
+    from safetensors.torch import save
+
+    _check_free(path, overwrite)
+    meta = state.meta
+    header = {"format": "pt", "strategy": meta.strategy, "config": json.dumps(meta.config), "base_name": meta.base_name,
+              "base_fingerprint": meta.base_fingerprint}  # fmt: skip
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
+    with storage_errors(f"export to {str(path)!r}"):
+        write_atomic(path, save(tensors, header))
+    return path
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Raise InputError unless a file can be put at ``path``."""
+    if path.is_dir() or not path.parent.is_dir():
+        expected = "a file name, not a folder" if path.is_dir() else "a folder that exists"
+        raise InputError(f"cannot export to {str(path)!r}: expected {expected}; give another path")
+    if path.exists() and not overwrite:
+        raise InputError(f"{str(path)!r} exists; give another path, or ask to overwrite it")
+
+
+def read_archive(path: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the objects by SHA-256, all checked: names, sizes, checksums.
+
+    Nothing is extracted to disk, so no name in the file can choose a place to write.
+    Raises InputError (not there), UnsafeNameError (a name that would leave its folder) or DamagedFile.
+    """
+    if not path.is_file():
+        raise InputError(f"cannot import {str(path)!r}: no such file; give the path of an exported memory")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive)
+    # what zipfile raises on bytes that are not a sound zip
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise DamagedFile(f"it is not a sound zip file: {error}") from None
+
+
+def _read(archive: zipfile.ZipFile) -> tuple[Manifest, dict[str, bytes]]:
+    infos = {info.filename: info for info in archive.infolist()}
+    for name, info in infos.items():
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
+            raise UnsafeNameError(f"the archive holds {name[:80]!r}, expected names inside it; do not trust this file")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise DamagedFile(f"{name[:80]!r} in it is compressed or encrypted, expected stored entries")
+    if len(infos) != len(archive.infolist()):
+        raise DamagedFile("it holds two entries of one name")
+    if _MANIFEST not in infos or infos[_MANIFEST].file_size > _MANIFEST_LIMIT:
+        raise DamagedFile(f"it holds no {_MANIFEST} of at most {_MANIFEST_LIMIT} bytes: it is not an exported memory")
+    manifest = Manifest.from_bytes(archive.read(_MANIFEST), _MANIFEST)
+    stored = {_object_name(part.sha256): part for part in manifest.parts.values()}
+    different = sorted(set(infos) ^ {_MANIFEST, *stored})
+    if different:
+        kind = "lacks" if different[0] in stored else "holds an unexpected"
+        raise DamagedFile(f"it {kind} {different[0][:100]!r}")
+    objects = {}
+    for name, part in stored.items():
+        if infos[name].file_size != part.bytes:  # before reading: a wrong size must not cost memory
+            raise DamagedFile(f"{name} is {infos[name].file_size} bytes, expected {part.bytes}")
+        objects[part.sha256] = archive.read(name)
+        check_object(objects[part.sha256], part, name)
+    return manifest, objects
+
+
+def _object_name(sha256: str) -> str:
+    return f"objects/{sha256}.safetensors"

@@ -1,0 +1,1 @@
+"""One base model: loaded, generating, decoding, patched."""

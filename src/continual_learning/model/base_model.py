@@ -1,0 +1,455 @@
+"""BaseModel: one frozen causal language model with its tokenizer, shared by all strategies.
+
+Shapes: B = rows of a batch, T = tokens of a row, D = hidden size, N = any number of tokens,
+V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from continual_learning.errors import ConfigError, UnsupportedModelError
+from continual_learning.model import generation
+from continual_learning.model.chat_template import SHIELD, ChatFormat, Message
+from continual_learning.model.cpu_linear import FastLinears, Precision
+from continual_learning.model.decoding import decodes_fast
+from continual_learning.model.families import Family, StopForward, find_family, softcap
+from continual_learning.model.generation import Generation
+from continual_learning.model.loading import fingerprint as model_fingerprint
+from continual_learning.model.loading import load_pretrained
+from continual_learning.model.logits_processors import ChoiceSteer, Steer, Step
+from continual_learning.model.sampling import Choose
+
+__all__ = ["BaseModel", "Generation", "Message"]
+
+_T = TypeVar("_T")
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Logits of this many tokens at a time: 8,192 tokens by 49,152 words would take 1.6 GB.
+_LOGITS_CHUNK = 256
+# Descents that take turns on one model: ttt's passages_together.
+_MOST_KEPT_ROWS = 4
+
+
+class Attention(NamedTuple):
+    """Who attends to whom, and where tokens stand, in rows that are no plain sequences."""
+
+    allowed_BTT: Tensor
+    """Of every token, which tokens of its row it attends to: bool."""
+    position_BT: Tensor
+
+
+class _HeadRows(NamedTuple):
+    tokens_S: Tensor
+    weight: Tensor
+    version: int
+    rows_SD: Tensor
+    bias_S: Tensor | None
+
+
+class BaseModel:
+    """A causal language model at rest: in eval mode, without gradients, its weights never written to.
+
+    Not safe for use by several threads at once: patches are seen by all of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        fingerprint: str | None = None,
+        precision: Precision = "full",
+    ):
+        """Wrap a loaded model. It is put into eval mode and its parameters stop taking gradients.
+
+        ``precision`` is that of decoding alone: ``int8`` and ``int4`` answer faster from weights rounded to 8 or 4
+        bits, and learn with the weights as they are.
+
+        Raises UnsupportedModelError when it cannot be patched or run in stages.
+        """
+        self.name = name
+        self.model = model
+        model.train(False)
+        model.requires_grad_(False)
+        self.tokenizer: Any = tokenizer
+        self.family: Family = find_family(model)
+        self.fingerprint = fingerprint or model_fingerprint(model)
+        config = model.config.get_text_config()
+        self.hidden_size = int(config.hidden_size)
+        self.vocab_size = int(config.vocab_size)
+        self.window = _window(config, tokenizer)
+        self._softcap = softcap(self.family, config)
+        self._chat = ChatFormat(tokenizer)
+        self.stop_text = self._chat.stop_text
+        self.stop_ids = self._find_stop_ids()
+        self._remembered: dict[Hashable, Any] = {}
+        self._kept_rows: deque[_HeadRows] = deque(maxlen=_MOST_KEPT_ROWS)
+        self._steers: tuple[Steer, ...] = ()
+        self._check_stages()
+        self.has_softcap = self._softcap is not None
+        self.mlp_class = type(self.mlp(0))
+        self.linears = FastLinears(model, precision)
+        self.decodes_fast = decodes_fast(self)
+
+    @classmethod
+    def load(
+        cls, name: str = "smollm2-135m", device: str = "auto", dtype: str = "auto", precision: Precision = "full"
+    ) -> BaseModel:
+        """Load ``smollm2-135m``, a local folder or a model of the Hugging Face hub.
+
+        ``device``: ``auto`` (cuda if there is one, else cpu), ``cpu``, ``cuda``, ``cuda:1`` …
+        ``dtype``: ``auto`` (float32 on a CPU, bfloat16 on a GPU that has it), ``float32``, ``bfloat16``, ``float16``.
+        ``precision``: ``int8`` and ``int4`` answer faster on a CPU, from weights rounded to 8 or 4 bits; learning is
+        not touched.
+        Raises ConfigError for another device or dtype, ModelNotFoundError, ModelError, UnsupportedModelError.
+        """
+        place = _device(device)
+        kind = _dtype(dtype, place)
+        loaded = load_pretrained(name, kind)
+        nn.Module.to(loaded.model, place)
+        return cls(name, loaded.model, loaded.tokenizer, loaded.fingerprint, precision)
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.model.device)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The model without its head."""
+        backbone: nn.Module = self.model.base_model
+        return backbone
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, first to last."""
+        blocks = self.model.get_submodule(self.family.blocks_path)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    @property
+    def block_count(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    def block_path(self, i: int) -> str:
+        """Dotted path of block ``i`` inside `model`; negative counts from the end."""
+        count = self.block_count
+        if not -count <= i < count:
+            raise IndexError(f"block {i}; the model has blocks 0 to {count - 1}")
+        return f"{self.family.blocks_path}.{i % count}"
+
+    def mlp_path(self, i: int) -> str:
+        """Dotted path of block ``i``'s MLP inside `model`, such as ``model.layers.22.mlp``."""
+        return f"{self.block_path(i)}.{self.family.mlp_name}"
+
+    def mlp(self, i: int) -> nn.Module:
+        """Block ``i``'s MLP, as it is now: a replacement while it is patched."""
+        mlp: nn.Module = self.model.get_submodule(self.mlp_path(i))
+        return mlp
+
+    @contextmanager
+    def patched(self, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+        """Put modules in place of others (dotted path inside `model` to replacement) and take them out again.
+
+        The originals come back however the block is left. May be nested. Raises KeyError for a path
+        that leads nowhere, before anything is changed.
+        """
+        places: list[tuple[nn.Module, str, nn.Module]] = []
+        for path in modules:
+            parent_path, _, child = path.rpartition(".")
+            try:
+                parent = self.model.get_submodule(parent_path)
+                places.append((parent, child, parent.get_submodule(child)))
+            except AttributeError as error:
+                raise KeyError(f"no module {path!r} in {type(self.model).__name__}: {error}") from None
+        try:
+            for (parent, child, _), replacement in zip(places, modules.values(), strict=True):
+                parent._modules[child] = replacement
+            yield
+        finally:
+            for parent, child, original in reversed(places):
+                parent._modules[child] = original
+
+    @contextmanager
+    def steered(self, steer: Steer) -> Iterator[None]:
+        """What is generated or scored inside has its logits changed by ``steer``, after the caller's own.
+
+        In `token_nll` a row is a token of the text, and nothing counts as written. May be nested.
+        """
+        before = self._steers
+        self._steers = (*before, steer)
+        try:
+            yield
+        finally:
+            self._steers = before
+
+    @contextmanager
+    def unsteered(self) -> Iterator[None]:
+        """What is generated or scored inside has its logits as the weights make them."""
+        before, self._steers = self._steers, ()
+        try:
+            yield
+        finally:
+            self._steers = before
+
+    def weighed(self, choices: Mapping[str, float]) -> dict[str, float]:
+        """Log-likelihoods of whole answers, moved by the steers that know of such (`steering.ChoiceSteer`)."""
+        moved = dict(choices)
+        steers: tuple[object, ...] = self._steers
+        for steer in steers:
+            if isinstance(steer, ChoiceSteer):
+                moved = steer.weigh(moved)
+        return moved
+
+    def remember(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+        """What ``compute`` gives, computed once for this base: for facts about the base alone, unpatched."""
+        if key not in self._remembered:
+            self._remembered[key] = compute()
+        found: _T = self._remembered[key]
+        return found
+
+    # -- text ------------------------------------------------------------------------------------
+
+    def encode(self, text: str, add_special_tokens: bool = False, special_words: bool = False) -> list[int]:
+        """Token ids of a text of any length.
+
+        ``<|im_end|>`` and the like, written in a text, are ordinary characters; ``special_words`` makes them the
+        special tokens that they name, as a rendered chat template means them.
+        """
+        ids: list[int] = self.tokenizer(
+            text, add_special_tokens=add_special_tokens, split_special_tokens=not special_words, verbose=False
+        )["input_ids"]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def chat_ids(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, system: bool = True
+    ) -> list[int]:
+        """Token ids of a conversation by the tokenizer's chat template, else as ``Question: …\\nAnswer:``.
+
+        ``system=False`` leaves out the system prompt that a template adds by itself. Raises
+        InputError for a conversation that the template refuses.
+        """
+        written, words = self._chat.shielded(messages)
+        text = self._chat.render(written, add_generation_prompt, system)
+        ids: list[int] = []
+        for number, part in enumerate(SHIELD.split(text)):
+            ids += self.encode(words[int(part)]) if number % 2 else self.encode(part, special_words=True)
+        return ids
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        on_token: Callable[[str], None] | None = None,
+        one_line: bool = False,
+        steer: Steer | None = None,
+        choose: Choose | None = None,
+    ) -> list[Generation]:
+        """Continue every prompt, greedily unless ``choose`` says otherwise; see `generation.generate`."""
+        steers = (*(() if steer is None else (steer,)), *self._steers)
+        return generation.generate(self, prompts, max_new_tokens, on_token, one_line, steers, choose)
+
+    # -- staged forward --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def hidden_before(self, input_ids_BT: Tensor, block: int, attention: Attention | None = None) -> Tensor:
+        """What block ``block`` reads, ``[B, T, D]``, without gradients; the blocks from there on are not run.
+
+        Rows are padded on the right, with any token: attention is causal, so no padding reaches what precedes it;
+        or as ``attention`` says.
+        """
+        captured: list[Tensor] = []
+
+        def capture(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            captured.append(args[0] if args else kwargs["hidden_states"])
+            raise StopForward
+
+        handle = self.blocks[block].register_forward_pre_hook(capture, with_kwargs=True)
+        try:
+            self._run(input_ids_BT, attention)
+        except StopForward:
+            pass
+        finally:
+            handle.remove()
+        return captured[0]
+
+    def run_from(
+        self, hidden_BTD: Tensor, input_ids_BT: Tensor, block: int, attention: Attention | None = None
+    ) -> Tensor:
+        """Run block ``block`` and all that follow on ``hidden_BTD``; returns ``[B, T, D]`` after the final norm.
+
+        ``input_ids_BT`` are the tokens that ``hidden_BTD`` was computed from. Differentiable through
+        these blocks. With `hidden_before` it gives, bit for bit, what the whole model computes.
+        """
+
+        # The model's own forward prepares masks, positions and rotary embeddings, which differ from
+        # family to family; blocks that are already done hand on what they are given, and this block
+        # is given the hidden states to start from.
+        def feed(
+            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return ((hidden_BTD, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden_BTD})
+
+        first = self.block_path(block)
+        done = {self.block_path(i): _Skipped(b) for i, b in enumerate(self.blocks) if i < block % self.block_count}
+        handle = self.model.get_submodule(first).register_forward_pre_hook(feed, with_kwargs=True)
+        try:
+            with self.patched(done):
+                return self._run(input_ids_BT, attention)
+        finally:
+            handle.remove()
+
+    def logits(self, hidden_ND: Tensor, tokens_S: Tensor | None = None) -> Tensor:
+        """Logits ``[..., V]`` of final hidden states ``[..., D]``, with the family's soft cap.
+
+        With ``tokens_S`` only those of the given tokens, ``[..., S]``, at S / V of the work.
+        """
+        head = self.model.get_output_embeddings()
+        logits: Tensor = head(hidden_ND) if tokens_S is None else F.linear(hidden_ND, *self._head_rows(head, tokens_S))
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        return logits
+
+    def _head_rows(self, head: nn.Module, tokens_S: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The head's weights and biases of some tokens: [S, D], [S].
+
+        The same tokens come at every step of a descent, and to gather their rows takes a tenth of a small model's
+        step; so the rows last gathered are kept, unless they learn.
+        """
+        weight, bias = head.weight, getattr(head, "bias", None)
+        assert isinstance(weight, Tensor)
+        learning = weight.requires_grad or (bias is not None and bias.requires_grad)
+        for kept in () if learning else self._kept_rows:
+            if kept.tokens_S is tokens_S and kept.weight is weight and kept.version == weight._version:
+                return kept.rows_SD, kept.bias_S
+        rows_SD, bias_S = weight[tokens_S], None if bias is None else bias[tokens_S]
+        if not learning:
+            self._kept_rows.append(_HeadRows(tokens_S, weight, weight._version, rows_SD, bias_S))
+        return rows_SD, bias_S
+
+    @torch.no_grad()
+    def token_nll(self, texts: Sequence[str], context: str = "") -> tuple[float, int]:
+        """Negative log-likelihood of texts, in nats: its sum, and the number of tokens it is a sum over.
+
+        A text's first token is not scored. A text longer than the window is read in windows that
+        overlap by half; every token is scored once, with at least half a window before it. With a
+        ``context``, each text is read after it and an empty line, and only the text is scored.
+        """
+        total, count = 0.0, 0
+        before = self.encode(f"{context}\n\n", add_special_tokens=True) if context else []
+        for text in texts:
+            text_ids = self.encode(text, add_special_tokens=not before)
+            ids = torch.tensor([*before, *text_ids], dtype=torch.long, device=self.device)
+            # ids before this one are done; of a context, the windows that hold nothing else are not run
+            scored = len(before) + 1
+            while scored < len(ids):
+                start = 0 if scored < self.window else scored - self.window // 2
+                window_1T = ids[None, start : start + self.window]
+                hidden_TD = self._run(window_1T)[0]
+                for at in range(scored - start, window_1T.shape[1], _LOGITS_CHUNK):
+                    targets = window_1T[0, at : at + _LOGITS_CHUNK]
+                    read_ND = hidden_TD[at - 1 : at - 1 + len(targets)]
+                    logits = self.logits(read_ND)
+                    for steer in self._steers:
+                        rows = len(targets)
+                        logits = steer(Step((0,) * rows, ((),) * rows, read_ND, logits))
+                    total += F.cross_entropy(logits.float(), targets, reduction="sum").item()
+                    count += len(targets)
+                scored = start + window_1T.shape[1]
+        return total, count
+
+    def _run(self, input_ids_BT: Tensor, attention: Attention | None = None) -> Tensor:
+        # Embeddings, not ids: given ids with padding among them, GPT-2 warns that it has no mask.
+        embedded_BTD = self.model.get_input_embeddings()(input_ids_BT)
+        given: dict[str, Tensor] = {}
+        if attention is not None:
+            # With four axes Transformers takes a mask as it is: what is added to the scores.
+            added_BTT = torch.zeros_like(attention.allowed_BTT, dtype=embedded_BTD.dtype)
+            added_BTT.masked_fill_(~attention.allowed_BTT, torch.finfo(embedded_BTD.dtype).min)
+            given = {"attention_mask": added_BTT[:, None], "position_ids": attention.position_BT}
+        hidden_BTD: Tensor = self.backbone(inputs_embeds=embedded_BTD, use_cache=False, **given).last_hidden_state
+        return hidden_BTD
+
+    def _find_stop_ids(self) -> frozenset[int]:
+        eos = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = {*(eos if isinstance(eos, list) else [eos]), self.tokenizer.eos_token_id, self._chat.end_of_turn}
+        return frozenset(int(i) for i in ids if i is not None)
+
+    @torch.no_grad()
+    def _check_stages(self) -> None:
+        """A few tokens through the whole model and in two stages must give the same logits."""
+        ids_1T = torch.arange(1, min(6, self.vocab_size), device=self.device)[None]
+        middle = self.block_count // 2
+        expected_1TV = self.model(input_ids=ids_1T, use_cache=False).logits
+        staged_1TV = self.logits(self.run_from(self.hidden_before(ids_1T, middle), ids_1T, middle))
+        error = float((expected_1TV - staged_1TV).abs().max())
+        if not error <= 1e-3 * float(expected_1TV.abs().max()):
+            raise UnsupportedModelError(
+                f"{type(self.model).__name__} (family {self.family.name!r}) run in two stages at "
+                f"{self.block_path(middle)} gives other logits, off by {error:.3g}; expected the same: its blocks or "
+                "its head do more than this package knows of"
+            )
+
+
+class _Skipped(nn.Module):
+    """Stands for a block whose work is done: hands on its input. Other attributes are the block's own."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self._of = (block,)  # in a tuple, so that it is not registered as a submodule
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["_of"][0], name)
+
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return hidden_states
+
+
+def _window(config: Any, tokenizer: Any) -> int:
+    limits = (getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
+    known = [int(n) for n in limits if n is not None and n < 10**9]  # tokenizers write 1e30 for "unknown"
+    if not known:
+        raise UnsupportedModelError(
+            f"{config.model_type!r} names no longest input; expected max_position_embeddings in its config.json"
+        )
+    return known[0]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device {name!r}; expected auto, cpu or cuda") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use cpu")
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if bf16 else torch.float32
+    if name not in _DTYPES:
+        raise ConfigError(f"dtype {name!r}; expected auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]

@@ -1,0 +1,370 @@
+"""One step of decoding: Transformers' own, for any model, and a fast one for the common kind of block.
+
+Transformers spends more time between the matrix products of a small model than in them. The fast decoder runs blocks
+of the kind ``x + attention(norm(x))``, ``x + mlp(norm(x))`` itself: query, key and value in one product, gate and
+up in another, keys and values in buffers that do not grow, and the start that all prompts of a batch share (a system
+prompt, worked examples) computed once. It reads the modules anew for every batch, so whatever is patched in takes part,
+and it is used only for a model on which it was checked against Transformers' forward pass when that was loaded.
+
+Shapes: B = rows of a batch, T = tokens of the prompts, padding included, N = any number of tokens, S = places in the
+buffers, D = hidden size, H = query heads, K = key heads, G = H / K, C = channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from continual_learning.errors import UnsupportedModelError
+from continual_learning.model.cpu_linear import FastLinears, LinearMap, Precision
+from continual_learning.model.families import BlockLayout, mlp_layout
+
+if TYPE_CHECKING:
+    from continual_learning.model.base_model import BaseModel
+
+# A shared start shorter than this costs more to treat apart than it saves.
+_MIN_SHARED_TOKENS = 8
+# What comes into an MLP's output weights has outliers, which leave the rest no room where it is rounded to 8 bits; with
+# 4-bit weights it is not rounded.
+_IN_INT4: tuple[Precision, ...] = ("int4",)
+
+
+class Decoder(Protocol):
+    """Holds what was read so far of a batch of prompts."""
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read the prompts; the final hidden state of each one's last token, [B, D]."""
+
+    def step(self, ids_B: Tensor) -> Tensor:
+        """Read one token more in each row; its final hidden state, [B, D]."""
+
+    def select(self, rows_B: Tensor) -> None:
+        """Keep only these rows."""
+
+    def logits(self, last_BD: Tensor) -> Tensor:
+        """Of the token that follows, [B, V]."""
+
+
+def make_decoder(base: BaseModel, room: int) -> Decoder:
+    """The fastest decoder that does what ``base`` does as it is patched now; ``room``: most tokens to be added."""
+    layout = base.family.block_layout
+    if base.decodes_fast and layout is not None and _readable(base, layout):
+        return FastDecoder(base, layout, room)
+    return TransformersDecoder(base)
+
+
+def decodes_fast(base: BaseModel) -> bool:
+    """Whether the fast decoder gives what the model itself gives, on a few tokens of unequal prompts."""
+    layout = base.family.block_layout
+    if layout is None or base.has_softcap or not _attends_to_all(base) or not _readable(base, layout):
+        return False
+    few = min(13, base.vocab_size, base.window - 2)  # enough for a shared start
+    prompts = [list(range(1, few)), list(range(1, few - 3))]
+    with torch.no_grad():
+        results = []
+        # The way through the blocks is what is checked; laying out the weights waits for the first answer.
+        linears = FastLinears.none()
+        for decoder in (TransformersDecoder(base), FastDecoder(base, layout, 2, linears)):
+            first_BV = decoder.logits(decoder.read(prompts))
+            second_BV = decoder.logits(decoder.step(torch.tensor([1, 2], device=base.device)))
+            results.append(torch.stack([first_BV, second_BV]))
+    expected, found = results
+    tolerance = 1e-3 if expected.dtype == torch.float32 else 3e-2
+    return float((expected - found).abs().max()) <= tolerance * float(expected.abs().max())
+
+
+class TransformersDecoder:
+    """The model's own forward pass, with its growing cache."""
+
+    def __init__(self, base: BaseModel):
+        self._base = base
+        self._cache = DynamicCache(config=base.model.config)
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """See `Decoder`."""
+        device, longest = self._base.device, max(map(len, prompts))
+        pads = [longest - len(ids) for ids in prompts]
+        ids_BT = torch.tensor([[0] * pad + list(ids) for pad, ids in zip(pads, prompts, strict=True)], device=device)
+        self._mask_BT: Tensor | None = None
+        if any(pads):
+            self._mask_BT = (torch.arange(longest)[None] >= torch.tensor(pads)[:, None]).to(device, torch.long)
+        self._positions_BT = (torch.arange(longest)[None] - torch.tensor(pads)[:, None]).clamp(min=0).to(device)
+        return self._forward(ids_BT)
+
+    def step(self, ids_B: Tensor) -> Tensor:
+        """See `Decoder`."""
+        self._positions_BT = self._positions_BT[:, -1:] + 1
+        if self._mask_BT is not None:
+            self._mask_BT = torch.cat([self._mask_BT, self._mask_BT.new_ones(len(ids_B), 1)], dim=1)
+        return self._forward(ids_B[:, None])
+
+    def select(self, rows_B: Tensor) -> None:
+        """See `Decoder`."""
+        self._positions_BT = self._positions_BT[rows_B]
+        if self._mask_BT is not None:
+            self._mask_BT = self._mask_BT[rows_B]
+        self._cache.batch_select_indices(rows_B)
+
+    def logits(self, last_BD: Tensor) -> Tensor:
+        """See `Decoder`."""
+        return self._base.logits(last_BD)
+
+    def _forward(self, ids_BT: Tensor) -> Tensor:
+        out = self._base.backbone(
+            input_ids=ids_BT,
+            attention_mask=self._mask_BT,
+            position_ids=self._positions_BT,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        last_BD: Tensor = out.last_hidden_state[:, -1]
+        return last_BD
+
+
+class FastDecoder:
+    """Blocks of ``x + attention(norm(x))``, ``x + mlp(norm(x))``, with rotary positions."""
+
+    def __init__(self, base: BaseModel, layout: BlockLayout, room: int, linears: FastLinears | None = None):
+        linears = linears or base.linears
+        self._base, self._room = base, room
+        self._head = linears.together([base.model.get_output_embeddings()], rounded_in=())
+        backbone: Any = base.backbone
+        self._embedding = base.model.get_input_embeddings()
+        self._rotary, self._final_norm = backbone.rotary_emb, _norm(backbone.norm)
+        self._blocks = [_Block(base, block, layout, linears) for block in base.blocks]
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """See `Decoder`."""
+        device, longest = self._base.device, max(map(len, prompts))
+        shared = _worth_sharing(prompts)
+        rows = len(prompts)
+        pads = [longest - len(ids) for ids in prompts]
+        # Padding stands between the shared start and the rest, so that the start is alike in every row.
+        ids_BT = torch.tensor(
+            [[*ids[:shared], *[0] * pad, *ids[shared:]] for pad, ids in zip(pads, prompts, strict=True)], device=device
+        )
+        place_1T = torch.arange(longest, device=device)[None]
+        pads_B1 = torch.tensor(pads, device=device)[:, None]
+        padding_BT = (place_1T >= shared) & (place_1T < shared + pads_B1)
+        positions_BT = torch.where(place_1T < shared, place_1T, (place_1T - pads_B1).clamp(min=0))
+
+        self._used = 0
+        places = longest + self._room
+        dtype: torch.dtype = self._base.model.dtype
+        embedded_1SD = torch.empty(1, 1, 1, device=device, dtype=dtype)
+        cos_1SC, sin_1SC = self._rotary(embedded_1SD, torch.arange(places, device=device)[None])
+        half = cos_1SC.shape[-1] // 2
+        self._cos_SC = cos_1SC[0]
+        # x·cos + roll(x)·sin with the sign of the first half in the sine: no concatenation at every step.
+        self._sin_SC = torch.cat([-sin_1SC[0, :, :half], sin_1SC[0, :, half:]], dim=-1)
+        self._hidden_keys = padding_BT if any(pads) else None
+        self._next_B = positions_BT[:, -1] + 1
+        self._bias_BS: Tensor | None = None
+        if any(pads):
+            self._bias_BS = torch.zeros(rows, places, device=device, dtype=dtype)
+            self._bias_BS[:, :longest].masked_fill_(padding_BT, float("-inf"))
+        alone = shared if rows > 1 else 0
+        for block in self._blocks:
+            block.make_room(1 if alone else rows, places, device, dtype)
+        if alone:
+            self._forward(ids_BT[:1, :alone], positions_BT[:1, :alone], None)
+            for block in self._blocks:
+                block.spread(rows)
+        return self._forward(ids_BT[:, alone:], positions_BT[:, alone:], padding_BT if any(pads) else None)
+
+    def step(self, ids_B: Tensor) -> Tensor:
+        """See `Decoder`."""
+        last_BD = self._forward(ids_B[:, None], self._next_B[:, None], None)
+        self._next_B = self._next_B + 1
+        return last_BD
+
+    def select(self, rows_B: Tensor) -> None:
+        """See `Decoder`."""
+        self._next_B = self._next_B[rows_B]
+        if self._bias_BS is not None:
+            self._bias_BS = self._bias_BS[rows_B]
+        for block in self._blocks:
+            block.select(rows_B)
+
+    def logits(self, last_BD: Tensor) -> Tensor:
+        """See `Decoder`."""
+        return self._head(last_BD)
+
+    def _forward(self, ids_BT: Tensor, positions_BT: Tensor, padding_BS: Tensor | None) -> Tensor:
+        """Read tokens into the next places; the final hidden states of the last ones, [B, D]."""
+        tokens = ids_BT.shape[1]
+        start, end = self._used, self._used + tokens
+        turn = (self._cos_SC[positions_BT][:, :, None], self._sin_SC[positions_BT][:, :, None])
+        hidden_BTD = self._embedding(ids_BT)
+        bias: Tensor | None = None
+        if tokens == 1:
+            if self._bias_BS is not None:
+                bias = self._bias_BS[:, :end].repeat_interleave(self._blocks[0].key_heads, 0)[:, None]
+        else:
+            seen_TS = torch.ones(tokens, end, dtype=torch.bool, device=ids_BT.device).tril(start)
+            if padding_BS is not None:
+                # Padding sees itself: a row of nothing but hidden keys would be NaN and reach the others as 0 · NaN.
+                itself_TS = torch.eye(tokens, end, dtype=torch.bool, device=ids_BT.device).roll(start, 1)
+                seen_TS = (seen_TS & ~padding_BS[:, None, :end]) | itself_TS
+                seen_TS = seen_TS[:, None]
+            bias = seen_TS
+        for block in self._blocks:
+            hidden_BTD = block(hidden_BTD, turn, bias, start, end)
+        self._used = end
+        return self._final_norm(hidden_BTD[:, -1])
+
+
+class _Block:
+    """One block as a function, with its keys and values: [B, K, S, C] each."""
+
+    def __init__(self, base: BaseModel, block: Any, layout: BlockLayout, linears: FastLinears):
+        attention = getattr(block, layout.attention)
+        projections = [getattr(attention, name) for name in (layout.query, layout.key, layout.value)]
+        self._channels = int(attention.head_dim)
+        self._scale = float(attention.scaling)
+        self._project = linears.together(projections)
+        self._out = linears.together([getattr(attention, layout.output)])
+        self._query_norm, self._key_norm = (
+            _norm(getattr(attention, name)) if name and hasattr(attention, name) else None
+            for name in (layout.query_norm, layout.key_norm)
+        )
+        config = base.model.config.get_text_config()
+        self._heads, self.key_heads = int(config.num_attention_heads), int(config.num_key_value_heads)
+        self._before_attention = _norm(getattr(block, layout.before_attention))
+        self._before_mlp = _norm(getattr(block, layout.before_mlp))
+        self._mlp = _mlp(base, getattr(block, base.family.mlp_name), linears)
+
+    def make_room(self, rows: int, places: int, device: torch.device, dtype: torch.dtype) -> None:
+        shape = (rows, self.key_heads, places, self._channels)
+        self._keys, self._values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
+
+    def spread(self, rows: int) -> None:
+        """What the one row holds, in so many rows."""
+        self._keys, self._values = (x.repeat(rows, 1, 1, 1) for x in (self._keys, self._values))
+
+    def select(self, rows_B: Tensor) -> None:
+        self._keys, self._values = self._keys[rows_B], self._values[rows_B]
+
+    def __call__(
+        self, hidden_BTD: Tensor, turn: tuple[Tensor, Tensor], bias: Tensor | None, start: int, end: int
+    ) -> Tensor:
+        hidden_BTD = hidden_BTD + self._attention(self._before_attention(hidden_BTD), turn, bias, start, end)
+        return hidden_BTD + self._mlp(self._before_mlp(hidden_BTD))
+
+    def _attention(
+        self, x_BTD: Tensor, turn: tuple[Tensor, Tensor], bias: Tensor | None, start: int, end: int
+    ) -> Tensor:
+        rows, tokens, _ = x_BTD.shape
+        heads, key_heads, channels = self._heads, self.key_heads, self._channels
+        all_BTHC = self._project(x_BTD).view(rows, tokens, heads + 2 * key_heads, channels)
+        turned_BTHC, value_BTKC = all_BTHC.split([heads + key_heads, key_heads], dim=2)
+        if self._query_norm and self._key_norm:
+            query_BTHC, key_BTKC = turned_BTHC.split([heads, key_heads], dim=2)
+            turned_BTHC = torch.cat([self._query_norm(query_BTHC), self._key_norm(key_BTKC)], dim=2)
+        cos_BT1C, sin_BT1C = turn
+        turned_BTHC = torch.addcmul(turned_BTHC * cos_BT1C, turned_BTHC.roll(channels // 2, -1), sin_BT1C)
+        query_BTHC, key_BTKC = turned_BTHC.split([heads, key_heads], dim=2)
+        self._keys[:, :, start:end] = key_BTKC.transpose(1, 2)
+        self._values[:, :, start:end] = value_BTKC.transpose(1, 2)
+        keys_BKSC, values_BKSC = self._keys[:, :, :end], self._values[:, :, :end]
+        if tokens == 1:
+            group = heads // key_heads
+            query_PGC = query_BTHC.reshape(rows * key_heads, group, channels) * self._scale
+            keys_PSC, values_PSC = keys_BKSC.flatten(0, 1), values_BKSC.flatten(0, 1)
+            scores_PGS = torch.bmm(query_PGC, keys_PSC.transpose(1, 2))
+            if bias is not None:
+                scores_PGS = scores_PGS + bias
+            seen_BTD = torch.bmm(scores_PGS.softmax(-1), values_PSC).view(rows, 1, heads * channels)
+        else:
+            seen_BHTC = F.scaled_dot_product_attention(
+                query_BTHC.transpose(1, 2),
+                keys_BKSC.repeat_interleave(heads // key_heads, 1),
+                values_BKSC.repeat_interleave(heads // key_heads, 1),
+                attn_mask=bias,
+                scale=self._scale,
+            )
+            seen_BTD = seen_BHTC.transpose(1, 2).reshape(rows, tokens, heads * channels)
+        return self._out(seen_BTD)
+
+
+def shared_start(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """What all of them start with."""
+    length = min(map(len, sequences))
+    first = sequences[0]
+    same = (n for n in range(length) if any(other[n] != first[n] for other in sequences))
+    return tuple(first[: next(same, length)])
+
+
+def _worth_sharing(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens with which all prompts begin; each keeps one of its own. 0 when it is not worth it."""
+    count = len(shared_start([ids[:-1] for ids in prompts]))
+    return count if count >= _MIN_SHARED_TOKENS and len(prompts) > 1 else 0
+
+
+def _attends_to_all(base: BaseModel) -> bool:
+    """Whether every block looks at all earlier tokens, not at a sliding window of them."""
+    config = base.model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return set(kinds) == {"full_attention"}
+    return (getattr(config, "sliding_window", None) or base.window) >= base.window
+
+
+def _readable(base: BaseModel, layout: BlockLayout) -> bool:
+    """Whether the blocks are as the layout says and nobody listens to modules that would not be called."""
+    for block in base.blocks:
+        attention = getattr(block, layout.attention, None)
+        names = (layout.query, layout.key, layout.value, layout.output, "head_dim", "scaling")
+        if attention is None or not all(hasattr(attention, name) for name in names):
+            return False
+        norms = (getattr(block, layout.before_attention, None), getattr(block, layout.before_mlp, None))
+        if any(not hasattr(norm, "variance_epsilon") for norm in norms):
+            return False
+        if any(_listened_to(module) for module in block.modules()):
+            return False
+    return not _listened_to(base.backbone) and hasattr(base.backbone, "rotary_emb")
+
+
+def _listened_to(module: nn.Module) -> bool:
+    """Whether somebody's hook is on the module. Transformers leaves some for good, which are idle while we decode."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
+
+
+def _norm(module: Any) -> LinearMap:
+    weight_D, epsilon = module.weight, float(module.variance_epsilon)
+
+    def normed(x: Tensor) -> Tensor:
+        # On a CPU F.rms_norm is ten small operations, and a mean is slow: a norm is one, and what follows is tiny.
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = norm.square_().mul_(1 / x.shape[-1]).add_(epsilon).rsqrt_()
+        return (x * scale).to(x.dtype).mul_(weight_D)
+
+    return normed
+
+
+def _mlp(base: BaseModel, module: Any, linears: FastLinears) -> LinearMap:
+    """An MLP, with the base's own weights as they are laid out for few rows; anything else is called as it is."""
+    if hasattr(module, "beside"):
+        found: LinearMap = module.beside(_mlp(base, module.frozen, linears))
+        return found
+    try:
+        layout = mlp_layout(module)
+    except UnsupportedModelError:
+        return cast(LinearMap, module)
+    if layout.gate is None or type(module) is not base.mlp_class:
+        return cast(LinearMap, module)
+    activation = getattr(module, layout.activation)
+    gate_up = linears.together([getattr(module, layout.gate), getattr(module, layout.up)])
+    down = linears.together([getattr(module, layout.down)], rounded_in=_IN_INT4)
+
+    def run(x: Tensor) -> Tensor:
+        gate, up = gate_up(x).chunk(2, dim=-1)
+        return down(activation(gate).mul_(up))
+
+    return run

@@ -1,1 +1,0 @@
-"""Pure modules and functions on tensors: no files, no printing, no knowledge of strategies."""

@@ -1,0 +1,68 @@
+"""From questions to prompts and answers: what all strategies that talk to the base share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.model.chat_template import user
+from continual_learning.model.logits_processors import Steer
+from continual_learning.model.sampling import Choose
+from continual_learning.types import Answer, Source, TokenCallback
+
+
+def fitted_prompt(
+    base: BaseModel, history: Sequence[Message], question: str, max_new_tokens: int, system: bool = True
+) -> tuple[list[int], tuple[str, ...]]:
+    """The prompt of a question after a conversation, and a note if the conversation was cut.
+
+    The oldest turns are dropped until the prompt and the answer fit into the window; the question never is.
+    """
+    turns = list(history)
+    while True:
+        ids = base.chat_ids([*turns, user(question)], system=system)
+        if not turns or len(ids) + max_new_tokens <= base.window:
+            break
+        turns = turns[1:]
+    dropped = len(history) - len(turns)
+    notes = (f"the oldest {dropped} turns did not fit into the window of {base.window} tokens",) if dropped else ()
+    return ids, notes
+
+
+def generate_answers(
+    base: BaseModel,
+    questions: Sequence[str],
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    on_token: TokenCallback | None = None,
+    notes: Sequence[tuple[str, ...]] = (),
+    sources: Sequence[tuple[Source, ...]] = (),
+    steer: Steer | None = None,
+    choose: Choose | None = None,
+) -> list[Answer]:
+    """Answers to prompts, greedy unless ``choose`` says otherwise, in one batch, with the caller's patches in place."""
+    made = base.generate(prompts, max_new_tokens, on_token, steer=steer, choose=choose)
+    return [
+        Answer(
+            question,
+            generation.text.strip(),
+            sources[i] if sources else (),
+            generation.tokens,
+            generation.seconds,
+            notes[i] if notes else (),
+        )
+        for i, (question, generation) in enumerate(zip(questions, made, strict=True))
+    ]
+
+
+def plain_answers(
+    base: BaseModel,
+    questions: Sequence[str],
+    max_new_tokens: int,
+    on_token: TokenCallback | None = None,
+    history: Sequence[Message] = (),
+) -> list[Answer]:
+    """The base's own answers, in its chat format."""
+    fitted = [fitted_prompt(base, history, question, max_new_tokens) for question in questions]
+    prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
+    return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)

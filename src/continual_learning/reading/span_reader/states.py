@@ -1,0 +1,88 @@
+"""What the blocks of a base read of a text, and of questions that follow it.
+
+Shapes: T = tokens of a text, Q = tokens of a question, N = tokens of any input, L = blocks whose states are read,
+D = hidden size, C = questions, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from continual_learning.errors import UnsupportedModelError
+from continual_learning.model.base_model import BaseModel
+
+_LONGEST_QUESTION = 128
+
+
+@dataclass(frozen=True)
+class ReadStates:
+    """A text and the questions after it."""
+
+    text: str
+    offsets: tuple[tuple[int, int], ...]
+    """Start and end of each of the text's tokens in it."""
+    text_TLD: Tensor
+    questions_QLD: tuple[Tensor, ...]
+    first_T: tuple[Tensor, ...]
+    """For each question: log-probability of each token of the text as the first of the base's own answer, nats."""
+
+
+@torch.no_grad()
+def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str], blocks: Sequence[int]) -> ReadStates:
+    """One forward pass over the text, and one over all questions after it; at least one question.
+
+    What does not fit the window is left out: of a long question the beginning, of a text the end. Raises
+    UnsupportedModelError for a tokenizer that does not tell where its tokens stand.
+    """
+    if not base.tokenizer.is_fast:
+        raise UnsupportedModelError(
+            f"{base.name}: its tokenizer does not tell where tokens stand in a text; a span reader needs a fast one"
+        )
+    begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
+    before = [*begin, *base.encode(f"{title}\n")]
+    asked = [base.encode(f"\nQuestion: {question}\nAnswer:")[-_LONGEST_QUESTION:] for question in questions]
+    encoded = base.tokenizer(
+        text, return_offsets_mapping=True, add_special_tokens=False, split_special_tokens=True, verbose=False
+    )
+    room = max(1, base.window - len(before) - max(map(len, asked)))
+    ids, offsets = encoded["input_ids"][:room], encoded["offset_mapping"][:room]
+    longest = max(map(len, asked))
+    asked_CN = torch.tensor([[*one, *[0] * (longest - len(one))] for one in asked], device=base.device)
+    cache = DynamicCache(config=base.model.config)
+    prefix_1NLD, _ = _block_inputs(base, torch.tensor([[*before, *ids]], device=base.device), cache, blocks)
+    cache.batch_repeat_interleave(len(asked))
+    # Padding stands on the right, where causal attention lets nobody see it.
+    questions_CNLD, final_CND = _block_inputs(base, asked_CN, cache, blocks)
+    last_C = torch.tensor([len(one) - 1 for one in asked], device=base.device)
+    log_likely_CV = base.logits(final_CND[torch.arange(len(asked)), last_C]).float().log_softmax(-1)
+    ids_T = torch.tensor(ids, device=base.device)
+    return ReadStates(
+        text,
+        tuple((int(start), int(end)) for start, end in offsets),
+        prefix_1NLD[0, len(before) :],
+        tuple(states_NLD[: len(one)] for states_NLD, one in zip(questions_CNLD, asked, strict=True)),
+        tuple(log_likely_V[ids_T] for log_likely_V in log_likely_CV),
+    )
+
+
+def _block_inputs(base: BaseModel, ids_CN: Tensor, cache: DynamicCache, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """What the given blocks read, ``[C, N, L, D]``, and the last hidden states, ``[C, N, D]``; the cache grows."""
+    seen: dict[int, Tensor] = {}
+
+    def keep(block: int, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen[block] = args[0] if args else kwargs["hidden_states"]
+
+    handles = [base.blocks[i].register_forward_pre_hook(partial(keep, i), with_kwargs=True) for i in blocks]
+    try:
+        out = base.backbone(input_ids=ids_CN, past_key_values=cache, use_cache=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack([seen[i] for i in blocks], 2), out.last_hidden_state

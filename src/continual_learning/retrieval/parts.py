@@ -1,0 +1,268 @@
+"""The parts of a passage: each is recited from weights after its own cue, and found by the words of a question.
+
+A passage is cut into parts of a few words, within sentences. Learning ties each to a *cue*, the document's title and
+the part's number, as a differentiable search index ties documents to identifiers (Tay et al. 2022, arXiv 2202.06991);
+here the model is given the identifier and writes the text. Which part a question asks for is decided by a key: for
+every part, hashes of the stems of its content words, those in dates, numbers and names marked as such, and
+its sentence. Keys hold neither words nor their order, and are never shown to the model.
+
+    score(q, w) = sum over features f of WEIGHTS[f] * f(q, w)
+
+over windows w of neighbouring parts, where the features measure which of the question's words a window and its
+sentence hold, and whether it offers an answer of the kind that is asked for: a lexical ranking like the
+sliding window and the logistic regression of SQuAD's paper (Rajpurkar et al. 2016, arXiv 1606.05250, section 5).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import Generation
+from continual_learning.retrieval.routing import Rarity, term_hash
+from continual_learning.text.chunking import CountTokens, fragments, sentences
+from continual_learning.text.words import content_stems
+from continual_learning.training.questions import answer_spans
+from continual_learning.types import Answer, TokenCallback
+
+KINDS = ("date", "number", "name")
+# Codes of the rows of a key tensor: a content word, a word of a possible answer by kind, the part's sentence and size.
+_WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KINDS, 1)}, 8, 9
+
+# A common word in each cue: numbers alone are so alike to a model that telling the parts apart takes twice the steps.
+_MARKS = (
+    "apple river king blue seven music stone night doctor horse paper winter gold train garden fire "
+    "school ocean bread chair moon war letter knife cotton tiger sugar glass bridge summer ship flag"
+).split()
+# A part of which fewer tokens fit is left out.
+_LEAST_TOKENS = 3
+
+_DATE_ASKED = re.compile(r"\b(?:when|(?:what|which) (?:year|date|month|day|century|decade))\b")
+_NUMBER_ASKED = re.compile(
+    r"\bhow (?:many|much|long|old|far|large|big|tall|high)\b|\b(?:what|which) (?:percent|percentage|number|portion)\b"
+)
+_NAME_ASKED = re.compile(r"\b(?:who|whom|whose|where)\b|\bwhat (?:is the name|was the name|city|country)\b")
+
+# Fitted on the questions of the first 16 articles of the open SQuAD data by benchmarks/fit_parts.py: the chance that
+# the best window holds the gold answer, by gradient ascent.
+WEIGHTS: Mapping[str, float] = {
+    "window": 2.00,
+    "sentence": 1.12,
+    "sentence_here": 0.94,
+    "first_here": 0.19,
+    "kind": 0.88,
+    "kind_first": 1.96,
+    "opens_sentence": 0.13,
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a sentence."""
+
+    text: str
+    sentence: int
+    """Number of its sentence in the passage."""
+    tokens: int
+
+
+@dataclass(frozen=True)
+class PartKey:
+    """What is kept of a part to find it by."""
+
+    sentence: int
+    tokens: int
+    stems: frozenset[int]
+    """Hashes of the stems of its content words."""
+    answers: Mapping[str, frozenset[int]]
+    """By kind of answer: hashes of the stems of what could be one."""
+
+
+def cut_parts(text: str, count_tokens: CountTokens, limit: int) -> list[Part]:
+    """A passage in parts of at most ``limit`` tokens, cut within sentences where a phrase begins or ends."""
+    return [
+        Part(piece, number, count_tokens(piece))
+        for number, sentence in enumerate(sentences(text))
+        for piece in fragments(sentence, count_tokens, limit)
+    ]
+
+
+def cue_ids(base: BaseModel, title: str, number: int) -> list[int]:
+    """Token ids after which the model recites part ``number`` (from 0) of a passage."""
+    mark = _MARKS[number % len(_MARKS)]
+    return base.encode(f"{title} {number + 1} {mark}:".lstrip(), add_special_tokens=True)
+
+
+def index_name(document_id: str, passage: int) -> str:
+    """Where a state keeps the keys of a passage's parts: ``<document id>/<passage>.parts``."""
+    return f"{document_id}/{passage:04d}.parts"
+
+
+def part_index(parts: Sequence[Part]) -> Tensor:
+    """The keys of a passage's parts as rows (part, code, hash or sentence number): int64 [n, 3]."""
+    rows: set[tuple[int, int, int]] = set()
+    for number, part in enumerate(parts):
+        rows |= {(number, _SENTENCE, part.sentence), (number, _TOKENS, part.tokens)}
+        rows |= {(number, _WORD, term) for term in _terms(part.text)}
+        for span in answer_spans(part.text):
+            if span.kind in _KIND:
+                rows |= {(number, _KIND[span.kind], term) for term in _terms(part.text[span.start : span.end])}
+    return torch.tensor(sorted(rows), dtype=torch.int64).reshape(-1, 3)
+
+
+def part_keys(index_n3: Tensor) -> list[PartKey]:
+    """The keys that `part_index` wrote."""
+    rows: dict[int, dict[int, set[int]]] = {}
+    for number, code, value in index_n3.tolist():
+        rows.setdefault(number, {}).setdefault(code, set()).add(value)
+    return [
+        PartKey(
+            min(found[_SENTENCE]),
+            min(found[_TOKENS]),
+            frozenset(found.get(_WORD, ())),
+            {kind: frozenset(found.get(code, ())) for kind, code in _KIND.items()},
+        )
+        for _, found in sorted(rows.items())
+    ]
+
+
+def asked_kind(question: str) -> str | None:
+    """The kind of answer that a question's words ask for: a date, a number, a name, or none that shows."""
+    lowered = question.lower()
+    for kind, pattern in zip(KINDS, (_DATE_ASKED, _NUMBER_ASKED, _NAME_ASKED), strict=True):
+        if pattern.search(lowered):
+            return kind
+    return None
+
+
+def windows(keys: Sequence[PartKey] | Sequence[Part], room: int) -> list[range]:
+    """For each part, the numbers of the parts that follow it within ``room`` tokens; the last may be cut there."""
+    found = []
+    for start in range(len(keys)):
+        end, tokens = start, 0
+        while end < len(keys) and (end == start or tokens + _LEAST_TOKENS <= room):
+            tokens += keys[end].tokens
+            end += 1
+        found.append(range(start, end))
+    return found
+
+
+def best_window(keys: Sequence[PartKey], question: str, rarity: Rarity, room: int) -> range:
+    """The numbers of the neighbouring parts that most likely hold the answer; the first of equals."""
+    scores = [
+        math.fsum(WEIGHTS[name] * value for name, value in features.items())
+        for features in window_features(keys, question, rarity, room)
+    ]
+    return windows(keys, room)[max(range(len(scores)), key=scores.__getitem__)]
+
+
+def window_features(keys: Sequence[PartKey], question: str, rarity: Rarity, room: int) -> list[dict[str, float]]:
+    """For the window that begins at each part: what is known about it and the question."""
+    asked = frozenset(_terms(question))
+    kind = asked_kind(question)
+    of_sentence: dict[int, frozenset[int]] = {}
+    for key in keys:
+        of_sentence[key.sentence] = of_sentence.get(key.sentence, frozenset()) | key.stems
+
+    def here(term: int) -> float:
+        """How rare a word is among the sentences of this passage."""
+        return math.log((len(of_sentence) + 0.5) / (sum(term in stems for stems in of_sentence.values()) + 0.5))
+
+    total = math.fsum(rarity.idf(term) for term in asked) or 1.0
+
+    def covered(stems: frozenset[int]) -> float:
+        return math.fsum(rarity.idf(term) for term in asked & stems) / total
+
+    def weight_here(stems: frozenset[int]) -> float:
+        return math.fsum(here(term) for term in asked & stems)
+
+    def offers(parts: Sequence[PartKey]) -> float:
+        return float(kind is not None and any(part.answers[kind] - asked for part in parts))
+
+    found = []
+    for numbers in windows(keys, room):
+        start, first = numbers.start, keys[numbers.start]
+        window = keys[start : numbers.stop]
+        stems = frozenset().union(*(key.stems for key in window))
+        sentence = of_sentence[first.sentence]
+        found.append(
+            {
+                "window": covered(stems),
+                "sentence": covered(sentence),
+                "sentence_here": weight_here(sentence),
+                "first_here": weight_here(first.stems),
+                "kind": offers(window),
+                "kind_first": offers(window[:1]),
+                "opens_sentence": float(start == 0 or keys[start - 1].sentence != first.sentence),
+            }
+        )
+    return found
+
+
+def _terms(text: str) -> set[int]:
+    return {term_hash(stem) for stem in content_stems(text)}
+
+
+def recite(
+    base: BaseModel,
+    title: str,
+    questions: Sequence[str],
+    chosen: Sequence[range],
+    max_new_tokens: int,
+    on_token: TokenCallback | None = None,
+) -> list[Answer]:
+    """What the model, with the weights of a passage in place, writes after the cues of the parts of each question.
+
+    Parts that several questions choose are recited once. An answer is at most ``max_new_tokens`` long. ``on_token``
+    takes a single question.
+    """
+    numbers = sorted({number for window in chosen for number in window})
+    if on_token is None:
+        made = base.generate([cue_ids(base, title, number) for number in numbers], max_new_tokens)
+        recited = dict(zip(numbers, made, strict=True))
+    else:
+        recited = _stream(base, title, numbers, max_new_tokens, on_token)
+    answers = []
+    for question, window in zip(questions, chosen, strict=True):
+        pieces, tokens, seconds = [], 0, 0.0
+        for generation in (recited[number] for number in window if number in recited):
+            ids = generation.ids[: max_new_tokens - tokens]
+            if ids:
+                cut = len(ids) < len(generation.ids)
+                pieces.append((base.decode(ids).rstrip("\ufffd") if cut else generation.text).strip())
+            tokens += len(ids)
+            seconds += generation.seconds
+        answers.append(Answer(question, " ".join(pieces), (), tokens, seconds))
+    return answers
+
+
+def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
+    """All parts of a passage in order, as the model, with the passage's weights in place, writes them.
+
+    Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
+    """
+    made = base.generate([cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys))
+    texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
+    return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
+
+
+def _stream(
+    base: BaseModel, title: str, numbers: Sequence[int], max_new_tokens: int, on_token: TokenCallback
+) -> dict[int, Generation]:
+    """One part after the other, each piece of text sent as it is written."""
+    recited: dict[int, Generation] = {}
+    left = max_new_tokens
+    for number in numbers:
+        if left < 1:
+            break
+        if any(generation.tokens for generation in recited.values()):
+            on_token(" ")
+        (recited[number],) = base.generate([cue_ids(base, title, number)], left, on_token)
+        left -= recited[number].tokens
+    return recited

@@ -1,0 +1,177 @@
+"""Which passage of the memory a question is about, if any.
+
+Each learned passage has weights of its own and a key: hashes of the content words of the passage and its title.
+A question opens the passage that covers the largest share of its content words, weighted by how rare
+they are in background text,
+
+    coverage(q, p) = evidence(q, p) / sum of idf(w) over words w in q,
+    evidence(q, p) = sum of idf(w) over words w in q and p,
+
+if both reach a threshold; else it opens none and the base answers as it always did, bit for bit. Coverage alone
+would open a passage that mentions Japan for "What is the capital of Japan?": evidence asks for more than one shared
+word. The key finds the weights and is never shown to the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from continual_learning.documents.shipped import background_texts
+from continual_learning.memory.state import State
+from continual_learning.text.words import content_stems
+from continual_learning.types import Answer, Source
+
+if TYPE_CHECKING:
+    from continual_learning.model.base_model import Message
+
+# Name of a passage in a state: (document id, number of the passage).
+Passage = tuple[str, int]
+
+_KEY = ".key"
+# Nats: of the 150 background texts at most one has the word.
+_RARE = 4.0
+_R = TypeVar("_R", bound=Hashable)
+
+
+def term_hash(stem: str) -> int:
+    """63 bits of SHA-256: the memory keeps no words, and a collision is out of reach."""
+    return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big") >> 1
+
+
+def passage_key(title: str, text: str) -> Tensor:
+    """Sorted hashes of the content stems of a passage and its title: int64 [n]."""
+    return torch.tensor(sorted({term_hash(s) for s in content_stems(f"{title} {text}")}), dtype=torch.int64)
+
+
+def key_tensors(document_id: str, title: str, texts: Sequence[str]) -> dict[str, Tensor]:
+    """The keys of a document's passages as they stand in a state: ``<document id>/<passage>.key``."""
+    return {f"{document_id}/{number:04d}{_KEY}": passage_key(title, text) for number, text in enumerate(texts)}
+
+
+def passage_keys(state: State) -> dict[Passage, frozenset[int]]:
+    """The word hashes of every passage."""
+    found: dict[Passage, frozenset[int]] = {}
+    for name, tensor in state.tensors.items():
+        document_id, _, rest = name.partition("/")
+        if rest.endswith(_KEY):
+            found[document_id, int(rest.removesuffix(_KEY))] = frozenset(tensor.tolist())
+    return found
+
+
+def document_titles(state: State) -> dict[str, str]:
+    """The titles of a state's documents, by id."""
+    return {record.id: record.title for record in state.meta.documents}
+
+
+@dataclass(frozen=True)
+class Rarity:
+    """Inverse document frequency of content words over background texts."""
+
+    document_frequency: Mapping[int, int]
+    texts: int
+
+    @classmethod
+    def of(cls, background: Iterable[str]) -> Rarity:
+        """Counted over the given texts; once a process, since every strategy made asks for the same few."""
+        return _rarity(tuple(background))
+
+    def idf(self, term: int) -> float:
+        """``log((|B| + 1) / (df + 1))``."""
+        return math.log((self.texts + 1) / (self.document_frequency.get(term, 0) + 1))
+
+    def match(self, text: str, keys: Sequence[frozenset[int]]) -> list[tuple[float, float]]:
+        """For each key, coverage (0 to 1) and evidence (nats) of the content words of ``text``."""
+        weights = {t: self.idf(t) for t in map(term_hash, sorted(content_stems(text)))}
+        total = math.fsum(weights.values())
+        if total == 0:
+            return [(0.0, 0.0)] * len(keys)
+        shared = [math.fsum(w for t, w in weights.items() if t in key) for key in keys]
+        return [(evidence / total, evidence) for evidence in shared]
+
+
+@lru_cache(maxsize=4)
+def _rarity(texts: tuple[str, ...]) -> Rarity:
+    counts: Counter[int] = Counter()
+    for text in texts:
+        counts.update({term_hash(s) for s in content_stems(text)})
+    return Rarity(counts, len(texts))
+
+
+@cache
+def default_rarity() -> Rarity:
+    """Of words, by the background texts that ship with the package; counted once a process."""
+    return Rarity.of(background_texts())
+
+
+@dataclass(frozen=True)
+class Router:
+    """Finds the passage that a text is about."""
+
+    rarity: Rarity
+    threshold: float
+    """Least coverage that opens a passage."""
+    evidence: float
+    """Least evidence, nats."""
+
+    def route(
+        self,
+        keys: Mapping[Passage, frozenset[int]],
+        text: str,
+        history: Sequence[Message] = (),
+        titles: Mapping[str, str] | None = None,
+    ) -> tuple[Passage, float] | None:
+        """The passage that ``text`` opens, with its coverage, or None.
+
+        A text that opens none is looked at once more together with the user's turn before it: "And when was that?"
+        ``titles``, by document id: a text that names the whole of a document's title, with a rare word in it, needs no
+        other evidence that it is about that document.
+        """
+        earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
+        for asked in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
+            named = self._named(asked, titles or {})
+            best: tuple[float, float, Passage] | None = None
+            for passage, (coverage, evidence) in zip(keys, self.rarity.match(asked, list(keys.values())), strict=True):
+                enough = coverage >= self.threshold and (evidence >= self.evidence or passage[0] in named)
+                if enough and (best is None or (coverage, evidence) > best[:2]):
+                    best = (coverage, evidence, passage)
+            if best:
+                return best[2], best[0]
+        return None
+
+    def _named(self, text: str, titles: Mapping[str, str]) -> set[str]:
+        """The documents whose titles a text names."""
+        asked = {term_hash(stem) for stem in content_stems(text)}
+        found = set()
+        for document_id, title in titles.items():
+            words = {term_hash(stem) for stem in content_stems(title)}
+            if words and words <= asked and max(map(self.rarity.idf, words)) >= _RARE:
+                found.add(document_id)
+        return found
+
+
+def routed_sources(state: State, route: Iterable[tuple[Passage, float]]) -> tuple[Source, ...]:
+    """The documents that a route leads to, with their coverage of the question."""
+    titles = {d.id: d.title for d in state.meta.documents}
+    return tuple(Source(document_id, titles[document_id], coverage) for (document_id, _), coverage in route)
+
+
+def answer_by_route(
+    questions: Sequence[str], routes: Sequence[_R], answer: Callable[[_R, list[str]], list[Answer]]
+) -> list[Answer]:
+    """Answers in the order of the questions, those with the same route made in one batch."""
+    together: dict[_R, list[int]] = {}
+    for i, route in enumerate(routes):
+        together.setdefault(route, []).append(i)
+    answers: dict[int, Answer] = {}
+    for route, chosen in together.items():
+        answers.update(zip(chosen, answer(route, [questions[i] for i in chosen]), strict=True))
+    return [answers[i] for i in range(len(questions))]

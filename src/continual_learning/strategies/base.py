@@ -1,0 +1,229 @@
+"""What a way of learning is: a pair of functions, learn and answer, over an explicit state.
+
+To add one, add one file (or folder) to ``strategies/`` that defines a subclass of `Strategy`; its
+file name is its name everywhere: command line, compare, benchmarks, server, conformance suite.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import pydantic
+
+from continual_learning.errors import ConfigError, InputError, UnknownNameError
+from continual_learning.memory.state import State, StateMeta
+from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
+
+if TYPE_CHECKING:
+    from continual_learning.documents import Document
+    from continual_learning.model.base_model import BaseModel, Message
+
+
+class StrategyConfig(pydantic.BaseModel):
+    """Base of every strategy's settings: unknown names are refused, values are validated."""
+
+    # A field's docstring becomes its description, which `config show --defaults` prints above it.
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
+
+
+ConfigT = TypeVar("ConfigT", bound=StrategyConfig)
+
+
+ALREADY_HELD = "this memory holds the document already"
+
+
+def plain_report(
+    document: Document,
+    started: float,
+    accepted: bool,
+    reason: str,
+    tokens: int = 0,
+    size: int = 0,
+    warnings: tuple[str, ...] = (),
+) -> LearnReport:
+    """The report of learning that trains and checks nothing, or of a refusal.
+
+    ``started`` is on the clock of `time.perf_counter`, ``size`` in bytes.
+    """
+    seconds = time.perf_counter() - started
+    return LearnReport(accepted, reason, document.id, document.title, tokens, seconds, size, warnings=warnings)
+
+
+class Strategy(ABC, Generic[ConfigT]):
+    """One way of learning. Instances hold their configuration and nothing else."""
+
+    name: ClassVar[str]
+    """The file's name; set by the registry."""
+    summary: ClassVar[str]
+    """One line for lists."""
+    Config: ClassVar[type[StrategyConfig]] = StrategyConfig
+
+    def __init__(self, config: ConfigT):
+        self.config = config
+
+    def init(self, base: BaseModel) -> State:
+        """The state that has learned nothing."""
+        return State({}, StateMeta(self.name, self.config.model_dump(mode="json"), base.name, base.fingerprint))
+
+    @abstractmethod
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Learn one document. A refusal returns ``state`` itself and a report that is not accepted.
+
+        Raises LearningError when learning cannot go on. KeyboardInterrupt passes through. In every
+        case ``state`` and ``base`` are as they were.
+        """
+
+    @property
+    def documents_together(self) -> int:
+        """How many documents `learn_together` learns faster than `learn` one by one."""
+        return 1
+
+    def learn_together(
+        self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
+    ) -> list[tuple[State, LearnReport]]:
+        """Learn several documents: after each of them the state, and its report. Raises what `learn` raises."""
+        results = []
+        for document in documents:
+            state, report = self.learn(base, state, document, progress=progress)
+            results.append((state, report))
+        return results
+
+    @abstractmethod
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """Answer every question, in order. ``on_token`` streams and needs a single question.
+
+        ``history`` is an earlier conversation: ``{"role": "user" | "assistant", "content": …}``.
+        """
+
+    def adapted(self, base: BaseModel, state: State, text: str) -> AbstractContextManager[object]:
+        """A context in which ``base`` carries what this memory holds for ``text``."""
+        return nullcontext()
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether the memory changes what the base makes of ``text``. True unless it is known not to.
+
+        Where it is False, `answer` gives exactly the base's own answer.
+        """
+        return bool(state.meta.documents)
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """What the answer to ``question`` depends on besides base and configuration: equal keys, equal answers.
+
+        UNAFFECTED where the answer is the base's own; None where nothing is known. A benchmark that asks after
+        every document asks again only what may have changed.
+        """
+        return None if self.affects(base, state, question) else UNAFFECTED
+
+    def context(self, base: BaseModel, state: State, text: str) -> str:
+        """Text that this memory puts before ``text`` in the model's window; empty for most."""
+        return ""
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """The state without that document, as if it had never been learned.
+
+        Right as it stands for strategies whose documents do not touch one another: a part of the
+        tensors each. Raises UnknownNameError for a document that is not there.
+        """
+        if state.meta.document(document_id) is None:
+            known = ", ".join(d.id for d in state.meta.documents) or "none"
+            raise UnknownNameError(f"no document {document_id!r} in this memory; it holds: {known}")
+        documents = tuple(d for d in state.meta.documents if d.id != document_id)
+        tensors = {n: t for n, t in state.tensors.items() if n.partition("/")[0] != document_id}
+        return State(tensors, replace(state.meta, documents=documents))
+
+    def compare(self, a: State, b: State) -> list[dict[str, Any]]:
+        """What differs from one state to another in the strategy's own terms: a row each. JSON values only."""
+        return []
+
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """Write what was learned as a PEFT adapter that does exactly the same to the base. Returns the folder.
+
+        Raises InputError where no adapter does.
+        """
+        raise InputError(f"strategy {self.name!r} keeps no PEFT adapter; expected a nested memory, or leave --peft out")
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """Facts about this strategy on this base, for `model info` and the menu. JSON values only.
+
+        `model info` knows ``modified_blocks`` (numbers of the blocks that carry what is learned),
+        ``trainable_parameters``, ``alpha`` and ``gates_calibrated``, and shows the others as they are.
+        """
+        return {}
+
+
+def _modules() -> Iterator[str]:
+    package = importlib.import_module("continual_learning.strategies")
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            yield module.name
+
+
+def strategy_names() -> list[str]:
+    """Names of all strategies, sorted, without importing them."""
+    return sorted(_modules())
+
+
+def strategy_class(name: str) -> type[Strategy[Any]]:
+    """The class of a strategy. Raises UnknownNameError naming the nearest."""
+    if name not in strategy_names():
+        near = difflib.get_close_matches(name, strategy_names(), n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownNameError(f"no strategy {name!r}; expected one of {', '.join(strategy_names())}{hint}")
+    module = importlib.import_module(f"continual_learning.strategies.{name}")
+    found = [
+        v
+        for v in vars(module).values()
+        if isinstance(v, type) and issubclass(v, Strategy) and v is not Strategy and "summary" in vars(v)
+    ]
+    if len(found) != 1:
+        raise TypeError(f"strategies/{name} must define exactly one Strategy with a summary, found {len(found)}")
+    found[0].name = name
+    return found[0]
+
+
+def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy[Any]:
+    """A strategy with its configuration. Raises ConfigError for an unknown or invalid option."""
+    cls = strategy_class(name)
+    return cls(parse_config(cls.Config, options or {}, f"strategy {name!r}"))
+
+
+def parse_config(model: type[ConfigT], options: Mapping[str, Any], what: str) -> ConfigT:
+    """Validate options; the error gives the value, what was expected and the nearest name."""
+    try:
+        return model(**options)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(model.model_fields)}"
+            raise ConfigError(f"{what} has no option {key!r}; {hint}") from None
+        # a check over several options has no key, and names them itself
+        place = f"{key} = {first['input']!r} is not valid: " if key else ""
+        raise ConfigError(f"{what}: {place}{first['msg']}") from None

@@ -1,0 +1,1 @@
+"""Baselines and controls: what the methods are measured against."""

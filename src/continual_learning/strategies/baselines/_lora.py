@@ -1,0 +1,139 @@
+"""LoRA beside the linear layers of a base, with PEFT's own layers.
+
+    out = linear(x) + alpha / rank * B A x,
+
+A random and B zero at the start, so that the sum is exactly the base's (Hu et al. 2021, arXiv 2106.09685, section
+4.1). PEFT builds its layers around the base's linears in a container of their own, and `BaseModel.patched` puts them
+in place: the model itself is never handed to PEFT, which would change it for good.
+
+Shapes: R = rank, D = inputs, F = outputs of a linear layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from continual_learning.errors import ConfigError, MissingExtraError
+from continual_learning.model.base_model import BaseModel
+
+ALL_LINEAR = "all-linear"
+# Adapters are kept in half precision, as tests show at no loss: they are small, and so is a memory.
+STORED_TYPE = torch.float16
+
+_ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """A LoRA adapter as what is trained (`finetuning.Trainable`).
+
+    Kept are ``<path of the linear>.lora_A`` [R, D] and ``….lora_B`` [F, R].
+    """
+
+    rank: int
+    alpha: float
+    target_modules: str | tuple[str, ...] = ALL_LINEAR
+    """Names of linear layers, or of the ends of their paths; ``all-linear``: all but the vocabulary head."""
+
+    @contextmanager
+    def installed(self, base: BaseModel, kept: Mapping[str, Tensor], seed: str) -> Iterator[dict[str, nn.Parameter]]:
+        """The base with the adapter in place.
+
+        Raises ConfigError for a name that no linear layer has, MissingExtraError without PEFT.
+        """
+        layers = self._layers(base, seed)
+        weights: dict[str, nn.Parameter] = {}
+        for path, layer in layers.items():
+            weights[f"{path}.lora_A"] = layer.lora_A[_ADAPTER].weight
+            weights[f"{path}.lora_B"] = layer.lora_B[_ADAPTER].weight
+        if kept:
+            with torch.no_grad():
+                for name, weight in weights.items():
+                    weight.copy_(kept[name])
+        with base.patched(layers):
+            yield weights
+
+    def kept(self, base: BaseModel, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+        """The adapter's matrices in half precision."""
+        return {name: weight.detach().to("cpu", STORED_TYPE).contiguous() for name, weight in weights.items()}
+
+    def count(self, base: BaseModel) -> int:
+        """Numbers in all A and B."""
+        sizes = (_features(module) for module in self.targets(base).values())
+        return sum(self.rank * (inputs + outputs) for inputs, outputs in sizes)
+
+    def targets(self, base: BaseModel) -> dict[str, nn.Module]:
+        """The linear layers that get an adapter, by path. Raises ConfigError for a name that none has."""
+        head = base.model.get_output_embeddings()
+        linears: dict[str, nn.Module] = {
+            path: module
+            for path, module in base.model.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and module is not head
+        }
+        if self.target_modules == ALL_LINEAR:
+            return linears
+        wanted = (self.target_modules,) if isinstance(self.target_modules, str) else self.target_modules
+        found = {name: [p for p in linears if p == name or p.endswith(f".{name}")] for name in wanted}
+        for name, paths in found.items():
+            if not paths:
+                known = ", ".join(sorted({path.rpartition(".")[2] for path in linears}))
+                raise ConfigError(
+                    f"target_modules: {base.name} has no linear layer {name!r}; expected all-linear, {known}"
+                )
+        chosen = {path for paths in found.values() for path in paths}
+        return {path: module for path, module in linears.items() if path in chosen}
+
+    def config(self, base: BaseModel) -> Any:
+        """PEFT's own configuration of this adapter: a `peft.LoraConfig`."""
+        return self._peft_config(list(self.targets(base)), base)
+
+    def _peft_config(self, names: list[str], base: BaseModel) -> Any:
+        transposed = any(isinstance(module, Conv1D) for module in self.targets(base).values())
+        return _peft().LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=names,
+            fan_in_fan_out=transposed,
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=base.name,
+        )
+
+    def _layers(self, base: BaseModel, seed: str) -> dict[str, Any]:
+        targets = self.targets(base)
+        # A module's name may hold no dot.
+        names = {path: path.replace(".", "/") for path in targets}
+        holder = nn.ModuleDict({names[path]: module for path, module in targets.items()})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big") >> 1)
+            _peft().inject_adapter_in_model(self._peft_config(list(names.values()), base), holder, _ADAPTER)
+        return {path: holder[name] for path, name in names.items()}
+
+
+def peft_state_dict(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapter under the names that PEFT gives its tensors in ``adapter_model.safetensors``, in fp32."""
+    return {f"base_model.model.{name}.weight": tensor.float() for name, tensor in kept.items()}
+
+
+def _features(linear: nn.Module) -> tuple[int, int]:
+    weight = linear.weight
+    assert isinstance(weight, Tensor)
+    first, second = weight.shape
+    return (first, second) if isinstance(linear, Conv1D) else (second, first)
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError(
+            "LoRA needs PEFT, which is not installed; install it with: pip install 'continual-learning-slm[baselines]'"
+        ) from None
+    return peft

@@ -1,0 +1,151 @@
+"""Did learning make the model worse? What it knew before, and whether it learned anything at all.
+
+The questions and texts ship with the package and share no topic with what calibrates anything. Where a
+memory is known not to affect a probe (`Strategy.affects`), the outcome is the base's by construction and is not
+computed again; every other probe is run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from continual_learning.documents.shipped import general_questions, unrelated_texts
+from continual_learning.memory.state import State
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.plain import plain_answers
+from continual_learning.strategies.base import Strategy
+from continual_learning.text.scoring import contains_answer
+from continual_learning.types import LearnReport, QuestionAnswer
+
+ANSWER_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much worse is too much."""
+
+    min_recall_gain: float
+    """Recall of the document's probes must rise by more than this."""
+    max_perplexity_rise: float
+    """Relative rise of the perplexity of unrelated text."""
+    min_general_kept: float
+    """Share of the general questions that the base had right."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What became of what the base knew."""
+
+    general_kept: float | None
+    """Share of general questions that the base had right and that still are; None if it had none right."""
+    perplexity_change: float
+    """Relative change of the perplexity of unrelated text."""
+
+
+def perplexity(base: BaseModel, strategy: Strategy[Any], state: State, texts: Sequence[str]) -> float:
+    """Perplexity of the model with its memory in place: exp of the mean over all tokens of all texts."""
+    total, count = 0.0, 0
+    for text in texts:
+        with strategy.adapted(base, state, text):
+            nll, tokens = base.token_nll([text], context=strategy.context(base, state, text))
+        total += nll
+        count += tokens
+    return math.exp(total / count) if count else math.nan
+
+
+def base_perplexity(base: BaseModel, texts: Sequence[str]) -> float:
+    """Perplexity of the base alone: computed once for the same texts."""
+    nll, tokens = base.remember(("text nll", tuple(texts)), lambda: base.token_nll(list(texts)))
+    return math.exp(nll / tokens)
+
+
+def retention(
+    base: BaseModel,
+    strategy: Strategy[Any],
+    state: State,
+    questions: Sequence[QuestionAnswer],
+    texts: Sequence[str],
+) -> Retention:
+    """Compare the model with its memory against the base alone."""
+    return Retention(_general_kept(base, strategy, state, questions), _perplexity_change(base, strategy, state, texts))
+
+
+def _general_kept(
+    base: BaseModel, strategy: Strategy[Any], state: State, questions: Sequence[QuestionAnswer]
+) -> float | None:
+    touched = [strategy.affects(base, state, q.question) for q in questions]
+    if not any(touched):
+        return 1.0
+    right = base.remember(
+        ("general answers", tuple(questions)),
+        lambda: [
+            contains_answer(a.text, q.answers)
+            for q, a in zip(questions, plain_answers(base, [q.question for q in questions], ANSWER_TOKENS), strict=True)
+        ],
+    )
+    if not any(right):
+        return None
+    asked = [q for q, r, t in zip(questions, right, touched, strict=True) if r and t]
+    answers = strategy.answer(base, state, [q.question for q in asked], ANSWER_TOKENS) if asked else []
+    lost = sum(not contains_answer(a.text, q.answers) for q, a in zip(asked, answers, strict=True))
+    return 1.0 - lost / sum(right)
+
+
+def _perplexity_change(base: BaseModel, strategy: Strategy[Any], state: State, texts: Sequence[str]) -> float:
+    if not any(strategy.affects(base, state, text) for text in texts):
+        return 0.0
+    return perplexity(base, strategy, state, texts) / base_perplexity(base, texts) - 1.0
+
+
+def check(
+    base: BaseModel,
+    strategy: Strategy[Any],
+    before: State,
+    after: State,
+    report: LearnReport,
+    qa: Sequence[QuestionAnswer],
+    limits: Limits,
+) -> LearnReport:
+    """The report with its verdict: accepted if recall rose and nothing else got worse than the limits.
+
+    Recall is that of the given questions where there are some, else that of the probes in ``report``.
+    """
+    if qa:
+        questions = [q.question for q in qa]
+        report = replace(
+            report,
+            recall_before=_recall(strategy, base, before, questions, qa),
+            recall_after=_recall(strategy, base, after, questions, qa),
+        )
+    kept = retention(base, strategy, after, general_questions(), unrelated_texts())
+    report = replace(report, general_kept=kept.general_kept, perplexity_change=kept.perplexity_change)
+    problems = []
+    gain = (report.recall_after or 0.0) - (report.recall_before or 0.0)
+    if report.recall_after is not None and not gain > limits.min_recall_gain:
+        problems.append(
+            f"recall of the document went from {report.recall_before:.2f} to {report.recall_after:.2f}, expected a rise"
+            + (f" of more than {limits.min_recall_gain:.2f}" if limits.min_recall_gain else "")
+        )
+    if not kept.perplexity_change <= limits.max_perplexity_rise:
+        problems.append(
+            f"perplexity of unrelated text rose by {kept.perplexity_change:.1%}, "
+            f"expected at most {limits.max_perplexity_rise:.1%}"
+        )
+    if kept.general_kept is not None and kept.general_kept < limits.min_general_kept:
+        problems.append(
+            f"{kept.general_kept:.0%} of the general questions were kept, "
+            f"expected at least {limits.min_general_kept:.0%}"
+        )
+    if problems:
+        return replace(report, accepted=False, reason=f"not kept: {'; '.join(problems)}")
+    return replace(report, accepted=True, reason="learned, and nothing else got worse")
+
+
+def _recall(
+    strategy: Strategy[Any], base: BaseModel, state: State, questions: list[str], qa: Sequence[QuestionAnswer]
+) -> float:
+    answers = strategy.answer(base, state, questions, ANSWER_TOKENS)
+    return sum(contains_answer(a.text, q.answers) for a, q in zip(answers, qa, strict=True)) / len(qa)

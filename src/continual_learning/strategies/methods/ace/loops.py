@@ -1,0 +1,327 @@
+"""The loops: offline, online, evaluation; generate, reflect, curate, and keep only what does no harm.
+
+Zhang et al. 2025 (arXiv 2510.04618), section 3: a wrong answer is reflected on, up to some rounds with new attempts, an
+entry that was used is tagged, the curator turns insights into operations. Here it goes in batches of questions: answers
+first, then one patch. Every change of a loop is judged on held-out questions before it counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from continual_learning.errors import InputError
+from continual_learning.strategies.methods.ace.memory import Task
+from continual_learning.strategies.methods.ace.patch import Operation, Rejected, apply
+from continual_learning.strategies.methods.ace.playbook import Origin, Playbook
+from continual_learning.strategies.methods.ace.refine import Similarity, playbook_tokens, prune
+from continual_learning.strategies.methods.ace.roles import Attempt, Reflection, Roles
+from continual_learning.text.scoring import contains_answer, token_f1
+from continual_learning.types import Progress, ProgressCallback
+
+
+@dataclass(frozen=True)
+class Score:
+    """How questions with known answers are answered."""
+
+    right: tuple[bool, ...]
+    f1s: tuple[float, ...]
+
+    @property
+    def recall(self) -> float:
+        """Share of the answers that hold an accepted one; 0 of none."""
+        return sum(self.right) / len(self.right) if self.right else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Mean of SQuAD's F1; 0 of none."""
+        return sum(self.f1s) / len(self.f1s) if self.f1s else 0.0
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What came of learning from one batch."""
+
+    playbook: Playbook
+    attempts: tuple[Attempt, ...]
+    """The answers before anything was learned from them."""
+    failures: tuple[str, ...]
+    """Replies that could not be used, one line each; nothing was made of them."""
+    rejected: tuple[Rejected, ...]
+    applied: int
+    pruned: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoopReport:
+    """One pass over the questions, or one batch of the online loop."""
+
+    loop: int
+    recall: float | None
+    """Of the questions learned from, answered before each batch was learned; None if their answers are not known."""
+    validation: float | None
+    """Recall of the held-out questions after it."""
+    validation_f1: float | None
+    kept: bool
+    entries: int
+    playbook_tokens: int
+    applied: int
+    rejected: int
+    pruned: int
+    failures: tuple[str, ...]
+    costs: dict[str, dict[str, float]]
+    """By role: calls, prompt_tokens, tokens, seconds, repaired, retried, failed."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LearnResult:
+    """What came of a loop."""
+
+    playbook: Playbook
+    """The one to keep; the very one that it began with if nothing better was found."""
+    last: Playbook
+    """The one that the last pass ended with, kept or not: what was tried."""
+    reports: tuple[LoopReport, ...]
+    before: Score | None
+    """On the held-out questions, with the playbook that it began with."""
+    after: Score | None
+    stopped: str
+    """Why it ended, in a few words."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Those of all passes."""
+        return tuple(f for report in self.reports for f in report.failures)
+
+
+def evaluate(roles: Roles, playbook: Playbook, tasks: Sequence[Task]) -> Score:
+    """Answer and grade; nothing is learned. Raises InputError for a question without an answer to grade by."""
+    for task in tasks:
+        if not task.labelled:
+            raise InputError(f"question {task.qa.question[:60]!r} has no answer; expected one to grade by")
+    attempts = roles.generate(playbook, tasks) if tasks else []
+    return Score(
+        tuple(contains_answer(a.answer, a.task.qa.answers) for a in attempts),
+        tuple(token_f1(a.answer, a.task.qa.answers) for a in attempts),
+    )
+
+
+def learn_batch(roles: Roles, playbook: Playbook, tasks: Sequence[Task], loop: int) -> BatchResult:
+    """Answer the questions, reflect on the wrong ones and those not graded, and apply one patch."""
+    config = roles.config
+    attempts = roles.generate(playbook, tasks)
+    failures = [f"generator: {a.task.qa.question}: {a.error}" for a in attempts if a.error]
+    insights, tags, reflect_failures = _insights(roles, playbook, attempts)
+    failures += reflect_failures
+    if config.tagging == "outcome" or (config.tagging is None and not config.on_server):
+        tags = _outcome_tags(roles, attempts)
+    operations = [
+        Operation("TAG", (entry,), tag=tag, origin=Origin(attempt.task.document, attempt.task.qa.question, loop))
+        for attempt, entry, tag in tags
+        if tag != "neutral"
+    ]
+    if config.curator and insights:
+        for (attempt, _), (found, error) in zip(insights, roles.curate(playbook, insights, loop), strict=True):
+            operations += found
+            if error:
+                failures.append(f"curator: {attempt.task.qa.question}: {error}")
+    elif insights:
+        section = "strategies" if config.reflector else "facts"
+        operations += [
+            Operation("ADD", (), section, text, origin=Origin(a.task.document, a.task.qa.question, loop))
+            for a, text in insights
+        ]
+    similarity = Similarity.default()
+    used = {entry.id for attempt in attempts for entry in attempt.shown}
+    done = apply(
+        playbook,
+        operations,
+        lambda text, entries: similarity.duplicate(text, entries, config.duplicate_similarity),
+        sorted(used),
+    )
+    kept, pruned = prune(done.playbook, config.max_strategies, config.playbook_tokens, roles.count_tokens)
+    return BatchResult(kept, tuple(attempts), tuple(failures), done.rejected, len(done.applied), pruned)
+
+
+def offline(
+    roles: Roles,
+    playbook: Playbook,
+    train: Sequence[Task],
+    validation: Sequence[Task],
+    progress: ProgressCallback | None = None,
+) -> LearnResult:
+    """Several passes over the same questions; the best playbook is kept, and passes without a better one end it.
+
+    Better is a higher recall of the held-out questions, then of the questions learned from, then a higher F1; never
+    one with a lower recall of the held-out questions than it began with.
+    """
+    config = roles.config
+    before = evaluate(roles, playbook, validation)
+    rank = _rank(before, evaluate(roles, playbook, [t for t in train if t.labelled]))
+    best, best_score, current, stale = playbook, before, playbook, 0
+    reports: list[LoopReport] = []
+    stopped = f"all {config.loops} loops were run"
+    for loop in range(1, config.loops + 1):
+        watch = _Watch(roles)
+        results: list[BatchResult] = []
+        for number, batch in enumerate(_batches(train, config.batch_questions)):
+            results.append(learn_batch(roles, current, batch, loop))
+            current = results[-1].playbook
+            _tell(progress, f"loop {loop}", (number + 1) * config.batch_questions, len(train))
+        score = evaluate(roles, current, validation)
+        found = _rank(score, evaluate(roles, current, [t for t in train if t.labelled]))
+        better = found > rank
+        if better:
+            best, best_score, rank, stale = current, score, found, 0
+        else:
+            stale += 1
+        reports.append(watch.report(loop, results, score, better, current))
+        if not any(result.applied for result in results):
+            stopped = f"loop {loop} changed nothing"
+            break
+        if stale >= config.patience:
+            stopped = f"{stale} loops without a better playbook"
+            break
+    return LearnResult(best, current, tuple(reports), before, best_score, stopped)
+
+
+def online(
+    roles: Roles,
+    playbook: Playbook,
+    tasks: Sequence[Task],
+    held_out: Sequence[Task] = (),
+    progress: ProgressCallback | None = None,
+) -> LearnResult:
+    """Each batch is answered first, which is what its recall says, and learned from then.
+
+    With held-out questions a batch's change is kept only if they are answered no worse. Raises InputError for
+    questions without answers and no held-out ones: what a model thinks of its own answers may be wrong (the paper's
+    FiNER falls from 70.7 to 67.3 without labels).
+    """
+    if not held_out and not all(task.labelled for task in tasks):
+        raise InputError(
+            "questions without answers and 0 held-out ones to judge by; expected some with answers: add --held-out"
+        )
+    if not roles.config.reflector and not all(task.labelled for task in tasks):
+        raise InputError("questions without answers and reflector = false leave nothing to learn from; switch it on")
+    before = after = evaluate(roles, playbook, held_out) if held_out else None
+    reports: list[LoopReport] = []
+    tried = playbook
+    for number, batch in enumerate(_batches(tasks, roles.config.batch_questions), 1):
+        watch = _Watch(roles)
+        result = learn_batch(roles, playbook, batch, number)
+        score = evaluate(roles, result.playbook, held_out) if held_out else None
+        tried = result.playbook
+        kept = score is None or after is None or (score.recall, score.f1) >= (after.recall, after.f1)
+        if kept:
+            playbook, after = result.playbook, score
+        reports.append(watch.report(number, [result], score, kept, playbook))
+        _tell(progress, "online", number * roles.config.batch_questions, len(tasks))
+    return LearnResult(playbook, tried, tuple(reports), before, after, f"{len(tasks)} questions were answered")
+
+
+def _insights(
+    roles: Roles, playbook: Playbook, attempts: Sequence[Attempt]
+) -> tuple[list[tuple[Attempt, str]], list[tuple[Attempt, str, str]], list[str]]:
+    """What is to be learned from which attempt, the reflector's tags, and what failed."""
+    config = roles.config
+    wrong = [a for a in attempts if not a.error and not _right(a)]
+    if not config.reflector:
+        return [(a, _fact(a)) for a in wrong if a.task.labelled], [], []
+    insights: list[tuple[Attempt, str]] = []
+    tags: list[tuple[Attempt, str, str]] = []
+    failures: list[str] = []
+    pending = wrong
+    # A right answer is reflected on too, once, but only where there is an entry to tag.
+    if config.tagging == "reflector" or (config.tagging is None and config.on_server):
+        right = [a for a in attempts if a.task.labelled and a.used and _right(a)]
+        for attempt, reflection in zip(right, roles.reflect(right) if right else (), strict=True):
+            tags += [(attempt, entry, tag) for entry, tag in reflection.tags]
+            if reflection.error:
+                failures.append(f"reflector: {attempt.task.qa.question}: {reflection.error}")
+    last: dict[str, tuple[Attempt, Reflection]] = {}
+    for rounds_left in range(config.reflection_rounds - 1, -1, -1):
+        reflections = roles.reflect(pending) if pending else []
+        for attempt, reflection in zip(pending, reflections, strict=True):
+            if reflection.error:
+                failures.append(f"reflector: {attempt.task.qa.question}: {reflection.error}")
+            else:
+                tags += [(attempt, entry, tag) for entry, tag in reflection.tags]
+                last[attempt.task.qa.question] = (attempt, reflection)
+        usable = [(a, r) for a, r in zip(pending, reflections, strict=True) if not r.error and a.task.labelled]
+        if not rounds_left or not usable:
+            break
+        again = roles.generate(playbook, [a.task for a, _ in usable], [r.insight for _, r in usable])
+        pending = [a for a in again if not a.error and not _right(a)]
+    insights = [(attempt, reflection.insight) for attempt, reflection in last.values()]
+    return insights, tags, failures
+
+
+def _outcome_tags(roles: Roles, attempts: Sequence[Attempt]) -> list[tuple[Attempt, str, str]]:
+    """An entry helped if the answer is right with the playbook and wrong without, and did harm the other way round."""
+    graded = [a for a in attempts if a.task.labelled and a.used and not a.error]
+    bare = roles.generate(Playbook(), [a.task for a in graded]) if graded else []
+    tags: list[tuple[Attempt, str, str]] = []
+    for attempt, without in zip(graded, bare, strict=True):
+        if _right(attempt) != _right(without):
+            tags += [(attempt, entry, "helpful" if _right(attempt) else "harmful") for entry in attempt.used]
+    return tags
+
+
+def _right(attempt: Attempt) -> bool:
+    return bool(attempt.task.qa.answers) and contains_answer(attempt.answer, attempt.task.qa.answers)
+
+
+def _fact(attempt: Attempt) -> str:
+    """What is learned without a reflector: the question with its answer."""
+    return f"{attempt.task.qa.question} {attempt.task.qa.answers[0]}"
+
+
+def _rank(validation: Score, train: Score) -> tuple[float, float, float]:
+    return validation.recall, train.recall, validation.f1
+
+
+def _batches(tasks: Sequence[Task], size: int) -> Iterator[Sequence[Task]]:
+    for start in range(0, len(tasks), size):
+        yield tasks[start : start + size]
+
+
+def _tell(progress: ProgressCallback | None, stage: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(Progress(stage, min(done, total), total))
+
+
+class _Watch:
+    """What a pass costs: the difference of two looks at the roles."""
+
+    def __init__(self, roles: Roles):
+        self._roles = roles
+        self._started = time.perf_counter()
+        self._costs = {role: asdict(cost) for role, cost in roles.costs.items()}
+
+    def report(
+        self, loop: int, results: Sequence[BatchResult], score: Score | None, kept: bool, playbook: Playbook
+    ) -> LoopReport:
+        graded = [_right(a) for result in results for a in result.attempts if a.task.labelled]
+        costs: dict[str, dict[str, Any]] = {
+            role: {key: value - self._costs[role][key] for key, value in asdict(cost).items()}
+            for role, cost in self._roles.costs.items()
+        }
+        return LoopReport(
+            loop=loop,
+            recall=sum(graded) / len(graded) if graded else None,
+            validation=None if score is None else score.recall,
+            validation_f1=None if score is None else score.f1,
+            kept=kept,
+            entries=len(playbook),
+            playbook_tokens=playbook_tokens(playbook, self._roles.count_tokens),
+            applied=sum(result.applied for result in results),
+            rejected=sum(len(result.rejected) for result in results),
+            pruned=sum(len(result.pruned) for result in results),
+            failures=tuple(f for result in results for f in result.failures),
+            costs=costs,
+            seconds=time.perf_counter() - self._started,
+        )

@@ -1,0 +1,384 @@
+"""Doc-to-LoRA: a hypernetwork reads a document and writes a LoRA adapter, in one pass and without training.
+
+    h = activations of the frozen base on a chunk of the document
+    (A, B) = hypernetwork(h)      W' = W + multiplier * sum over chunks and documents of B^T A
+
+Charakorn et al. 2026, arXiv 2602.15902; see `continual_learning.doc2lora`. Each document keeps matrices of its own,
+which add up, so that forgetting is deleting. The method's published weakness is that an internalised document disturbs
+answers that it has nothing to do with; here the words of a question choose the documents whose adapters are in place
+(`routing`), and a question about none of them is answered by the base as it is. In mode text the document is the
+description of a task (Text-to-LoRA, arXiv 2506.06105), which is meant for every question: it has no words to find it
+by and is always in place, and a result comes with controls. Mode simulated is there to try the steps with
+random weights: it runs when it is asked for, and every report and answer says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from continual_learning.documents import Document
+from continual_learning.errors import InputError
+from continual_learning.io.files import storage_errors
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.plain import plain_answers
+from continual_learning.retrieval.routing import (
+    Router,
+    answer_by_route,
+    default_rarity,
+    document_titles,
+    key_tensors,
+    passage_keys,
+)
+from continual_learning.strategies.base import ALREADY_HELD, Strategy, StrategyConfig, plain_report
+from continual_learning.strategies.gate import Limits, check
+from continual_learning.strategies.methods.doc2lora.adapter import (
+    Adapter,
+    Place,
+    in_place,
+    installed,
+    module_path,
+    transposed,
+    write_peft_files,
+)
+from continual_learning.strategies.methods.doc2lora.controls import Control, controlled, description_controls
+from continual_learning.strategies.methods.doc2lora.generated_lora import LowRank, concatenated
+from continual_learning.strategies.methods.doc2lora.generators import (
+    SIMULATED,
+    AdapterGenerator,
+    Internalised,
+    Mode,
+    make_generator,
+    missing,
+)
+from continual_learning.text.chunking import passages
+from continual_learning.types import (
+    UNAFFECTED,
+    Answer,
+    LearnReport,
+    Progress,
+    ProgressCallback,
+    QuestionAnswer,
+    Source,
+    TokenCallback,
+)
+
+_COMMON = "common/"  # before the place of what a hypernetwork adds once, however many documents it made adapters of
+_NETWORK = "network"  # in the details of a document: the part of the state that it shares with others
+_PASSAGE_TOKENS = 200  # of a stretch of text with a key of its own: a long document would cover any question
+
+
+class Doc2LoRAConfig(StrategyConfig):
+    """Settings of the doc2lora strategy."""
+
+    mode: Mode = "doc"
+    """doc: documents; text: descriptions of tasks; simulated: random weights, to see the steps and nothing more."""
+    hypernetwork: str | None = None
+    """File, folder or hub name of the hypernetwork; none: the one that ships for the base, or its published one."""
+    chunk_tokens: int = Field(1024, ge=1)
+    """The most tokens of a document that are read at a time; longer ones are cut into equal chunks."""
+    seed: int = 0
+    """Of the random weights of mode simulated, and of the random description that mode text is compared with."""
+    control: Control = "none"
+    """Learn something else in the text's place, to compare with: random words, or the description of another task."""
+    routing: bool = True
+    """Put a document's adapter in place only for questions about it; otherwise all of them are in place for all."""
+    route_threshold: float = Field(0.25, ge=0, le=1)
+    """Share of a question's content, weighted by rarity, that a passage of a document must hold to open its adapter."""
+    route_evidence: float = Field(7.7, ge=0)
+    """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
+    open_documents: int = Field(1, ge=1)
+    """The most documents that one question opens; their adapters add up, rank beside rank."""
+    guard: bool = True
+    """Check after learning, and keep the previous memory if a limit is passed."""
+    min_recall_gain: float = 0.0
+    """Recall of the questions given with a document must rise by more than this."""
+    max_perplexity_rise: float = 0.03
+    """Largest relative rise of the perplexity of unrelated text."""
+    min_general_kept: float = Field(0.95, ge=0, le=1)
+    """Smallest share of general questions that must stay right."""
+
+
+class Doc2LoRA(Strategy[Doc2LoRAConfig]):
+    """Keeps one adapter a document, which the words of a question open."""
+
+    summary = "a hypernetwork writes documents into LoRA adapters in one pass (Doc-to-LoRA)"
+    Config = Doc2LoRAConfig
+
+    def __init__(self, config: Doc2LoRAConfig):
+        super().__init__(config)
+        self._router = Router(default_rarity(), config.route_threshold, config.route_evidence)
+
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Internalise the document, check what came of it, and keep it or not.
+
+        Without a hypernetwork for this base the document is refused. Raises ModelNotFoundError, ModelError and
+        MismatchError for one that is set and cannot be fetched, read or used with this base.
+        """
+        started = time.perf_counter()
+        config = self.config
+        if state.meta.document(document.id):
+            return state, plain_report(document, started, False, ALREADY_HELD)
+        if reason := missing(base.name, config.mode, config.hypernetwork):
+            return state, plain_report(document, started, False, reason)
+        generator = make_generator(base, config.mode, config.hypernetwork, config.chunk_tokens, config.seed)
+
+        def on_chunk(done: int, total: int) -> None:
+            if progress:
+                progress(Progress("internalise", done, total, f"chunk {done}/{total}"))
+
+        text = f"{document.title}\n{document.text}" if document.title and config.mode != "text" else document.text
+        made = generator.internalise(base, controlled(base, text, config.control, config.seed), on_chunk)
+        warnings, details = self._findings(base, generator, document, made, qa)
+        tensors, network = _tensors(document, made)
+        if network:
+            details[_NETWORK] = network
+        if config.mode != "text":
+            parts = passages(document.text, lambda t: len(base.encode(t)), _PASSAGE_TOKENS)
+            tensors |= key_tensors(document.id, document.title, parts)
+        report = LearnReport(
+            accepted=True,
+            reason="learned; not checked, since guard is off",
+            document_id=document.id,
+            title=document.title,
+            tokens=len(base.encode(document.text)),
+            seconds=time.perf_counter() - started,
+            bytes=sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in state.tensors),
+            timings={"internalise": time.perf_counter() - started},
+            warnings=warnings,
+        )
+        record = DocumentRecord.of(document, report.tokens, details)
+        candidate = state.with_documents((*state.meta.documents, record), {**state.tensors, **tensors})
+        if config.guard:
+            report = self._guarded(base, state, candidate, report, qa, progress)
+        if config.mode == "simulated":
+            report = replace(report, reason=f"{SIMULATED}; {report.reason}")
+        report = replace(report, seconds=time.perf_counter() - started)
+        return (candidate if report.accepted else state), report
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """Each question is answered with the adapters of the documents that it opens, which are its sources."""
+        routes = [self._opened(state, question, history) for question in questions]
+
+        def answered(opened: tuple[str, ...], asked: list[str]) -> list[Answer]:
+            with installed(base, state_adapter(state, opened)):
+                return plain_answers(base, asked, max_new_tokens, on_token, history)
+
+        answers = answer_by_route(questions, [tuple(route) for route in routes], answered)
+        titles = document_titles(state)
+        notes = (SIMULATED,) if _simulated(state) else ()
+        return [
+            replace(
+                answer,
+                sources=tuple(Source(document_id, titles[document_id], score) for document_id, score in route.items()),
+                notes=(*answer.notes, *notes),
+            )
+            for answer, route in zip(answers, routes, strict=True)
+        ]
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """The state without that document; with the last one of a network goes what they shared."""
+        left = super().forget(base, state, document_id)
+        unused = {d.details.get(_NETWORK) for d in state.meta.documents}
+        unused -= {d.details.get(_NETWORK) for d in left.meta.documents}
+        return State({n: t for n, t in left.tensors.items() if n.partition("/")[0] not in unused}, left.meta)
+
+    @contextmanager
+    def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
+        """The base with the adapters that ``text`` opens."""
+        with installed(base, state_adapter(state, tuple(self._opened(state, text)))):
+            yield
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether ``text`` opens an adapter."""
+        return bool(self._opened(state, text))
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """The documents that the question opens: their adapters never change."""
+        return tuple(self._opened(state, question)) or UNAFFECTED
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """Mode, hypernetwork and the size of what is learned. Loads nothing."""
+        adapter = state_adapter(state)
+        ranks = [low_rank.rank for low_rank in adapter.values()]
+        return {
+            "modified_blocks": sorted({block for block, _ in adapter}),
+            "mode": self.config.mode,
+            "hypernetwork": self.config.hypernetwork,
+            "missing": missing(base.name, self.config.mode, self.config.hypernetwork),
+            "simulated": _simulated(state) or self.config.mode == "simulated",
+            "rank": max(ranks, default=0),
+            "adapted_matrices": len(ranks),
+        }
+
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """All documents as one adapter, which is always in place: an adapter has no routing."""
+        modules: dict[str, str] = {}
+        columns = False
+        for record in state.meta.documents:
+            if (known := record.details.get("modules")) is None:
+                raise InputError(
+                    f"document {record.id!r} was learned by an older version, which did not note where its matrices "
+                    "belong; expected one with modules in its details: forget it and learn it again"
+                )
+            columns = columns or record.details["transposed"]
+            modules |= known
+        changes: dict[str, list[LowRank]] = {}
+        for place, low_rank in state_adapter(state).items():
+            changes.setdefault(modules[_place(place)], []).append(low_rank)
+        by_path = {path: concatenated(several) for path, several in changes.items()}
+        with storage_errors(f"adapter {folder.name!r}"):
+            return write_peft_files(state.meta.base_name, by_path, columns, folder)
+
+    def _opened(self, state: State, text: str, history: Sequence[Message] = ()) -> dict[str, float]:
+        """The documents whose adapters are in place for ``text``, in the order learned, with their coverage of it.
+
+        A document without keys is open for every text: a task's description, and what older versions learned.
+        """
+        keys = passage_keys(state)
+        found = {document_id for document_id, _ in keys}
+        scores = {d.id: 1.0 for d in state.meta.documents if not self.config.routing or d.id not in found}
+        for _ in range(self.config.open_documents if self.config.routing else 0):
+            left = {passage: key for passage, key in keys.items() if passage[0] not in scores}
+            route = self._router.route(left, text, history, document_titles(state))
+            if route is None:
+                break
+            (document_id, _), coverage = route
+            scores[document_id] = coverage
+        return {d.id: scores[d.id] for d in state.meta.documents if d.id in scores}
+
+    def _findings(
+        self,
+        base: BaseModel,
+        generator: AdapterGenerator,
+        document: Document,
+        made: Internalised,
+        qa: Sequence[QuestionAnswer],
+    ) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """Warnings, and what the memory remembers of the document."""
+        details: dict[str, Any] = {
+            "mode": self.config.mode,
+            "hypernetwork": self.config.hypernetwork,
+            "chunks": made.chunks,
+            "rank": max(low_rank.rank for low_rank in made.adapter.values()),
+            "modules": {_place(place): module_path(base, *place) for place in made.whole},
+            "transposed": transposed(base, made.whole),
+        }
+        if self.config.control != "none":
+            note = f"control: {self.config.control} words were learned in the place of the text"
+            return (*made.warnings, note), {**details, "control": self.config.control}
+        if self.config.mode != "text":
+            return made.warnings, details
+        if not qa:
+            unknown = "no questions were given: whether the description matters more than random words is not known"
+            return (*made.warnings, unknown), details
+        controls = description_controls(base, generator, document.text, qa, self.config.seed)
+        return (*made.warnings, controls.summary()), {**details, "controls": controls.to_json()}
+
+    def _guarded(
+        self,
+        base: BaseModel,
+        before: State,
+        after: State,
+        report: LearnReport,
+        qa: Sequence[QuestionAnswer],
+        progress: ProgressCallback | None,
+    ) -> LearnReport:
+        """The report with what the check found, and its verdict."""
+        if progress:
+            progress(Progress("check", 0, 1, "what the model knew before"))
+        config = self.config
+        limits = Limits(config.min_recall_gain, config.max_perplexity_rise, config.min_general_kept)
+        return check(base, self, before, after, report, qa, limits)
+
+
+def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapter:
+    """The sum of documents' adapters in a state, in the order given; None: of all, in the order learned.
+
+    What is common to the documents of one hypernetwork is in it once.
+    """
+    parts = state.parts
+    known = {document.id: document.details.get(_NETWORK) for document in state.meta.documents}
+    chosen = known if documents is None else documents
+    return in_place([_adapters(parts[name], parts.get(known[name] or "", {})) for name in chosen])
+
+
+def _adapters(own: dict[str, Tensor], network: dict[str, Tensor]) -> tuple[Adapter, Adapter]:
+    """Of a document, and of what its network adds once."""
+    common = {name.removeprefix(_COMMON): tensor for name, tensor in network.items() if name.startswith(_COMMON)}
+    return _adapter({**network, **own}), _adapter(common)
+
+
+def _adapter(tensors: dict[str, Tensor]) -> Adapter:
+    adapter: Adapter = {}
+    for name, B_RO in tensors.items():
+        place, _, half = name.rpartition(".")
+        if half == "B" and not place.startswith(_COMMON):
+            block, _, module = place.partition(".")
+            A_RI = tensors[f"{place}.A"].float()
+            # A document of K chunks has K times the A that is its network's own.
+            adapter[int(block), module] = LowRank(A_RI.repeat(len(B_RO) // len(A_RI), 1), B_RO.float())
+    return adapter
+
+
+def _place(place: Place) -> str:
+    """Its name in a state."""
+    return f"{place[0]:03d}.{place[1]}"
+
+
+def _tensors(document: Document, made: Internalised) -> tuple[dict[str, Tensor], str | None]:
+    """What to keep, and the name of the part that the documents of one network share, if they share anything.
+
+    In fp16: half the memory, and what is used and exported is what is kept.
+    """
+    own = {
+        f"{_place(place)}.{half}": matrix
+        for place, low_rank in made.adapter.items()
+        for half, matrix in zip("AB", low_rank, strict=True)
+        if half == "B" or place not in made.basis
+    }
+    shared = {f"{_place(place)}.A": A_RI for place, A_RI in made.basis.items()} | {
+        f"{_COMMON}{_place(place)}.{half}": matrix
+        for place, low_rank in made.common.items()
+        for half, matrix in zip("AB", low_rank, strict=True)
+    }
+    if not shared:
+        return _kept(document.id, own), None
+    mark = hashlib.sha256()
+    for name, tensor in sorted(_kept("", shared).items()):
+        mark.update(name.encode() + tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    name = f"network-{mark.hexdigest()[:16]}"
+    return _kept(document.id, own) | _kept(name, shared), name
+
+
+def _kept(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}/{n}": t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()}
+
+
+def _simulated(state: State) -> bool:
+    return any(d.details.get("mode") == "simulated" for d in state.meta.documents)

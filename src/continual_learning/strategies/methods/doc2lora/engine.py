@@ -1,0 +1,209 @@
+"""Doc2LoRAEngine: Doc-to-LoRA on any causal language model, without a store. What users of the method know.
+
+engine = Doc2LoRAEngine(model=model, tokenizer=tokenizer, mode="doc", hypernetwork="SakanaAI/doc-to-lora")
+engine.learn(text)
+engine.generate("What does the text say?")
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from continual_learning.documents import Document
+from continual_learning.errors import ConfigError, UnknownNameError
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.plain import plain_answers
+from continual_learning.strategies.methods.doc2lora.adapter import (
+    Adapter,
+    adapter_bytes,
+    export_peft,
+    in_place,
+    installed,
+)
+from continual_learning.strategies.methods.doc2lora.generators import (
+    MODES,
+    SIMULATED,
+    AdapterGenerator,
+    DescriptionGenerator,
+    DocumentGenerator,
+    Internalised,
+    Mode,
+    make_generator,
+)
+from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
+from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
+from continual_learning.types import Answer, LearnReport
+
+
+@dataclass(frozen=True)
+class EngineDocument:
+    """One text that the engine holds."""
+
+    id: str
+    title: str
+    mode: Mode
+    """The mode it was learned in."""
+    tokens: int
+    """Counted by the model's tokenizer."""
+    chunks: int
+    rank: int
+    """Of its change to each matrix."""
+
+
+class Doc2LoRAEngine:
+    """Learns texts into LoRA in one pass and answers with all of them in place.
+
+    The model is put into eval mode and its parameters stop taking gradients; its weights are never written to. What
+    is learned lives in this object: `export` writes it for PEFT. Not safe for use by several threads at once.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | BaseModel | str,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        mode: Mode = "doc",
+        hypernetwork: str | Path | DocumentHypernetwork | TextToLoRA | None = None,
+        chunk_tokens: int = 1024,
+        seed: int = 0,
+    ):
+        """``model`` is a loaded model with its ``tokenizer``, or what `BaseModel.load` takes.
+
+        ``hypernetwork`` is a loaded one, a file, a folder or a name on the hub; None is the published one where there
+        is one for this model. It is looked for when something is learned. ``chunk_tokens`` is the most tokens of a
+        document that are read at a time; ``seed`` is of the simulated mode's weights. Raises ConfigError for an
+        unknown mode, a chunk length below 1 or a model without a tokenizer, and what `BaseModel` raises.
+        """
+        if chunk_tokens < 1:
+            raise ConfigError(f"chunk_tokens = {chunk_tokens}; expected at least 1")
+        self.base = _base(model, tokenizer)
+        self.chunk_tokens = chunk_tokens
+        self._hypernetwork = hypernetwork
+        self._seed = seed
+        self._learned: dict[str, tuple[EngineDocument, Internalised]] = {}
+        self._generator: AdapterGenerator | None = None
+        self.set_mode(mode)
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose how the next texts are learned: ``doc``, ``text`` or ``simulated``. What is learned stays."""
+        if mode not in MODES:
+            raise ConfigError(f"mode {mode!r}; expected one of {', '.join(MODES)}")
+        self.mode: Mode = mode
+        self._generator = None
+
+    def learn(self, text: str, title: str = "") -> LearnReport:
+        """Learn a text: a document, or in mode text the description of a task.
+
+        What the user should know, such as a text longer than the hypernetwork was trained for, is in the report's
+        ``warnings`` and is also given as Python warnings. A text that is held already is refused. Raises
+        ModelNotFoundError when there is no trained hypernetwork, ModelError or MismatchError for one that cannot be
+        used, DocumentError for a text without words.
+        """
+        started = time.perf_counter()
+        document = Document(text, title)
+        if document.id in self._learned:
+            reason = "this engine holds the document already"
+            return LearnReport(False, reason, document.id, title, 0, time.perf_counter() - started, 0)
+        made = self._made().internalise(self.base, document.text)
+        rank = max(low_rank.rank for low_rank in made.adapter.values())
+        record = EngineDocument(document.id, title, self.mode, made.tokens, made.chunks, rank)
+        self._learned[document.id] = (record, made)
+        notes = (*made.warnings, *([SIMULATED] if self.mode == "simulated" else []))
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+        return LearnReport(
+            accepted=True,
+            reason=SIMULATED if self.mode == "simulated" else f"learned as LoRA of rank {rank}; not checked",
+            document_id=document.id,
+            title=title,
+            tokens=made.tokens,
+            seconds=time.perf_counter() - started,
+            bytes=adapter_bytes(made.whole),
+            warnings=notes,
+        )
+
+    def internalize(self, text: str, title: str = "") -> LearnReport:
+        """`learn`, by the name that the reference implementation gives it. Cuts a long text into chunks by itself."""
+        return self.learn(text, title)
+
+    def generate(self, question: str, max_new_tokens: int = 64) -> str:
+        """The greedy answer with everything learned in place. Warns when a part of that is simulated."""
+        answer = self.answer(question, max_new_tokens)
+        for note in answer.notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+        return answer.text
+
+    def answer(self, question: str, max_new_tokens: int = 64) -> Answer:
+        """As `generate`, with tokens, seconds and notes."""
+        with self.installed():
+            [answer] = plain_answers(self.base, [question], max_new_tokens)
+        if any(d.mode == "simulated" for d in self.documents):
+            return Answer(question, answer.text, (), answer.tokens, answer.seconds, (*answer.notes, SIMULATED))
+        return answer
+
+    @contextmanager
+    def installed(self) -> Iterator[BaseModel]:
+        """The base with everything learned in place: for own calls of ``base.model``."""
+        with installed(self.base, self.adapter):
+            yield self.base
+
+    @property
+    def adapter(self) -> Adapter:
+        """The sum of all that is learned; empty at first."""
+        return in_place([(made.adapter, made.common) for _, made in self._learned.values()])
+
+    @property
+    def documents(self) -> tuple[EngineDocument, ...]:
+        """What is learned, in order."""
+        return tuple(document for document, _ in self._learned.values())
+
+    def remove(self, document_id: str) -> None:
+        """Take a document out as if it had never been learned. Raises UnknownNameError if it is not there."""
+        if document_id not in self._learned:
+            known = ", ".join(self._learned) or "none"
+            raise UnknownNameError(f"no document {document_id!r} in this engine; it holds: {known}")
+        del self._learned[document_id]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._learned.clear()
+
+    def export(self, folder: str | Path) -> Path:
+        """Write everything learned as a PEFT adapter. Raises InputError when nothing is learned."""
+        return export_peft(self.base, self.adapter, folder)
+
+    def _made(self) -> AdapterGenerator:
+        if self._generator is None:
+            self._generator = self._make()
+        return self._generator
+
+    def _make(self) -> AdapterGenerator:
+        given = self._hypernetwork
+        if self.mode == "simulated" or given is None or isinstance(given, str | Path):
+            source = str(given) if isinstance(given, str | Path) else None
+            return make_generator(self.base, self.mode, source, self.chunk_tokens, self._seed)
+        if self.mode == "doc" and isinstance(given, DocumentHypernetwork):
+            return DocumentGenerator(self.base, given.to(self.base.device), self.chunk_tokens)
+        if self.mode == "text" and isinstance(given, TextToLoRA):
+            return DescriptionGenerator(self.base, given.to(self.base.device))
+        raise ConfigError(
+            f"mode {self.mode!r} with a {type(given).__name__}; expected a Hypernetwork for doc, a TextToLoRA for text"
+        )
+
+
+def _base(model: PreTrainedModel | BaseModel | str, tokenizer: PreTrainedTokenizerBase | None) -> BaseModel:
+    if isinstance(model, BaseModel):
+        return model
+    if isinstance(model, str):
+        return BaseModel.load(model)
+    if tokenizer is None:
+        raise ConfigError(
+            f"a {type(model).__name__} without a tokenizer; expected Doc2LoRAEngine(model=…, tokenizer=…)"
+        )
+    return BaseModel(str(model.config.name_or_path or type(model).__name__), model, tokenizer)

@@ -1,0 +1,229 @@
+"""From a text to an adapter, in three modes behind one function.
+
+    doc         a document is internalised by a hypernetwork that was trained for the base (Doc-to-LoRA)
+    text        a description of a task becomes an adapter (Text-to-LoRA)
+    simulated   as doc, by a hypernetwork of seeded random weights: it shows every step and knows nothing
+
+No mode falls back on another: without a trained hypernetwork, doc and text raise ModelNotFoundError.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from continual_learning.errors import DocumentError, ModelNotFoundError
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import mlp_layout, mlp_parts
+from continual_learning.strategies.methods.doc2lora.adapter import Adapter, Place, adapter_of, check_fits, in_place
+from continual_learning.strategies.methods.doc2lora.checkpoint import load_hypernetwork, load_text_hypernetwork
+from continual_learning.strategies.methods.doc2lora.config import DocumentConfig, HypernetworkConfig
+from continual_learning.strategies.methods.doc2lora.context import chat_affixes, document_chunks, named_affixes
+from continual_learning.strategies.methods.doc2lora.hub import locate, no_hypernetwork, published_for, shipped_for
+from continual_learning.strategies.methods.doc2lora.hypernetwork import Hypernetwork
+from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
+from continual_learning.strategies.methods.doc2lora.perceiver import Heads
+from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
+
+Mode = Literal["doc", "text", "simulated"]
+MODES: tuple[Mode, ...] = ("doc", "text", "simulated")
+SIMULATED = "simulated: made by random weights that were never trained; it says nothing about Doc-to-LoRA"
+"""What every result of the simulated mode carries."""
+
+ChunkCallback = Callable[[int, int], None]
+"""Called after each chunk with how many are done, and of how many."""
+NetworkT = TypeVar("NetworkT", DocumentHypernetwork, Hypernetwork, TextToLoRA)
+
+# B starts at zero, which would change nothing; a hundredth of A's scale leaves a model able to speak.
+_SIMULATED_SCALE = 0.01
+
+
+@dataclass(frozen=True)
+class Internalised:
+    """A text as an adapter."""
+
+    adapter: Adapter
+    tokens: int
+    """Of the text, counted by the base's tokenizer."""
+    chunks: int
+    warnings: tuple[str, ...] = ()
+    common: Adapter = field(default_factory=dict)
+    """What stands beside it, once for all texts that the same network made adapters of."""
+    basis: dict[Place, Tensor] = field(default_factory=dict)
+    """Where the A of an adapter is the network's own: A, once; a text of K chunks has K of it."""
+
+    @property
+    def whole(self) -> Adapter:
+        """Both: what to put in place for this text alone."""
+        return in_place([(self.adapter, self.common)])
+
+
+class AdapterGenerator(ABC):
+    """Makes adapters for one base."""
+
+    mode: Mode
+
+    @abstractmethod
+    def internalise(self, base: BaseModel, text: str, on_chunk: ChunkCallback | None = None) -> Internalised:
+        """The text as an adapter. Raises DocumentError for a text without a token."""
+
+
+class DocumentGenerator(AdapterGenerator):
+    """Doc-to-LoRA: chunks, their activations, a LoRA of each, side by side."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        hypernetwork: DocumentHypernetwork,
+        chunk_tokens: int = 1024,
+        mode: Mode = "doc",
+    ):
+        """Raises MismatchError when the hypernetwork was made for another base."""
+        self.mode = mode
+        self.hypernetwork = hypernetwork
+        self._chunk_tokens = chunk_tokens
+        affixes = hypernetwork.config.affixes
+        self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
+        self._warnings = check_fits(base, hypernetwork.config)
+
+    @torch.no_grad()
+    def internalise(self, base: BaseModel, text: str, on_chunk: ChunkCallback | None = None) -> Internalised:
+        """One pass of the base and one of the hypernetwork a chunk, one chunk at a time to bound memory."""
+        config = self.hypernetwork.config
+        cut = document_chunks(base, text, self._chunk_tokens, self._affixes)
+        made = []
+        for number, ids in enumerate(cut.ids, 1):
+            made.append(self.hypernetwork.generate(*self.hypernetwork.read(base, [ids])))
+            if on_chunk:
+                on_chunk(number, len(cut.ids))
+        generated = {
+            name: {half: torch.cat([m[name][half] for m in made]) for half in matrices}
+            for name, matrices in made[0].items()
+        }
+        combined = self.hypernetwork.combine(generated, [len(cut.ids)])
+        warnings = (*self._warnings, *_beyond_training(config, len(cut.ids), cut.size))
+        return Internalised(
+            adapter_of(config, combined, 0, config.ranks(len(cut.ids))),
+            cut.tokens,
+            len(cut.ids),
+            warnings,
+            self.hypernetwork.common(),
+            self.hypernetwork.basis(),
+        )
+
+
+class DescriptionGenerator(AdapterGenerator):
+    """Text-to-LoRA: the base's last hidden state of a description, and a LoRA from it."""
+
+    mode = "text"
+
+    def __init__(self, base: BaseModel, network: TextToLoRA):
+        """Raises MismatchError when the network was made for another base."""
+        self.network = network
+        self._warnings = check_fits(base, network.config)
+
+    @torch.no_grad()
+    def internalise(self, base: BaseModel, text: str, on_chunk: ChunkCallback | None = None) -> Internalised:
+        """A description is read whole: one that the window does not hold is a document, and refused."""
+        ids = base.encode(text.strip())
+        if not 0 < len(ids) <= base.window:
+            raise DocumentError(
+                f"a task description of {len(ids)} tokens; expected 1 to {base.window}: describe the task in a few "
+                "sentences, or learn a document in mode doc"
+            )
+        ids_1S = torch.tensor([ids], device=base.device)
+        hidden_1SD = base.backbone(input_ids=ids_1S, use_cache=False).last_hidden_state
+        config = self.network.config
+        adapter = adapter_of(config, self.network.generate(hidden_1SD[:, -1]), 0, config.rank)
+        if on_chunk:
+            on_chunk(1, 1)
+        return Internalised(adapter, len(ids), 1, self._warnings)
+
+
+def make_generator(
+    base: BaseModel, mode: Mode, source: str | None = None, chunk_tokens: int = 1024, seed: int = 0
+) -> AdapterGenerator:
+    """The generator of a mode. ``source`` names the hypernetwork (`hub.locate`); ``seed`` is of the simulated one.
+
+    Networks are loaded once for a base. Raises ModelNotFoundError where there is none, ModelError for one that cannot
+    be read, MismatchError for one of another base.
+    """
+    if reason := missing(base.name, mode, source):
+        raise ModelNotFoundError(reason)
+    if mode == "simulated":
+        network = base.remember(("simulated hypernetwork", seed), lambda: simulated_hypernetwork(base, seed))
+        return DocumentGenerator(base, network, chunk_tokens, mode="simulated")
+    if source is None:
+        source = _default_source(base.name)
+        assert source is not None  # or it would be missing
+    if mode == "text":
+        return DescriptionGenerator(base, _loaded(base, source, load_text_hypernetwork))
+    return DocumentGenerator(base, _loaded(base, source, load_hypernetwork), chunk_tokens)
+
+
+def missing(base_name: str, mode: Mode, source: str | None) -> str | None:
+    """What to tell who set no hypernetwork where none is published for the base; None where nothing is missing."""
+    if mode == "simulated" or source is not None or (mode == "doc" and _default_source(base_name)):
+        return None
+    return no_hypernetwork(base_name, mode)
+
+
+def _default_source(base_name: str) -> str | None:
+    """Of mode doc: the hypernetwork that ships for the base, else the published one's name on the hub, else None."""
+    if shipped := shipped_for(base_name):
+        return str(shipped)
+    published = published_for(base_name)
+    return f"{published.repository}/{published.file}" if published else None
+
+
+def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = 8) -> Hypernetwork:
+    """A small hypernetwork of random weights that writes to every MLP's last matrix. It was never trained."""
+    parts = mlp_parts(base.mlp(0))
+    name = f"{base.family.mlp_name}.{mlp_layout(base.mlp(0)).down}"
+    config = HypernetworkConfig(
+        base_name=base.name,
+        context_width=base.hidden_size,
+        modules={name: (parts.intermediate_size, parts.hidden_size)},
+        layers=tuple(range(base.block_count)),
+        rank=rank,
+        multiplier=2 * rank**1.5,
+        latent_width=64,
+        latents=8,
+        encoder=(True, True),
+        heads=Heads(queries=4, keys=2, width=16),
+        head_blocks=1,
+    )
+    network = Hypernetwork.initialised(config, seed)
+    with torch.no_grad():
+        for scaler_1LR1 in network.scaler_B.values():
+            scaler_1LR1.fill_(_SIMULATED_SCALE)
+    return _placed(base, network)
+
+
+def _loaded(base: BaseModel, source: str, load: Callable[[Path], NetworkT]) -> NetworkT:
+    return base.remember(("hypernetwork", source, load.__name__), lambda: _placed(base, load(locate(source))))
+
+
+def _placed(base: BaseModel, network: NetworkT) -> NetworkT:
+    return network.to(base.device)
+
+
+def _beyond_training(config: DocumentConfig, chunks: int, size: int) -> tuple[str, ...]:
+    found = []
+    if chunks > config.trained_chunks:
+        found.append(
+            f"the text takes {chunks} chunks, and the hypernetwork was trained on at most {config.trained_chunks} a "
+            "document: answers may be garbled; learn it as several documents"
+        )
+    if size > config.trained_chunk_tokens:
+        found.append(
+            f"chunks of {size} tokens, and the hypernetwork was trained on at most {config.trained_chunk_tokens}: "
+            "answers may be garbled; lower chunk_tokens"
+        )
+    return tuple(found)

@@ -1,0 +1,89 @@
+"""A hypernetwork to start from, of the kind and the sizes that the settings ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from continual_learning.datasets.facts import fact_documents
+from continual_learning.documents.shipped import background_texts
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.chat_template import user
+from continual_learning.model.families import mlp_layout, mlp_parts
+from continual_learning.strategies.methods.doc2lora.adapter import linear_modules, linear_sizes
+from continual_learning.strategies.methods.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
+from continual_learning.strategies.methods.doc2lora.hypernetwork import Hypernetwork
+from continual_learning.strategies.methods.doc2lora.linear import LinearHypernetwork
+from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
+from continual_learning.strategies.methods.doc2lora.perceiver import Heads
+from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
+
+_LINEAR_RANK, _READER_RANK, _PERCEIVER_RANK = 768, 16, 8
+_FIT_TEXTS, _FIT_DOCUMENTS = 24, 4
+
+
+def initial_network(base: BaseModel, settings: HypernetworkTraining) -> DocumentHypernetwork:
+    """The linear generator is fitted to the base, unless it is to ``start`` from another; the Perceiver is random.
+
+    On the base's device, in fp32.
+    """
+    parts, layout = mlp_parts(base.mlp(0)), mlp_layout(base.mlp(0))
+    modules = {f"{base.family.mlp_name}.{layout.down}": (parts.intermediate_size, parts.hidden_size)}
+    network: DocumentHypernetwork
+    if settings.generator == "linear":
+        linear = LinearHypernetworkConfig(
+            base_name=base.name,
+            context_width=base.hidden_size,
+            modules=modules,
+            layers=settings.blocks or memory_blocks(base.block_count),
+            rank=settings.rank or min(_LINEAR_RANK, parts.intermediate_size),
+            trained_chunks=settings.max_chunks,
+        )
+        if width := _READER_RANK if settings.reader_rank is None else settings.reader_rank:
+            memory = min(linear.layers)
+            blocks = tuple(range(max(0, memory - base.block_count // 3), memory + 1))
+            linear = replace(linear, reader_modules=attention_modules(base), reader_layers=blocks, reader_rank=width)
+        if settings.start is None:
+            network = LinearHypernetwork.fitted(base, linear, _fit_texts(base, settings.seed))
+        else:
+            network = LinearHypernetwork(linear)
+    else:
+        rank = settings.rank or _PERCEIVER_RANK
+        perceiver = HypernetworkConfig(
+            base_name=base.name,
+            context_width=base.hidden_size,
+            modules=modules,
+            layers=settings.blocks or tuple(range(base.block_count)),
+            rank=rank,
+            multiplier=2 * rank**1.5,
+            latent_width=settings.latent_width,
+            latents=8,
+            encoder=(True,) * settings.cross_layers,
+            heads=Heads(queries=4, keys=2, width=max(8, settings.latent_width // 4)),
+            head_blocks=1,
+            trained_chunks=settings.max_chunks,
+        )
+        network = Hypernetwork.initialised(perceiver, settings.seed)
+    return network.to(base.device)
+
+
+def attention_modules(base: BaseModel) -> dict[str, tuple[int, int]]:
+    """The linear modules of a block that are not its MLP's, by their paths in it, with their inputs and outputs."""
+    mlp = f"{base.family.mlp_name}."
+    block = base.blocks[0]
+    return {path: linear_sizes(block.get_submodule(path)) for path in linear_modules(block) if not path.startswith(mlp)}
+
+
+def memory_blocks(count: int) -> tuple[int, ...]:
+    """One at four fifths of the depth, and the last one, of which what is written reaches the output as it is."""
+    return tuple(sorted({count * 4 // 5, count - 1}))
+
+
+def _fit_texts(base: BaseModel, seed: int) -> list[list[int]]:
+    """Ordinary texts, and questions with their replies: what the base reads when it learns and when it answers."""
+    made = fact_documents("train", _FIT_DOCUMENTS, 8, seed)
+    texts = [base.encode(text) for text in background_texts()[:_FIT_TEXTS]]
+    texts += [base.encode(item.document.text) for item in made]
+    for item in made:
+        for question, reply in zip(item.questions[:4], item.replies[:4], strict=True):
+            texts.append([*base.chat_ids([user(question.question)]), *base.encode(reply)])
+    return [ids[: base.window] for ids in texts]

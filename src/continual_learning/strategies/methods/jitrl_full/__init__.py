@@ -1,0 +1,254 @@
+"""JitRL with hidden states: a memory of what came next, which moves the logits while the model writes.
+
+For every position of a document the store keeps the model's hidden state and the token that came next (Khandelwal et
+al. 2020, arXiv 1911.00172, section 2); while generating, the current hidden state retrieves neighbours, their outcomes
+estimate Q, and the logits move by the closed form z' = z + beta A under a KL limit (arXiv 2601.18510). The prompt holds
+the question alone.
+
+A question's last hidden state is not that of the place where its answer stands, so the neighbours of the first token
+are restricted in two stages: retrieval finds the sentences that the question is about, and a rule the places in them
+where an answer is likely to begin (`retrieval.spans`). From the second token on it is hidden states that find the
+place. What was tried to make the two meet, with figures: benchmarks/jitrl.md.
+
+    config.py  the settings
+    memory.py  the tensors, and reading a document into them
+    policy.py  from neighbours to logits
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_learning.documents import Document
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.plain import fitted_prompt, generate_answers, plain_answers
+from continual_learning.retrieval.datastore import ExactNeighbours, make_neighbours
+from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
+from continual_learning.retrieval.restating import restated
+from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.methods.jitrl_full.config import JitRLFullConfig
+from continual_learning.strategies.methods.jitrl_full.memory import (
+    Positions,
+    positions_of,
+    read_document,
+    sentence_numbers,
+)
+from continual_learning.strategies.methods.jitrl_full.policy import AnswerSteer, Moved, ReadingSteer, Routed
+from continual_learning.text.chunking import sentence_chunks, sentences
+from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
+
+
+class JitRLFull(Strategy[JitRLFullConfig]):
+    """Keeps hidden states and what came next, and answers with the question alone in the prompt."""
+
+    summary = "remembers what came next at every position and moves the logits towards it (JitRL)"
+    Config = JitRLFullConfig
+
+    def __init__(self, config: JitRLFullConfig):
+        super().__init__(config)
+        limits = (config.top_k, config.min_coverage, config.min_evidence)
+        self._finder = QuestionFinder(config.retriever, config.encoder, *limits)
+        # Derived from whatever state is asked about, and no part of any.
+        self._whole: tuple[list[Tensor], Routed] | None = None
+
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Read the document once and keep the hidden states. The oldest documents give way where there is no room."""
+        started = time.perf_counter()
+        if state.meta.document(document.id):
+            return state, plain_report(document, started, False, ALREADY_HELD)
+        limit = self.config.passage_tokens
+        passages = sentence_chunks(document.text, lambda text: len(base.encode(text)), limit, 0)
+        new = read_document(base, document.id, passages)
+        count = len(new[f"{document.id}/tokens"])
+        if count > self.config.max_positions:
+            reason = f"{count} positions; expected at most max_positions = {self.config.max_positions}: raise it"
+            return state, plain_report(document, started, False, reason)
+        kept, dropped = self._with_room(base, state, count)
+        tokens = len(base.encode(document.text))
+        documents = (*kept.meta.documents, DocumentRecord.of(document, tokens, {"positions": count}))
+        extra = {**kept.meta.extra, "chunks": {**kept_chunks(kept), document.id: passages}}
+        after = State({**kept.tensors, **new}, replace(kept.meta, documents=documents, extra=extra))
+        size = sum(t.numel() * t.element_size() for t in new.values())
+        return after, plain_report(document, started, True, f"{count} positions are kept", tokens, size, dropped)
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """Each question is answered with the neighbours that its route leads to; if there is none, by the base."""
+        answers, _ = self._answer(base, state, questions, max_new_tokens, on_token, history)
+        return answers
+
+    def moved(
+        self, base: BaseModel, state: State, question: str, max_new_tokens: int = 64
+    ) -> tuple[Answer, list[Moved]]:
+        """An answer with the steps at which the memory changed the token, and the neighbours that did it."""
+        answers, moved = self._answer(base, state, [question], max_new_tokens)
+        return answers[0], moved[0]
+
+    @contextmanager
+    def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
+        """The base with what came next in the documents that ``text`` is about."""
+        about = self._documents_about(base, state, text)
+        if not about:
+            yield
+            return
+        positions = positions_of(state, about)
+        with base.steered(ReadingSteer(positions, ExactNeighbours(positions.keys_ND), self.config)):
+            yield
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether ``text`` is about anything in the memory."""
+        return bool(self._documents_about(base, state, text))
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """What the question leads to; unknown where it leads nowhere in particular."""
+        found = self._finder.find(base, state, question)
+        if found is None:
+            return UNAFFECTED
+        return None if self.config.route == "none" else (found.sentences, found.chunks)
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """Drop the document's positions and passages."""
+        left = super().forget(base, state, document_id)
+        chunks = {k: v for k, v in kept_chunks(left).items() if k != document_id}
+        return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "chunks": chunks}))
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """How much is stored."""
+        return {
+            "positions": sum(d.details["positions"] for d in state.meta.documents),
+            "max_positions": self.config.max_positions,
+            "route": self.config.route,
+            "max_kl": self.config.max_kl,
+        }
+
+    # -- routes ------------------------------------------------------------------------------------
+
+    def _documents_about(self, base: BaseModel, state: State, text: str) -> list[str]:
+        """The documents that the text as a whole, or one of its sentences, leads to; in the memory's order."""
+        asked = dict.fromkeys([text, *sentences(text)])
+        found = [self._finder.find(base, state, part) for part in asked]
+        about = {key[0] for one in found if one for key, _, _ in one.chunks}
+        return [d.id for d in state.meta.documents if d.id in about]
+
+    def _routed(self, base: BaseModel, state: State, found: Found, room: int) -> Routed:
+        config = self.config
+        opening_D = self._opening(base, found.query) if config.opening == "restatement" else None
+        if config.route == "none":
+            return replace(self._everything(base, state), opening_D=opening_D)
+        chunks = kept_chunks(state)
+        numbers = {key[0]: sentence_numbers(chunks[key[0]]) for key, _, _ in found.chunks}
+        positions = positions_of(state, list(numbers))
+        if config.route == "passages":
+            wanted = {(key[0], n) for key, _, _ in found.chunks for (c, _), n in numbers[key[0]].items() if c == key[1]}
+            rows = [row for row, place in enumerate(positions.places) if place in wanted]
+            chosen = positions.at(rows)
+            neighbours = ExactNeighbours(chosen.keys_ND)
+            return Routed(chosen, neighbours, torch.ones(len(chosen)), _words_begin(base, chosen), opening_D)
+        routes: dict[int, float] = {}
+        starts: dict[int, float] = {}
+        first = {place: row for row, place in reversed(list(enumerate(positions.places)))}
+        for weight, sentence in found.weighted(config.sentences):
+            place = (sentence.chunk[0], numbers[sentence.chunk[0]][sentence.chunk[1], sentence.number])
+            begin, end = first[place], first[place[0], place[1] + 1]
+            for row in range(begin, end + 1):  # the state behind the sentence is where an answer ends
+                routes[row] = max(weight, routes.get(row, 0.0))
+            words = sentence.text.split()
+            spaced = [f" {word}" if n or place[1] else word for n, word in enumerate(words)]
+            sizes = [len(base.encode(word)) for word in spaced]
+            for number, value in found.starts(words, sizes, room).items():
+                row = begin + sum(sizes[:number])
+                if row < end:
+                    starts[row] = max(weight * value, starts.get(row, 0.0))
+        rows = sorted(routes)
+        chosen = positions.at(rows)
+        routes_N = torch.tensor([routes[row] for row in rows])
+        starts_N = torch.tensor([starts.get(row, 0.0) for row in rows])
+        return Routed(chosen, ExactNeighbours(chosen.keys_ND), routes_N, starts_N, opening_D)
+
+    def _opening(self, base: BaseModel, question: str) -> Tensor:
+        ids_1T = torch.tensor([base.encode(restated(question), add_special_tokens=True)], device=base.device)
+        with torch.no_grad():
+            return base.run_from(base.hidden_before(ids_1T, 0), ids_1T, 0)[0, -1]
+
+    def _everything(self, base: BaseModel, state: State) -> Routed:
+        """All positions, indexed once for as long as the memory holds the same tensors."""
+        ids = [d.id for d in state.meta.documents]
+        keys = [state.tensors[f"{one}/keys"] for one in ids]
+        if self._whole is None or list(map(id, self._whole[0])) != list(map(id, keys)):
+            positions = positions_of(state, ids)
+            neighbours = make_neighbours(self.config.search, positions.keys_ND)
+            routed = Routed(positions, neighbours, torch.ones(len(positions)), _words_begin(base, positions), None)
+            self._whole = (keys, routed)  # held, so that no other tensor gets their identity
+        return self._whole[1]
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> tuple[list[Answer], list[list[Moved]]]:
+        found = [self._finder.find(base, state, question, history) for question in questions]
+        about = [(i, one) for i, one in enumerate(found) if one is not None]
+        others = [i for i, one in enumerate(found) if one is None]
+        answers: dict[int, Answer] = {}
+        moved: dict[int, list[Moved]] = {}
+        if about:
+            asked = [questions[i] for i, _ in about]
+            fitted = [fitted_prompt(base, history, question, max_new_tokens) for question in asked]
+            routed = [self._routed(base, state, one, max_new_tokens) for _, one in about]
+            steer = AnswerSteer(routed, self.config, min(base.stop_ids, default=None))
+            prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
+            sources = [one.sources() for _, one in about]
+            made = generate_answers(base, asked, prompts, max_new_tokens, on_token, notes, sources, steer)
+            for (i, _), answer, steps in zip(about, made, steer.moved, strict=True):
+                answers[i], moved[i] = answer, steps
+        if others:
+            made = plain_answers(base, [questions[i] for i in others], max_new_tokens, on_token, history)
+            answers.update(zip(others, made, strict=True))
+        return [answers[i] for i in range(len(questions))], [moved.get(i, []) for i in range(len(questions))]
+
+    def _with_room(self, base: BaseModel, state: State, count: int) -> tuple[State, tuple[str, ...]]:
+        """The state without its oldest documents, as far as room for ``count`` positions asks for it, and warnings."""
+        warnings = []
+        while sum(d.details["positions"] for d in state.meta.documents) + count > self.config.max_positions:
+            oldest = state.meta.documents[0]
+            state = self.forget(base, state, oldest.id)
+            limit = self.config.max_positions
+            warnings.append(f"{oldest.title or oldest.id} was dropped: the memory is full (max_positions = {limit})")
+        return state, tuple(warnings)
+
+
+def _words_begin(base: BaseModel, positions: Positions) -> Tensor:
+    """1 where a token begins a word, 0 elsewhere: float32 [N]."""
+    tokens = positions.tokens_N.tolist()
+    text = {token: base.decode([token]) if token >= 0 else "" for token in set(tokens)}
+    begins = positions.begins_N.tolist()
+    found = [bool(text[t]) and (text[t][:1].isspace() or first) for t, first in zip(tokens, begins, strict=True)]
+    return torch.tensor(found, dtype=torch.float32)

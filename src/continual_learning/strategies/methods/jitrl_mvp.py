@@ -1,0 +1,174 @@
+"""JitRL without hidden states: retrieved passages in the prompt, and logits that lean towards quoting them.
+
+Just-in-time reinforcement learning (arXiv 2601.18510) looks up what followed in states like the present one and adds
+its advantage to the logits, in closed form and without a gradient step. Here a state is the text that was written so
+far and the memory is the sentences that were found for the question: `retrieval.quoting` gives, for every step, the
+tokens that continue a quotation with their values, from which
+
+    q(a) = value(a) / sum of values,    p'(a) = (1 - lambda) p_LM(a) + lambda q(a),
+
+in logits a bias of log(1 - lambda + lambda q / p_LM): relative to what the model expects anyway, so that a token which
+it would have written gains nothing. Values are weighted by inverse document frequency, and stop words never begin a
+quotation (`retrieval.spans`). Where nothing relevant is found, nothing is put into the prompt, no bias is applied, and
+the base answers as it always did.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from continual_learning.documents import Document
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.model.logits_processors import Steer, Step, interpolated
+from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
+from continual_learning.reading.plain import plain_answers
+from continual_learning.retrieval.backends import Retriever
+from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
+from continual_learning.retrieval.quoting import Quotations
+from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.text.chunking import sentence_chunks
+from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
+
+
+class JitRLMVPConfig(ReadingConfig):
+    """Settings of the jitrl_mvp strategy: what is found, what is read, and how far the logits move."""
+
+    retriever: Retriever = "bm25"
+    """What ranks the chunks: bm25, tfidf, dense (the base's hidden states) or encoder (an extra)."""
+    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """The model of the retriever ``encoder``: a name on the Hugging Face hub, or a folder."""
+    top_k: int = Field(3, ge=1)
+    """Most chunks that are looked at."""
+    chunk_tokens: int = Field(160, ge=8)
+    """Longest chunk: whole sentences, as many as fit."""
+    overlap_tokens: int = Field(32, ge=0)
+    """Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
+    read: Literal["chunks", "sentences"] = "sentences"
+    """What is put before the question: the chunks, or their best sentences alone."""
+    sentences: int = Field(3, ge=1)
+    """Most sentences that are read, and leaned towards."""
+    min_coverage: float = Field(0.4, ge=0, le=1)
+    """Least share of the question's content in a sentence, its title and the sentence before; less is not relevant."""
+    min_evidence: float = Field(10.0, ge=0)
+    """Least evidence for that, in nats: the rarity of the words shared."""
+    share: float = Field(0.5, ge=0, lt=1)
+    """lambda, what the memory's distribution counts for beside the model's; 0 leaves the logits alone."""
+
+    @model_validator(mode="after")
+    def _overlap_is_shorter(self) -> Self:
+        if self.overlap_tokens >= self.chunk_tokens:
+            raise ValueError(f"overlap_tokens {self.overlap_tokens} must be below chunk_tokens {self.chunk_tokens}")
+        return self
+
+
+class JitRLMVP(Strategy[JitRLMVPConfig]):
+    """Keeps the documents in chunks, reads what a question is about, and leans towards its words."""
+
+    summary = "retrieves passages and moves the logits towards quoting them (JitRL, no hidden states)"
+    Config = JitRLMVPConfig
+
+    def __init__(self, config: JitRLMVPConfig):
+        super().__init__(config)
+        limits = (config.top_k, config.min_coverage, config.min_evidence)
+        self._finder = QuestionFinder(config.retriever, config.encoder, *limits)
+
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Cut the document into chunks and keep them. They are indexed when the first question comes."""
+        started = time.perf_counter()
+        if state.meta.document(document.id):
+            return state, plain_report(document, started, False, ALREADY_HELD)
+        tokens = len(base.encode(document.text))
+        limits = self.config.chunk_tokens, self.config.overlap_tokens
+        chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
+        documents = (*state.meta.documents, DocumentRecord.of(document, tokens, {"chunks": len(chunks)}))
+        extra = {**state.meta.extra, "chunks": {**kept_chunks(state), document.id: chunks}}
+        kept = State(state.tensors, replace(state.meta, documents=documents, extra=extra))
+        size = sum(len(c.encode()) for c in chunks)
+        return kept, plain_report(document, started, True, f"kept in {len(chunks)} chunks", tokens, size)
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """Each question is answered from what is relevant to it; if there is nothing, by the base."""
+        found = [self._finder.find(base, state, question, history) for question in questions]
+        about = [(i, one) for i, one in enumerate(found) if one is not None]
+        others = [i for i, one in enumerate(found) if one is None]
+        answers: dict[int, Answer] = {}
+        if about:
+            excerpts = [self._excerpts(one) for _, one in about]
+            asked = [questions[i] for i, _ in about]
+            sources = [one.sources() for _, one in about]
+            steer = self._steer(base, [one for _, one in about], max_new_tokens)
+            made = read_answers(base, self.config, excerpts, asked, max_new_tokens, on_token, history, sources, steer)
+            answers.update(zip([i for i, _ in about], made, strict=True))
+        if others:
+            made = plain_answers(base, [questions[i] for i in others], max_new_tokens, on_token, history)
+            answers.update(zip(others, made, strict=True))
+        return [answers[i] for i in range(len(questions))]
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether anything relevant is found for ``text``."""
+        return self._finder.find(base, state, text) is not None
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """The sentences that the question is answered from, and their scores."""
+        found = self._finder.find(base, state, question)
+        return (found.sentences, found.chunks) if found else UNAFFECTED
+
+    def context(self, base: BaseModel, state: State, text: str) -> str:
+        """What is read before ``text``, best last."""
+        found = self._finder.find(base, state, text)
+        return "\n\n".join(map(str, self._excerpts(found))) if found else ""
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """Drop the document's chunks."""
+        left = super().forget(base, state, document_id)
+        chunks = {k: v for k, v in kept_chunks(left).items() if k != document_id}
+        return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "chunks": chunks}))
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """How much there is to be found."""
+        return {"chunks": sum(map(len, kept_chunks(state).values())), "retriever": self.config.retriever}
+
+    def _excerpts(self, found: Found) -> list[Excerpt]:
+        """What is read, the best next to the question."""
+        if self.config.read == "chunks":
+            return [Excerpt(text, title) for _, title, text in reversed(found.chunks)]
+        return [Excerpt(s.text, s.title) for s in reversed(found.sentences[: self.config.sentences])]
+
+    def _steer(self, base: BaseModel, found: Sequence[Found], room: int) -> Steer | None:
+        if not self.config.share:
+            return None
+        after_space = self.config.style == "completion"
+        quotations = [Quotations(base, one, self.config.sentences, room, after_space) for one in found]
+
+        def steer(step: Step) -> torch.Tensor:
+            rows = []
+            for prompt, written, logits_V in zip(step.prompts, step.written, step.logits_BV, strict=True):
+                outcomes = quotations[prompt].outcomes(written)
+                ids_S = torch.tensor(list(outcomes), device=logits_V.device)
+                values_S = torch.tensor(list(outcomes.values()), device=logits_V.device)
+                rows.append(interpolated(logits_V, ids_S, values_S / values_S.sum(), self.config.share))
+            return torch.stack(rows)
+
+        return steer

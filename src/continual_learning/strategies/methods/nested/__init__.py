@@ -1,0 +1,270 @@
+"""Nested learning: a chat whose weights remember, in levels that change at paces of their own.
+
+After Nested Learning (Behrouz et al. 2025): parameters are ordered by how often they are updated. Level 0 is the
+pretrained model, which never changes; level 1 changes with every turn, the others once their period of tokens is
+over (`learning`). Levels are changes to the MLPs of the last fifth of the blocks that start at zero (`levels`), so
+that any supported pretrained model can be given them. What is studied of a turn are questions made from it by rule
+(`material`, `restate`).
+
+    config.py      the settings
+    levels.py      weights of the levels, in place in the base
+    optimisers.py  SGD, AdamW, Muon and M3, with a state that lasts
+    material.py    what is studied of a turn
+    learning.py    one turn: which levels are due, and their updates
+    memory.py      what of it stands in a state
+    export.py      levels as a PEFT adapter, and how far two memories are apart
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from continual_learning.documents import Document
+from continual_learning.documents.shipped import background_texts
+from continual_learning.errors import DivergedError, MismatchError
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.model.sampling import sampler
+from continual_learning.reading.plain import fitted_prompt, generate_answers
+from continual_learning.retrieval.routing import Rarity, Router, passage_keys
+from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.methods.nested.config import NestedConfig
+from continual_learning.strategies.methods.nested.export import level_differences, write_peft
+from continual_learning.strategies.methods.nested.learning import TurnReport, learn_turn
+from continual_learning.strategies.methods.nested.levels import (
+    fast_blocks,
+    keeps_transposed,
+    levels_in_place,
+    new_levels,
+)
+from continual_learning.strategies.methods.nested.memory import (
+    Memory,
+    Turn,
+    memory_json,
+    memory_tensors,
+    read_memory,
+    turn_keys,
+)
+from continual_learning.strategies.methods.nested.restate import is_personal
+from continual_learning.text.chunking import passages
+from continual_learning.training.examples import cut_to_tokens
+from continual_learning.types import Answer, LearnReport, Progress, ProgressCallback, QuestionAnswer, TokenCallback
+
+# Without these what is learned cannot be read again.
+_FIXED = ("periods", "weights", "rank", "slow_ratio", "embeddings", "optimizers")
+
+
+class Nested(Strategy[NestedConfig]):
+    """Fast and slow weights that learn while one talks."""
+
+    summary = "fast and slow weights, each updated at a pace of its own (nested learning)"
+    Config = NestedConfig
+
+    def __init__(self, config: NestedConfig):
+        super().__init__(config)
+        self._router = Router(Rarity.of(background_texts()), config.route_threshold, config.route_evidence)
+
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Learn a turn, or a document turn by turn. Losses that run away bring the last good weights back.
+
+        ``qa`` takes no part. Raises MismatchError for a memory that was begun with other levels.
+        """
+        started = time.perf_counter()
+        if state.meta.document(document.id):
+            return state, plain_report(document, started, False, ALREADY_HELD)
+        self._check_settings(state)
+        text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
+        parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
+        memory = self._memory(base, state)
+        earlier = len(memory.turns)
+        reports: list[TurnReport] = []
+        for number, part in enumerate(parts):
+            if progress:
+                progress(Progress("learn", number, len(parts), f"turn {number + 1} of {len(parts)}"))
+            memory.turns.append(Turn(part, document.title, len(base.encode(part))))
+            try:
+                seed = f"{self.config.seed}:{document.sha256}:{number}"
+                reports.append(learn_turn(base, self.config, memory, seed))
+            except DivergedError as error:
+                return state, plain_report(document, started, False, f"not kept: {error}")
+        details = {
+            "loss_before": sum(r.loss_before for r in reports) / len(reports),
+            "loss_after": sum(r.loss_after for r in reports) / len(reports),
+            "updates": [asdict(u) for r in reports for u in r.updates],
+        }
+        record = DocumentRecord.of(document, tokens, details)
+        keys = {name: t for name, t in state.tensors.items() if name.endswith(".key")}
+        keys |= turn_keys(memory.turns[earlier:], earlier)
+        tensors = {**keys, **memory_tensors(memory)}
+        texts = {**state.meta.extra.get("texts", {}), document.id: document.text}
+        extra = {
+            **state.meta.extra,
+            "nested": {**memory_json(memory), "transposed": keeps_transposed(base)},
+            "texts": texts,
+        }
+        after = State(tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
+        return after, self._report(document, started, state, after, tokens, left_out, reports)
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """Questions that the gate lets through are answered with the levels in place, the others by the base."""
+        opened = [self._opens(state, question, history) for question in questions]
+        answers: dict[int, Answer] = {}
+        for with_levels in (True, False):
+            chosen = [i for i, found in enumerate(opened) if found == with_levels]
+            asked = [questions[i] for i in chosen]
+            if not asked:
+                continue
+            # Study questions have no system prompt; the base's own answers have the one that it came with.
+            fitted = [fitted_prompt(base, history, q, max_new_tokens, system=not with_levels) for q in asked]
+            prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
+            config = self.config
+            choose = sampler(config.temperature, config.top_k, config.top_p, f"{config.seed}:{asked}")
+            with self._in_place(base, state) if with_levels else nullcontext():
+                made = generate_answers(base, asked, prompts, max_new_tokens, on_token, notes, choose=choose)
+            answers.update(zip(chosen, made, strict=True))
+        return [answers[i] for i in range(len(questions))]
+
+    @contextmanager
+    def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
+        """The base with the levels, if the gate opens for ``text``."""
+        if not self._opens(state, text):
+            yield
+            return
+        with self._in_place(base, state):
+            yield
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether the gate opens. What is chosen at random is not the base's own answer either."""
+        return self.config.temperature > 0 or self._opens(state, text)
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """Learn everything else again, in its order: exact, and as slow as that."""
+        left = super().forget(base, state, document_id).meta.documents
+        texts = state.meta.extra["texts"]
+        extra = {name: value for name, value in state.meta.extra.items() if name not in ("nested", "texts")}
+        new = State({}, replace(state.meta, documents=(), extra=extra))
+        for record in left:
+            new, report = self.learn(base, new, Document(texts[record.id], record.title, record.source))
+            if not report.accepted:
+                raise DivergedError(f"{record.id} could not be learned again without {document_id}: {report.reason}")
+        dated = [replace(n, learned_at=o.learned_at) for n, o in zip(new.meta.documents, left, strict=True)]
+        return new.with_documents(tuple(dated), new.tensors)
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """Levels, their blocks and sizes, and what each waits for."""
+        memory = self._memory(base, state)
+        return {
+            "blocks": base.block_count,
+            "fast_blocks": list(fast_blocks(base, self.config.slow_ratio)),
+            "levels": [
+                {
+                    "period": self.config.periods[i],
+                    "optimizer": self.config.optimizers[i],
+                    "parameters": sum(t.numel() for t in level.values()),
+                    "updates": memory.updates[i],
+                    "waiting_tokens": sum(memory.turns[n].tokens for n in memory.waiting[i]),
+                }
+                for i, level in enumerate(memory.levels)
+            ],
+            "turns": len(memory.turns),
+        }
+
+    def compare(self, a: State, b: State) -> list[dict[str, Any]]:
+        """Of each level: distance and cosine of the changes that it makes, and which weights differ most."""
+        return level_differences(a, b)
+
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """All levels as one adapter, without rounding. It is always in place: an adapter has no gate."""
+        return write_peft(state, folder)
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _in_place(self, base: BaseModel, state: State) -> Iterator[None]:
+        self._check_settings(state)
+        memory = self._memory(base, state)
+        with levels_in_place(base, self.config, memory.levels):
+            yield
+
+    def _memory(self, base: BaseModel, state: State) -> Memory:
+        begun = "nested" in state.meta.extra
+        return read_memory(state, () if begun else new_levels(base, self.config))
+
+    def _opens(self, state: State, text: str, history: Sequence[Message] = ()) -> bool:
+        if not state.meta.documents:
+            return False
+        if self.config.gate == "always" or is_personal(text):
+            return True
+        return self._router.route(passage_keys(state), text, history) is not None
+
+    def _check_settings(self, state: State) -> None:
+        """Raise MismatchError where the memory was begun with other levels."""
+        if not state.meta.documents:
+            return
+        now = self.config.model_dump(mode="json")
+        for name in _FIXED:
+            begun = state.meta.config.get(name, now[name])
+            if begun != now[name]:
+                raise MismatchError(
+                    f"{name} = {now[name]!r}, but this memory was begun with {begun!r}; "
+                    f"leave {name} as it was, or clear the memory"
+                )
+
+    def _report(
+        self,
+        document: Document,
+        started: float,
+        before: State,
+        after: State,
+        tokens: int,
+        left_out: int,
+        reports: Sequence[TurnReport],
+    ) -> LearnReport:
+        updates = [u for r in reports for u in r.updates]
+        if updates:
+            levels = ", ".join(str(n + 1) for n in sorted({u.level for u in updates}))
+            first, last = reports[0].loss_before, reports[-1].loss_after
+            reason = f"learned in level {levels}; loss {first:.2f} to {last:.2f}"
+        else:
+            waiting = after.meta.extra["nested"]["waiting"][0]
+            held = sum(after.meta.extra["nested"]["turns"][i][2] for i in waiting)
+            reason = f"kept for later: {held} of the {self.config.periods[0]} tokens that level 1 waits for"
+        warnings = []
+        if left_out:
+            warnings.append(
+                f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
+                f"(now {self.config.max_tokens}) to learn them"
+            )
+        grown = len(after.meta.extra["texts"][document.id].encode()) + after.bytes - before.bytes
+        return LearnReport(
+            accepted=True,
+            reason=reason,
+            document_id=document.id,
+            title=document.title,
+            tokens=tokens,
+            seconds=time.perf_counter() - started,
+            bytes=grown,
+            tokens_left_out=left_out,
+            loss=reports[-1].loss_after,
+            warnings=tuple(warnings),
+        )

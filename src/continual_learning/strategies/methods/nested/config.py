@@ -1,0 +1,130 @@
+"""Settings of the nested strategy."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from continual_learning.strategies.base import StrategyConfig
+
+OptimizerName = Literal["sgd", "adamw", "muon", "m3"]
+
+BY_LEVEL = ("periods", "learning_rates", "steps", "optimizers", "replay")
+"""Settings that have an entry for each level."""
+
+PUBLIC_PROGRAM = {
+    "weights": "full",
+    "signal": "text",
+    "gate": "always",
+    "periods": (0,),
+    "optimizers": ("adamw",),
+    "learning_rates": (5e-6,),
+    "steps": (2,),
+    "replay": (0.0,),
+    "clip_norm": 0.3,
+    "weight_decay": 0.01,
+    "embeddings": True,
+    "keep_optimizer": False,
+}
+"""The public chat program's weights and steps: the top fifth of the layers and the embeddings, twice 5e-6 a turn."""
+
+
+class NestedConfig(StrategyConfig):
+    """Settings of the nested strategy. Lists have an entry for each level, the fastest first."""
+
+    # The levels.
+    periods: tuple[int, ...] = (0, 64, 512)
+    """Tokens that a level waits for before it is updated; 0: it is updated with every turn."""
+    learning_rates: tuple[float, ...] = (2e-3, 2e-3, 1e-3)
+    """Of each level's steps; within an update it falls linearly to a tenth."""
+    steps: tuple[int, ...] = (10, 6, 6)
+    """Optimiser steps of each level's update."""
+    steps_beside: int = Field(6, ge=1)
+    """Most steps of the fastest level in a turn that updates a slower one too, which studies that turn as well."""
+    optimizers: tuple[OptimizerName, ...] = ("adamw", "adamw", "adamw")
+    """Each level's optimiser. Its state is kept from update to update, and on disk."""
+    replay: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """Share of what a level's update studies that is drawn from turns before those that it waited for."""
+    consolidation: float = Field(0.0, ge=0, le=1)
+    """An extension, not in the paper: when a slower level is updated, it learns with the faster ones weakened by this
+    share, and they stay so. 1: they start again at zero."""
+
+    # What the levels are.
+    slow_ratio: float = Field(0.8, ge=0, lt=1)
+    """Share of the blocks, from the first on, that no level ever changes."""
+    weights: Literal["low_rank", "full"] = "low_rank"
+    """Changes of low rank to the MLPs of the other blocks; or all weights of those blocks, for one level only."""
+    rank: int = Field(8, ge=1)
+    """Rank of a level's changes."""
+    embeddings: bool = False
+    """With full weights: change the token embeddings too."""
+
+    # What is studied.
+    signal: Literal["study", "text"] = "study"
+    """Questions made from what was said, with answers; or the words themselves, in the chat format."""
+    questions: int = Field(5, ge=1)
+    """Most questions about each statement."""
+    study_tokens: int = Field(128, ge=1)
+    """Tokens of a turn's questions and answers beyond which no statement has a second question."""
+    mini_batch_tokens: int = Field(128, ge=1)
+    """Tokens of a mini-batch, padding included."""
+    passage_tokens: int = Field(120, ge=16)
+    """A longer turn or document is learned as several turns of at most so many tokens."""
+    max_tokens: int = Field(4096, ge=1)
+    """Longest document; what is beyond is left out, with a word about it."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Global norm to which gradients are clipped."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decay of what learns at each step, as a share of the learning rate."""
+    keep_optimizer: bool = True
+    """Keep the optimisers' state between updates; otherwise each update starts a new one."""
+    slow_every: int = Field(5, ge=1)
+    """M3: steps between two updates of its slow momentum."""
+    slow_share: float = Field(0.5, ge=0)
+    """M3: how much the slow momentum counts."""
+    seed: int = 0
+    """Of the first factors, the questions that are chosen and their order."""
+
+    # Answering.
+    gate: Literal["content", "always"] = "content"
+    """Use the levels for questions about the user, and those that share words with what was told; or for all."""
+    route_threshold: float = Field(0.25, ge=0, le=1)
+    """Share of a question's content, weighted by rarity, that a turn must hold for the gate to open."""
+    route_evidence: float = Field(7.7, ge=0)
+    """Rarity that the shared words must add up to, in nats."""
+
+    temperature: float = Field(0.0, ge=0)
+    """Of the choice of each token; 0: always the likeliest."""
+    top_k: int = Field(0, ge=0)
+    """Choose among so many of the likeliest tokens; 0: all."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Choose among the likeliest tokens that make up this share."""
+
+    # Guards.
+    max_loss_rise: float = Field(1.0, ge=0)
+    """Largest rise of the loss on a turn by learning it, nats a token; beyond it the last good weights come back."""
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        lengths = {name: len(getattr(self, name)) for name in BY_LEVEL}
+        if len(set(lengths.values())) > 1 or not self.periods:
+            raise ValueError(f"each list needs an entry for each level, at least one; their lengths are {lengths}")
+        if list(self.periods) != sorted(set(self.periods)) or self.periods[0] < 0:
+            raise ValueError(f"periods {list(self.periods)} must be 0 or more, and rise from level to level")
+        if min(self.learning_rates) < 0 or min(self.steps) < 1 or not all(0 <= r < 1 for r in self.replay):
+            raise ValueError("learning_rates must be 0 or more, steps 1 or more, and replay at least 0 and below 1")
+        if self.weights == "full" and len(self.periods) > 1:
+            raise ValueError(f"weights = full takes one level, not {len(self.periods)}; give one period, such as [0]")
+        if self.embeddings and self.weights != "full":
+            raise ValueError("embeddings are changed only with weights = full")
+        if self.weights == "full" and {"muon", "m3"} & set(self.optimizers):
+            raise ValueError(f"{self.optimizers[0]} takes matrices, and full weights have vectors; use adamw or sgd")
+        return self
+
+
+ONE_LEVEL = {name: getattr(NestedConfig(), name)[:1] for name in BY_LEVEL}
+"""The default's fastest level alone."""
+
+PRESETS: dict[str, dict[str, Any]] = {"several": {}, "one": ONE_LEVEL, "public": PUBLIC_PROGRAM}
+"""Settings with a name."""

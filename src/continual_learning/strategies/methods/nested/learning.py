@@ -1,0 +1,170 @@
+"""One turn: every level whose period is over is updated, the fastest first.
+
+A level l with period C_l waits for C_l tokens, whatever the number of turns that takes, and is then updated on
+study items of those turns (Behrouz et al. 2025, the continuum memory system: static until its next period):
+
+    Delta_l <- Delta_l - steps of its optimiser on the loss of items of the last C_l tokens.
+
+The paper sums the errors of C_l steps and applies them once; here they are mini-batches of their own. An update has
+room for ``steps`` x ``mini_batch_tokens``: where the turns give more, every turn has an item before any has a second.
+What a level waits for is part of the memory. So that no turn takes much longer than another, a turn updates at most one
+of the slower levels, the most overdue; the next turn may update another; and the fastest takes fewer steps beside it
+(``steps_beside``). Each update also studies a share of earlier turns (``replay``).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from continual_learning.errors import DivergedError
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.methods.nested.config import NestedConfig
+from continual_learning.strategies.methods.nested.levels import (
+    distance,
+    fast_blocks,
+    learned,
+    levels_in_place,
+    weakened,
+)
+from continual_learning.strategies.methods.nested.material import drawn, pair_item, turn_pairs
+from continual_learning.strategies.methods.nested.memory import Memory
+from continual_learning.strategies.methods.nested.optimisers import make_optimizer, optimizer_state
+from continual_learning.strategies.methods.nested.staged import Staged, rival_tokens
+from continual_learning.training.examples import Item, mini_batches
+from continual_learning.training.gradient_descent import Schedule, descend
+
+# The loss before and after is that of so many items of the newest turn.
+_PROBES = 3
+
+
+@dataclass(frozen=True)
+class LevelUpdate:
+    """What one update of a level did."""
+
+    level: int
+    turns: int
+    """Turns that it had waited for."""
+    steps: int
+    distance: float
+    """Euclidean norm of the change to the weights."""
+
+
+@dataclass(frozen=True)
+class TurnReport:
+    """What became of one turn."""
+
+    updates: tuple[LevelUpdate, ...]
+    loss_before: float
+    loss_after: float
+    """On the newest turn's study items, nats a token."""
+
+
+def learn_turn(
+    base: BaseModel,
+    config: NestedConfig,
+    memory: Memory,
+    seed: str,
+) -> TurnReport:
+    """Let the levels learn the newest turn of ``memory``, which changes in place.
+
+    Raises DivergedError when a loss is not finite or rises by more than ``max_loss_rise``; the memory is then of
+    no use, and the caller keeps the one before.
+    """
+    rng = random.Random(seed)
+    newest = len(memory.turns) - 1
+    # With changing embeddings nothing of the way is fixed.
+    staged = Staged(base, None if config.embeddings else fast_blocks(base, config.slow_ratio).start)
+    for waiting in memory.waiting:
+        waiting.append(newest)
+    due = _due(config, memory)
+    probes = [pair_item(base, pair) for pair in turn_pairs(base, memory.turns[newest], config)[:_PROBES]]
+    before = _loss(base, config, memory, staged, probes)
+    steps = {level: config.steps[level] for level in due}
+    if len(due) > 1:
+        steps[due[0]] = min(steps[due[0]], config.steps_beside)
+    updates = [_update(base, config, memory, level, steps[level], staged, rng) for level in due]
+    after = _loss(base, config, memory, staged, probes) if due else before
+    if not math.isfinite(after) or after > before + config.max_loss_rise:
+        raise DivergedError(
+            f"the loss went from {before:.2f} to {after:.2f}, expected a rise of at most {config.max_loss_rise:g}; the "
+            "last good weights are back: lower learning_rates"
+        )
+    return TurnReport(tuple(updates), before, after)
+
+
+def _due(config: NestedConfig, memory: Memory) -> list[int]:
+    """The fastest level if its period is over, and of the slower ones whose period is over the most overdue."""
+    waited = [sum(memory.turns[i].tokens for i in waiting) for waiting in memory.waiting]
+    over = [level for level, tokens in enumerate(waited) if tokens >= config.periods[level]]
+    slower = [level for level in over if level > 0]
+    return [level for level in over if level == 0] + (
+        [max(slower, key=lambda level: waited[level] / config.periods[level])] if slower else []
+    )
+
+
+@torch.no_grad()
+def _loss(base: BaseModel, config: NestedConfig, memory: Memory, staged: Staged, items: Sequence[Item]) -> float:
+    with levels_in_place(base, config, memory.levels):
+        return float(staged.loss(items))
+
+
+def _update(
+    base: BaseModel,
+    config: NestedConfig,
+    memory: Memory,
+    level: int,
+    steps: int,
+    staged: Staged,
+    rng: random.Random,
+) -> LevelUpdate:
+    """Steps of one level on what it waited for; the others stand still."""
+    waited = memory.waiting[level]
+    room = steps * config.mini_batch_tokens
+    own = [turn_pairs(base, memory.turns[i], config) for i in waited]
+    items = drawn(base, own, round(room * (1 - config.replay[level])), rng)
+    items += _replayed(base, config, memory, waited, round(room * config.replay[level]), rng)
+    rivals_S = rival_tokens(base, items, rng)
+    batches = _batches(items, config, steps, rng)
+    for faster in range(level):
+        memory.levels[faster] = weakened(memory.levels[faster], config.consolidation)
+    kept = memory.optimizers[level] if config.keep_optimizer else {}
+    schedule = Schedule(config.learning_rates[level], config.clip_norm, 0.0)
+    with levels_in_place(base, config, memory.levels, level) as parameters:
+        optimizer = make_optimizer(config, level, parameters, kept)
+        descent = descend(
+            list(parameters.values()), optimizer, batches, lambda b: staged.loss(b, rivals_S), len, schedule
+        )
+    now = learned(base, config, parameters)
+    moved = distance(memory.levels[level], now)
+    memory.levels[level] = now
+    memory.optimizers[level] = optimizer_state(optimizer, parameters) if config.keep_optimizer else {}
+    memory.waiting[level] = []
+    memory.updates[level] += 1
+    return LevelUpdate(level, len(waited), descent.steps, moved)
+
+
+def _replayed(
+    base: BaseModel, config: NestedConfig, memory: Memory, waited: Sequence[int], tokens: int, rng: random.Random
+) -> list[Item]:
+    """Items of turns that the level learned before, each turn as likely as another."""
+    earlier = sorted(set(range(len(memory.turns))) - set(waited))
+    found: list[Item] = []
+    for i in rng.sample(earlier, len(earlier)):
+        if sum(len(item.ids) for item in found) >= tokens:
+            break
+        found.append(pair_item(base, rng.choice(turn_pairs(base, memory.turns[i], config))))
+    return found
+
+
+def _batches(items: Sequence[Item], config: NestedConfig, steps: int, rng: random.Random) -> list[list[Item]]:
+    """Mini-batches for so many steps, pass after pass."""
+    found: list[list[Item]] = []
+    lengths = [len(item.ids) for item in items]
+    while len(found) < steps:
+        found += [[items[i] for i in batch] for batch in mini_batches(lengths, config.mini_batch_tokens, rng)]
+    return found[:steps]

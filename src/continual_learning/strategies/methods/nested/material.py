@@ -1,0 +1,89 @@
+"""What the levels study of a turn: questions about what was said, made by rule, with answers; or the words alone.
+
+A turn always gives the same items, so that what the unchanged blocks make of them is computed once.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.chat_template import user
+from continual_learning.strategies.methods.nested.config import NestedConfig
+from continual_learning.strategies.methods.nested.memory import Turn
+from continual_learning.strategies.methods.nested.restate import in_second_person, restate, statements
+from continual_learning.training.examples import Item, answer_ids, make_item, question_ids
+from continual_learning.training.questions import ask, make_fragments
+
+_FRAGMENT_TOKENS = 20
+
+_ASKED_AND_ANSWERED = re.compile(
+    r"\b(?:Q|Question):\s*(?P<question>.+?)\s+(?:A|Answer):\s*(?P<answer>.+?)(?=\s+(?:Q|Question):|\s*$)", re.DOTALL
+)
+
+Pair = tuple[str, str]
+"""A question and its answer; without a question, words to be learned as they are."""
+
+
+def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
+    """What there is to study of a turn, at least one pair.
+
+    A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn
+    round gives up to ``questions`` questions; any other sentence gives telegraphic ones. Every statement has one
+    before any has a second, and no second is made where that takes more than ``study_tokens``. Without a statement in
+    it (a question, a request), the words themselves are studied.
+    """
+    if config.signal == "text":
+        return [("", turn.text)]
+    rng = random.Random(f"{config.seed}:{turn.title}:{turn.text}")
+    asked: list[list[Pair]] = [[(m["question"], m["answer"])] for m in _ASKED_AND_ANSWERED.finditer(turn.text)]
+    text = _ASKED_AND_ANSWERED.sub(" ", turn.text)
+    restated = {r.statement: r for r in restate(text)}
+    for statement in statements(text):
+        found = restated.get(statement)
+        if found is not None:
+            asked.append([(question, found.answer) for question in found.questions[: config.questions]])
+            continue
+        fragments = make_fragments(statement, lambda t: len(base.encode(t)), _FRAGMENT_TOKENS, _FRAGMENT_TOKENS)
+        for fragment in fragments:
+            answer = in_second_person(fragment.text)
+            asked.append([(ask(fragment, turn.title, rng).question, answer) for _ in range(config.questions)])
+    pairs = [pairs[0] for pairs in asked]
+    room = config.study_tokens - sum(len(pair_item(base, pair).ids) for pair in pairs)
+    for pair in chain.from_iterable(zip_longest(*(pairs[1:] for pairs in asked))):
+        if pair is None:  # of a statement that has no other
+            continue
+        room -= len(pair_item(base, pair).ids)
+        if room < 0:
+            break
+        pairs.append(pair)
+    return pairs or [("", turn.text)]
+
+
+def pair_item(base: BaseModel, pair: Pair) -> Item:
+    """A pair in the chat format: the question is read, the answer learned.
+
+    Of words too long for the window the newest are learned.
+    """
+    question, answer = pair
+    if question:
+        return make_item(question_ids(base, question), answer_ids(base, answer))
+    ids = base.chat_ids([user(answer)], add_generation_prompt=False)
+    return make_item([], ids[-base.window :])
+
+
+def drawn(base: BaseModel, turns: Sequence[Sequence[Pair]], tokens: int, rng: random.Random) -> list[Item]:
+    """Items of several turns, as many as ``tokens`` hold, at least one: one of every turn before another of any."""
+    found: list[Item] = []
+    shuffled = [rng.sample(list(pairs), len(pairs)) for pairs in rng.sample(list(turns), len(turns))]
+    for pair in chain.from_iterable(zip_longest(*shuffled)):
+        if pair is None:  # of a turn that has no other
+            continue
+        item = pair_item(base, pair)
+        if found and sum(len(i.ids) for i in found) + len(item.ids) > tokens:
+            break
+        found.append(item)
+    return found

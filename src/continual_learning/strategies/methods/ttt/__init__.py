@@ -1,0 +1,423 @@
+"""TTT-E2E: a document is written into trainable MLP neurons by gradient descent at test time.
+
+The last quarter of the blocks get a Dual MLP (`nn.dual_mlp`): the frozen MLP and beside it a branch that
+learns, after End-to-End Test-Time Training (arXiv 2512.23675). A branch holds the few neurons that TF-IDF
+ranks first for the passage (`nn.neuron_gate`), after Sparse Memory Finetuning (arXiv 2510.15103). Each
+passage has branches of its own, and a question opens those of the passage that it is about (`routing`),
+so that passages do not overwrite one another, anything else is answered by the untouched base, and
+forgetting is deleting.
+
+    config.py       the settings
+    calibration.py  how often ordinary text uses each neuron
+    distillation.py what the base's own probabilities teach
+    inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
+    repair.py       what is not recited word for word then, studied further
+    learning.py     passages from text to weights
+    documents.py    documents cut into passages, which are learned so many at a time
+    start.py        where branches begin, if that was trained beforehand
+    memory.py       what of it stands in a state
+    recitations.py  what was recited lately
+    unfinished.py   passages of a long document whose learning was interrupted
+
+What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from continual_learning.documents import Document
+from continual_learning.documents.shipped import background_texts
+from continual_learning.errors import ConfigError
+from continual_learning.io.paths import data_home
+from continual_learning.memory.state import State
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.model.families import mlp_parts
+from continual_learning.reading.plain import fitted_prompt, generate_answers, plain_answers
+from continual_learning.reading.span_reader.answering import chosen_reader, span_answers
+from continual_learning.retrieval.parts import PartKey, best_window, recite, recite_all
+from continual_learning.retrieval.routing import (
+    Passage,
+    Rarity,
+    Router,
+    answer_by_route,
+    document_titles,
+    passage_keys,
+    routed_sources,
+)
+from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.gate import Limits, check
+from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, calibration_file
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.documents import Cut, Todo, learn_all
+from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, branch_from_deltas
+from continual_learning.strategies.methods.ttt.learning import LearnedPassage, blocks_with_branches
+from continual_learning.strategies.methods.ttt.memory import (
+    passage_deltas,
+    passage_parts,
+    passage_tensors,
+    with_document,
+    without_texts,
+)
+from continual_learning.strategies.methods.ttt.recitations import Recitations
+from continual_learning.strategies.methods.ttt.start import load_start
+from continual_learning.strategies.methods.ttt.unfinished import Unfinished
+from continual_learning.training.stopwatch import Stopwatch
+from continual_learning.types import (
+    UNAFFECTED,
+    Answer,
+    LearnReport,
+    Progress,
+    ProgressCallback,
+    QuestionAnswer,
+    TokenCallback,
+)
+
+# Of documents with more passages than this, each is written down as it is learned: an interruption would cost minutes.
+_SHORT = 8
+
+
+class TTT(Strategy[TTTConfig]):
+    """Learns by gradient descent on sparse trainable neurons beside the frozen ones."""
+
+    summary = "writes documents into trainable neurons beside the frozen ones (TTT-E2E)"
+    Config = TTTConfig
+
+    def __init__(self, config: TTTConfig):
+        super().__init__(config)
+        self._background = background_texts(config.background)
+        self._router = Router(Rarity.of(self._background), config.route_threshold, config.route_evidence)
+        # Derived from the states that are asked about, and no part of any.
+        self._recitations = Recitations()
+
+    @property
+    def documents_together(self) -> int:
+        """Their passages descend in step; where alpha depends on what was kept before, each document waits for that."""
+        return 1 if self.config.alpha_varies else self.config.passages_together
+
+    def learn(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        """Write the document into branches of its own, check what came of it, and keep it or not.
+
+        ``qa`` takes part in the check and is never trained on.
+        """
+        [result] = self._learn(base, state, [document], qa, progress)
+        return result
+
+    def learn_together(
+        self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
+    ) -> list[tuple[State, LearnReport]]:
+        """The same for several: their passages are learned in step, and checked and kept one after another."""
+        return self._learn(base, state, documents, (), progress)
+
+    def _learn(
+        self,
+        base: BaseModel,
+        state: State,
+        documents: Sequence[Document],
+        qa: Sequence[QuestionAnswer],
+        progress: ProgressCallback | None,
+    ) -> list[tuple[State, LearnReport]]:
+        started = time.perf_counter()
+        watch = Stopwatch()
+        todo = Todo.of(base, state, documents, self.config)
+        unfinished = self._unfinished(base, len(todo.passages))
+        with watch("calibrate"):
+            calibration = self._calibration(base, progress) if todo.passages else None
+        known = (self._background, self._router.rarity)
+        learned = learn_all(base, todo, self.config, calibration, *known, unfinished, watch, progress)
+        seconds = time.perf_counter() - started
+        results: list[tuple[State, LearnReport]] = []
+        for document in documents:
+            cut = todo.texts.pop(document.id, None)
+            if cut is None:
+                results.append((state, plain_report(document, started, False, ALREADY_HELD)))
+                continue
+            own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
+            candidate, report = self._candidate(state, document, cut, own)
+            checks = Stopwatch()
+            if self.config.guard:
+                with checks("retention"):
+                    report = self._guarded(base, state, candidate, report, qa, progress)
+            share = len(own) / len(todo.passages)
+            timings = {**{name: share * s for name, s in watch.seconds.items()}, **checks.seconds}
+            report = replace(report, seconds=share * seconds + sum(checks.seconds.values()), timings=timings)
+            state = candidate if report.accepted else state
+            results.append((state, report))
+        if unfinished:
+            unfinished.drop(todo.passages)
+        return results
+
+    def _unfinished(self, base: BaseModel, passages: int) -> Unfinished | None:
+        # What a time limit cut short must not be taken for learned by the next call.
+        if self.config.max_seconds is not None or passages <= max(self.config.passages_together, _SHORT):
+            return None
+        return Unfinished(data_home() / "unfinished", base, self.config, self._background)
+
+    def _candidate(
+        self, state: State, document: Document, cut: Cut, learned: Sequence[LearnedPassage]
+    ) -> tuple[State, LearnReport]:
+        """The state with the document, before it is checked, and the report without seconds."""
+        details = {
+            "passages": len(learned),
+            "alpha": cut.alpha,
+            "loss": learned[-1].descent.loss,
+            "parts": sum(len(passage.parts) for passage in learned),
+            "parts_recited": sum(passage.recited or 0 for passage in learned),
+        }
+        new = passage_tensors(document, cut.parts, learned)
+        candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
+        size = sum(t.numel() * t.element_size() for t in new.values())
+        return candidate, self._report(document, learned, cut.tokens, cut.left_out, size)
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """Each question is answered with the branches of the passage that it is about, if there is one."""
+        routes = [self._route(state, question, history) for question in questions]
+
+        def answered(opened: tuple[Passage, ...], asked: list[str]) -> list[Answer]:
+            if not opened:
+                return plain_answers(base, asked, max_new_tokens, on_token, history)
+            if keys := passage_parts(state, *opened[0]):
+                return self._recite(base, state, opened[0], keys, asked, max_new_tokens, on_token)
+            return self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
+
+        answers = answer_by_route(questions, [tuple(p for p, _ in route) for route in routes], answered)
+        return [
+            replace(answer, sources=routed_sources(state, route)) for answer, route in zip(answers, routes, strict=True)
+        ]
+
+    @contextmanager
+    def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
+        """The base with the branches that ``text`` opens."""
+        with self._patched(base, state, [passage for passage, _ in self._route(state, text)]):
+            yield
+
+    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+        """Whether ``text`` opens a branch."""
+        return bool(self._route(state, text))
+
+    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+        """The passages that the question opens, each with its alpha: their branches never change."""
+        opened = [passage for passage, _ in self._route(state, question)]
+        alphas = {d.id: d.details["alpha"] for d in state.meta.documents}
+        return tuple((*passage, alphas[passage[0]]) for passage in opened) or UNAFFECTED
+
+    def forget(self, base: BaseModel, state: State, document_id: str) -> State:
+        """Delete the document's branches.
+
+        Where alpha depends on how many documents came before, the later ones are learned again from
+        their texts, which such a memory keeps for this.
+        """
+        left = super().forget(base, state, document_id)
+        if not self.config.alpha_varies:
+            return left
+        ids = [d.id for d in state.meta.documents]
+        later = state.meta.documents[ids.index(document_id) + 1 :]
+        for record in later:
+            left = super().forget(base, left, record.id)
+        texts = {d.id: state.meta.extra["texts"][d.id] for d in later}
+        left = State(left.tensors, replace(left.meta, extra=without_texts(left, [document_id, *texts])))
+        for record in later:
+            document = Document(texts[record.id], record.title, record.source)
+            left, _ = TTT(self.config.model_copy(update={"guard": False})).learn(base, left, document)
+        kept = {d.id: d for d in later}
+        records = tuple(kept.get(d.id, d) for d in left.meta.documents)
+        return State(left.tensors, replace(left.meta, documents=records))
+
+    def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
+        """Blocks, alpha and parameters, for `info`."""
+        start = load_start(self.config.start, base) if self.config.start is not None else None
+        blocks = start.blocks if start else self._blocks(base)
+        parts = mlp_parts(base.mlp(blocks.start))
+        neurons = min(self.config.neurons or parts.intermediate_size, parts.intermediate_size)
+        matrices = 1 if self.config.train == "values" else (3 if parts.gate_w is not None else 2)
+        if start:
+            first = start.deltas[blocks.start]
+            neurons, matrices = len(first["neurons"]), len(first) - 1
+        return {
+            "blocks": base.block_count,
+            "dual_mlp_blocks": list(blocks),
+            "neurons_per_block": neurons,
+            "parameters": sum(p.numel() for p in base.model.parameters()),
+            "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
+            "start": self.config.start,
+            "reader": self.config.reader if chosen_reader(base, self.config) else None,
+            "alpha": self.config.alpha(max(1, len(state.meta.documents))),
+            "passages": len(passage_keys(state)),
+            "gates_calibrated": self._calibrated(base),
+        }
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def _blocks(self, base: BaseModel) -> range:
+        try:
+            return blocks_with_branches(base, self.config)
+        except ValueError as error:
+            raise ConfigError(f"strategy 'ttt': {error}") from None
+
+    def _calibration(self, base: BaseModel, progress: ProgressCallback | None) -> Calibration | None:
+        if self.config.start is not None:
+            return None
+        blocks = self._blocks(base)
+        if self.config.selection != "tfidf" or self.config.neurons is None:
+            return None
+
+        def report(done: int, total: int) -> None:
+            if progress:
+                progress(Progress("calibrate", done, total, "counting how often ordinary text uses each neuron"))
+
+        folder = data_home() / "calibration"
+        background = self._background[: self.config.calibration_samples]
+        return calibrate(base, background, blocks, self.config.access_share, folder, report)
+
+    def _calibrated(self, base: BaseModel) -> bool | None:
+        """Whether the neuron gates' frequencies are counted; None where the gates need none."""
+        if self.config.selection != "tfidf" or self.config.neurons is None or self.config.start:
+            return None
+        folder, share = data_home() / "calibration", self.config.access_share
+        return calibration_file(base, self._background, self._blocks(base), share, folder).exists()
+
+    def _report(
+        self,
+        document: Document,
+        learned: Sequence[LearnedPassage],
+        tokens: int,
+        left_out: int,
+        size: int,
+    ) -> LearnReport:
+        probe_tokens = sum(p.probe_tokens for p in learned)
+        warnings = []
+        if left_out:
+            warnings.append(
+                f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
+                f"(now {self.config.max_tokens}) to learn them"
+            )
+        done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
+        if done < planned:
+            warnings.append(f"max_seconds ended learning after {done} of {planned} steps")
+        parts, recited = sum(len(p.parts) for p in learned), sum(p.recited or 0 for p in learned)
+        if recited < parts:
+            warnings.append(f"{parts - recited} of {parts} parts are not recited word for word; more passes may help")
+        losses = [p.descent.loss for p in learned]
+        return LearnReport(
+            accepted=True,
+            reason="learned; not checked, since guard is off",
+            document_id=document.id,
+            title=document.title,
+            tokens=tokens,
+            seconds=0.0,
+            bytes=size,
+            tokens_left_out=left_out,
+            recall_before=sum(p.right_before for p in learned) / probe_tokens if probe_tokens else None,
+            recall_after=sum(p.right_after for p in learned) / probe_tokens if probe_tokens else None,
+            loss=sum(losses) / len(losses),
+            warnings=tuple(warnings),
+        )
+
+    def _guarded(
+        self,
+        base: BaseModel,
+        before: State,
+        after: State,
+        report: LearnReport,
+        qa: Sequence[QuestionAnswer],
+        progress: ProgressCallback | None,
+    ) -> LearnReport:
+        """The report with what the check found, and its verdict."""
+        if progress:
+            progress(Progress("check", 0, 1, "what the model knew before"))
+        limits = Limits(self.config.min_recall_gain, self.config.max_perplexity_rise, self.config.min_general_kept)
+        return check(base, self, before, after, report, qa, limits)
+
+    # -- answering -------------------------------------------------------------------------------
+
+    def _route(self, state: State, text: str, history: Sequence[Message] = ()) -> tuple[tuple[Passage, float], ...]:
+        """The passages that ``text`` opens, with their coverage: none or one; without routing, all of them."""
+        keys = passage_keys(state)
+        if not self.config.routing:
+            return tuple((passage, 1.0) for passage in keys)
+        found = self._router.route(keys, text, history, document_titles(state))
+        return (found,) if found else ()
+
+    @contextmanager
+    def _patched(self, base: BaseModel, state: State, opened: Sequence[Passage]) -> Iterator[None]:
+        modules: dict[str, Any] = {}
+        for document_id, number in opened:
+            record = state.meta.document(document_id)
+            assert record is not None, document_id
+            for block, deltas in passage_deltas(state, document_id, number).items():
+                path = base.mlp_path(block)
+                parts = mlp_parts(base.mlp(block))
+                # Nested, they add up: frozen(x) + (1 - a) * branch_1(x) + (1 - b) * branch_2(x)
+                inside = modules.get(path, base.mlp(block))
+                modules[path] = DualMLP(inside, branch_from_deltas(parts, deltas), record.details["alpha"])
+        with base.patched(modules):
+            yield
+
+    def _recite(
+        self,
+        base: BaseModel,
+        state: State,
+        opened: Passage,
+        keys: Sequence[PartKey],
+        questions: Sequence[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+    ) -> list[Answer]:
+        """What the weights recite of a passage: the spans that answer, or the part that the question's words find."""
+        record = state.meta.document(opened[0])
+        assert record is not None, opened
+        title = record.title if self.config.title_on_passages else ""
+        reader = chosen_reader(base, self.config)
+        if reader is None:
+            room = min(max_new_tokens, self.config.quote_tokens)
+            chosen = [best_window(keys, question, self._router.rarity, room) for question in questions]
+            with self._patched(base, state, [opened]):
+                return recite(base, title, questions, chosen, max_new_tokens, on_token)
+        started = time.perf_counter()
+        deltas = passage_deltas(state, *opened)
+        made_of = [tensor for by_name in deltas.values() for tensor in by_name.values()]
+
+        def text() -> str:
+            with self._patched(base, state, [opened]), base.unsteered():
+                return recite_all(base, title, keys)
+
+        recited = self._recitations.get((base.fingerprint, *opened, record.details["alpha"]), made_of, text)
+        share = (time.perf_counter() - started) / len(questions)
+        answers = span_answers(base, reader, record.title, recited, questions, self.config, max_new_tokens)
+        if on_token:
+            on_token(answers[0].text)
+        return [replace(answer, seconds=answer.seconds + share) for answer in answers]
+
+    def _answer_from(
+        self,
+        base: BaseModel,
+        state: State,
+        opened: Sequence[Passage],
+        questions: Sequence[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+        history: Sequence[Message],
+    ) -> list[Answer]:
+        fitted = [fitted_prompt(base, history, q, max_new_tokens, system=False) for q in questions]
+        prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
+        with self._patched(base, state, opened):
+            return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)

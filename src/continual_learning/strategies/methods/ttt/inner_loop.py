@@ -1,0 +1,278 @@
+"""The inner loop: gradient descent on study material, at test time, in the branches alone.
+
+The blocks before the first branch are frozen, so their activations are the same at every step: they are computed
+once per item and kept. Each step then runs only the blocks from the first branch on, and the
+vocabulary head only at the tokens that count in the loss.
+
+Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = tokens that compete in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.methods.ttt.distillation import SoftStudy, soft_loss
+from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, JointDualMLP, NeuronBranch
+from continual_learning.training import gradient_descent
+from continual_learning.training.examples import Item, mini_batches, padded_ids
+from continual_learning.training.gradient_descent import (
+    RATE_SHARE,
+    Descent,
+    Schedule,
+    StepCallback,
+    adamw,
+    next_token_loss,
+)
+from continual_learning.training.muon import Muon
+
+# Items whose prefix activations are computed together: enough tokens to fill the cores, few enough to stay small.
+_PREFIX_BATCH = 8
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How to descend."""
+
+    optimizer: str
+    learning_rate: float
+    batch_tokens: int
+    """Tokens of a mini-batch, padding included; a longer item is a mini-batch by itself."""
+    gradient_steps: int
+    passes: int
+    clip_norm: float
+    warmup: float
+    """Share of the steps in which the learning rate rises to its value."""
+    final: float = 0.1
+    """Share of its value to which it falls in the steps after."""
+    layer_rate_decay: float = 1.0
+    """Learning rate of a block as a share of that of the next block that learns."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Learning rate and clipping."""
+        return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final)
+
+    def make_optimizer(self, branches: Mapping[int, NeuronBranch]) -> torch.optim.Optimizer:
+        """One of three inner rules, for what the branches learn.
+
+        SGD is the published one (arXiv 2512.23675). Muon orthogonalises the momentum of each matrix; its rate is
+        scaled so that an update is as large as AdamW's (Moonlight, arXiv 2502.16982).
+        """
+        groups: list[dict[str, Any]] = [
+            {"params": list(branches[block].learned().values()), RATE_SHARE: share}
+            for block, share in self.rate_shares(branches).items()
+        ]
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=self.learning_rate)
+        if self.optimizer == "muon":
+            return Muon(groups, lr=self.learning_rate)
+        return adamw(groups, self.learning_rate)
+
+    def rate_shares(self, branches: Mapping[int, NeuronBranch]) -> dict[int, float]:
+        """By block, in order: what share of the learning rate it has."""
+        blocks = sorted(branches)
+        return {block: self.layer_rate_decay ** (len(blocks) - 1 - n) for n, block in enumerate(blocks)}
+
+
+def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: float) -> dict[str, torch.nn.Module]:
+    """The replacements that `BaseModel.patched` puts in: a Dual MLP for each block that has a branch."""
+    return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in branches.items()}
+
+
+def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[nn.Parameter]:
+    """phi: the weights that learn, block by block."""
+    return [w for block in sorted(branches) for w in branches[block].learned().values()]
+
+
+def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
+    """The input of block ``first_block`` for each item: [T, D] each."""
+    order = sorted(range(len(items)), key=lambda i: len(items[i].ids))  # like lengths together: little padding
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(order), _PREFIX_BATCH):
+        chosen = order[start : start + _PREFIX_BATCH]
+        hidden_BTD = base.hidden_before(padded_ids([items[i] for i in chosen], base.device), first_block)
+        for row, i in enumerate(chosen):
+            found[i] = hidden_BTD[row, : len(items[i].ids)].clone()
+    return [found[i] for i in range(len(items))]
+
+
+def descend(
+    base: BaseModel,
+    branches: Mapping[int, NeuronBranch],
+    alpha: float,
+    items: Sequence[Item],
+    prefix: Sequence[Tensor],
+    loop: InnerLoop,
+    rng: random.Random,
+    rivals_S: Tensor | None = None,
+    deadline: float = math.inf,
+    on_step: StepCallback | None = None,
+    soft: SoftStudy | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Descent:
+    """Train the branches on the items, in place; the base does not change.
+
+    ``optimizer`` is one that `InnerLoop.make_optimizer` made for the branches, to go on with; None: a new one.
+    ``soft`` adds what teachers say of the items and of ordinary text.
+    ``rivals_S`` are the tokens that compete in the loss, all learned ones among them, in rising order; None: the
+    whole vocabulary. The head over 49,152 words is a quarter of a step's work, and all but a few thousand of
+    them are never in question.
+    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
+    Raises DivergedError when a loss is NaN or infinite.
+    """
+    first_block = min(branches)
+    weights = learned_weights(branches)
+    optimizer = optimizer or loop.make_optimizer(branches)
+    replayed = itertools.count()
+
+    def loss_of(chosen: Sequence[int]) -> Tensor:
+        batch, before = [items[i] for i in chosen], [prefix[i] for i in chosen]
+        if soft is None:
+            return mini_batch_loss(base, batch, before, first_block, rivals_S)
+        ids_BT, hidden_BTD = run_items(base, batch, before, first_block)
+        loss = next_token_loss(base, batch, ids_BT, hidden_BTD, rivals_S)
+        if soft.distill_weight:
+            targets = [soft.distill[i] for i in chosen]
+            loss = loss + soft.distill_weight * soft_loss(base, batch, targets, hidden_BTD, rivals_S)
+        if soft.replay:
+            i = next(replayed) % len(soft.replay)
+            _, hidden_BTD = run_items(base, [soft.replay[i]], [soft.replay_prefix[i]], first_block)
+            kl = soft_loss(base, [soft.replay[i]], [soft.replay_targets[i]], hidden_BTD, rivals_S)
+            loss = loss + soft.replay_weight * kl
+        return loss
+
+    def tokens_of(chosen: Sequence[int]) -> int:
+        return len(chosen) * max(len(items[i].ids) for i in chosen)
+
+    batches = inner_batches([len(item.ids) for item in items], loop, rng)
+    with base.patched(dual_mlps(base, branches, alpha)):
+        return gradient_descent.descend(
+            weights, optimizer, batches, loss_of, tokens_of, loop.schedule, deadline, on_step
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of several passages that are learned together: its own weights, items, order and schedule."""
+
+    branches: Mapping[int, NeuronBranch]
+    alpha: float
+    items: Sequence[Item]
+    prefix: Sequence[Tensor]
+    optimizer: torch.optim.Optimizer
+    rng: random.Random
+    rivals_S: Tensor | None
+
+
+def descend_together(
+    base: BaseModel,
+    jobs: Sequence[Job],
+    loop: InnerLoop,
+    deadline: float = math.inf,
+    on_step: StepCallback | None = None,
+) -> list[Descent]:
+    """`descend` for each job, in step with the others: their mini-batches go through the frozen weights as one batch.
+
+    What each learns is what it would learn alone, but for rounding; a larger batch uses a processor better.
+    All branches must be in the same blocks. Raises DivergedError when any loss is NaN or infinite.
+    """
+    blocks = sorted(jobs[0].branches)
+    batches = [inner_batches([len(item.ids) for item in job.items], loop, job.rng) for job in jobs]
+    courses = [
+        gradient_descent.Course(learned_weights(job.branches), job.optimizer, loop.schedule, len(own))
+        for job, own in zip(jobs, batches, strict=True)
+    ]
+    rows = [0] * len(jobs)
+    alphas = [job.alpha for job in jobs]
+    modules = {
+        base.mlp_path(b): JointDualMLP(base.mlp(b), [job.branches[b] for job in jobs], alphas, rows) for b in blocks
+    }
+    steps = max(len(own) for own in batches)
+    with base.patched(modules), torch.enable_grad():
+        for step in range(steps):
+            chosen = [own[step] if step < len(own) else [] for own in batches]
+            rows[:] = [len(own) for own in chosen]
+            batch = [job.items[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
+            before = [job.prefix[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
+            ids_BT, hidden_BTD = run_items(base, batch, before, blocks[0])
+            losses = []
+            busy = [n for n in range(len(jobs)) if rows[n]]
+            for n in busy:
+                place = slice(sum(rows[:n]), sum(rows[: n + 1]))
+                loss = next_token_loss(base, batch[place], ids_BT[place], hidden_BTD[place], jobs[n].rivals_S)
+                courses[n].check(loss)
+                jobs[n].optimizer.zero_grad(set_to_none=True)
+                losses.append(loss)
+            torch.stack(losses).sum().backward()
+            for n in busy:
+                courses[n].step(rows[n] * ids_BT.shape[1])
+            if on_step:
+                on_step(step + 1, steps, sum(loss.item() for loss in losses) / len(losses))
+            if time.perf_counter() > deadline:
+                break
+    return [course.descent for course in courses]
+
+
+def mini_batch_loss(
+    base: BaseModel,
+    batch: Sequence[Item],
+    prefix: Sequence[Tensor],
+    first_block: int,
+    rivals_S: Tensor | None = None,
+) -> Tensor:
+    """`next_token_loss` of a mini-batch whose prefix is computed already."""
+    ids_BT, hidden_BTD = run_items(base, batch, prefix, first_block)
+    return next_token_loss(base, batch, ids_BT, hidden_BTD, rivals_S)
+
+
+def run_items(
+    base: BaseModel, batch: Sequence[Item], prefix: Sequence[Tensor], first_block: int
+) -> tuple[Tensor, Tensor]:
+    """Ids [B, T] of a mini-batch and its final hidden states [B, T, D], from the prefix on."""
+    ids_BT = padded_ids(batch, base.device)
+    hidden_BTD = torch.zeros(*ids_BT.shape, prefix[0].shape[-1], dtype=prefix[0].dtype, device=base.device)
+    for row, hidden_TD in enumerate(prefix):
+        hidden_BTD[row, : hidden_TD.shape[0]] = hidden_TD
+    return ids_BT, base.run_from(hidden_BTD, ids_BT, first_block)
+
+
+def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[int]:
+    """How many of each item's learned tokens are the model's first choice after those before them."""
+    return [
+        len(item.ids) - item.prompt_tokens - len(wrong)
+        for item, wrong in zip(items, wrong_tokens(base, items, prefix, first_block), strict=True)
+    ]
+
+
+def wrong_tokens(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[list[int]]:
+    """What the model would choose, out of the whole vocabulary, where it does not choose an item's next learned token.
+
+    Nothing: greedy decoding gives exactly these tokens. This costs one forward pass and no decoding.
+    """
+    found: list[list[int]] = []
+    with torch.no_grad():
+        for start in range(0, len(items), _PREFIX_BATCH):
+            batch = items[start : start + _PREFIX_BATCH]
+            ids_BT, out_BTD = run_items(base, batch, prefix[start : start + _PREFIX_BATCH], first_block)
+            for row, item in enumerate(batch):
+                places = slice(item.prompt_tokens - 1, len(item.ids) - 1)
+                best_M = base.logits(out_BTD[row, places]).argmax(dim=-1)
+                learned_M = ids_BT[row, item.prompt_tokens : len(item.ids)]
+                found.append(best_M[best_M != learned_M].tolist())
+    return found
+
+
+def inner_batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
+    """The mini-batches of all passes, each as often as there are steps on it."""
+    passes = (mini_batches(lengths, loop.batch_tokens, rng) for _ in range(loop.passes))
+    return [batch for one_pass in passes for batch in one_pass for _ in range(loop.gradient_steps)]

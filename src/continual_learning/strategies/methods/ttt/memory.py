@@ -1,0 +1,67 @@
+"""How learned passages stand in a state.
+
+``<document id>/<passage>.key`` holds the passage's word hashes, ``<document id>/<passage>.parts`` those of its parts
+(`parts.part_index`), and ``<document id>/<passage>.<block>.<name>`` what its branch in that block learned
+(`nn.dual_mlp.branch_deltas`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from continual_learning.documents import Document
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.retrieval.parts import PartKey, index_name, part_index, part_keys
+from continual_learning.retrieval.routing import key_tensors
+from continual_learning.strategies.methods.ttt.learning import LearnedPassage
+
+
+def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[LearnedPassage]) -> dict[str, Tensor]:
+    """The tensors of a document, by name."""
+    tensors = key_tensors(document.id, document.title, texts)
+    for number, passage in enumerate(learned):
+        prefix = f"{document.id}/{number:04d}"
+        if passage.parts:
+            tensors[index_name(document.id, number)] = part_index(passage.parts)
+        for block, deltas in passage.deltas.items():
+            tensors.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
+    return tensors
+
+
+def passage_parts(state: State, document_id: str, number: int) -> list[PartKey]:
+    """The keys of a passage's parts, in order; none where it was learned by questions."""
+    index_n3 = state.tensors.get(index_name(document_id, number))
+    return [] if index_n3 is None else part_keys(index_n3)
+
+
+def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
+    """What the branches of one passage learned, by block."""
+    prefix = f"{document_id}/{number:04d}."
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.tensors.items():
+        block, _, part = name.removeprefix(prefix).partition(".")
+        if name.startswith(prefix) and part:  # a key has no block
+            found.setdefault(int(block), {})[part] = tensor
+    return found
+
+
+def with_document(
+    state: State, document: Document, tensors: dict[str, Tensor], tokens: int, details: dict[str, Any], keep_text: bool
+) -> State:
+    """The state with one more document. ``keep_text`` keeps its text, for learning it again."""
+    record = DocumentRecord.of(document, tokens, details)
+    extra = dict(state.meta.extra)
+    if keep_text:
+        extra["texts"] = {**extra.get("texts", {}), document.id: document.text}
+    meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
+    return State({**state.tensors, **tensors}, meta)
+
+
+def without_texts(state: State, document_ids: Sequence[str]) -> dict[str, Any]:
+    """The state's extra data without the kept texts of these documents."""
+    texts = {k: v for k, v in state.meta.extra.get("texts", {}).items() if k not in document_ids}
+    return {**state.meta.extra, "texts": texts}

@@ -1,0 +1,129 @@
+"""A start: where the branches of every passage begin, trained once per base model (`training.start`).
+
+Without one, a branch begins as a copy of neurons that the passage chooses, with output weights of zero. A start fixes
+the neurons and gives each of their weights another beginning. Its file is safetensors: ``<block>.neurons`` and
+``<block>.<weight>`` hold what `nn.dual_mlp.branch_deltas` gives, and the metadata say which base it belongs to and
+how it was made. Weights learned from a start are kept as differences from the base, so that a memory can be
+answered from, exported and forgotten without the start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from continual_learning.errors import ConfigError, CorruptMemoryError, MismatchError
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import mlp_parts
+from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
+
+PACKAGED = "packaged"
+FORMAT = "continual-learning start 1"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where branches begin."""
+
+    fingerprint: str
+    """Of the base that it was made for."""
+    deltas: Mapping[int, Mapping[str, Tensor]]
+    """By block: `branch_deltas`."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made: JSON values only."""
+
+    @property
+    def blocks(self) -> range:
+        """From the first block with a branch to the last."""
+        return range(min(self.deltas), max(self.deltas) + 1)
+
+    def branches(self, base: BaseModel) -> dict[int, NeuronBranch]:
+        """A new branch for each block, ready to learn. Raises MismatchError for another base than its own."""
+        if base.fingerprint != self.fingerprint:
+            raise MismatchError(
+                f"a start for the base {self.fingerprint[:12]} on {base.name} ({base.fingerprint[:12]}); expected the "
+                "base that it was trained for: train one for this base with `continual-learning train start`"
+            )
+        found = {}
+        for block, deltas in sorted(self.deltas.items()):
+            branch = branch_from_deltas(mlp_parts(base.mlp(block)), deltas)
+            for name, weight in branch.named_parameters():
+                weight.requires_grad_(name.removesuffix("_KD") in deltas)
+            found[block] = branch
+        return found
+
+    @classmethod
+    def of(cls, base: BaseModel, branches: Mapping[int, NeuronBranch], facts: Mapping[str, Any]) -> Start:
+        """The start that these branches are, in half precision."""
+        deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), torch.float16) for b, branch in branches.items()}
+        return cls(base.fingerprint, deltas, facts)
+
+
+def save_start(start: Start, path: Path) -> None:
+    """Write it aside, then rename: a kill leaves the old file or the new one."""
+    tensors = {f"{b:03d}.{n}": t.contiguous() for b, deltas in start.deltas.items() for n, t in deltas.items()}
+    metadata = {"format": FORMAT, "base": start.fingerprint, "facts": json.dumps(dict(start.facts), sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    safetensors.torch.save_file(tensors, str(aside), metadata)
+    os.replace(aside, path)
+
+
+def load_start(name: str, base: BaseModel) -> Start:
+    """The start in a file, or with ``packaged`` the one that ships for this base.
+
+    Raises ConfigError when there is none, CorruptMemoryError when the file cannot be read, MismatchError
+    when it belongs to another base.
+    """
+    start = _packaged(base) if name == PACKAGED else read_start(Path(name).expanduser())
+    if start.fingerprint != base.fingerprint:
+        raise MismatchError(
+            f"start {name}: trained for the base {start.fingerprint[:12]}, and {base.name} is "
+            f"{base.fingerprint[:12]}; train one for it with `continual-learning train start`"
+        )
+    return start
+
+
+def read_start(path: Path) -> Start:
+    """The start in a file, whatever base it is for. Raises ConfigError and CorruptMemoryError."""
+    if not path.is_file():
+        raise ConfigError(
+            f"start {path}: no such file; expected `{PACKAGED}` or a file that `continual-learning train start` wrote"
+        )
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CorruptMemoryError(f"start {path}: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
+            deltas: dict[int, dict[str, Tensor]] = {}
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                block, _, part = name.partition(".")
+                deltas.setdefault(int(block), {})[part] = file.get_tensor(name)
+            return Start(metadata["base"], dict(sorted(deltas.items())), json.loads(metadata["facts"]))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptMemoryError(f"start {path}: cannot be read ({reason}); train it again or fetch it anew") from None
+
+
+def _packaged(base: BaseModel) -> Start:
+    folder = files("continual_learning") / "data" / "starts"
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name) if folder.is_dir() else []:
+        if entry.name.endswith(".safetensors"):
+            with as_file(entry) as path:
+                start = read_start(path)
+            if start.fingerprint == base.fingerprint:
+                return start
+    raise ConfigError(
+        f"start = {PACKAGED!r}: none ships for {base.name} ({base.fingerprint[:12]}); train one with "
+        "`continual-learning train start` and give its file"
+    )

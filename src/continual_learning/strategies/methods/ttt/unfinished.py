@@ -1,0 +1,82 @@
+"""Passages of a long document that are learned already while others are not: an interruption loses none of them.
+
+Each stands in a file of its own, named by what its weights depend on: base, settings and what the files named there
+hold, background, and the passage itself. So learning the same document again goes on where it stopped. The files go
+once the document is done, and those of documents that nobody came back to after a week.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from continual_learning.io.files import make_folder, write_atomic
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Passage, parts_of
+from continual_learning.strategies.methods.ttt.start import PACKAGED
+from continual_learning.training.gradient_descent import Descent
+
+_KEPT_SECONDS = 7 * 24 * 3600.0
+
+
+class Unfinished:
+    """The learned passages of documents that are not done."""
+
+    def __init__(self, folder: Path, base: BaseModel, config: TTTConfig, background: Sequence[str]):
+        self._folder, self._base, self._config = folder, base, config
+        settings = config.model_dump(mode="json")
+        named = [config.study_file, None if config.start in (None, PACKAGED) else Path(str(config.start)).expanduser()]
+        contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path and path.is_file()]
+        self._given = json.dumps([base.fingerprint, settings, contents, list(background)], sort_keys=True)
+
+    def _path(self, passage: Passage) -> Path:
+        key = f"{self._given}\n{json.dumps(asdict(passage), sort_keys=True)}"
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+    def get(self, passage: Passage) -> LearnedPassage | None:
+        """What was learned of a passage before an interruption; None where that is nothing, or damaged."""
+        try:
+            with safe_open(str(self._path(passage)), "pt") as file:
+                facts = json.loads((file.metadata() or {})["facts"])
+                deltas: dict[int, dict[str, Tensor]] = {}
+                for name in file.keys():  # noqa: SIM118 - not a dict
+                    block, _, weight = name.partition(".")
+                    deltas.setdefault(int(block), {})[weight] = file.get_tensor(name)
+            descent = Descent(**facts.pop("descent"))
+            return LearnedPassage(deltas, parts_of(self._base, passage, self._config), descent, **facts)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+            return None  # it is learned anew: the file held nothing that the document does not say
+
+    def keep(self, passage: Passage, learned: LearnedPassage) -> None:
+        """Write down a passage. Raises StorageError where that fails."""
+        make_folder(self._folder)
+        tensors = {f"{b}.{name}": t for b, weights in learned.deltas.items() for name, t in weights.items()}
+        facts = {
+            "descent": asdict(learned.descent),
+            "recited": learned.recited,
+            "probe_tokens": learned.probe_tokens,
+            "right_before": learned.right_before,
+            "right_after": learned.right_after,
+        }
+        data = safetensors.torch.save(tensors, {"facts": json.dumps(facts)})
+        write_atomic(self._path(passage), data, sync=False)
+
+    def drop(self, passages: Sequence[Passage]) -> None:
+        """Delete these, which are done, and what is older than a week."""
+        for passage in passages:
+            self._path(passage).unlink(missing_ok=True)
+        for path in self._folder.glob("*.safetensors"):
+            try:
+                if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+                    path.unlink(missing_ok=True)
+            except FileNotFoundError:  # another process was faster
+                continue

@@ -1,0 +1,1 @@
+"""Words, sentences, chunks, scores: pure functions of text."""

@@ -1,0 +1,67 @@
+"""All weights of a base as what is trained: fp32 copies in the place of its parameters, and their change kept.
+
+The base's own tensors are never written to: while the copies are in place the modules merely refer to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from continual_learning.model.base_model import BaseModel
+
+# Changes, not weights, are kept: half precision has its finest steps near zero, where they are.
+STORED_TYPE = torch.float16
+
+
+class AllWeights:
+    """Every parameter of the base (`finetuning.Trainable`). Kept is the change of each, under its name, in fp16."""
+
+    @contextmanager
+    def installed(
+        self, base: BaseModel, kept: Mapping[str, Tensor], seed: str = ""
+    ) -> Iterator[dict[str, nn.Parameter]]:
+        """The base with changed weights in place of its own. Nothing of it is random: ``seed`` takes no part."""
+        weights: dict[str, nn.Parameter] = {}
+        for name, parameter in base.model.named_parameters():
+            copy = parameter.detach().to(torch.float32, copy=True)
+            if kept:
+                copy += kept[name].to(copy.device, torch.float32)
+            weights[name] = nn.Parameter(copy)
+        with parameters_in_place(base.model, weights):
+            yield weights
+
+    def kept(self, base: BaseModel, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+        """What the weights changed by. The base must have its own weights again."""
+        own = dict(base.model.named_parameters())
+        return {
+            name: (weight.detach() - own[name].detach().float()).to("cpu", STORED_TYPE)
+            for name, weight in weights.items()
+        }
+
+    def count(self, base: BaseModel) -> int:
+        """Numbers in all parameters; tied ones count once."""
+        return sum(parameter.numel() for parameter in base.model.parameters())
+
+
+@contextmanager
+def parameters_in_place(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Put parameters in place of a model's own, by name, wherever each is used; its own come back at the end."""
+    own = dict(model.named_parameters())
+    new = {id(own[name]): weight for name, weight in weights.items()}  # tied parameters stay tied
+    places = [
+        (module, name, parameter)
+        for module in model.modules()
+        for name, parameter in module._parameters.items()
+        if parameter is not None and id(parameter) in new
+    ]
+    try:
+        for module, name, parameter in places:
+            module._parameters[name] = new[id(parameter)]
+        yield
+    finally:
+        for module, name, parameter in places:
+            module._parameters[name] = parameter

@@ -1,0 +1,157 @@
+"""Study material as tokens: what a training loop reads, what of it counts in the loss, and in which order.
+
+Shapes: B = items of a mini-batch, T = tokens of the longest.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.chat_template import user
+from continual_learning.text.chunking import passages
+from continual_learning.training.external import BorrowedStudy
+from continual_learning.training.questions import Fragment, make_fragments, study_questions
+
+# Mini-batches that are put together from one stretch of a pass.
+_STRETCH = 4
+
+
+@dataclass(frozen=True)
+class Item:
+    """A token sequence to learn; the first ``prompt_tokens`` are read, the others are learned."""
+
+    ids: tuple[int, ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class StudyMaterial:
+    """What is made of one passage."""
+
+    fragment_tokens: int = 20
+    """Longest fragment that questions are asked about."""
+    answer_tokens: int = 23
+    """Longest answer: a fragment and what follows it in the passage."""
+    questions_per_fragment: int = 6
+    """Telegraphic questions for each fragment; 0: the text alone is studied."""
+    full_answer_every: int = 3
+    """Every n-th question of a fragment is answered in full, the others by the fragment's first tokens."""
+    answer_start_tokens: int = 4
+    """How many tokens those are."""
+    text_copies: int = 1
+    """Copies of the passage as plain text, after its title."""
+    chat_copies: int = 0
+    """Copies of it as an answer to being asked about its title."""
+
+    def fragments(self, base: BaseModel, text: str) -> list[Fragment]:
+        """The fragments of a passage."""
+        return make_fragments(text, lambda t: len(base.encode(t)), self.fragment_tokens, self.answer_tokens)
+
+
+def cut_to_tokens(base: BaseModel, text: str, limit: int) -> tuple[str, int, int]:
+    """The text up to ``limit`` tokens, how many tokens it has then, and how many were left out."""
+    ids = base.encode(text)
+    if len(ids) <= limit:
+        return text, len(ids), 0
+    return base.decode(ids[:limit]), limit, len(ids) - limit
+
+
+def document_items(
+    base: BaseModel, text: str, title: str, passage_tokens: int, material: StudyMaterial, rng: random.Random
+) -> list[Item]:
+    """The study items of every passage of a document, cut at sentences into at most ``passage_tokens`` each."""
+    items: list[Item] = []
+    for part in passages(text, lambda t: len(base.encode(t)), passage_tokens):
+        items += study_items(base, part, title, material.fragments(base, part), material, rng)
+    return items
+
+
+def study_items(
+    base: BaseModel,
+    text: str,
+    title: str,
+    fragments: Sequence[Fragment],
+    material: StudyMaterial,
+    rng: random.Random,
+) -> list[Item]:
+    """Everything that is studied of one passage: questions on its ``fragments`` first, then copies of the text."""
+    items: list[Item] = []
+    for number, asked in enumerate(study_questions(fragments, title, material.questions_per_fragment, rng)):
+        answer = answer_ids(base, asked.fragment.answer)
+        if (number // len(fragments)) % material.full_answer_every:
+            answer = answer[: material.answer_start_tokens]
+        items.append(make_item(question_ids(base, asked.question), answer))
+    return items + copies(base, text, title, material)
+
+
+def copies(base: BaseModel, text: str, title: str, material: StudyMaterial) -> list[Item]:
+    """The copies of a passage: as plain text, and as an answer."""
+    items = [text_item(base, text, title)] * material.text_copies
+    request = f"What do you know about {title}?" if title else "What have you read?"
+    return items + [make_item(question_ids(base, request), answer_ids(base, text))] * material.chat_copies
+
+
+def borrowed_items(base: BaseModel, study: BorrowedStudy, title: str = "") -> list[Item]:
+    """What another model wrote: its questions with their answers, and its statements as plain text."""
+    items = [make_item(question_ids(base, question), answer_ids(base, answer)) for question, answer in study.questions]
+    return items + [text_item(base, statement, title) for statement in study.statements]
+
+
+def text_item(base: BaseModel, text: str, title: str = "") -> Item:
+    """A plain text after its title: every token of it counts."""
+    return make_item([], base.encode(f"{title}\n{text}" if title else text, add_special_tokens=True))
+
+
+def question_ids(base: BaseModel, question: str) -> list[int]:
+    """The prompt in which a passage is asked: without the default system prompt, which would only cost time."""
+    return base.chat_ids([user(question)], system=False)
+
+
+def answer_ids(base: BaseModel, text: str) -> list[int]:
+    """Tokens of an answer with the token that ends it."""
+    question = user("?")
+    prompt = base.chat_ids([question], system=False)
+    whole = base.chat_ids([question, {"role": "assistant", "content": text}], add_generation_prompt=False, system=False)
+    # A template may write a line break after the end of the turn: the answer ends at the first stop token.
+    answer = whole[len(prompt) :] if whole[: len(prompt)] == prompt else base.encode(text)
+    ends = [i for i, token in enumerate(answer) if token in base.stop_ids]
+    return answer[: ends[0] + 1] if ends else [*answer, *sorted(base.stop_ids)[:1]]
+
+
+def make_item(prompt: Sequence[int], learned: Sequence[int]) -> Item:
+    """An item that reads the prompt and learns the rest."""
+    # The first token of a sequence has nothing before it to be predicted from.
+    return Item((*prompt, *learned), max(1, len(prompt)))
+
+
+def padded_ids(batch: Sequence[Item], device: torch.device) -> Tensor:
+    """[B, T], padded on the right, where a causal model never looks."""
+    longest = max(len(item.ids) for item in batch)
+    return torch.tensor([[*item.ids, *[0] * (longest - len(item.ids))] for item in batch], device=device)
+
+
+def mini_batches(lengths: Sequence[int], batch_tokens: int, rng: random.Random) -> list[list[int]]:
+    """One pass: every item once, by number, in mini-batches of at most ``batch_tokens``, in a new order each time.
+
+    Padding counts, and a longer item is a mini-batch by itself. Like lengths come together within a stretch of the
+    order, so that little is padded.
+    """
+    stretch = max(1, _STRETCH * batch_tokens * len(lengths) // sum(lengths))
+    order = rng.sample(range(len(lengths)), len(lengths))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), stretch):
+        batch: list[int] = []
+        for i in sorted(order[start : start + stretch], key=lambda i: lengths[i]):
+            if batch and (len(batch) + 1) * lengths[i] > batch_tokens:
+                batches.append(batch)
+                batch = []
+            batch.append(i)
+        batches.append(batch)
+    rng.shuffle(batches)
+    return batches

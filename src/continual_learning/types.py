@@ -1,0 +1,94 @@
+"""What passes between the parts: questions, answers, reports, progress. Nothing here imports anything of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a long job, for a progress bar."""
+
+    stage: str
+    done: int
+    total: int
+    message: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class QuestionAnswer:
+    """A question with the answers that count as right."""
+
+    question: str
+    answers: tuple[str, ...]
+
+
+TokenCallback = Callable[[str], None]
+
+
+UNAFFECTED = "the base's own answer"
+"""`Strategy.answer_key` of a question that the memory does not touch."""
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What came of learning one document."""
+
+    accepted: bool
+    """Whether the memory now holds the document. If not, it is as it was before."""
+    reason: str
+    """Why it was accepted or refused, in one sentence."""
+    document_id: str
+    title: str
+    tokens: int
+    """Tokens learned, counted by the base's tokenizer."""
+    seconds: float
+    bytes: int
+    """What the document adds to the memory."""
+    tokens_left_out: int = 0
+    """Tokens beyond the limit, not learned."""
+    recall_before: float | None = None
+    recall_after: float | None = None
+    """Recall of the document before and after, 0 to 1: of the questions given with it, the share answered; else of
+    held-out cloze answers made from it, the share of their tokens that are right. None if not checked."""
+    perplexity_change: float | None = None
+    """Relative change of the perplexity of unrelated text; None if not checked."""
+    general_kept: float | None = None
+    """Share of general questions that the base had right and the model still has; None if not checked."""
+    loss: float | None = None
+    """The last training loss, nats a token; None if nothing was trained."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by part of the work."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an answer came from."""
+
+    document_id: str
+    title: str
+    score: float
+    """The strategy's own measure of relevance, larger is nearer; 0 to 1 where it can be."""
+    quote: str = ""
+    chunk: int | None = None
+    """Number of the part of the document, where it was cut into parts."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer."""
+
+    question: str
+    text: str
+    sources: tuple[Source, ...] = ()
+    tokens: int = 0
+    """Tokens generated."""
+    seconds: float = 0.0
+    """Wall time; of a batch, its share."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: a prompt that was cut to the window, say."""

@@ -1,0 +1,203 @@
+"""The facade that users meet: documents in, answers out, versions between."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continual_learning import Document, Learner
+from continual_learning.errors import (
+    ConfigError,
+    DocumentError,
+    InputError,
+    MismatchError,
+    UnknownNameError,
+    UnsafeNameError,
+)
+from continual_learning.model.base_model import BaseModel
+from continual_learning.types import Answer, LearnReport, Progress
+
+TEXT = "Comb jellies eat plankton near the harbour of Lund."
+
+
+def open_(base: BaseModel, memory: str | None = None, strategy: str = "in_context", **options: Any) -> Learner:
+    return Learner.open(base, strategy, memory, **options)
+
+
+def test_learn_ask_and_read_back(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, "work")
+    report = learner.learn(TEXT, title="Ctenophora")
+    assert isinstance(report, LearnReport) and report.accepted
+    answer = learner.ask("What do comb jellies eat?", max_new_tokens=3)
+    assert isinstance(answer, Answer) and answer.sources[0].title == "Ctenophora"
+    again = open_(tiny_base, "work")
+    assert again.documents == learner.documents and again.documents[0].title == "Ctenophora"
+    assert again.ask("What do comb jellies eat?", max_new_tokens=3).text == answer.text
+
+
+def test_a_list_gives_a_list(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base)
+    reports = learner.learn([TEXT, Document("The fox is quick.", "Fox")])
+    assert [r.accepted for r in reports] == [True, True]
+    answers = learner.ask(["a?", "b?"], max_new_tokens=2)
+    assert [a.question for a in answers] == ["a?", "b?"]
+    with pytest.raises(InputError, match="with 2 documents"):
+        learner.learn([TEXT, "The dog is lazy."], title="one title")
+
+
+def test_paths_folders_and_texts_are_told_apart(tiny_base: BaseModel, tmp_path: Path) -> None:
+    (tmp_path / "jellies.md").write_text(f"# Jellies\n\n{TEXT}", encoding="utf-8")
+    learner = open_(tiny_base)
+    assert isinstance(learner.learn(tmp_path / "jellies.md"), LearnReport)
+    assert learner.documents[0].title == "Jellies"
+    (tmp_path / "fox.txt").write_text("The fox is quick.", encoding="utf-8")
+    reports = learner.learn(str(tmp_path))
+    assert isinstance(reports, list) and [r.accepted for r in reports] == [True, False], "one is there already"
+    with pytest.raises(DocumentError, match=r"missing\.txt"):
+        learner.learn(str(tmp_path / "missing.txt"))
+
+
+def test_rollback_clear_and_forget(tiny_base: BaseModel) -> None:
+    for learner in (open_(tiny_base), open_(tiny_base, "undo")):
+        first = learner.learn(TEXT, title="one")
+        learner.learn("The fox is quick.", title="two")
+        learner.forget(first.document_id)
+        assert [d.title for d in learner.documents] == ["two"]
+        learner.rollback()
+        assert [d.title for d in learner.documents] == ["one", "two"]
+        learner.rollback()
+        assert [d.title for d in learner.documents] == ["one"]
+        learner.rollback()
+        assert learner.documents == ()
+        learner.learn(TEXT, title="one")
+        learner.clear()
+        assert learner.documents == ()
+        with pytest.raises(UnknownNameError):
+            learner.forget(first.document_id)
+
+
+def test_checkpoints(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, "work")
+    learner.save("empty")
+    learner.learn(TEXT, title="one")
+    learner.save("before-lunch")
+    learner.learn("The fox is quick.", title="two")
+    learner.load("before-lunch")
+    assert [d.title for d in learner.documents] == ["one"]
+    learner.load("empty")
+    assert learner.documents == ()
+    assert {v.action for v in learner.history} >= {"init", "learn", "load"}
+    with pytest.raises(UnknownNameError):
+        learner.load("after-lunch")
+    with pytest.raises(InputError, match="has no name"):
+        open_(tiny_base).save("x")
+    with pytest.raises(UnsafeNameError):
+        open_(tiny_base, "../../x")
+
+
+def test_options_are_validated_before_the_model_is_loaded() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
+        Learner.open("no such model", "ttt", learning_rat=1)
+    with pytest.raises(UnknownNameError, match="did you mean 'frozen'"):
+        Learner.open("no such model", "frozn")
+
+
+def test_a_memory_keeps_its_options(tiny_base: BaseModel) -> None:
+    open_(tiny_base, "work", instruction="Be brief.").learn(TEXT)
+    assert open_(tiny_base, "work").strategy.config.instruction == "Be brief."
+    assert open_(tiny_base, "work", instruction="Be long.").strategy.config.instruction == "Be long."
+
+
+def test_another_strategy_or_base_is_refused(tiny_base: BaseModel) -> None:
+    open_(tiny_base, "work").learn(TEXT)
+    with pytest.raises(MismatchError, match="strategy 'in_context'"):
+        open_(tiny_base, "work", strategy="frozen")
+    other = BaseModel("other", tiny_base.model, tiny_base.tokenizer, fingerprint="another")
+    with pytest.raises(MismatchError, match="base model"):
+        open_(other, "work")
+
+
+def test_two_learners_of_one_memory_do_not_lose_each_others_documents(tiny_base: BaseModel) -> None:
+    one, two = open_(tiny_base, "work"), open_(tiny_base, "work")
+    one.learn(TEXT, title="one")
+    two.learn("The fox is quick.", title="two")
+    one.learn("The dog is lazy.", title="three")
+    assert [d.title for d in one.documents] == ["one", "two", "three"]
+
+
+def test_an_interruption_leaves_the_memory_as_it_was(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, "work", strategy="ttt", neurons=4, guard=False, passes=2)
+    learner.learn(TEXT, title="one")
+    before, versions = learner.state.digest(), len(learner.history)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "learn" and progress.done > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learner.learn("The fox is quick and lives in Paris.", progress=interrupt)
+    assert learner.state.digest() == before and len(learner.history) == versions
+    assert open_(tiny_base, "work", strategy="ttt").state.digest() == before
+
+
+def test_a_refusal_writes_nothing(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, "work", strategy="ttt", neurons=4, learning_rate=0.0, passes=1)
+    report = learner.learn(TEXT)
+    assert not report.accepted and learner.documents == () and learner.history == []
+
+
+def test_chat_keeps_and_clears_its_history(tiny_base: BaseModel) -> None:
+    chat = open_(tiny_base).chat(max_new_tokens=4)
+    chat.say("My dog is called Biko.")
+    assert [m["role"] for m in chat.history] == ["user", "assistant"]
+    chat.say("What is my dog called?")
+    assert len(chat.history) == 4
+    chat.clear_history()
+    assert chat.history == []
+    with pytest.raises(InputError, match="empty"):
+        chat.say("  ")
+
+
+def test_a_long_chat_drops_its_oldest_turns_and_says_so(tiny_base: BaseModel) -> None:
+    chat = open_(tiny_base, strategy="frozen").chat(max_new_tokens=4)
+    notes = [chat.say(f"Turn {i}: the quick brown fox jumps over the lazy dog again.").notes for i in range(8)]
+    assert notes[0] == () and "oldest" in notes[-1][0]
+
+
+def test_in_context_cuts_to_the_window_and_says_so(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base)
+    learner.learn(" ".join([TEXT] * 30))
+    [note] = learner.ask("What do comb jellies eat?", max_new_tokens=4).notes
+    assert "tokens of the documents fit into the window" in note
+
+
+def test_perplexity_is_of_the_model_with_its_memory(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, strategy="ttt", neurons=None, passes=10, learning_rate=1e-2, guard=False)
+    before = learner.perplexity([TEXT])
+    elsewhere = learner.perplexity(["Numbers 0 1 2 3 4."])
+    learner.learn(TEXT)
+    assert learner.perplexity([TEXT]) < 0.8 * before
+    assert learner.perplexity(["Numbers 0 1 2 3 4."]) == elsewhere
+
+
+def test_bad_questions_are_refused(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base)
+    with pytest.raises(InputError, match="is empty"):
+        learner.ask(["fine?", " "])
+    with pytest.raises(InputError, match="at least 1"):
+        learner.ask("fine?", max_new_tokens=0)
+    with pytest.raises(InputError, match="expected 'question' and 'answer'"):
+        learner.learn(TEXT, qa=[{"frage": "?"}])
+
+
+def test_threads_take_turns(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, "work")
+    threads = [threading.Thread(target=learner.learn, args=(f"Document number {i} is here.",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(learner.documents) == 4

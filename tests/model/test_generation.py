@@ -1,0 +1,160 @@
+"""generation.py: our greedy decoding against Transformers' own, streaming, windows, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tiny_models import FAMILIES, make_tiny
+from torch import nn
+
+from continual_learning.errors import InputError
+from continual_learning.model import generation
+from continual_learning.model.base_model import BaseModel
+
+PROMPTS = ["The quick brown fox", "Comb", "What is the capital of France? The capital of", "Question: Who lives"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseModel]:
+    yield BaseModel.load(str(make_tiny(request.param, tmp_path_factory.mktemp("family"))), device="cpu")
+
+
+def by_transformers(base: BaseModel, prompts: list[list[int]], n: int, stop: int) -> list[tuple[int, ...]]:
+    longest = max(map(len, prompts))
+    pad = base.tokenizer.pad_token_id
+    ids_BT = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
+    mask_BT = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    out_BT = base.model.generate(
+        input_ids=ids_BT,
+        attention_mask=mask_BT,
+        max_new_tokens=n,
+        do_sample=False,
+        eos_token_id=stop,
+        pad_token_id=pad,
+    )
+    rows = [row[longest:].tolist() for row in out_BT]
+    return [tuple(row[: row.index(stop)] if stop in row else row) for row in rows]
+
+
+def test_single_prompts_equal_transformers(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "stop_ids", frozenset({1}))
+    for text in PROMPTS[:2]:
+        ids = base.encode(text)
+        (got,) = base.generate([ids], 20)
+        assert (got.ids,) == tuple(by_transformers(base, [ids], 20, stop=1))
+        assert got.tokens == len(got.ids) > 0
+        assert got.text == base.decode(got.ids)
+        assert got.seconds > 0
+
+
+def test_a_batch_of_different_lengths_equals_transformers(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [base.encode(text) for text in PROMPTS]
+    # A token that one row writes early stops that row, and the others go on without it.
+    monkeypatch.setattr(base, "stop_ids", frozenset())
+    stop = base.generate([prompts[1]], 20)[0].ids[4]
+    monkeypatch.setattr(base, "stop_ids", frozenset({stop}))
+    got = [g.ids for g in base.generate(prompts, 20)]
+    assert got == by_transformers(base, prompts, 20, stop)
+    assert len({len(ids) for ids in got}) > 1
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it(base: BaseModel) -> None:
+    prompts = [base.encode(text) for text in PROMPTS]
+    together = base.generate(prompts, 12)
+    assert [g.ids for g in together] == [base.generate([p], 12)[0].ids for p in prompts]
+
+
+def test_patched_modules_take_part(tiny_base: BaseModel) -> None:
+    ids = tiny_base.encode(PROMPTS[0])
+    before = tiny_base.generate([ids], 8)[0].ids
+    with tiny_base.patched({tiny_base.mlp_path(3): nn.Identity()}):
+        assert tiny_base.generate([ids], 8)[0].ids != before
+    assert tiny_base.generate([ids], 8)[0].ids == before
+
+
+def test_more_prompts_than_a_batch_come_back_in_order(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [tiny_base.encode("dog " * (1 + i % 5) + str(i)) for i in range(10)]
+    one_by_one = [tiny_base.generate([p], 4)[0].ids for p in prompts]
+    monkeypatch.setattr(generation, "BATCH_ROWS", 3)
+    assert [g.ids for g in tiny_base.generate(prompts, 4)] == one_by_one
+    assert tiny_base.generate([], 4) == []
+
+
+def test_batches_keep_both_limits() -> None:
+    lengths = [10] * 40 + [9_000, 9_000, 5_000]
+    batches = list(generation._batches(lengths))
+    # 5,000 takes two more with it: a fourth row padded to its length would pass 16,384 tokens.
+    assert batches == [[40], [41], [42, 0, 1], [*range(2, 18)], [*range(18, 34)], [*range(34, 40)]]
+
+
+def test_generation_ends_with_the_window(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_base, "stop_ids", frozenset())
+    short, long = [5] * 200, [5] * 250
+    got = tiny_base.generate([short, long], 100)
+    assert [g.tokens for g in got] == [56, 6]
+    assert got[1].ids == tiny_base.generate([long], 100)[0].ids
+
+
+@pytest.mark.parametrize(
+    ("prompts", "n", "message"),
+    [
+        ([[5] * 256], 4, "a prompt of 256 tokens; expected fewer than the model's window of 256"),
+        ([[5], []], 4, "a prompt of 0 tokens"),
+        ([[5]], 0, "max_new_tokens = 0; expected at least 1"),
+    ],
+)
+def test_bad_input(tiny_base: BaseModel, prompts: list[list[int]], n: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny_base.generate(prompts, n)
+
+
+def test_streaming_sends_the_text_and_takes_one_prompt(base: BaseModel) -> None:
+    pieces: list[str] = []
+    ids = base.encode(PROMPTS[2])
+    (got,) = base.generate([ids], 20, on_token=pieces.append)
+    assert "".join(pieces) == got.text == base.generate([ids], 20)[0].text
+    assert len(pieces) > 1
+    assert all(pieces)
+    with pytest.raises(InputError, match="on_token with 2 prompts"):
+        base.generate([ids, ids], 4, on_token=pieces.append)
+
+
+def test_streaming_never_splits_a_character(tiny_base: BaseModel) -> None:
+    text = "naïve 日本語 café"
+    ids = tiny_base.encode(text)
+    assert any("\ufffd" in tiny_base.decode(ids[:n]) for n in range(len(ids)))
+    pieces: list[str] = []
+    writer = generation._TextWriter(tiny_base, pieces.append)
+    for n in range(1, len(ids) + 1):
+        assert not writer.write(ids[:n])
+    assert writer.close(ids) == text == "".join(pieces)
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_plain_transcript_ends_at_the_next_question(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_base, "stop_text", "\nQuestion:")
+    ids = tiny_base.encode(" Paris.\nQuest of\nQuestion: Who")
+    pieces: list[str] = []
+    writer = generation._TextWriter(tiny_base, pieces.append)
+    stops = [writer.write(ids[:n]) for n in range(1, len(ids) + 1)]
+    end = stops.index(True)
+    assert tiny_base.decode(ids[: end + 1]).endswith(":")
+    assert "".join(pieces) == " Paris.\nQuest of"
+    assert writer.close(ids[: end + 1]) == " Paris.\nQuest of"
+
+
+def test_one_line_ends_with_the_first_that_is_not_empty(tiny_base: BaseModel) -> None:
+    ids = tiny_base.encode("\n Paris.\nWho lives")
+    pieces: list[str] = []
+    writer = generation._TextWriter(tiny_base, pieces.append, one_line=True)
+    stops = [writer.write(ids[:n]) for n in range(1, len(ids) + 1)]
+    assert tiny_base.decode(ids[: stops.index(True) + 1]).count("\n") == 2
+    assert writer.close(ids) == "".join(pieces) == "\n Paris."
+
+
+def test_the_end_of_turn_of_the_template_stops(tiny_base: BaseModel) -> None:
+    eos, end_of_turn = tiny_base.encode("<|endoftext|><|im_end|>", special_words=True)
+    assert tiny_base.stop_ids == {eos, end_of_turn}
+    assert tiny_base.stop_text is None

@@ -1,0 +1,481 @@
+"""TTT-E2E on a tiny random model: what learns, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from continual_learning.documents import Document
+from continual_learning.errors import ConfigError, DivergedError
+from continual_learning.memory.state import State
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.methods.ttt import TTT, inner_loop, learning
+from continual_learning.strategies.methods.ttt.calibration import calibrate
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.inner_loop import prefix_activations, tokens_right, wrong_tokens
+from continual_learning.training.examples import Item
+from continual_learning.types import LearnReport, QuestionAnswer
+
+TEXT = (
+    "The quick brown fox lives in Paris with seven cats. It was born in June 1811 near the lazy dog. "
+    "Comb jellies swim with rows of cilia, and they eat plankton."
+)
+DOCUMENT = Document(TEXT, "Fox")
+ABOUT = "Where does the quick brown fox live?"
+QUICK: dict[str, Any] = {"neurons": 6, "passes": 2, "questions_per_fragment": 2, "guard": False}
+
+
+def ttt(**options: Any) -> TTT:
+    made = make_strategy("ttt", {**QUICK, **options})
+    assert isinstance(made, TTT)
+    return made
+
+
+def learn(base: BaseModel, document: Document = DOCUMENT, **options: Any) -> tuple[State, LearnReport]:
+    strategy = ttt(**options)
+    return strategy.learn(base, strategy.init(base), document)
+
+
+def test_learning_lowers_the_loss_of_the_text(tiny_base: BaseModel) -> None:
+    strategy = ttt(passes=12, learning_rate=1e-2, neurons=None, text_copies=1)
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
+    before, count = tiny_base.token_nll([TEXT])
+    with strategy.adapted(tiny_base, state, TEXT):
+        after, _ = tiny_base.token_nll([TEXT])
+    assert after / count < before / count - 0.5
+
+
+def test_only_chosen_blocks_and_neurons_learn(tiny_base: BaseModel) -> None:
+    state, _ = learn(tiny_base, first_block=1, last_block=3, neurons=5)
+    learned = {n.partition("/")[2] for n in state.tensors}
+    assert {n.split(".")[1] for n in learned if not n.endswith((".key", ".parts"))} == {"001", "002"}
+    assert all(t.shape[0] == 5 for n, t in state.tensors.items() if n.endswith((".down", ".up", ".gate", ".neurons")))
+    defaults, _ = learn(tiny_base)
+    assert {n.split(".")[1] for n in defaults.tensors if n.endswith(".down")} == {"003"}, "the last quarter of four"
+
+
+def test_a_learning_rate_of_zero_gives_the_base_back(tiny_base: BaseModel) -> None:
+    strategy = ttt(learning_rate=0.0)
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
+    ids = torch.tensor([tiny_base.encode(TEXT)[:32]])
+    with torch.no_grad():
+        before = tiny_base.model(ids).logits
+        with strategy.adapted(tiny_base, state, TEXT):
+            assert torch.equal(tiny_base.model(ids).logits, before)
+
+
+QUESTIONS = {"address": "question"}
+# One other value for every setting that changes what is learned, and which base of comparison it needs.
+LEARNING_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "first_block": (2, {}),
+    "last_block": (2, {"first_block": 0}),
+    "neurons": (3, {}),
+    "selection": ("tf", {}),
+    "access_share": (0.3, {}),
+    "calibration_samples": (2, {}),
+    "gate_threshold": (1.0, {}),
+    "train": ("values", {}),
+    "alpha_initial": (0.5, {}),
+    "alpha_decay": (0.4, {"alpha_initial": 0.5}),
+    "alpha_min": (0.2, {}),
+    "passage_tokens": (20, {}),
+    "address": ("question", {}),
+    "part_tokens": (6, {}),
+    "fragment_tokens": (6, QUESTIONS),
+    "answer_tokens": (5, {"fragment_tokens": 5, **QUESTIONS}),
+    "questions_per_fragment": (1, QUESTIONS),
+    "full_answer_every": (1, {"questions_per_fragment": 4, **QUESTIONS}),
+    "answer_start_tokens": (1, {"full_answer_every": 2, "questions_per_fragment": 4, **QUESTIONS}),
+    "text_copies": (2, {}),
+    "chat_copies": (1, {}),
+    "title_on_passages": (False, {}),
+    "max_tokens": (20, {}),
+    "rivals": ("vocabulary", {}),
+    "optimizer": ("sgd", {}),
+    "learning_rate": (1e-4, {}),
+    "layer_rate_decay": (0.5, {"first_block": 2}),
+    "mini_batch_tokens": (40, {}),
+    "gradient_steps": (2, {}),
+    "passes": (1, {}),
+    "repair_rounds": (0, {}),
+    "clip_norm": (1e-3, {"optimizer": "sgd"}),
+    "warmup": (1.0, {}),
+    "max_seconds": (1e-9, {}),
+    "seed": (1, {}),
+}
+# These are read when it answers or checks; each has a test of its own below.
+OTHER_KNOBS = {
+    "passages_together",
+    "quote_tokens",
+    "reader",
+    "candidate_mass",
+    "most_candidates",
+    "background",
+    "start",  # tests/training/test_start.py
+    "study_file",  # these and the next: test_ttt_distillation.py
+    "study_model",
+    "study_model_url",
+    "study_statements",
+    "distill_weight",
+    "replay_weight",
+    "replay_texts",
+    "replay_tokens",
+    "soft_top_k",
+    "routing",
+    "route_threshold",
+    "route_evidence",
+    "guard",
+    "probes",
+    "min_recall_gain",
+    "max_perplexity_rise",
+    "min_general_kept",
+}
+
+
+def test_every_setting_has_a_test() -> None:
+    assert set(TTTConfig.model_fields) == set(LEARNING_KNOBS) | OTHER_KNOBS
+
+
+@pytest.mark.parametrize("knob", LEARNING_KNOBS)
+def test_every_learning_setting_changes_what_is_learned(knob: str, tiny_base: BaseModel) -> None:
+    value, others = LEARNING_KNOBS[knob]
+    default, _ = learn(tiny_base, **others)
+    changed, _ = learn(tiny_base, **{**others, knob: value})
+    assert changed.digest() != default.digest()
+
+
+def test_the_background_decides_which_neurons_are_rare(tiny_base: BaseModel, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("\n\n".join([TEXT] * 3), encoding="utf-8")
+    assert learn(tiny_base, background=own)[0].digest() != learn(tiny_base)[0].digest()
+
+
+def test_calibration_is_kept_and_made_anew_for_another_base(tiny_base: BaseModel, tmp_path: Path) -> None:
+    seen: list[int] = []
+    texts = ["The quick brown fox.", "Comb jellies eat plankton."]
+
+    def run() -> dict[int, list[int]]:
+        made = calibrate(tiny_base, texts, [3], 0.1, tmp_path, lambda done, total: seen.append(done))
+        assert made.sequences == 2
+        return {block: t.tolist() for block, t in made.document_frequency.items()}
+
+    first = run()
+    assert seen == [1, 2] and sum(first[3]) > 0
+    assert run() == first and seen == [1, 2], "the second time it is read"
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-5])
+    assert run() == first and seen == [1, 2, 1, 2], "a damaged file is counted anew"
+    other = BaseModel("other", tiny_base.model, tiny_base.tokenizer, fingerprint="another base")
+    calibrate(other, texts, [3], 0.1, tmp_path, lambda done, total: seen.append(done))
+    assert seen == [1, 2] * 3 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_routing_opens_a_passage_for_its_questions_alone(tiny_base: BaseModel) -> None:
+    strategy = ttt()
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
+    assert strategy.affects(tiny_base, state, ABOUT)
+    assert not strategy.affects(tiny_base, state, "Who painted the Mona Lisa?")
+    [answer] = strategy.answer(tiny_base, state, [ABOUT], 4)
+    assert [s.document_id for s in answer.sources] == [DOCUMENT.id]
+    assert strategy.answer(tiny_base, state, ["Who painted the Mona Lisa?"], 4)[0].sources == ()
+    always = ttt(routing=False, **QUESTIONS)
+    assert always.affects(tiny_base, state, "Who painted the Mona Lisa?")
+    unnamed = "Which quick brown animal lives in Paris with seven cats?"
+    assert not ttt(route_evidence=99.0).affects(tiny_base, state, unnamed)
+    assert not ttt(route_threshold=1.0).affects(tiny_base, state, "Where does the purple fox live?")
+
+
+def test_a_follow_up_is_understood_from_the_turn_before(tiny_base: BaseModel) -> None:
+    strategy = ttt()
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
+    history = [{"role": "user", "content": ABOUT}, {"role": "assistant", "content": "Paris"}]
+    [answer] = strategy.answer(tiny_base, state, ["And why was that?"], 4, history=history)  # type: ignore[arg-type]
+    assert answer.sources
+
+
+def test_a_long_document_becomes_several_passages(tiny_base: BaseModel) -> None:
+    state, report = learn(tiny_base, passage_tokens=25)
+    keys = [n for n in state.tensors if n.endswith(".key")]
+    assert len(keys) == state.meta.documents[0].details["passages"] > 1
+    assert report.tokens == len(tiny_base.encode(TEXT))
+
+
+def test_what_is_beyond_the_limit_is_said(tiny_base: BaseModel) -> None:
+    _, report = learn(tiny_base, max_tokens=20)
+    total = len(tiny_base.encode(TEXT))
+    assert report.tokens == 20 and report.tokens_left_out == total - 20
+    assert f"{total - 20} of {total} tokens were left out" in report.warnings[0]
+
+
+def test_max_seconds_ends_learning_and_says_so(tiny_base: BaseModel) -> None:
+    _, report = learn(tiny_base, max_seconds=1e-9)
+    assert report.warnings and "max_seconds ended learning after 1 of" in report.warnings[0]
+
+
+def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = inner_loop.mini_batch_loss, []
+
+    def diverging(*args: Any) -> torch.Tensor:
+        calls.append(args)
+        return real(*args) * (math.nan if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(inner_loop, "mini_batch_loss", diverging)
+    strategy = ttt()
+    state = strategy.init(tiny_base)
+    with pytest.raises(DivergedError, match=r"the loss became nan at step 3 of .* try a learning_rate below"):
+        strategy.learn(tiny_base, state, DOCUMENT)
+    assert len(calls) == 3 and state.meta.documents == ()
+    assert not any(p.requires_grad for p in tiny_base.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha_initial": 1.0}, "alpha is still 1"),
+        ({"first_block": 3, "last_block": 2}, "must be below last_block"),
+        ({"questions_per_fragment": 0, "text_copies": 0, **QUESTIONS}, "nothing to study"),
+        ({"routing": False}, "address 'part' recites one passage"),
+        ({"neurons": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_learn_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ttt(**options)
+
+
+def test_blocks_that_the_base_does_not_have_are_refused(tiny_base: BaseModel) -> None:
+    with pytest.raises(ConfigError, match="a base with 4 blocks"):
+        learn(tiny_base, first_block=7)
+
+
+def test_alpha_one_with_decay_learns_and_falls_to_its_floor(tiny_base: BaseModel) -> None:
+    config = TTTConfig(alpha_initial=1.0, alpha_decay=0.3, alpha_min=0.5)
+    assert [round(config.alpha(n), 2) for n in (1, 2, 3, 9)] == [0.7, 0.5, 0.5, 0.5]
+    state, _ = learn(tiny_base, alpha_initial=1.0, alpha_decay=0.3, alpha_min=0.5)
+    assert state.meta.documents[0].details["alpha"] == pytest.approx(0.7)
+    assert any(t.abs().sum() > 0 for n, t in state.tensors.items() if n.endswith(".down"))
+
+
+def test_forgetting_is_exact_where_alpha_depends_on_the_order(tiny_base: BaseModel) -> None:
+    strategy = ttt(alpha_initial=0.9, alpha_decay=0.2)
+    others = [Document("Otto Brand saw eight jellies in Lund.", "Otto"), Document("The cat of Lund is lazy.", "Cat")]
+
+    def after(*documents: Document) -> State:
+        state = strategy.init(tiny_base)
+        for document in documents:
+            state, _ = strategy.learn(tiny_base, state, document)
+        return state
+
+    forgotten = strategy.forget(tiny_base, after(DOCUMENT, *others), others[0].id)
+    never = after(DOCUMENT, others[1])
+    assert forgotten.digest() == never.digest() and forgotten.meta.extra == never.meta.extra
+
+
+def test_a_memory_of_one_short_document_is_a_fraction_of_the_layers(tiny_base: BaseModel) -> None:
+    state, report = learn(tiny_base, neurons=4)
+    mlp = sum(p.numel() * p.element_size() for p in tiny_base.mlp(3).parameters())
+    assert report.bytes == state.bytes < mlp / 5
+
+
+# -- refusing to get worse ---------------------------------------------------------------------------
+
+
+def test_the_guard_refuses_what_did_not_raise_recall(tiny_base: BaseModel) -> None:
+    strategy = ttt(guard=True, learning_rate=0.0)
+    state = strategy.init(tiny_base)
+    after, report = strategy.learn(tiny_base, state, DOCUMENT)
+    assert after is state and not report.accepted
+    assert report.reason.startswith("not kept: recall of the document went from")
+
+
+def memorised(base: BaseModel, **options: Any) -> LearnReport:
+    """A fragment asked for often enough that a random model learns it by heart."""
+    strategy = ttt(
+        guard=True, neurons=None, first_block=0, passes=40, learning_rate=2e-2, questions_per_fragment=6,
+        fragment_tokens=200, answer_tokens=200, full_answer_every=1, address="question", **options,
+    )  # fmt: skip
+    return strategy.learn(base, strategy.init(base), Document("Otto Brand lives in Lund.", "Otto"))[1]
+
+
+def test_the_guard_accepts_what_raised_recall_and_hurt_nothing(tiny_base: BaseModel) -> None:
+    report = memorised(tiny_base)
+    assert report.accepted, report.reason
+    assert report.recall_after is not None and report.recall_before is not None
+    assert report.recall_after > report.recall_before
+    assert report.perplexity_change == 0.0 and report.general_kept == 1.0
+    refused = memorised(tiny_base, min_recall_gain=0.99)
+    assert not refused.accepted and "expected a rise of more than 0.99" in refused.reason
+
+
+def test_the_guard_refuses_when_unrelated_perplexity_rises(tiny_base: BaseModel) -> None:
+    report = memorised(tiny_base, routing=False)
+    assert not report.accepted and "perplexity of unrelated text rose by" in report.reason
+    assert report.perplexity_change is not None and report.perplexity_change > 0.03
+    assert memorised(tiny_base, routing=False, max_perplexity_rise=1e9).accepted
+
+
+def test_the_guard_refuses_when_general_questions_are_lost(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from continual_learning.strategies import gate
+
+    # A question that the random model happens to answer "right": its own first words.
+    said = make_strategy("frozen").answer(tiny_base, make_strategy("frozen").init(tiny_base), ["Who?"], 24)[0].text
+    monkeypatch.setattr(gate, "general_questions", lambda: [QuestionAnswer("Who?", (said,))])
+    report = memorised(tiny_base, routing=False, max_perplexity_rise=1e9)
+    assert not report.accepted and report.general_kept == 0.0 and "0% of the general questions" in report.reason
+    assert memorised(tiny_base, routing=False, max_perplexity_rise=1e9, min_general_kept=0.0).accepted
+
+
+def test_parts_learned_by_heart_are_recited_whole_or_as_far_as_asked_for(tiny_base: BaseModel) -> None:
+    document = Document("Otto Brand lives in Lund. His seven cats sleep all day.", "Otto")
+    strategy = ttt(guard=True, neurons=None, first_block=0, passes=120, learning_rate=2e-2)
+    state, report = strategy.learn(tiny_base, strategy.init(tiny_base), document)
+    assert report.accepted and report.recall_after == 1.0 > (report.recall_before or 0.0), report.reason
+    asked = "Where does Otto Brand live?"
+    [short] = ttt(quote_tokens=4, neurons=None, first_block=0).answer(tiny_base, state, [asked], 60)
+    assert short.text == "Otto Brand lives in Lund."
+    [long] = strategy.answer(tiny_base, state, [asked], 60)
+    assert long.text.startswith(short.text) and long.tokens >= short.tokens
+    assert strategy.answer(tiny_base, state, [asked], 2)[0].tokens == 2
+
+
+def test_a_memory_learned_by_questions_answers_them(tiny_base: BaseModel) -> None:
+    state, _ = learn(tiny_base, **QUESTIONS)
+    assert not any(name.endswith(".parts") for name in state.tensors)
+    [answer] = ttt().answer(tiny_base, state, [ABOUT], 4)
+    assert [s.document_id for s in answer.sources] == [DOCUMENT.id]
+    assert answer.text == ttt(**QUESTIONS).answer(tiny_base, state, [ABOUT], 4)[0].text
+
+
+def test_given_questions_decide_instead_of_probes(tiny_base: BaseModel) -> None:
+    strategy = ttt(guard=True)
+    state = strategy.init(tiny_base)
+    qa = [QuestionAnswer("Where does Otto Brand live?", ("in a word that is never said",))]
+    _, report = strategy.learn(tiny_base, state, DOCUMENT, qa)
+    assert not report.accepted and report.recall_after == 0.0
+
+
+def test_the_number_of_probes_is_a_setting(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    made = learning.ask
+
+    def spy(*args: Any) -> Any:
+        asked.append(args)
+        return made(*args)
+
+    monkeypatch.setattr(learning, "ask", spy)
+    for options in ({"part_tokens": 8}, {"fragment_tokens": 8, **QUESTIONS}):
+        for probes in (2, 3):
+            asked.clear()
+            learn(tiny_base, probes=probes, **options)
+            assert len(asked) == probes
+
+
+def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:
+    prompt = tiny_base.encode("Who lives in the house?")
+    [made] = tiny_base.generate([prompt], 5)
+    right, wrong = (
+        Item((*prompt, *made.ids), len(prompt)),
+        Item((*prompt, *made.ids[:-1], made.ids[-1] ^ 1), len(prompt)),
+    )
+    items = [right, wrong]
+    assert tokens_right(tiny_base, items, prefix_activations(tiny_base, items, 2), 2) == [5, 4]
+
+
+def test_wrong_tokens_are_what_the_model_would_say_instead(tiny_base: BaseModel) -> None:
+    prompt = tiny_base.encode("Who lives in the house?")
+    [made] = tiny_base.generate([prompt], 5)
+    other = Item((*prompt, *made.ids[:-1], made.ids[-1] ^ 1), len(prompt))
+    assert wrong_tokens(tiny_base, [other], prefix_activations(tiny_base, [other], 2), 2) == [[made.ids[-1]]]
+
+
+ALL_NEURONS: dict[str, Any] = {"neurons": None, "first_block": 0, "learning_rate": 2e-2, "part_tokens": 6}
+
+
+def parts_wrong(report: LearnReport) -> int:
+    found = [re.match(r"(\d+) of \d+ parts are not recited", warning) for warning in report.warnings]
+    return sum(int(match[1]) for match in found if match)
+
+
+def test_repair_goes_on_until_all_parts_are_recited(tiny_base: BaseModel) -> None:
+    without = learn(tiny_base, passes=4, repair_rounds=0, **ALL_NEURONS)[1]
+    with_repair = learn(tiny_base, passes=4, repair_rounds=30, **ALL_NEURONS)[1]
+    assert parts_wrong(without) > 0 == parts_wrong(with_repair)
+
+
+def test_repair_leaves_alone_what_is_recited(tiny_base: BaseModel) -> None:
+    known, report = learn(tiny_base, passes=20, repair_rounds=0, **ALL_NEURONS)
+    assert parts_wrong(report) == 0
+    assert learn(tiny_base, passes=20, repair_rounds=5, **ALL_NEURONS)[0].digest() == known.digest()
+
+
+def test_no_repair_begins_after_the_deadline(tiny_base: BaseModel) -> None:
+    given = {"passes": 1, "max_seconds": 1e-9, **ALL_NEURONS}
+    assert learn(tiny_base, repair_rounds=5, **given)[0].digest() == learn(
+        tiny_base, repair_rounds=0, **given)[0].digest()  # fmt: skip
+
+
+OTHERS = [
+    Document(TEXT, "Fox"),
+    Document("Nine owls read maps in Lima. They eat rice on Mondays.", "Owls"),
+    Document("A blue whale sang in Oslo for two hours. Its song was about krill, herring and snow.", "Whale"),
+]
+
+
+def test_passages_learned_in_step_are_what_they_are_alone(tiny_base: BaseModel) -> None:
+    options = {"passes": 6, "part_tokens": 6, "learning_rate": 1e-3}
+    alone = ttt(passages_together=1, **options)
+    state = alone.init(tiny_base)
+    for document in OTHERS:
+        state, _ = alone.learn(tiny_base, state, document)
+    strategy = ttt(passages_together=3, **options)
+    results = strategy.learn_together(tiny_base, strategy.init(tiny_base), OTHERS)
+    together = results[-1][0]
+    assert [d.id for d in together.meta.documents] == [d.id for d in OTHERS]
+    assert [len(s.meta.documents) for s, _ in results] == [1, 2, 3]
+    assert together.tensors.keys() == state.tensors.keys()
+    for name, tensor in state.tensors.items():
+        assert torch.allclose(together.tensors[name].float(), tensor.float(), atol=1e-4), name
+    seconds = [report.seconds for _, report in results]
+    assert all(seconds) and sum(r.timings["gradient descent"] for _, r in results) <= sum(seconds)
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(1, []), (2, [2]), (3, [3])])
+def test_so_many_passages_descend_together(
+    size: int, sizes: list[int], tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = learning.descend_together
+
+    def counted(base: BaseModel, jobs: Any, *given: Any) -> Any:
+        seen.append(len(jobs))
+        return original(base, jobs, *given)
+
+    monkeypatch.setattr(learning, "descend_together", counted)
+    strategy = ttt(passages_together=size)
+    strategy.learn_together(tiny_base, strategy.init(tiny_base), OTHERS)
+    assert seen == sizes
+
+
+def test_a_document_given_twice_is_learned_once(tiny_base: BaseModel) -> None:
+    strategy = ttt()
+    results = strategy.learn_together(tiny_base, strategy.init(tiny_base), [OTHERS[0], OTHERS[0], OTHERS[1]])
+    assert [report.accepted for _, report in results] == [True, False, True]
+    assert len(results[-1][0].meta.documents) == 2
+
+
+def test_with_an_alpha_that_falls_documents_are_learned_one_by_one() -> None:
+    assert ttt().documents_together == 4
+    assert ttt(alpha_initial=0.5, alpha_decay=0.1).documents_together == 1
+
+
+def test_perplexity_is_finite(tiny_base: BaseModel) -> None:
+    nll, count = tiny_base.token_nll([TEXT])
+    assert math.isfinite(nll / count)

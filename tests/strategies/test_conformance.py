@@ -1,0 +1,188 @@
+"""What every strategy promises, whatever it is. A new file in strategies/ is tested here without any edit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from continual_learning.documents import Document
+from continual_learning.errors import ConfigError, UnknownNameError
+from continual_learning.memory.state import State, StateMeta
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import Strategy, StrategyConfig, make_strategy, strategy_names
+from continual_learning.types import Progress
+
+A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")
+B = Document("Comb jellies eat plankton near the harbour of Lund. They have eight rows of cilia.", "Jellies")
+C = Document("The lazy dog jumps over the house of Otto Brand. Nobody saw it before June 1920.", "Dog")
+QUESTIONS = ["What do comb jellies eat?", "Who lives in Paris?", "What is the capital of France?"]
+
+# Small and unchecked: a random model has nothing to lose and no recall to gain.
+FEW: dict[str, Any] = {"passes": 1, "questions_per_fragment": 1}
+QUICK: dict[str, dict[str, Any]] = {
+    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False},
+    "doc2lora": {"mode": "simulated", "guard": False},
+    "lora": FEW,
+    "lora_per_document": FEW,
+    "full_finetune": FEW,
+    "replay": FEW,
+    "nested": {"steps": (1, 1, 1), "periods": (0, 24, 60), "questions": 2, "mini_batch_tokens": 64, "rank": 2},
+}
+
+
+@pytest.fixture(params=strategy_names())
+def strategy(request: pytest.FixtureRequest) -> Strategy[Any]:
+    return make_strategy(request.param, QUICK.get(request.param))
+
+
+def weights(base: BaseModel) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in base.model.state_dict().items():
+        digest.update(name.encode() + parameter.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def learn(strategy: Strategy[Any], base: BaseModel, *documents: Document) -> State:
+    state = strategy.init(base)
+    for document in documents:
+        state, _ = strategy.learn(base, state, document)
+    return state
+
+
+_learned: dict[tuple[str, ...], State] = {}
+
+
+def learned(strategy: Strategy[Any], base: BaseModel, *documents: Document) -> State:
+    """`learn`, once for all tests: tests below show that it is deterministic and leaves a given state alone."""
+    if not documents:
+        return strategy.init(base)
+    key = (strategy.name, *(d.id for d in documents))
+    if key not in _learned:
+        _learned[key] = strategy.learn(base, learned(strategy, base, *documents[:-1]), documents[-1])[0]
+    return _learned[key]
+
+
+def test_it_says_what_it_is(strategy: Strategy[Any]) -> None:
+    assert strategy.summary and "\n" not in strategy.summary
+    module = inspect.getmodule(type(strategy))
+    assert module is not None and module.__doc__
+    assert issubclass(strategy.Config, StrategyConfig)
+
+
+def test_an_unknown_option_is_an_error_that_names_the_nearest(strategy: Strategy[Any]) -> None:
+    with pytest.raises(ConfigError, match="no option 'lerning_rate'"):
+        make_strategy(strategy.name, {"lerning_rate": 1.0})
+
+
+def test_init_has_learned_nothing(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    state = strategy.init(tiny_base)
+    assert state.meta.documents == () and state.bytes == 0
+    assert state.meta.base_fingerprint == tiny_base.fingerprint and state.meta.strategy == strategy.name
+
+
+def test_the_base_is_bit_equal_after_everything(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    before, modules = weights(tiny_base), list(tiny_base.model.modules())
+    state = learn(strategy, tiny_base, A)
+    strategy.answer(tiny_base, state, QUESTIONS, max_new_tokens=4)
+    with strategy.adapted(tiny_base, state, A.text):
+        pass
+    assert weights(tiny_base) == before and list(tiny_base.model.modules()) == modules
+    assert not any(p.requires_grad for p in tiny_base.model.parameters())
+
+
+def test_the_base_is_bit_equal_after_an_interruption(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    before = weights(tiny_base)
+    state = strategy.init(tiny_base)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage != "calibrate":
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):  # the frozen strategy reports no progress
+        strategy.learn(tiny_base, state, A, progress=interrupt)
+    assert weights(tiny_base) == before and state.meta.documents == ()
+
+
+def test_learning_leaves_the_given_state_alone(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    first = learned(strategy, tiny_base, A)
+    digest = first.digest()
+    after, report = strategy.learn(tiny_base, first, B)
+    assert first.digest() == digest
+    assert (after is first) == (not report.accepted)
+    assert report.document_id == B.id and report.title == B.title and report.reason
+
+
+def test_an_accepted_document_is_recorded(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    state, report = strategy.learn(tiny_base, strategy.init(tiny_base), A)
+    if not report.accepted:
+        assert report.tokens == 0
+        return
+    [record] = state.meta.documents
+    assert (record.id, record.title, record.sha256) == (A.id, A.title, A.sha256)
+    assert record.tokens == report.tokens == len(tiny_base.encode(A.text))
+    assert report.bytes > 0
+
+
+def test_the_same_document_is_not_learned_twice(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    state = learned(strategy, tiny_base, A)
+    again, report = strategy.learn(tiny_base, state, A)
+    assert not report.accepted and again is state
+
+
+def test_it_is_deterministic(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    assert learn(strategy, tiny_base, A, B).digest() == learned(strategy, tiny_base, A, B).digest()
+
+
+def test_forgetting_is_exact(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    state = learned(strategy, tiny_base, A, B, C)
+    if not state.meta.documents:
+        return
+    forgotten, never = strategy.forget(tiny_base, state, B.id), learned(strategy, tiny_base, A, C)
+    assert forgotten.digest() == never.digest()
+    assert forgotten.meta.extra == never.meta.extra
+    assert [d.id for d in forgotten.meta.documents] == [A.id, C.id]
+
+
+def test_forgetting_what_is_not_there_is_an_error(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    with pytest.raises(UnknownNameError, match="doc-000000000000"):
+        strategy.forget(tiny_base, learned(strategy, tiny_base, A), "doc-000000000000")
+
+
+def test_answers_come_in_order_and_within_the_limit(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    answers = strategy.answer(tiny_base, learned(strategy, tiny_base, A, B), QUESTIONS, max_new_tokens=5)
+    assert [a.question for a in answers] == QUESTIONS
+    assert all(0 <= a.tokens <= 5 and a.seconds >= 0 for a in answers)
+
+
+def test_no_questions_give_no_answers(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    assert strategy.answer(tiny_base, strategy.init(tiny_base), []) == []
+
+
+def test_streamed_pieces_make_up_the_answer(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    pieces: list[str] = []
+    state = learned(strategy, tiny_base, A)
+    [answer] = strategy.answer(tiny_base, state, QUESTIONS[1:2], max_new_tokens=6, on_token=pieces.append)
+    assert "".join(pieces).strip() == answer.text
+
+
+def test_an_unaffected_question_gets_the_base_answer(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    state = learned(strategy, tiny_base, B)
+    unaffected = [q for q in QUESTIONS if not strategy.affects(tiny_base, state, q)]
+    base = make_strategy("frozen")
+    expected = base.answer(tiny_base, base.init(tiny_base), unaffected, max_new_tokens=6)
+    found = strategy.answer(tiny_base, state, unaffected, max_new_tokens=6)
+    assert [a.text for a in found] == [a.text for a in expected]
+
+
+def test_state_survives_json_and_describes_itself(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    import json
+
+    state = learned(strategy, tiny_base, A)
+    assert StateMeta.from_json(json.loads(json.dumps(state.meta.to_json()))) == state.meta
+    assert all("/" in name and isinstance(t, torch.Tensor) for name, t in state.tensors.items())
+    json.dumps(strategy.describe(tiny_base, state))
