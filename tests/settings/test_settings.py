@@ -34,7 +34,7 @@ from continual_learning.settings.schema import (
 from continual_learning.strategies.base import strategy_class
 
 DOCUMENTED_SECTIONS = ("model", "ttt", "alpha", "tfidf_gate", "ace", "doc2lora")
-DEFAULT_FILE = Path(__file__).parent.parent / "configs" / "default.yaml"
+DEFAULT_FILE = Path(__file__).parents[2] / "configs" / "default.yaml"
 
 
 class ToyConfig(pydantic.BaseModel):

@@ -199,7 +199,8 @@ def canonical(key: str) -> str:
 
 def strategy_names() -> list[str]:
     """Names of all strategies, sorted. As `continual_learning.strategies.base.strategy_names`, without torch."""
-    modules = pkgutil.iter_modules(continual_learning.strategies.__path__)
+    here = Path(continual_learning.strategies.__file__).parent
+    modules = pkgutil.iter_modules([str(here / "baselines"), str(here / "methods")])
     return sorted(m.name for m in modules if not m.name.startswith("_"))
 
 

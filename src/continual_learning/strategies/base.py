@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -177,16 +177,24 @@ class Strategy(ABC, Generic[ConfigT]):
         return {}
 
 
-def _modules() -> Iterator[str]:
-    package = importlib.import_module("continual_learning.strategies")
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_"):
-            yield module.name
+ROOMS = ("baselines", "methods")
+"""Folders of ``strategies/`` in which a file's name is a strategy's."""
+
+
+def strategy_modules() -> dict[str, str]:
+    """The module of each strategy by its name, without importing any."""
+    here = Path(__file__).parent
+    return {
+        module.name: f"continual_learning.strategies.{room}.{module.name}"
+        for room in ROOMS
+        for module in pkgutil.iter_modules([str(here / room)])
+        if not module.name.startswith("_")
+    }
 
 
 def strategy_names() -> list[str]:
     """Names of all strategies, sorted, without importing them."""
-    return sorted(_modules())
+    return sorted(strategy_modules())
 
 
 def strategy_class(name: str) -> type[Strategy[Any]]:
@@ -195,7 +203,7 @@ def strategy_class(name: str) -> type[Strategy[Any]]:
         near = difflib.get_close_matches(name, strategy_names(), n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UnknownNameError(f"no strategy {name!r}; expected one of {', '.join(strategy_names())}{hint}")
-    module = importlib.import_module(f"continual_learning.strategies.{name}")
+    module = importlib.import_module(strategy_modules()[name])
     found = [
         v
         for v in vars(module).values()
