@@ -30,7 +30,7 @@ from blocks import write_block
 
 from continual_learning.app.learning_chat import NestedSession
 from continual_learning.datasets.base import Dataset
-from continual_learning.datasets.conversation import conversation_dataset, with_distances
+from continual_learning.datasets.conversation import conversation_dataset
 from continual_learning.datasets.repository import repository_dataset
 from continual_learning.datasets.transfer import transfer_dataset
 from continual_learning.documents import Document
@@ -40,7 +40,7 @@ from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.nested_rows import ROWS, nested_rows
 from continual_learning.evaluation.protocols import Settings, benchmark_needle, benchmark_together
-from continual_learning.evaluation.summary import Done, summarise
+from continual_learning.evaluation.summary import Done, summarise, with_distances
 from continual_learning.io.paths import data_home
 from continual_learning.memory.state import State
 from continual_learning.memory.store import Store

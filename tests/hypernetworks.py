@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from continual_learning.doc2lora import Hypernetwork, HypernetworkConfig
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.methods.doc2lora.network import Generated
+from continual_learning.strategies.methods.doc2lora.generated_lora import Generated
 from continual_learning.strategies.methods.doc2lora.perceiver import Heads
 
 FIXTURE = Path(__file__).parent / "fixtures" / "d2l_checkpoint"

@@ -14,7 +14,8 @@ from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
 from continual_learning.memory.state import State, StateMeta
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.base import Strategy, StrategyConfig, make_strategy, strategy_names
+from continual_learning.options import StrategyConfig
+from continual_learning.strategies.base import Strategy, make_strategy, strategy_names
 from continual_learning.types import Progress
 
 A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")

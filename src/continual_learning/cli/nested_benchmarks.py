@@ -41,7 +41,8 @@ def conversation(
     as_json: options.Json = False,
 ) -> None:
     """Facts told along a conversation, asked with the conversation gone; retention against distance."""
-    from continual_learning.datasets.conversation import conversation_dataset, with_distances
+    from continual_learning.datasets.conversation import conversation_dataset
+    from continual_learning.evaluation.summary import with_distances
 
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)

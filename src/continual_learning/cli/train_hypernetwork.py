@@ -43,8 +43,8 @@ def hypernetwork(
 ) -> None:
     """Train a hypernetwork for a base model; interrupted, the same command goes on."""
     from continual_learning.errors import InputError
+    from continual_learning.options import parse_config
     from continual_learning.settings.schema import load_config, parse_assignments
-    from continual_learning.strategies.base import parse_config
     from continual_learning.strategies.methods.doc2lora.training.devices import local_device, process_rank
     from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 

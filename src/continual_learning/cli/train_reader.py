@@ -39,9 +39,9 @@ def reader(
     """Train a span reader for a base; use it with `--set reader=FOLDER/reader.safetensors`."""
     from continual_learning.datasets.base import halves, load_dataset
     from continual_learning.model.base_model import BaseModel
+    from continual_learning.options import parse_config
     from continual_learning.reading.span_reader.training import READER_FILE, ReaderConfig, train_reader
     from continual_learning.settings.schema import from_text, load_config, parse_assignments
-    from continual_learning.strategies.base import parse_config
     from continual_learning.types import Progress
 
     config = load_config({"model.name": model})

@@ -57,8 +57,8 @@ def start(
     """
     from continual_learning.datasets.base import halves, load_dataset
     from continual_learning.model.base_model import BaseModel
+    from continual_learning.options import parse_config
     from continual_learning.settings.schema import from_text, load_config, parse_assignments
-    from continual_learning.strategies.base import parse_config
     from continual_learning.strategies.methods.ttt.config import TTTConfig
     from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
     from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes

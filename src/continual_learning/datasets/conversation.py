@@ -5,17 +5,13 @@ Facts and talk ship with the package, in two parts: settings are tuned on the pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.resources import files
-from itertools import pairwise
 from json import loads
 from random import Random
-from typing import Any
 
 from continual_learning.datasets.base import Dataset, QADocument
 from continual_learning.documents import Document
 from continual_learning.errors import InputError
-from continual_learning.evaluation.summary import Done, summarise
 
 PARTS = ("tune", "report")
 
@@ -52,18 +48,3 @@ def conversation_dataset(part: str = "report", turns: int = 40, facts: int = 20,
             text = talk[spoken % len(talk)] + (f" ({again + 1})" if again else "")
             documents.append(QADocument(Document(text, "", source), ()))
     return Dataset(f"conversation-{turns}", "written for this package", tuple(documents), split=part, seed=seed)
-
-
-def with_distances(done: Sequence[Done], bins: int = 4) -> dict[str, Any]:
-    """`summarise`, and ``by_distance``: recall by how many turns ago a fact was told, in ``bins`` equal ranges."""
-    summary = summarise(done)
-    place = {d.task.plan.seed: {doc.id: i for i, doc in enumerate(d.task.plan.documents)} for d in done}
-    turns = len(done[0].task.plan.documents)
-    edges = [round(i * turns / bins) for i in range(bins + 1)]
-    summary["by_distance"] = []
-    for low, high in pairwise(edges):
-        right = [a["right"] for a in summary["answers"] if low <= turns - 1 - place[a["seed"]][a["document"]] < high]
-        if right:
-            row = {"from": low, "to": high - 1, "recall": sum(right) / len(right), "questions": len(right)}
-            summary["by_distance"].append(row)
-    return summary

@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from continual_learning.evaluation.bootstrap import clustered_interval
@@ -210,3 +211,18 @@ def _notes(learned: Sequence[Record]) -> list[str]:
         for warning in record["warnings"]:
             found[warning] += 1
     return [f"{text} ({count} times)" if count > 1 else text for text, count in found.items()]
+
+
+def with_distances(done: Sequence[Done], bins: int = 4) -> dict[str, Any]:
+    """`summarise`, and ``by_distance``: recall by how many turns ago a fact was told, in ``bins`` equal ranges."""
+    summary = summarise(done)
+    place = {d.task.plan.seed: {doc.id: i for i, doc in enumerate(d.task.plan.documents)} for d in done}
+    turns = len(done[0].task.plan.documents)
+    edges = [round(i * turns / bins) for i in range(bins + 1)]
+    summary["by_distance"] = []
+    for low, high in pairwise(edges):
+        right = [a["right"] for a in summary["answers"] if low <= turns - 1 - place[a["seed"]][a["document"]] < high]
+        if right:
+            row = {"from": low, "to": high - 1, "recall": sum(right) / len(right), "questions": len(right)}
+            summary["by_distance"].append(row)
+    return summary

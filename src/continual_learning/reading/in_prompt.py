@@ -18,7 +18,7 @@ from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.chat_template import user
 from continual_learning.model.logits_processors import Steer
-from continual_learning.strategies.base import StrategyConfig
+from continual_learning.options import StrategyConfig
 from continual_learning.types import Answer, Source, TokenCallback
 
 _EMPTY_LINES = re.compile(r"\n\s*\n")

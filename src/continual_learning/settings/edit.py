@@ -135,7 +135,8 @@ def _parsed(key: str, text: str) -> Any:
         return from_text(SECTIONS[section], rest, text) if section in SECTIONS else from_text(Settings, key, text)
     name, _, option = rest.partition(".")
     if section == "strategies" and option and name in strategy_names():
-        from continual_learning.strategies.base import parse_config, strategy_class
+        from continual_learning.options import parse_config
+        from continual_learning.strategies.base import strategy_class
 
         model = strategy_class(name).Config
         value = from_text(model, option, text)

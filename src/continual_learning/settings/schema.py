@@ -133,7 +133,8 @@ class Config:
         ``flags`` are texts that win over the settings. Imports the strategy. Raises ConfigError or
         UnknownNameError.
         """
-        from continual_learning.strategies.base import parse_config, strategy_class
+        from continual_learning.options import parse_config
+        from continual_learning.strategies.base import strategy_class
 
         model = strategy_class(name).Config
         options: dict[str, Any] = {}

@@ -15,29 +15,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
-import pydantic
-
-from continual_learning.errors import ConfigError, InputError, UnknownNameError
+from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import State, StateMeta
+from continual_learning.options import ConfigT, StrategyConfig, parse_config
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 if TYPE_CHECKING:
     from continual_learning.documents import Document
     from continual_learning.model.base_model import BaseModel, Message
-
-
-class StrategyConfig(pydantic.BaseModel):
-    """Base of every strategy's settings: unknown names are refused, values are validated."""
-
-    # A field's docstring becomes its description, which `config show --defaults` prints above it.
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
-    )
-
-
-ConfigT = TypeVar("ConfigT", bound=StrategyConfig)
 
 
 ALREADY_HELD = "this memory holds the document already"
@@ -219,19 +206,3 @@ def make_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strate
     """A strategy with its configuration. Raises ConfigError for an unknown or invalid option."""
     cls = strategy_class(name)
     return cls(parse_config(cls.Config, options or {}, f"strategy {name!r}"))
-
-
-def parse_config(model: type[ConfigT], options: Mapping[str, Any], what: str) -> ConfigT:
-    """Validate options; the error gives the value, what was expected and the nearest name."""
-    try:
-        return model(**options)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(model.model_fields)}"
-            raise ConfigError(f"{what} has no option {key!r}; {hint}") from None
-        # a check over several options has no key, and names them itself
-        place = f"{key} = {first['input']!r} is not valid: " if key else ""
-        raise ConfigError(f"{what}: {place}{first['msg']}") from None

@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import Field
 
 from continual_learning.model.base_model import BaseModel
+from continual_learning.options import StrategyConfig
 from continual_learning.reading.span_reader.reader import SpanReader, load_reader, packaged_reader
-from continual_learning.strategies.base import StrategyConfig
 from continual_learning.types import Answer
 
 PACKAGED = "packaged"

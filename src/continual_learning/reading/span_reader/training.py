@@ -34,6 +34,7 @@ from continual_learning.io.checkpointing import (
 )
 from continual_learning.io.tensor_cache import Kept
 from continual_learning.model.base_model import BaseModel
+from continual_learning.options import StrategyConfig
 from continual_learning.reading.span_reader.features import FEATURES
 from continual_learning.reading.span_reader.network import NetworkShape, SpanNetwork
 from continual_learning.reading.span_reader.reader import (
@@ -45,7 +46,6 @@ from continual_learning.reading.span_reader.reader import (
     save_reader,
 )
 from continual_learning.reading.span_reader.states import ReadStates, read_states
-from continual_learning.strategies.base import StrategyConfig
 from continual_learning.text.scoring import contains_answer, token_f1
 from continual_learning.training.schedule import warm_up_cosine
 

@@ -21,8 +21,9 @@ from continual_learning.documents import Document
 from continual_learning.errors import MismatchError
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import fitted_prompt, generate_answers
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, StrategyConfig, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.training.examples import Item, StudyMaterial, cut_to_tokens, document_items
 from continual_learning.training.gradient_descent import Descent, Schedule, StepCallback, Trainable, finetune

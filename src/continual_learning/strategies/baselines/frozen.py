@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from continual_learning.documents import Document
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.base import Strategy, StrategyConfig
+from continual_learning.strategies.base import Strategy
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 

@@ -17,7 +17,6 @@ from continual_learning.errors import InputError, MismatchError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_layout
 from continual_learning.strategies.methods.doc2lora.adapter import (
-    Adapter,
     adapter_bytes,
     adapter_of,
     check_fits,
@@ -27,7 +26,7 @@ from continual_learning.strategies.methods.doc2lora.adapter import (
     module_path,
 )
 from continual_learning.strategies.methods.doc2lora.context import context_activations
-from continual_learning.strategies.methods.doc2lora.generated_lora import LowRank, concatenated
+from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter, LowRank, concatenated
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11]])
 

@@ -24,9 +24,10 @@ from continual_learning.doc2lora import (
     save_hypernetwork,
 )
 from continual_learning.errors import ModelError, ModelNotFoundError
+from continual_learning.strategies.methods.doc2lora.config import TextToLoRAConfig
 from continual_learning.strategies.methods.doc2lora.hub import PUBLISHED
 from continual_learning.strategies.methods.doc2lora.perceiver import Heads
-from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
+from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
 
 CONFIG = HypernetworkConfig(
     base_name="tiny",

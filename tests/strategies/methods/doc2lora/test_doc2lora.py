@@ -20,6 +20,7 @@ from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.methods.doc2lora import Doc2LoRA, Doc2LoRAConfig, controls, generators, state_adapter
+from continual_learning.strategies.methods.doc2lora.config import TextToLoRAConfig
 from continual_learning.strategies.methods.doc2lora.controls import (
     MISMATCHED,
     Controls,
@@ -27,7 +28,7 @@ from continual_learning.strategies.methods.doc2lora.controls import (
     random_description,
 )
 from continual_learning.strategies.methods.doc2lora.generators import SIMULATED, DescriptionGenerator
-from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
+from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
 from continual_learning.types import UNAFFECTED, LearnReport, QuestionAnswer
 
 A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")

@@ -16,10 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from continual_learning.doc2lora import Doc2LoRAEngine, Hypernetwork, save_hypernetwork
 from continual_learning.errors import ConfigError, DocumentError, MismatchError, ModelNotFoundError, UnknownNameError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.methods.doc2lora.config import TextToLoRAConfig
 from continual_learning.strategies.methods.doc2lora.context import chat_affixes
 from continual_learning.strategies.methods.doc2lora.generators import SIMULATED
 from continual_learning.strategies.methods.doc2lora.perceiver import Heads
-from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
+from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
 
 A = "The quick brown fox lives in Paris with seven cats."
 B = "Comb jellies eat plankton near the harbour of Lund."

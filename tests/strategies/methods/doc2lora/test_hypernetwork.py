@@ -16,7 +16,7 @@ from torch import Tensor
 from continual_learning.doc2lora import Hypernetwork, HypernetworkConfig
 from continual_learning.errors import InputError
 from continual_learning.strategies.methods.doc2lora import hypernetwork as module
-from continual_learning.strategies.methods.doc2lora.network import Generated
+from continual_learning.strategies.methods.doc2lora.generated_lora import Generated
 from continual_learning.strategies.methods.doc2lora.perceiver import Heads
 
 NAMES = ["down_proj", "q_proj", "up_proj", "v_proj"]

@@ -11,14 +11,9 @@ from peft import PeftModel
 
 from continual_learning.doc2lora import Hypernetwork, load_hypernetwork
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.methods.doc2lora.adapter import (
-    Adapter,
-    adapter_of,
-    check_fits,
-    export_peft,
-    installed,
-)
+from continual_learning.strategies.methods.doc2lora.adapter import adapter_of, check_fits, export_peft, installed
 from continual_learning.strategies.methods.doc2lora.context import activations, context_activations
+from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter
 
 TOLERANCE = 1e-5
 

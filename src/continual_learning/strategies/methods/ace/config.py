@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from continual_learning.chat_models.servers import check_url
 from continual_learning.errors import ConfigError
-from continual_learning.strategies.base import StrategyConfig
+from continual_learning.options import StrategyConfig
 
 
 class ACEConfig(StrategyConfig):

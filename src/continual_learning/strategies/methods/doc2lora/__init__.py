@@ -31,6 +31,7 @@ from continual_learning.errors import InputError
 from continual_learning.io.files import storage_errors
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.routing import (
     Router,
@@ -40,11 +41,9 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, StrategyConfig, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.strategies.methods.doc2lora.adapter import (
-    Adapter,
-    Place,
     in_place,
     installed,
     module_path,
@@ -52,7 +51,7 @@ from continual_learning.strategies.methods.doc2lora.adapter import (
     write_peft_files,
 )
 from continual_learning.strategies.methods.doc2lora.controls import Control, controlled, description_controls
-from continual_learning.strategies.methods.doc2lora.generated_lora import LowRank, concatenated
+from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter, LowRank, Place, concatenated
 from continual_learning.strategies.methods.doc2lora.generators import (
     SIMULATED,
     AdapterGenerator,

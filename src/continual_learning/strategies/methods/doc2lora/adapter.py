@@ -24,14 +24,16 @@ from continual_learning.strategies.methods.doc2lora.config import (
     DocumentConfig,
     HypernetworkConfig,
     LinearHypernetworkConfig,
+    TextToLoRAConfig,
 )
-from continual_learning.strategies.methods.doc2lora.generated_lora import GeneratedLinear, LowRank, concatenated
-from continual_learning.strategies.methods.doc2lora.network import Generated
-from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRAConfig
+from continual_learning.strategies.methods.doc2lora.generated_lora import (
+    Adapter,
+    Generated,
+    GeneratedLinear,
+    LowRank,
+    concatenated,
+)
 
-Place = tuple[int, str]
-"""A block's number, and a target module in it: ``(3, "down_proj")``."""
-Adapter = dict[Place, LowRank]
 NetworkConfig = DocumentConfig | TextToLoRAConfig
 
 _NAME = "document"  # of the adapter in PEFT's layers

@@ -20,13 +20,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from continual_learning.errors import ModelError, ModelNotFoundError
-from continual_learning.strategies.methods.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
+from continual_learning.strategies.methods.doc2lora.config import (
+    HypernetworkConfig,
+    LinearHypernetworkConfig,
+    TextToLoRAConfig,
+)
 from continual_learning.strategies.methods.doc2lora.hub import PUBLISHED_FILE, published_for
 from continual_learning.strategies.methods.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.strategies.methods.doc2lora.linear import LinearHypernetwork
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 from continual_learning.strategies.methods.doc2lora.perceiver import Heads
-from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA, TextToLoRAConfig
+from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
 
 CONFIG_FILE, WEIGHTS_FILE = "hypernetwork.json", "hypernetwork.safetensors"
 FORMAT_VERSION = 1

@@ -20,13 +20,8 @@ from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.methods.doc2lora.adapter import (
-    Adapter,
-    adapter_bytes,
-    export_peft,
-    in_place,
-    installed,
-)
+from continual_learning.strategies.methods.doc2lora.adapter import adapter_bytes, export_peft, in_place, installed
+from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter
 from continual_learning.strategies.methods.doc2lora.generators import (
     MODES,
     SIMULATED,

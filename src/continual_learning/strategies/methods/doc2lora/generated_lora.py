@@ -52,3 +52,19 @@ class GeneratedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., T, in]`` to ``[..., T, out]``; with N weights, row n of ``[N, T, in]`` meets weight n."""
         return x @ self.weight.mT
+
+
+Place = tuple[int, str]
+"""A block's number, and a target module in it: ``(3, "down_proj")``."""
+
+
+Adapter = dict[Place, LowRank]
+
+
+Generated = dict[str, dict[str, Tensor]]
+"""Of each target module its ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
+
+
+def parameter_key(module: str) -> str:
+    """A target module's name as a parameter's: PyTorch allows no dot there."""
+    return module.replace(".", "/")

@@ -21,10 +21,11 @@ from torch import Tensor
 from continual_learning.errors import DocumentError, ModelNotFoundError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_layout, mlp_parts
-from continual_learning.strategies.methods.doc2lora.adapter import Adapter, Place, adapter_of, check_fits, in_place
+from continual_learning.strategies.methods.doc2lora.adapter import adapter_of, check_fits, in_place
 from continual_learning.strategies.methods.doc2lora.checkpoint import load_hypernetwork, load_text_hypernetwork
 from continual_learning.strategies.methods.doc2lora.config import DocumentConfig, HypernetworkConfig
 from continual_learning.strategies.methods.doc2lora.context import chat_affixes, document_chunks, named_affixes
+from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter, Place
 from continual_learning.strategies.methods.doc2lora.hub import locate, no_hypernetwork, published_for, shipped_for
 from continual_learning.strategies.methods.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork

@@ -25,12 +25,8 @@ from torch import Tensor, nn
 from continual_learning.errors import InputError
 from continual_learning.strategies.methods.doc2lora.config import HypernetworkConfig
 from continual_learning.strategies.methods.doc2lora.context import context_activations
-from continual_learning.strategies.methods.doc2lora.network import (
-    DocumentHypernetwork,
-    Generated,
-    chunk_counts,
-    side_by_side,
-)
+from continual_learning.strategies.methods.doc2lora.generated_lora import Generated, parameter_key
+from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork, chunk_counts, side_by_side
 from continual_learning.strategies.methods.doc2lora.perceiver import Perceiver
 
 if TYPE_CHECKING:
@@ -284,8 +280,3 @@ class Hypernetwork(DocumentHypernetwork):
         if not bool(mask_CS.any(dim=1).all()):
             raise InputError("attention_mask has a chunk with no token to read; expected at least one in each")
         return mask_CS
-
-
-def parameter_key(module: str) -> str:
-    """A target module's name as a parameter's: PyTorch allows no dot there."""
-    return module.replace(".", "/")

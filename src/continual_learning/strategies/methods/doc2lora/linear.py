@@ -34,22 +34,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from continual_learning.errors import InputError
-from continual_learning.strategies.methods.doc2lora.adapter import Adapter, Place, installed
+from continual_learning.strategies.methods.doc2lora.adapter import installed
 from continual_learning.strategies.methods.doc2lora.config import LinearHypernetworkConfig
-from continual_learning.strategies.methods.doc2lora.generated_lora import LowRank
-from continual_learning.strategies.methods.doc2lora.hypernetwork import parameter_key
+from continual_learning.strategies.methods.doc2lora.generated_lora import (
+    Adapter,
+    Generated,
+    LowRank,
+    Place,
+    parameter_key,
+)
 from continual_learning.strategies.methods.doc2lora.module_inputs import (
     final_norm_inputs,
     module_inputs,
     padded,
     with_next,
 )
-from continual_learning.strategies.methods.doc2lora.network import (
-    DocumentHypernetwork,
-    Generated,
-    chunk_counts,
-    side_by_side,
-)
+from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork, chunk_counts, side_by_side
 
 if TYPE_CHECKING:
     from continual_learning.model.base_model import Attention, BaseModel

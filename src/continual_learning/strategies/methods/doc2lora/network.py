@@ -15,13 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from continual_learning.errors import InputError
+from continual_learning.strategies.methods.doc2lora.generated_lora import Generated
 
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
-    from continual_learning.strategies.methods.doc2lora.adapter import Adapter, Place
-
-Generated = dict[str, dict[str, Tensor]]
-"""Of each target module its ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
+    from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter, Place
 
 
 class DocumentHypernetwork(nn.Module, ABC):

@@ -11,59 +11,13 @@ inputs and outputs of a target module.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from continual_learning.errors import InputError
-from continual_learning.strategies.methods.doc2lora.hypernetwork import parameter_key
-from continual_learning.strategies.methods.doc2lora.network import Generated
-
-
-@dataclass(frozen=True)
-class TextToLoRAConfig:
-    """Sizes of a text hypernetwork, and what it was made for."""
-
-    base_name: str
-    """The base model it was trained for."""
-    context_width: int
-    """D, the base's hidden size."""
-    modules: Mapping[str, tuple[int, int]]
-    """Target modules with their inputs and outputs, I and O; kept sorted by name. Published: q_proj and v_proj."""
-    layers: tuple[int, ...]
-    """The blocks of the base that it writes to."""
-    rank: int = 8
-    """R."""
-    alpha: float = 16.0
-    """The multiplier is alpha / sqrt(R)."""
-    task_width: int = 64
-    """Of the encoded description."""
-    place_width: int = 32
-    """Of the embeddings of layer and module."""
-    width: int = 512
-    """E."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "modules", {m: tuple(self.modules[m]) for m in sorted(self.modules)})
-
-    @property
-    def multiplier(self) -> float:
-        """What ``B^T A`` is multiplied by."""
-        return self.alpha / math.sqrt(self.rank)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is its inverse."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TextToLoRAConfig:
-        """Inverse of `to_json`. Raises TypeError or ValueError for missing, unknown or wrong fields."""
-        return cls(**{**data, "layers": tuple(data["layers"])})
+from continual_learning.strategies.methods.doc2lora.config import TextToLoRAConfig
+from continual_learning.strategies.methods.doc2lora.generated_lora import Generated, parameter_key
 
 
 class _Residual(nn.Module):

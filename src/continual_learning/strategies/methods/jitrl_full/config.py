@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from continual_learning.options import StrategyConfig
 from continual_learning.retrieval.backends import Retriever
 from continual_learning.retrieval.datastore import Search
-from continual_learning.strategies.base import StrategyConfig
 
 
 class JitRLFullConfig(StrategyConfig):

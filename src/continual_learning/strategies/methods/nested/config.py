@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from continual_learning.strategies.base import StrategyConfig
+from continual_learning.options import StrategyConfig
 
 OptimizerName = Literal["sgd", "adamw", "muon", "m3"]
 

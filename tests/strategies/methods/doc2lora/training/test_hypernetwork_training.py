@@ -16,13 +16,13 @@ from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.decoding import shared_start
-from continual_learning.strategies.base import parse_config
+from continual_learning.options import parse_config
 from continual_learning.strategies.methods.doc2lora.adapter import installed
-from continual_learning.strategies.methods.doc2lora.generated_lora import LowRank
+from continual_learning.strategies.methods.doc2lora.generated_lora import Generated, LowRank
 from continual_learning.strategies.methods.doc2lora.generators import DocumentGenerator
 from continual_learning.strategies.methods.doc2lora.linear import LinearHypernetwork
 from continual_learning.strategies.methods.doc2lora.module_inputs import module_inputs
-from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork, Generated
+from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 from continual_learning.strategies.methods.doc2lora.training.data import facts, training_data
 from continual_learning.strategies.methods.doc2lora.training.ladder import ladder
 from continual_learning.strategies.methods.doc2lora.training.networks import initial_network, memory_blocks

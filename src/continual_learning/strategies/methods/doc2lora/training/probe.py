@@ -17,7 +17,8 @@ import torch
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.methods.doc2lora.adapter import Adapter, installed
+from continual_learning.strategies.methods.doc2lora.adapter import installed
+from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter
 from continual_learning.strategies.methods.doc2lora.generators import DocumentGenerator
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 from continual_learning.strategies.methods.doc2lora.training.data import Example

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from continual_learning.strategies.base import StrategyConfig
+from continual_learning.options import StrategyConfig
 
 GeneratorKind = Literal["linear", "perceiver"]
 _RETRIEVAL_STEPS, _RETRIEVAL_WEIGHT = 150, 0.3

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from continual_learning.strategies.base import StrategyConfig
+from continual_learning.options import StrategyConfig
 
 Mode = Literal["second_order", "first_order", "reptile", "instruction"]
 

@@ -1,0 +1,39 @@
+"""Validated options: the base of every strategy's and every training run's configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import pydantic
+
+from continual_learning.errors import ConfigError
+
+
+class StrategyConfig(pydantic.BaseModel):
+    """Base of every strategy's settings: unknown names are refused, values are validated."""
+
+    # A field's docstring becomes its description, which `config show --defaults` prints above it.
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
+
+
+ConfigT = TypeVar("ConfigT", bound=StrategyConfig)
+
+
+def parse_config(model: type[ConfigT], options: Mapping[str, Any], what: str) -> ConfigT:
+    """Validate options; the error gives the value, what was expected and the nearest name."""
+    try:
+        return model(**options)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(model.model_fields)}"
+            raise ConfigError(f"{what} has no option {key!r}; {hint}") from None
+        # a check over several options has no key, and names them itself
+        place = f"{key} = {first['input']!r} is not valid: " if key else ""
+        raise ConfigError(f"{what}: {place}{first['msg']}") from None
