@@ -14,6 +14,7 @@ from continual_learning.model import decoding
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.decoding import FastDecoder, TransformersDecoder, make_decoder
 from continual_learning.model.families import mlp_parts
+from continual_learning.model.generation import generate
 from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, NeuronBranch
 
 FAST = {"llama", "qwen2", "qwen3"}
@@ -93,7 +94,7 @@ def test_a_module_that_someone_listens_to_is_called(tiny_base: BaseModel) -> Non
     handle = tiny_base.blocks[1].register_forward_hook(lambda *_: heard.append(1))
     try:
         assert isinstance(make_decoder(tiny_base, 1), TransformersDecoder)
-        tiny_base.generate([START], 2)
+        generate(tiny_base, [START], 2)
     finally:
         handle.remove()
     assert heard and isinstance(make_decoder(tiny_base, 1), FastDecoder)
