@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
 from continual_learning.strategies.methods.ttt.neuron_gate import accesses
@@ -88,7 +86,8 @@ def calibrate(
         if on_progress:
             on_progress(done + 1, len(background))
     calibration = Calibration(frequency, sequences)
-    _write(path, calibration, base.fingerprint)
+    tensors = {str(block): t for block, t in frequency.items()}
+    write_artifact(path, tensors, {"base": base.fingerprint, "sequences": sequences}, sync=False)
     return calibration
 
 
@@ -105,20 +104,10 @@ def _read(path: Path, fingerprint: str) -> Calibration | None:
     if not path.exists():
         return None
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("base") != fingerprint:
-                return None
-            frequency = {int(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return Calibration(frequency, int(metadata["sequences"]))
-    except (SafetensorError, OSError, KeyError, ValueError):
+        artifact = read_artifact(path)
+        if artifact.header.get("base") != fingerprint:
+            return None
+        frequency = {int(name): tensor for name, tensor in artifact.tensors.items()}
+        return Calibration(frequency, artifact.header["sequences"])
+    except DAMAGED:
         return None
-
-
-def _write(path: Path, calibration: Calibration, fingerprint: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    tensors = {str(block): t.contiguous() for block, t in calibration.document_frequency.items()}
-    metadata = {"base": fingerprint, "sequences": str(calibration.sequences)}
-    safetensors.torch.save_file(tensors, str(aside), metadata)
-    os.replace(aside, path)
