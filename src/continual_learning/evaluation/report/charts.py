@@ -192,7 +192,7 @@ def _scatter(axes: Axes, entries: Sequence[Entry]) -> None:
         ink = _INKS[colour(entry)]
         if bounds := entry.bounds("recall_interval"):
             axes.plot([x, x], bounds, color=ink, linewidth=1.5, marker="_", markersize=7, clip_on=False)
-        axes.plot([x], [entry.value("recall")], linestyle="none", clip_on=False, zorder=3, **_mark(entry))
+        axes.plot([x], [entry.value("recall") or 0.0], linestyle="none", clip_on=False, zorder=3, **_mark(entry))
 
 
 def _apart(axes: Axes, xs: Sequence[float]) -> list[float]:
@@ -205,10 +205,12 @@ def _apart(axes: Axes, xs: Sequence[float]) -> list[float]:
 
 
 def _curves(axes: Axes, entries: Sequence[Entry], curves: Mapping[int, list[tuple[int, float]]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     highest = max(recall for points in curves.values() for _, recall in points)
     axes.set_ylim(0, min(1.0, np.ceil(highest * 10 - 1e-9) / 10) if highest > 0 else 1.0)
     axes.set_xlabel("documents learned since", loc="right")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for entry in entries:
         distances, recalls = zip(*curves[entry.index], strict=True)
         line = "--" if entry.baseline else "-"

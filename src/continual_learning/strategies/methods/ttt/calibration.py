@@ -19,7 +19,7 @@ from torch import Tensor
 
 from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.families import mlp_parts
+from continual_learning.model.families import captured_inputs, mlp_parts
 from continual_learning.strategies.methods.ttt.neuron_gate import accesses
 
 # Short sequences: over long ones every neuron is accessed sooner or later and the frequencies say nothing.
@@ -40,23 +40,14 @@ def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int], 
     A token accesses the ``share`` of neurons that contribute most to its block's output.
     """
     counts: dict[int, Tensor] = {}
-    handles = []
-    try:
-        for block in blocks:
-
-            def count(module: torch.nn.Module, args: tuple[Tensor, ...], block: int = block) -> None:
-                parts = mlp_parts(module)
-                neurons_NI = parts.neurons(args[0].flatten(0, -2))
-                top_k = max(1, round(share * parts.intermediate_size))
-                counts[block] = accesses(neurons_NI, parts.down_w.norm(dim=0), top_k).cpu()
-
-            handles.append(base.mlp(block).register_forward_pre_hook(count))
-        with torch.no_grad():
+    with torch.no_grad():
+        with captured_inputs({block: base.mlp(block) for block in blocks}) as read:
             ids_BT = torch.tensor([list(ids)], device=base.device)
             base.model.base_model(input_ids=ids_BT, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+        for block, input_BTD in read.items():
+            parts = mlp_parts(base.mlp(block))
+            top_k = max(1, round(share * parts.intermediate_size))
+            counts[block] = accesses(parts.neurons(input_BTD.flatten(0, -2)), parts.down_w.norm(dim=0), top_k).cpu()
     return counts
 
 
