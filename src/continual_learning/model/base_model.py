@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.model.chat_template import SHIELD, ChatFormat, Message
 from continual_learning.model.cpu_linear import FastLinears, Precision
-from continual_learning.model.families import Family, StopForward, find_family, softcap
+from continual_learning.model.families import Family, captured_inputs, find_family, softcap
 from continual_learning.model.loading import fingerprint as model_fingerprint
 from continual_learning.model.loading import load_pretrained
 from continual_learning.model.logits_processors import ChoiceSteer, Steer, Step
@@ -257,20 +257,9 @@ class BaseModel:
         Rows are padded on the right, with any token: attention is causal, so no padding reaches what precedes it;
         or as ``attention`` says.
         """
-        captured: list[Tensor] = []
-
-        def capture(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            captured.append(args[0] if args else kwargs["hidden_states"])
-            raise StopForward
-
-        handle = self.blocks[block].register_forward_pre_hook(capture, with_kwargs=True)
-        try:
+        with captured_inputs({block: self.blocks[block]}, stop=True) as captured:
             self._run(input_ids_BT, attention)
-        except StopForward:
-            pass
-        finally:
-            handle.remove()
-        return captured[0]
+        return captured[block]
 
     def run_from(
         self, hidden_BTD: Tensor, input_ids_BT: Tensor, block: int, attention: Attention | None = None

@@ -8,8 +8,8 @@ from continual_learning.datasets.facts import fact_documents
 from continual_learning.documents.shipped import background_texts
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
-from continual_learning.model.families import mlp_layout, mlp_parts
-from continual_learning.strategies.methods.doc2lora.adapter import linear_modules, linear_sizes
+from continual_learning.model.families import linear_sizes, mlp_layout, mlp_parts
+from continual_learning.strategies.methods.doc2lora.adapter import linear_modules
 from continual_learning.strategies.methods.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
 from continual_learning.strategies.methods.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.strategies.methods.doc2lora.linear import LinearHypernetwork
