@@ -12,7 +12,7 @@ from typing import Any
 from continual_learning.errors import MismatchError
 
 LAYOUT_VERSION = 2
-"""Of the files: 1 has all metadata in the manifest, 2 has it in pages; the state inside has its own `state.FORMAT_VERSION`."""
+"""Of the files: 1 has all metadata in the manifest, 2 has it in pages. The state has its own `state.FORMAT_VERSION`."""
 
 _VERSION_ID = re.compile(r"\d{6,}-[0-9a-f]{6}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

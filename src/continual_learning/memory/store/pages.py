@@ -113,7 +113,7 @@ def _split(value: Any, pages: Pages) -> Any:
         if "$object" in value or "$join" in value:
             raise ValueError("the keys '$object' and '$join' are reserved; rename them")
         pairs = [(key, _split(entry, pages)) for key, entry in value.items()]
-        return _paged([{key: entry} for key, entry in pairs], dict(pairs), pages, lambda page: _merged(page))
+        return _paged([{key: entry} for key, entry in pairs], dict(pairs), pages, _merged)
     if isinstance(value, list):
         entries = [_split(entry, pages) for entry in value]
         return _paged(entries, entries, pages, list)
