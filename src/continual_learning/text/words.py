@@ -43,3 +43,8 @@ def content_stems(text: str) -> set[str]:
             if part and is_content(part):
                 found.add(stem(part))
     return found - {""}
+
+
+def several(amount: float, one: str, many: str = "") -> str:
+    """``1 document``, ``2,512 documents``."""
+    return f"{amount:,.0f} {one if amount == 1 else many or one + 's'}"
