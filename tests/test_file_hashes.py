@@ -12,7 +12,7 @@ OLD = 1_600_000_000
 
 
 def test_an_unchanged_file_is_hashed_once_and_a_changed_one_again(tmp_path, monkeypatch):
-    file, known = tmp_path / "weights", tmp_path / "hashes.json"
+    file, known = tmp_path / "weights", tmp_path / "cache" / "hashes.json"
     hashed = []
     digest = hashlib.file_digest
     monkeypatch.setattr(file_hashes.hashlib, "file_digest", lambda *given: hashed.append(1) or digest(*given))

@@ -35,6 +35,7 @@ def file_sha256(path: Path, known: Path) -> str:
         there = {name: value for name, value in kept.items() if Path(name).exists()}
         text = json.dumps({**there, str(path.absolute()): {"stamp": stamp, "sha256": digest}}, indent=1)
         try:
+            known.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(known, text.encode(), sync=False)
         except OSError as error:  # the hash is right all the same; it is computed again next time
             log.info("cannot keep the hash of %s: %s", path, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 import re
@@ -72,7 +73,7 @@ class Manifest:
     """Size of its objects on disk."""
     layout: int = LAYOUT_VERSION
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> builtins.bytes:
         """JSON with a checksum over everything else in it."""
         fields = asdict(self)
         if self.layout == 1:  # an old version that is exported keeps its form
@@ -81,7 +82,7 @@ class Manifest:
         return json.dumps(fields, indent=1, allow_nan=False).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes, file: str) -> Manifest:
+    def from_bytes(cls, data: builtins.bytes, file: str) -> Manifest:
         """Inverse of `to_bytes`. Raises DamagedFile, or MismatchError for a newer layout."""
         try:
             fields = json.loads(data)
