@@ -99,8 +99,14 @@ def evil_manifest(entries):
     """A right checksum over an object name that leaves the folder."""
     manifest = Manifest.from_bytes(entries["manifest.json"], "manifest.json")
     part = next(iter(manifest.parts))
-    stored = replace(manifest.parts[part], sha256="../../../../evil")
+    stored = {**manifest.parts[part], "sha256": "../../../../evil"}
     entries["manifest.json"] = replace(manifest, parts={part: stored}).to_bytes()
+
+
+def evil_page(entries):
+    """A right checksum over a page's name that leaves the folder."""
+    manifest = Manifest.from_bytes(entries["manifest.json"], "manifest.json")
+    entries["manifest.json"] = replace(manifest, state={"$object": "../../../../evil", "bytes": 1}).to_bytes()
 
 
 BAD_ARCHIVES = {
@@ -121,6 +127,7 @@ BAD_ARCHIVES = {
         CorruptMemoryError,
     ),
     "evil manifest": (evil_manifest, CorruptMemoryError),
+    "evil page": (evil_page, CorruptMemoryError),
 }
 
 
