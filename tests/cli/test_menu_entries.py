@@ -37,7 +37,7 @@ sys.exit(main([]))
 UNEXPECTED = ("error: ", "Traceback", "Usage:")
 OUTER = (
     "--outer inner_tokens=40 --outer passages_per_step=1 --outer validation_passages=1 --outer validation_share=0.5 "
-    "--set neurons=4 --set questions_per_fragment=1"
+    "--set neurons=4"
 )
 """What makes an outer loop short."""
 

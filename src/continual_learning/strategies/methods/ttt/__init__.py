@@ -9,7 +9,6 @@ forgetting is deleting.
 
     config.py       the settings
     calibration.py  how often ordinary text uses each neuron
-    distillation.py what the base's own probabilities teach
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     repair.py       what is not recited word for word then, studied further
     learning.py     passages from text to weights
@@ -19,7 +18,7 @@ forgetting is deleting.
     recitations.py  what was recited lately
     unfinished.py   passages of a long document whose learning was interrupted
 
-What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
+What it studies are the passage's parts (`parts`), the loop is that of `finetuning`.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from continual_learning.io.paths import data_home
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.families import mlp_parts
-from continual_learning.reading.plain import fitted_prompt, generate_answers, plain_answers
+from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.span_reader.answering import chosen_reader, span_answers
 from continual_learning.retrieval.parts import PartKey, best_window, recite, recite_all
 from continual_learning.retrieval.routing import (
@@ -55,7 +54,7 @@ from continual_learning.strategies.methods.ttt.calibration import Calibration, c
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.documents import Cut, Todo, learn_all
 from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, branch_from_deltas
-from continual_learning.strategies.methods.ttt.learning import LearnedPassage, blocks_with_branches
+from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Lesson, blocks_with_branches
 from continual_learning.strategies.methods.ttt.memory import (
     passage_deltas,
     passage_parts,
@@ -89,7 +88,7 @@ class TTT(Strategy[TTTConfig]):
 
     def __init__(self, config: TTTConfig):
         super().__init__(config)
-        self._background = background_texts(config.background)
+        self._background = background_texts()
         self._router = Router(Rarity.of(self._background), config.route_threshold, config.route_evidence)
         # Derived from the states that are asked about, and no part of any.
         self._recitations = Recitations()
@@ -134,8 +133,8 @@ class TTT(Strategy[TTTConfig]):
         unfinished = self._unfinished(base, len(todo.passages))
         with watch("calibrate"):
             calibration = self._calibration(base, progress) if todo.passages else None
-        known = (self._background, self._router.rarity)
-        learned = learn_all(base, todo, self.config, calibration, *known, unfinished, watch, progress)
+        lesson = Lesson(base, self.config, calibration, self._background, self._router.rarity, watch)
+        learned = learn_all(lesson, todo, unfinished, progress)
         seconds = time.perf_counter() - started
         results: list[tuple[State, LearnReport]] = []
         for document in documents:
@@ -173,7 +172,7 @@ class TTT(Strategy[TTTConfig]):
             "alpha": cut.alpha,
             "loss": learned[-1].descent.loss,
             "parts": sum(len(passage.parts) for passage in learned),
-            "parts_recited": sum(passage.recited or 0 for passage in learned),
+            "parts_recited": sum(passage.recited for passage in learned),
         }
         new = passage_tensors(document, cut.parts, learned)
         candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
@@ -195,9 +194,8 @@ class TTT(Strategy[TTTConfig]):
         def answered(opened: tuple[Passage, ...], asked: list[str]) -> list[Answer]:
             if not opened:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
-            if keys := passage_parts(state, *opened[0]):
-                return self._recite(base, state, opened[0], keys, asked, max_new_tokens, on_token)
-            return self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
+            keys = passage_parts(state, *opened[0])
+            return self._recite(base, state, opened[0], keys, asked, max_new_tokens, on_token)
 
         answers = answer_by_route(questions, [tuple(p for p, _ in route) for route in routes], answered)
         return [
@@ -286,14 +284,13 @@ class TTT(Strategy[TTTConfig]):
 
         folder = data_home() / "calibration"
         background = self._background[: self.config.calibration_samples]
-        return calibrate(base, background, blocks, self.config.access_share, folder, report)
+        return calibrate(base, background, blocks, folder, report)
 
     def _calibrated(self, base: BaseModel) -> bool | None:
         """Whether the neuron gates' frequencies are counted; None where the gates need none."""
         if self.config.selection != "tfidf" or self.config.neurons is None or self.config.start:
             return None
-        folder, share = data_home() / "calibration", self.config.access_share
-        return calibration_file(base, self._background, self._blocks(base), share, folder).exists()
+        return calibration_file(base, self._background, self._blocks(base), data_home() / "calibration").exists()
 
     def _report(
         self,
@@ -313,7 +310,7 @@ class TTT(Strategy[TTTConfig]):
         done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
         if done < planned:
             warnings.append(f"max_seconds ended learning after {done} of {planned} steps")
-        parts, recited = sum(len(p.parts) for p in learned), sum(p.recited or 0 for p in learned)
+        parts, recited = sum(len(p.parts) for p in learned), sum(p.recited for p in learned)
         if recited < parts:
             warnings.append(f"{parts - recited} of {parts} parts are not recited word for word; more passes may help")
         losses = [p.descent.loss for p in learned]
@@ -350,10 +347,8 @@ class TTT(Strategy[TTTConfig]):
     # -- answering -------------------------------------------------------------------------------
 
     def _route(self, state: State, text: str, history: Sequence[Message] = ()) -> tuple[tuple[Passage, float], ...]:
-        """The passages that ``text`` opens, with their coverage: none or one; without routing, all of them."""
+        """The passages that ``text`` opens, with their coverage: none or one."""
         keys = passage_keys(state)
-        if not self.config.routing:
-            return tuple((passage, 1.0) for passage in keys)
         found = self._router.route(keys, text, history, document_titles(state))
         return (found,) if found else ()
 
@@ -385,7 +380,7 @@ class TTT(Strategy[TTTConfig]):
         """What the weights recite of a passage: the spans that answer, or the part that the question's words find."""
         record = state.meta.document(opened[0])
         assert record is not None, opened
-        title = record.title if self.config.title_on_passages else ""
+        title = record.title
         reader = chosen_reader(base, self.config)
         if reader is None:
             room = min(max_new_tokens, self.config.quote_tokens)
@@ -406,18 +401,3 @@ class TTT(Strategy[TTTConfig]):
         if on_token:
             on_token(answers[0].text)
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
-
-    def _answer_from(
-        self,
-        base: BaseModel,
-        state: State,
-        opened: Sequence[Passage],
-        questions: Sequence[str],
-        max_new_tokens: int,
-        on_token: TokenCallback | None,
-        history: Sequence[Message],
-    ) -> list[Answer]:
-        fitted = [fitted_prompt(base, history, q, max_new_tokens, system=False) for q in questions]
-        prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
-        with self._patched(base, state, opened):
-            return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)
