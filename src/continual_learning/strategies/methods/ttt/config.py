@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from continual_learning.reading.span_reader.answering import SpanAnswerConfig
+from continual_learning.reading.pipeline import PassageConfig
 
 
-class TTTConfig(SpanAnswerConfig):
+class TTTConfig(PassageConfig):
     """Settings of the ttt strategy. The defaults take about 8 s for 140 tokens on two cores (benchmarks/)."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
@@ -70,12 +70,6 @@ class TTTConfig(SpanAnswerConfig):
     """What alpha never falls below."""
 
     # What is studied.
-    passage_tokens: int = Field(200, ge=16)
-    """Longest passage that has a branch of its own; longer documents are cut into several."""
-    part_tokens: int = Field(20, ge=4)
-    """Longest part."""
-    quote_tokens: int = Field(24, ge=4)
-    """An answer recites the parts that these many tokens reach, from the best on."""
     max_tokens: int = Field(4096, ge=1)
     """Longest document; what is beyond is left out, with a word about it."""
 

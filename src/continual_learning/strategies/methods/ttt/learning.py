@@ -18,10 +18,11 @@ from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
-from continual_learning.retrieval.parts import Part, best_window, cue_ids, cut_parts, part_index, part_keys
+from continual_learning.retrieval.parts import Part, best_window, cut_parts, part_index, part_keys
 from continual_learning.retrieval.routing import Rarity
 from continual_learning.strategies.methods.ttt.calibration import Calibration, neuron_accesses
 from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.cues import cue_ids
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch, branch_deltas
 from continual_learning.strategies.methods.ttt.inner_loop import (
     InnerLoop,
