@@ -26,7 +26,7 @@ QUESTIONS = ["What do comb jellies eat?", "Who lives in Paris?", "What is the ca
 # Small and unchecked: a random model has nothing to lose and no recall to gain.
 FEW: dict[str, Any] = {"passes": 1, "questions_per_fragment": 1}
 QUICK: dict[str, dict[str, Any]] = {
-    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False},
+    "ttt": {"neurons": 4, "passes": 1, "guard": False},
     "doc2lora": {"mode": "simulated", "guard": False},
     "lora": FEW,
     "lora_per_document": FEW,
