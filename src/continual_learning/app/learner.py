@@ -18,8 +18,9 @@ from continual_learning.memory.store import Store, Version, check_compatible
 from continual_learning.memory.store.last_answer import read_last_answer, write_last_answer
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.cpu_linear import Precision
+from continual_learning.options import current_options
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.base import Strategy, make_strategy
+from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 from continual_learning.strategies.gate import perplexity
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -62,14 +63,16 @@ class Learner:
 
         ``options`` are fields of the strategy's Config; over a memory that exists they go over the ones that it was
         made with. Raises ConfigError for an unknown one, UnknownNameError for an unknown strategy,
-        ModelNotFoundError, UnsafeNameError, MismatchError and CorruptMemoryError.
+        ModelNotFoundError, UnsafeNameError, MismatchError (also for a retired option: `options.current_options`) and
+        CorruptMemoryError.
         """
         make_strategy(strategy, options)  # a wrong name or option is told before seconds of loading
         store = Store.open(memory, home) if memory is not None else None
         if store is not None and store.head is not None:
-            kept = store.load().meta
-            if kept.strategy == strategy:
-                options = {**kept.config, **options}
+            kept = store.meta()  # the tensors are read once, below
+            if kept["strategy"] == strategy:
+                known = current_options(strategy_class(strategy).Config, kept["config"], f"memory {memory!r}")
+                options = {**known, **options}
         base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision)
         return cls(base, make_strategy(strategy, options), store)
 

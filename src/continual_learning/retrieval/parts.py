@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.generation import Generation
+from continual_learning.model.generation import Generation, generate
 from continual_learning.retrieval.routing import Rarity, term_hash
 from continual_learning.text.chunking import CountTokens, fragments, sentences
 from continual_learning.text.words import content_stems
@@ -224,7 +224,7 @@ def recite(
     """
     numbers = sorted({number for window in chosen for number in window})
     if on_token is None:
-        made = base.generate([cue_ids(base, title, number) for number in numbers], max_new_tokens)
+        made = generate(base, [cue_ids(base, title, number) for number in numbers], max_new_tokens)
         recited = dict(zip(numbers, made, strict=True))
     else:
         recited = _stream(base, title, numbers, max_new_tokens, on_token)
@@ -247,7 +247,9 @@ def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
 
     Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
     """
-    made = base.generate([cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys))
+    made = generate(
+        base, [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
+    )
     texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
     return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
 
@@ -263,6 +265,6 @@ def _stream(
             break
         if any(generation.tokens for generation in recited.values()):
             on_token(" ")
-        (recited[number],) = base.generate([cue_ids(base, title, number)], left, on_token)
+        (recited[number],) = generate(base, [cue_ids(base, title, number)], left, on_token)
         left -= recited[number].tokens
     return recited

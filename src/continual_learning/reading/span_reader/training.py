@@ -1,4 +1,4 @@
-"""Training of a span reader (`continual_learning.reading.span_reader`): once per base model, on questions about any texts.
+"""Training of the span reader, once per base model: passages with questions in, a network that points at answers out.
 
 The base's states are computed once and kept in the run's folder; every epoch then costs the small network alone. The
 loss is the negative log-likelihood of the spans that hold an accepted answer, among all spans of the text. Whole

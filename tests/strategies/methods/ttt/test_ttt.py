@@ -14,6 +14,7 @@ from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, DivergedError
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.methods.ttt import TTT, inner_loop, learning
 from continual_learning.strategies.methods.ttt.calibration import calibrate
@@ -380,7 +381,7 @@ def test_the_number_of_probes_is_a_setting(tiny_base: BaseModel, monkeypatch: py
 
 def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:
     prompt = tiny_base.encode("Who lives in the house?")
-    [made] = tiny_base.generate([prompt], 5)
+    [made] = generate(tiny_base, [prompt], 5)
     right, wrong = (
         Item((*prompt, *made.ids), len(prompt)),
         Item((*prompt, *made.ids[:-1], made.ids[-1] ^ 1), len(prompt)),
@@ -391,7 +392,7 @@ def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:
 
 def test_wrong_tokens_are_what_the_model_would_say_instead(tiny_base: BaseModel) -> None:
     prompt = tiny_base.encode("Who lives in the house?")
-    [made] = tiny_base.generate([prompt], 5)
+    [made] = generate(tiny_base, [prompt], 5)
     other = Item((*prompt, *made.ids[:-1], made.ids[-1] ^ 1), len(prompt))
     assert wrong_tokens(tiny_base, [other], prefix_activations(tiny_base, [other], 2), 2) == [[made.ids[-1]]]
 

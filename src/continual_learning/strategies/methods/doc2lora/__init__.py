@@ -3,13 +3,26 @@
     h = activations of the frozen base on a chunk of the document
     (A, B) = hypernetwork(h)      W' = W + multiplier * sum over chunks and documents of B^T A
 
-Charakorn et al. 2026, arXiv 2602.15902; see `continual_learning.doc2lora`. Each document keeps matrices of its own,
+Charakorn et al. 2026, arXiv 2602.15902. Each document keeps matrices of its own,
 which add up, so that forgetting is deleting. The method's published weakness is that an internalised document disturbs
 answers that it has nothing to do with; here the words of a question choose the documents whose adapters are in place
 (`routing`), and a question about none of them is answered by the base as it is. In mode text the document is the
 description of a task (Text-to-LoRA, arXiv 2506.06105), which is meant for every question: it has no words to find it
 by and is always in place, and a result comes with controls. Mode simulated is there to try the steps with
 random weights: it runs when it is asked for, and every report and answer says so.
+
+    config.py        sizes of a hypernetwork, and the base it was made for
+    hypernetwork.py  activations of a document in, LoRA matrices out (the published Perceiver)
+    linear.py        the same by linear maps and keys: the generator that ships
+    checkpoint.py    its files: the published format, read without running it, and safetensors
+    hub.py           where the published ones are
+    context.py       a document as chunks of tokens, and the base's activations on them
+    adapter.py       LoRA on the base through PEFT, installed and exported
+    text_to_lora.py  the same from the description of a task (Text-to-LoRA)
+    controls.py      whether that description matters
+    generators.py    the modes doc, text and simulated behind one function
+    engine.py        the class for users: learn, generate, clear, export
+    training/        training a hypernetwork
 """
 
 from __future__ import annotations

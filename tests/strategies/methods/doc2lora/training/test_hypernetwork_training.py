@@ -16,6 +16,7 @@ from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.decoding import shared_start
+from continual_learning.model.generation import generate
 from continual_learning.options import parse_config
 from continual_learning.strategies.methods.doc2lora.adapter import installed
 from continual_learning.strategies.methods.doc2lora.generated_lora import Generated, LowRank
@@ -327,7 +328,7 @@ def test_a_target_has_the_teachers_distribution(tiny_base: BaseModel) -> None:
 def test_a_target_of_the_base_itself(tiny_base: BaseModel) -> None:
     target = irrelevant_target(tiny_base, QUESTION, settings())
     assert target is not None and target.answer_weight == 0
-    own = tiny_base.generate([prompt_ids(tiny_base, QUESTION)], 4)[0].ids
+    own = generate(tiny_base, [prompt_ids(tiny_base, QUESTION)], 4)[0].ids
     assert target.answer == own
     long = "jellies " * tiny_base.window
     assert relevant_target(tiny_base, long, ASKED, "x", False, settings()) is None

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
+from continual_learning.model.generation import generate
 from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 from continual_learning.types import QuestionAnswer
 
@@ -91,7 +92,7 @@ def relevant_target(
     if len(with_document) + settings.answer_tokens > base.window:
         return None
     if own:
-        answer = list(base.generate([with_document], settings.answer_tokens)[0].ids)
+        answer = list(generate(base, [with_document], settings.answer_tokens)[0].ids)
         weight = 0.0
     else:
         answer = reply_ids(base, reply)[: settings.answer_tokens]
@@ -107,7 +108,7 @@ def relevant_target(
 def irrelevant_target(base: BaseModel, question: str, settings: HypernetworkTraining) -> Target | None:
     """The base's own answer to a question, and its distribution: what a document must not change."""
     prompt = prompt_ids(base, question)
-    answer = base.generate([prompt], settings.answer_tokens)[0].ids
+    answer = generate(base, [prompt], settings.answer_tokens)[0].ids
     if not answer:
         return None
     return Target(tuple(prompt), tuple(answer), *_top(base, prompt, answer, settings.top_k), 0.0)
