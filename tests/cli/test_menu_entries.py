@@ -22,7 +22,7 @@ from continual_learning.cli.menu.app import EXIT, entries
 PROGRAM = """
 import sys, time
 from continual_learning.cli.main import main
-from continual_learning.strategies.in_context import InContext
+from continual_learning.strategies.baselines.in_context import InContext
 at_once = InContext.learn
 def learn(self, base, state, document, *more, **others):
     if "takes its time" in document.text:

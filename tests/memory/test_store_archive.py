@@ -152,6 +152,20 @@ def test_a_compressed_archive_is_refused_unread(store, tmp_path):
         store.import_(bad)
 
 
+def test_an_object_of_another_size_is_refused_unread(store, tmp_path, monkeypatch):
+    def longer(entries):
+        entries.update({n: d + bytes(10**6) for n, d in entries.items() if n.startswith("objects/")})
+
+    store.save(make_state([1]), "learn")
+    bad = rezip(store.export(tmp_path / "good.zip"), tmp_path / "bad.zip", longer)
+    names = []
+    read = zipfile.ZipFile.read
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda self, name: names.append(name) or read(self, name))
+    with pytest.raises(CorruptMemoryError, match="bytes, expected"):
+        store.import_(bad)
+    assert names == ["manifest.json"]
+
+
 @pytest.mark.parametrize("data", [b"", b"PK", b"text", b"PK\x05\x06" + bytes(18)])
 def test_what_is_no_archive_is_refused(store, tmp_path, data):
     (tmp_path / "bad.zip").write_bytes(data)
