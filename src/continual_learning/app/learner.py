@@ -49,7 +49,7 @@ class Learner:
     @classmethod
     def open(
         cls,
-        model: str | BaseModel = "smollm2-135m",
+        model: str | BaseModel | None = None,
         strategy: str = "ttt",
         memory: str | None = None,
         home: Path | None = None,
@@ -60,6 +60,7 @@ class Learner:
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
 
+        No ``model`` is the strategy's option ``base_model``, if it has one that is set, else smollm2-135m.
         ``options`` are fields of the strategy's Config; over a memory that exists they go over the ones that it was
         made with. Raises ConfigError for an unknown one, UnknownNameError for an unknown strategy,
         ModelNotFoundError, UnsafeNameError, MismatchError and CorruptMemoryError.
@@ -70,6 +71,8 @@ class Learner:
             kept = store.load().meta
             if kept.strategy == strategy:
                 options = {**kept.config, **options}
+        if model is None:
+            model = str(options.get("base_model") or "smollm2-135m")
         base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision)
         return cls(base, make_strategy(strategy, options), store)
 

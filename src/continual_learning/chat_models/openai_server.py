@@ -68,7 +68,7 @@ class OpenAIModel:
             return [Finding("chat server", False, str(error), "start the server, or set strategies.ace.base_url")]
         if self.name not in known:
             listed = ", ".join(known[:5]) or "no model"
-            fix = "set strategies.ace.model to one of its models"
+            fix = "set strategies.ace.server_model to one of its models"
             return [Finding("chat server", False, f"{self.name} is not at {url}, but {listed}", fix)]
         return [Finding("chat server", True, f"{self.name} at {url}")]
 

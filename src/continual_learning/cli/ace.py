@@ -52,7 +52,12 @@ def show(
 
 @app.command()
 def save(
-    file: Annotated[Path, typer.Argument(help="FILE.json, which `ace load` reads, or FILE.md for people.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="FILE.json, which `ace load` reads, or FILE.md for people; a bare name goes into ace.playbook_dir."
+        ),
+    ],
     memory: options.Memory = None,
     version: Version = None,
     overwrite: options.Overwrite = False,
@@ -64,10 +69,13 @@ def save(
     out = Output(as_json)
     if file.suffix not in (".json", ".md"):
         raise InputError(f"{file}: suffix {file.suffix!r}; expected .json, or .md for people")
+    given, file = file, placed(file)
     store = _store(memory)
     playbook = _playbook(store, version)
     text = json.dumps(playbook.to_json(), indent=1, ensure_ascii=False) + "\n"
     try:
+        if file != given:
+            file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w" if overwrite else "x", encoding="utf-8") as stream:
             stream.write(text if file.suffix == ".json" else playbook.markdown())
     except FileExistsError:
@@ -87,6 +95,7 @@ def load(
 ) -> None:
     """Replace the playbook by one from a file, as a new version. A memory that is not there is made."""
     out = Output(as_json)
+    file = placed(file)
     given = _from_file(file)
     name = _change(memory, given.loaded_over, "load", file.name, model)
     playbook = _playbook(_store(name), None)
@@ -240,7 +249,7 @@ def _learn(learner: Any, tasks: list[Task], judged_by: list[Task], mode: str, pr
         if mode == "online":
             result = online(roles, playbook, tasks, judged_by, progress)
         else:
-            train, validation = (tasks, judged_by) if judged_by else split(tasks, roles.config.validation_share)
+            train, validation = (tasks, judged_by) if judged_by else split(tasks)
             result = offline(roles, playbook, train, validation, progress)
         results.append(result)
         return state if result.playbook is playbook else with_playbook(state, result.playbook)
@@ -335,8 +344,18 @@ def _playbook(store: Store, version: str | None) -> Playbook:
 def _referred(memory: str | None, ref: str | None) -> Playbook:
     """The playbook that a version, a checkpoint or a file holds; None: the current version."""
     if ref is not None and ref.endswith(".json"):
-        return _from_file(Path(ref))
+        return _from_file(placed(Path(ref)))
     return _playbook(_store(memory), ref)
+
+
+def placed(file: Path) -> Path:
+    """Where a playbook is: a name without a folder is in the folder that ``ace.playbook_dir`` names."""
+    from continual_learning.settings.schema import load_config
+
+    folder = load_config().settings.strategies.get("ace", {}).get("playbook_dir")
+    if folder is None or file.is_absolute() or len(file.parts) > 1:
+        return file
+    return Path(str(folder)).expanduser() / file
 
 
 def _from_file(file: Path) -> Playbook:

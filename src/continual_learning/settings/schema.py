@@ -32,6 +32,7 @@ NOT_SETTINGS = {HOME_VARIABLE, PREFIX + "DEBUG"}
 """Variables with the prefix that are no settings."""
 LOCAL_NAME = "continual-learning.yaml"
 DEFAULT = "default"
+IMPLIED = "implied by the options that are set"
 
 
 class _Section(pydantic.BaseModel):
@@ -110,7 +111,7 @@ class Setting:
     """Dotted: ``model.name``, ``strategies.ttt.alpha``."""
     value: Any
     origin: str
-    """``default``, a file with its line, a variable, or a flag."""
+    """``default``, a file with its line, a variable, a flag, or ``IMPLIED``: a model that is named chooses a backend."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,18 @@ class Config:
     def explicit(self, key: str) -> bool:
         """Whether the user set this key anywhere."""
         return key in self.origins
+
+    def model_for(self, strategy: str, options: Mapping[str, Any] | None = None) -> str:
+        """Name of the base model of a new memory.
+
+        That is the option ``base_model`` of a strategy that has one, if it is set, else ``model.name``; a flag for
+        ``model.name`` goes before both. ``options`` are the strategy's; None: those of the settings.
+        """
+        known = self.settings.strategies.get(strategy, {}) if options is None else options
+        given = known.get("base_model")
+        if given is None or self.origins.get("model.name", "").startswith("--"):
+            return self.settings.model.name
+        return str(given)
 
     def strategy_options(self, name: str, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Options of one strategy that are not left at their default, validated by its Config.
@@ -168,10 +181,13 @@ class Config:
             from continual_learning.strategies.base import strategy_class
 
             for name in strategy_names() if strategies else sorted(options):
-                values = strategy_class(name).Config(**self.strategy_options(name)).model_dump(mode="json")
-                for option in values if strategies else options[name]:
+                cls = strategy_class(name).Config
+                default = cls().model_dump(mode="json")
+                for option, value in cls(**self.strategy_options(name)).model_dump(mode="json").items():
                     key = f"strategies.{name}.{option}"
-                    found.append(Setting(key, values[option], self.origins.get(key, DEFAULT)))
+                    origin = self.origins.get(key, DEFAULT if value == default[option] else IMPLIED)
+                    if strategies or origin != DEFAULT:
+                        found.append(Setting(key, value, origin))
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from continual_learning.cli.ace import placed
 from continual_learning.cli.menu import prompts
 from continual_learning.cli.menu.documents import learn
 from continual_learning.cli.menu.engines import ask_in_turn
@@ -26,7 +27,8 @@ def ask(menu: Menu) -> None:
 
 def save_playbook(menu: Menu) -> None:
     """The playbook into a file."""
-    file = str(Path(prompts.text("Write the playbook to", "playbook.json")).expanduser())
+    chosen = prompts.text("Write the playbook to", str(placed(Path("playbook.json"))))
+    file = str(placed(Path(chosen).expanduser()))
     overwrite: list[str] = []
     if Path(file).exists():
         if not prompts.confirm(f"{file} is there. Replace it?"):

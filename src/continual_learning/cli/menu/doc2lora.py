@@ -30,7 +30,11 @@ def ask(menu: Menu) -> None:
 def switch_mode(menu: Menu) -> None:
     """Another mode, kept in the settings; says what that mode still needs."""
     mode = prompts.select("Mode", MODES, default=_mode())
-    if menu.run("config", "set", KEY, mode) == 0 and (lacking := _lacking()):
+    if menu.run("config", "set", KEY, mode) != 0:
+        return
+    if _mode() != mode:
+        menu.say(f"the setting doc2lora.simulated goes before mode {mode}; set it to false")
+    elif lacking := _lacking():
         menu.say(f"mode {mode} cannot learn yet: {lacking}")
 
 
@@ -51,7 +55,7 @@ def _lacking() -> str | None:
 
     options = _options()
     source = options["hypernetwork"]
-    return missing(load_config().settings.model.name, options["mode"], None if source is None else str(source))  # type: ignore[arg-type]
+    return missing(load_config().model_for(STRATEGY, options), options["mode"], None if source is None else str(source))  # type: ignore[arg-type]
 
 
 ENTRIES = (
