@@ -54,9 +54,7 @@ def show(
 def save(
     file: Annotated[
         Path,
-        typer.Argument(
-            help="FILE.json, which `ace load` reads, or FILE.md for people; a bare name goes into ace.playbook_dir."
-        ),
+        typer.Argument(help="FILE.json, which `ace load` reads, or FILE.md; without a folder: in ace.playbook_dir."),
     ],
     memory: options.Memory = None,
     version: Version = None,

@@ -33,6 +33,7 @@ NOT_SETTINGS = {HOME_VARIABLE, PREFIX + "DEBUG"}
 LOCAL_NAME = "continual-learning.yaml"
 DEFAULT = "default"
 IMPLIED = "implied by the options that are set"
+"""Origin of an option that another one decides, as a server's model chooses the server."""
 
 
 class _Section(pydantic.BaseModel):
@@ -111,7 +112,7 @@ class Setting:
     """Dotted: ``model.name``, ``strategies.ttt.alpha``."""
     value: Any
     origin: str
-    """``default``, a file with its line, a variable, a flag, or ``IMPLIED``: a model that is named chooses a backend."""
+    """``default``, a file with its line, a variable, a flag, or `IMPLIED`."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,9 @@ def ask(menu: Menu) -> None:
 
 def save_playbook(menu: Menu) -> None:
     """The playbook into a file."""
-    chosen = prompts.text("Write the playbook to", str(placed(Path("playbook.json"))))
-    file = str(placed(Path(chosen).expanduser()))
+    file = str(Path(prompts.text("Write the playbook to", "playbook.json")).expanduser())
     overwrite: list[str] = []
-    if Path(file).exists():
+    if placed(Path(file)).exists():
         if not prompts.confirm(f"{file} is there. Replace it?"):
             return
         overwrite = ["--overwrite"]
