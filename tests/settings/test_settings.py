@@ -125,10 +125,10 @@ def test_defaults_and_keys() -> None:
 def test_a_group_of_settings_is_read_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     local("nested:\n  context_window: 2\n")
     monkeypatch.setenv("CONTINUAL_LEARNING_NESTED__ADAPT_USER_ONLY", "false")
-    settings = load_config(variables={"nested.undo_depth": ("3", "NL_X")}).settings.nested
-    assert (settings.context_window, settings.adapt_user_only, settings.undo_depth) == (2, False, 3)
+    settings = load_config(variables={"nested.auto_save_every_n": ("3", "NL_X")}).settings.nested
+    assert (settings.context_window, settings.adapt_user_only, settings.auto_save_every_n) == (2, False, 3)
     with pytest.raises(ConfigError, match="variable NL_X"):
-        load_config(variables={"nested.undo_depth": ("few", "NL_X")})
+        load_config(variables={"nested.auto_save_every_n": ("few", "NL_X")})
 
 
 def test_each_layer_wins_over_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:

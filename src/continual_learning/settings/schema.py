@@ -75,8 +75,6 @@ class NestedSettings(_Section):
     """Turns after which the weights are saved; 0: only by `/save`."""
     checkpoint_dir: str | None = None
     """Folder of the saved weights; none: a memory like any other."""
-    undo_depth: Annotated[int, pydantic.Field(ge=0)] = 8
-    """Adaptations that `/undo` can take back, each the size of a checkpoint in main memory."""
 
 
 SECTIONS: dict[str, type[pydantic.BaseModel]] = {
