@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pydantic
 
@@ -18,6 +18,13 @@ class StrategyConfig(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
     )
+
+    RETIRED: ClassVar[Mapping[str, object]] = {}
+    """Options that no longer exist, each with the value that means what the strategy does now.
+
+    A memory stores all options it was made with, so deleting one would make every older memory unreadable. A stored
+    option with this value is dropped when the memory is opened; another value is an error (`current_options`).
+    """
 
 
 ConfigT = TypeVar("ConfigT", bound=StrategyConfig)

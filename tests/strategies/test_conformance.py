@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from continual_learning.errors import ConfigError, UnknownNameError
 from continual_learning.memory.state import State, StateMeta
 from continual_learning.model.base_model import BaseModel
 from continual_learning.options import StrategyConfig
-from continual_learning.strategies.base import Strategy, make_strategy, strategy_names
+from continual_learning.strategies.base import Strategy, make_strategy, strategy_class, strategy_names
 from continual_learning.types import Progress
 
 A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")
@@ -187,3 +189,18 @@ def test_state_survives_json_and_describes_itself(strategy: Strategy[Any], tiny_
     assert StateMeta.from_json(json.loads(json.dumps(state.meta.to_json()))) == state.meta
     assert all("/" in name and isinstance(t, torch.Tensor) for name, t in state.tensors.items())
     json.dumps(strategy.describe(tiny_base, state))
+
+
+# The defaults of every strategy when memories still stored each of them.
+BEFORE: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "fixtures/options-before.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_a_memory_with_the_defaults_of_before_still_opens(name: str) -> None:
+    model = strategy_class(name).Config
+    assert not set(model.RETIRED) & set(model.model_fields), "an option is there or retired, not both"
+    for key, value in model.RETIRED.items():
+        assert key not in BEFORE[name] or BEFORE[name][key] == value, f"{key} meant something else"
+    make_strategy(name, {key: value for key, value in BEFORE[name].items() if key not in model.RETIRED})

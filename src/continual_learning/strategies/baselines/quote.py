@@ -7,9 +7,9 @@ and what both owe to the choice alone is seen. A question that no passage is abo
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.span_reader.answering import SpanAnswerConfig, chosen_reader, span_answers
 from continual_learning.retrieval.parts import best_window, cut_parts, index_name, part_index, part_keys
 from continual_learning.retrieval.routing import (
+    ROUTE_EVIDENCE,
+    ROUTE_THRESHOLD,
     Passage,
     Router,
     answer_by_route,
@@ -50,10 +52,8 @@ class QuoteConfig(SpanAnswerConfig):
     """Longest part of it."""
     quote_tokens: int = Field(24, ge=4)
     """An answer quotes the parts that these many tokens reach, from the best on."""
-    route_threshold: float = Field(0.25, ge=0, le=1)
-    """Share of a question's content, weighted by rarity, that a passage must hold."""
-    route_evidence: float = Field(7.7, ge=0)
-    """Rarity that the shared words must add up to, in nats."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {"route_threshold": ROUTE_THRESHOLD, "route_evidence": ROUTE_EVIDENCE}
 
 
 class Quote(Strategy[QuoteConfig]):
@@ -64,7 +64,7 @@ class Quote(Strategy[QuoteConfig]):
 
     def __init__(self, config: QuoteConfig):
         super().__init__(config)
-        self._router = Router(default_rarity(), config.route_threshold, config.route_evidence)
+        self._router = Router(default_rarity())
 
     def learn(
         self,

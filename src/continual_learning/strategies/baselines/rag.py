@@ -8,9 +8,9 @@ the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`readin
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -46,10 +46,8 @@ class RAGConfig(ReadingConfig):
     """Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
     min_score: float = Field(0.5, ge=0, le=1)
     """Least relevance of a chunk in the prompt (see `retrieval.relevance`); 0 takes whatever shares a word."""
-    k1: float = Field(1.5, ge=0)
-    """BM25: how fast repeats of a word in a chunk stop to count."""
-    b: float = Field(0.75, ge=0, le=1)
-    """BM25: how much long chunks are held against their length."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {**ReadingConfig.RETIRED, "k1": 1.5, "b": 0.75}
 
     @model_validator(mode="after")
     def _overlap_is_shorter(self) -> Self:
@@ -81,7 +79,7 @@ class RAG(Strategy[RAGConfig]):
         super().__init__(config)
         self._relevance = Relevance.default()
         # Derived from whatever state is asked about, and no part of any.
-        self._index = FollowingIndex(lambda: BM25Index(config.k1, config.b))
+        self._index = FollowingIndex(BM25Index)
 
     def learn(
         self,

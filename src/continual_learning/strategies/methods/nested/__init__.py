@@ -25,13 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from continual_learning.documents import Document
-from continual_learning.documents.shipped import background_texts
 from continual_learning.errors import DivergedError, MismatchError
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.sampling import sampler
 from continual_learning.reading.plain import fitted_prompt, generate_answers
-from continual_learning.retrieval.routing import Rarity, Router, passage_keys
+from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
 from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
 from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.export import level_differences, write_peft
@@ -59,10 +58,6 @@ PASSAGE_TOKENS = 120
 """A longer turn or document is learned as several turns of at most this many tokens, each about a mini-batch."""
 MAX_TOKENS = 4096
 """Longest document; the rest is left out, with a warning."""
-# Share of a question's content, weighted by rarity, that a turn must hold for the gate to open, and the rarity in nats
-# that the shared words must add up to, as for the other strategies that route: a word that no background text uses
-# counts 5, so that one such word alone opens nothing.
-_ROUTE_THRESHOLD, _ROUTE_EVIDENCE = 0.25, 7.7
 # Without these what is learned cannot be read again.
 _FIXED = ("periods", "weights", "slow_ratio", "embeddings", "optimizers")
 
@@ -75,7 +70,7 @@ class Nested(Strategy[NestedConfig]):
 
     def __init__(self, config: NestedConfig):
         super().__init__(config)
-        self._router = Router(Rarity.of(background_texts()), _ROUTE_THRESHOLD, _ROUTE_EVIDENCE)
+        self._router = Router(default_rarity())
 
     def learn(
         self,
