@@ -14,11 +14,18 @@ import torch
 
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
-from continual_learning.memory.state import State, StateMeta
+from continual_learning.memory.state import DocumentRecord, State, StateMeta
 from continual_learning.model.base_model import BaseModel
 from continual_learning.options import StrategyConfig
-from continual_learning.strategies.base import Strategy, make_strategy, strategy_class, strategy_names
-from continual_learning.types import Progress
+from continual_learning.strategies.base import (
+    ALREADY_HELD,
+    Strategy,
+    make_strategy,
+    plain_report,
+    strategy_class,
+    strategy_names,
+)
+from continual_learning.types import Answer, LearnReport, Progress
 
 A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")
 B = Document("Comb jellies eat plankton near the harbour of Lund. They have eight rows of cilia.", "Jellies")
@@ -204,3 +211,23 @@ def test_a_memory_with_the_defaults_of_before_still_opens(name: str) -> None:
     for key, value in model.RETIRED.items():
         assert key not in BEFORE[name] or BEFORE[name][key] == value, f"{key} meant something else"
     make_strategy(name, {key: value for key, value in BEFORE[name].items() if key not in model.RETIRED})
+
+
+def test_what_every_strategy_does_when_it_learns_is_written_once(tiny_base: BaseModel) -> None:
+    class Plain(Strategy[StrategyConfig]):
+        """A strategy of another package, which neither looks for held documents nor takes the time."""
+
+        name = "plain"
+
+        def learn(self, base: Any, state: State, document: Document, *_: Any) -> tuple[State, LearnReport]:
+            record = DocumentRecord.of(document, 1)
+            return state.with_documents((*state.meta.documents, record), {}), plain_report(document, True, "kept")
+
+        def answer(self, *_: Any, **__: Any) -> list[Answer]:
+            return []
+
+    strategy = Plain(StrategyConfig())
+    state, report = strategy.learn(tiny_base, strategy.init(tiny_base), A)
+    assert report.accepted and report.seconds > 0
+    again, refusal = strategy.learn(tiny_base, state, A)
+    assert again is state and not refusal.accepted and refusal.reason == ALREADY_HELD

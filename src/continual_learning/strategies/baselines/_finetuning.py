@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import fitted_prompt, generate_answers
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy
 from continual_learning.strategies.gate import LIMITS, guarded
 from continual_learning.training.examples import Item, StudyMaterial, cut_to_tokens, document_items
 from continual_learning.training.gradient_descent import Schedule, StepCallback, Trainable, finetune
@@ -139,9 +138,6 @@ class FinetuningStrategy(Strategy[ConfigT]):
         ``qa`` takes part in the check and is never trained on. Raises DivergedError, and MismatchError for a
         memory that was begun with other settings.
         """
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         self.check_settings(state)
         config, watch = self.config, Stopwatch()
         text, tokens, left_out = cut_to_tokens(base, document.text, config.max_tokens)
@@ -179,7 +175,7 @@ class FinetuningStrategy(Strategy[ConfigT]):
         if config.guard:
             with watch("retention"):
                 report = guarded(base, self, state, candidate, report, qa, progress)
-        report = replace(report, seconds=time.perf_counter() - started, timings=dict(watch.seconds))
+        report = replace(report, timings=dict(watch.seconds))
         return (candidate if report.accepted else state), report
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.text.chunking import passages
 from continual_learning.types import (
     UNAFFECTED,
@@ -75,9 +75,6 @@ class Quote(Strategy[QuoteConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Keep the document's parts and what they are found by."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
 
         def count(text: str) -> int:
             return len(base.encode(text))
@@ -94,7 +91,7 @@ class Quote(Strategy[QuoteConfig]):
         extra = {**state.meta.extra, "parts": {**state.meta.extra.get("parts", {}), document.id: kept}}
         meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
         size = len(document.text.encode()) + sum(t.numel() * t.element_size() for t in tensors.values())
-        report = plain_report(document, started, True, "the text is kept", tokens, size)
+        report = plain_report(document, True, "the text is kept", tokens, size)
         return State({**state.tensors, **tensors}, meta), report
 
     def answer(

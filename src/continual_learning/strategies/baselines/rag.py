@@ -7,7 +7,6 @@ the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`readin
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -20,7 +19,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval import BM25Index, FollowingIndex, Key, Relevance
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import (
     UNAFFECTED,
@@ -90,9 +89,6 @@ class RAG(Strategy[RAGConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
         limits = self.config.chunk_tokens, self.config.overlap_tokens
         chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
@@ -100,7 +96,7 @@ class RAG(Strategy[RAGConfig]):
         extra = {**state.meta.extra, "chunks": {**_chunks(state), document.id: chunks}}
         kept = State(state.tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
         size = sum(len(c.encode()) for c in chunks)
-        return kept, plain_report(document, started, True, f"kept in {len(chunks)} chunks", tokens, size)
+        return kept, plain_report(document, True, f"kept in {len(chunks)} chunks", tokens, size)
 
     def answer(
         self,

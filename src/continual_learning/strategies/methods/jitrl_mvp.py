@@ -15,7 +15,6 @@ the base answers as it always did.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -32,7 +31,7 @@ from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.backends import Retriever
 from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
 from continual_learning.retrieval.quoting import Quotations
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -86,16 +85,13 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
         chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), _CHUNK_TOKENS, _OVERLAP_TOKENS)
         documents = (*state.meta.documents, DocumentRecord.of(document, tokens, {"chunks": len(chunks)}))
         extra = {**state.meta.extra, "chunks": {**kept_chunks(state), document.id: chunks}}
         kept = State(state.tensors, replace(state.meta, documents=documents, extra=extra))
         size = sum(len(c.encode()) for c in chunks)
-        return kept, plain_report(document, started, True, f"kept in {len(chunks)} chunks", tokens, size)
+        return kept, plain_report(document, True, f"kept in {len(chunks)} chunks", tokens, size)
 
     def answer(
         self,

@@ -42,7 +42,7 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.strategies.gate import LIMITS, guarded
 from continual_learning.strategies.methods.doc2lora.adapter import (
     in_place,
@@ -144,10 +144,8 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         """
         started = time.perf_counter()
         config = self.config
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         if reason := missing(base.name, config.mode, config.hypernetwork):
-            return state, plain_report(document, started, False, reason)
+            return state, plain_report(document, False, reason)
         generator = make_generator(base, config.mode, config.hypernetwork, config.chunk_tokens, _SEED, config.lora_rank)
 
         def on_chunk(done: int, total: int) -> None:
@@ -169,7 +167,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             document_id=document.id,
             title=document.title,
             tokens=len(base.encode(document.text)),
-            seconds=time.perf_counter() - started,
+            seconds=0.0,
             bytes=sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in state.tensors),
             timings={"internalise": time.perf_counter() - started},
             warnings=warnings,
@@ -180,7 +178,6 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             report = guarded(base, self, state, candidate, report, qa, progress)
         if config.mode == "simulated":
             report = replace(report, reason=f"{SIMULATED}; {report.reason}")
-        report = replace(report, seconds=time.perf_counter() - started)
         return (candidate if report.accepted else state), report
 
     def answer(

@@ -17,7 +17,6 @@ place. What was tried to make the two meet, with figures: benchmarks/jitrl.md.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +30,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import fitted_prompt, generate_answers, plain_answers
 from continual_learning.retrieval.datastore import ExactNeighbours
 from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.strategies.methods.jitrl_full.config import PASSAGE_TOKENS, JitRLFullConfig
 from continual_learning.strategies.methods.jitrl_full.memory import positions_of, read_document, sentence_numbers
 from continual_learning.strategies.methods.jitrl_full.policy import AnswerSteer, Moved, ReadingSteer, Routed
@@ -59,22 +58,19 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Read the document once and keep the hidden states. The oldest documents give way where there is no room."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         passages = sentence_chunks(document.text, lambda text: len(base.encode(text)), PASSAGE_TOKENS, 0)
         new = read_document(base, document.id, passages)
         count = len(new[f"{document.id}/tokens"])
         if count > self.config.max_positions:
             reason = f"{count} positions; expected at most max_positions = {self.config.max_positions}: raise it"
-            return state, plain_report(document, started, False, reason)
+            return state, plain_report(document, False, reason)
         kept, dropped = self._with_room(base, state, count)
         tokens = len(base.encode(document.text))
         documents = (*kept.meta.documents, DocumentRecord.of(document, tokens, {"positions": count}))
         extra = {**kept.meta.extra, "chunks": {**kept_chunks(kept), document.id: passages}}
         after = State({**kept.tensors, **new}, replace(kept.meta, documents=documents, extra=extra))
         size = sum(t.numel() * t.element_size() for t in new.values())
-        return after, plain_report(document, started, True, f"{count} positions are kept", tokens, size, dropped)
+        return after, plain_report(document, True, f"{count} positions are kept", tokens, size, dropped)
 
     def answer(
         self,

@@ -17,7 +17,6 @@ that any supported pretrained model can be given them. What is studied of a turn
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -31,7 +30,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.sampling import sampler
 from continual_learning.reading.plain import fitted_prompt, generate_answers
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.export import level_differences, write_peft
 from continual_learning.strategies.methods.nested.learning import TurnReport, learn_turn
@@ -84,9 +83,6 @@ class Nested(Strategy[NestedConfig]):
 
         ``qa`` takes no part. Raises MismatchError for a memory that was begun with other levels.
         """
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         self._check_settings(state)
         text, tokens, left_out = cut_to_tokens(base, document.text, MAX_TOKENS)
         parts = passages(text, lambda t: len(base.encode(t)), PASSAGE_TOKENS)
@@ -101,7 +97,7 @@ class Nested(Strategy[NestedConfig]):
                 seed = f"{SEED}:{document.sha256}:{number}"
                 reports.append(learn_turn(base, self.config, memory, seed))
             except DivergedError as error:
-                return state, plain_report(document, started, False, f"not kept: {error}")
+                return state, plain_report(document, False, f"not kept: {error}")
         details = {
             "loss_before": sum(r.loss_before for r in reports) / len(reports),
             "loss_after": sum(r.loss_after for r in reports) / len(reports),
@@ -118,7 +114,7 @@ class Nested(Strategy[NestedConfig]):
             "texts": texts,
         }
         after = State(tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
-        return after, self._report(document, started, state, after, tokens, left_out, reports)
+        return after, self._report(document, state, after, tokens, left_out, reports)
 
     def answer(
         self,
@@ -236,7 +232,6 @@ class Nested(Strategy[NestedConfig]):
     def _report(
         self,
         document: Document,
-        started: float,
         before: State,
         after: State,
         tokens: int,
@@ -265,7 +260,7 @@ class Nested(Strategy[NestedConfig]):
             document_id=document.id,
             title=document.title,
             tokens=tokens,
-            seconds=time.perf_counter() - started,
+            seconds=0.0,
             bytes=grown,
             tokens_left_out=left_out,
             loss=reports[-1].loss_after,
