@@ -97,7 +97,6 @@ VALUES: dict[str, list[Any]] = {
     "nested.top_k": [1],
     "nested.top_p": [1e-6],
     "quote.quote_tokens": [4],
-    "target_modules": ["q_proj"],
     "mini_batch_tokens": [40],
     "ttt.last_block": [3],
     "chunk_tokens": [40, 16],
@@ -110,8 +109,6 @@ SECOND = {"replay_ratio", "top_k", "alpha_decay"}
 # Settings whose effect needs more than a tiny model and this file, with the test that shows it: they are left out here.
 _NESTED, _SERVER = "tests/test_nested_session.py::test_", "tests/chat_models/test_ollama_server.py::test_"
 ELSEWHERE: dict[str, str] = {
-    "strategies.rag.k1": "tests/strategies/test_rag.py::test_k1_and_b_reach_the_index",
-    "strategies.rag.b": "tests/strategies/test_rag.py::test_k1_and_b_reach_the_index",
     "nested.context_window": _NESTED + "the_window_bounds_the_prompt",
     "nested.adapt_every_turn": _NESTED + "when_and_what_to_learn",
     "nested.adapt_every_n_turns": _NESTED + "when_and_what_to_learn",

@@ -45,15 +45,10 @@ def test_completion_is_plain_text_that_ends_where_the_answer_begins(base: BaseMo
 
 
 def test_chat_is_a_turn_of_the_chat_format(base: BaseModel) -> None:
-    assert prompt(base, DOG, CAT, style="chat", system=False) == (
+    assert prompt(base, DOG, CAT, style="chat") == (
         "<|im_start|>user\nRead.\n\nPassage: The dog\nMy dog is called Biko.\n\nIt barks.\n\n"
         "The cat is called Otto.\n\nQuestion: What is the dog called?<|im_end|>\n<|im_start|>assistant\n"
     )
-
-
-def test_the_system_prompt_of_the_chat_format_stays_if_wanted(base: BaseModel) -> None:
-    assert prompt(base, CAT, style="chat", system=True).startswith("<|im_start|>system\nYou are a helpful")
-    assert "system" not in prompt(base, CAT, style="chat", system=False)
 
 
 @pytest.mark.parametrize("shots", [0, 1, 2, 3])
@@ -79,7 +74,7 @@ def test_an_earlier_conversation_stands_between_passages_and_question(base: Base
         "Read.\n\nPassage: The cat is called Otto.\nQuestion: Hello there.\nAnswer: Good day.\n"
         "Question: What is the dog called?\nAnswer:"
     )
-    chat = prompt(base, CAT, style="chat", shots=1, system=False, history=TALK)
+    chat = prompt(base, CAT, style="chat", shots=1, history=TALK)
     assert chat.index(EXAMPLES[0].answer) < chat.index("user\nHello\nthere.") < chat.index("The cat is called Otto.")
 
 
@@ -121,10 +116,10 @@ def test_a_memory_of_any_size_costs_no_more_than_a_window(base: BaseModel, monke
 @pytest.mark.parametrize("style", ["chat", "completion"])
 def test_examples_and_old_turns_make_room_for_passages(tiny_base: BaseModel, style: str) -> None:
     """In a window of 256 tokens three examples fit nowhere; passages get half of it at least."""
-    text, _, notes = fit(tiny_base, CAT, style=style, shots=3, system=False)
+    text, _, notes = fit(tiny_base, CAT, style=style, shots=3)
     assert EXAMPLES[0].passage not in text and "Otto" in text and notes == ()
     talk = [{"role": r, "content": f"{r} {i}: the dog."} for i in range(12) for r in ("user", "assistant")]
-    text, _, notes = fit(tiny_base, Excerpt("fact " * 500), style=style, shots=3, history=talk, system=False)
+    text, _, notes = fit(tiny_base, Excerpt("fact " * 500), style=style, shots=3, history=talk)
     assert "the oldest" in notes[0] and "tokens of the documents" in notes[1]
     assert "assistant 11" in text and "user 0" not in text
     assert text.count(" fact") > 20

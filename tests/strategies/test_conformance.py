@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +14,18 @@ import torch
 
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
-from continual_learning.memory.state import State, StateMeta
+from continual_learning.memory.state import DocumentRecord, State, StateMeta
 from continual_learning.model.base_model import BaseModel
 from continual_learning.options import StrategyConfig
-from continual_learning.strategies.base import Strategy, make_strategy, strategy_names
-from continual_learning.types import Progress
+from continual_learning.strategies.base import (
+    ALREADY_HELD,
+    Strategy,
+    make_strategy,
+    plain_report,
+    strategy_class,
+    strategy_names,
+)
+from continual_learning.types import Answer, LearnReport, Progress
 
 pytestmark = pytest.mark.conformance
 
@@ -188,3 +197,38 @@ def test_state_survives_json_and_describes_itself(strategy: Strategy[Any], tiny_
     assert StateMeta.from_json(json.loads(json.dumps(state.meta.to_json()))) == state.meta
     assert all("/" in name and isinstance(t, torch.Tensor) for name, t in state.tensors.items())
     json.dumps(strategy.describe(tiny_base, state))
+
+
+# The defaults of every strategy when memories still stored each of them.
+BEFORE: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "fixtures/options-before.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_a_memory_with_the_defaults_of_before_still_opens(name: str) -> None:
+    model = strategy_class(name).Config
+    assert not set(model.RETIRED) & set(model.model_fields), "an option is there or retired, not both"
+    for key, value in model.RETIRED.items():
+        assert key not in BEFORE[name] or BEFORE[name][key] == value, f"{key} meant something else"
+    make_strategy(name, {key: value for key, value in BEFORE[name].items() if key not in model.RETIRED})
+
+
+def test_what_every_strategy_does_when_it_learns_is_written_once(tiny_base: BaseModel) -> None:
+    class Plain(Strategy[StrategyConfig]):
+        """A strategy of another package, which neither looks for held documents nor takes the time."""
+
+        name = "plain"
+
+        def learn(self, base: Any, state: State, document: Document, *_: Any) -> tuple[State, LearnReport]:
+            record = DocumentRecord.of(document, 1)
+            return state.with_documents((*state.meta.documents, record), {}), plain_report(document, True, "kept")
+
+        def answer(self, *_: Any, **__: Any) -> list[Answer]:
+            return []
+
+    strategy = Plain(StrategyConfig())
+    state, report = strategy.learn(tiny_base, strategy.init(tiny_base), A)
+    assert report.accepted and report.seconds > 0
+    again, refusal = strategy.learn(tiny_base, state, A)
+    assert again is state and not refusal.accepted and refusal.reason == ALREADY_HELD

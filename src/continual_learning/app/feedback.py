@@ -19,16 +19,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from continual_learning.documents.shipped import background_texts
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import State
 from continual_learning.model.logits_processors import Advantages, Step, shifted
-from continual_learning.retrieval.routing import Rarity, term_hash
+from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.text.answer_types import asked_for
 from continual_learning.text.scoring import answer_words, token_f1
 from continual_learning.text.words import content_stems, is_content, words
@@ -193,17 +191,12 @@ def _same(question: str) -> str:
     return " ".join(answer_words(question, keep_articles=True)) or question.strip()
 
 
-@cache
-def _rarity() -> Rarity:
-    return Rarity.of(background_texts())
-
-
 def _weights(text: str) -> dict[str, float]:
     """Shortened stems of the content words, each with the idf of its rarest stem."""
     weights: dict[str, float] = {}
     for stem in content_stems(text):
         short = stem[:_STEM]
-        weights[short] = max(_rarity().idf(term_hash(stem)), weights.get(short, 0.0))
+        weights[short] = max(default_rarity().idf(term_hash(stem)), weights.get(short, 0.0))
     return weights
 
 

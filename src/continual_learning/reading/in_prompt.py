@@ -8,9 +8,9 @@ continues it, and its first line is the answer. Examples may stand before a chat
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,8 +34,8 @@ class ReadingConfig(StrategyConfig):
     """Worked examples before the passages."""
     instruction: str = "Answer the question with a few words from the passage."
     """What the model is told to do; may be empty."""
-    system: bool = False
-    """Whether the chat format's own system prompt stays. Completion has none."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {"system": False}
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _prompt(
         messages.append(user(_turn(config.instruction, example.passage, example.question)))
         messages.append({"role": "assistant", "content": example.answer})
     messages += [*turns, user(_turn(config.instruction, documents, question))]
-    return base.chat_ids(messages, system=config.system)
+    return base.chat_ids(messages, system=False)
 
 
 def _turn(instruction: str, documents: str, question: str) -> str:

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from continual_learning.documents.shipped import background_texts
-from continual_learning.retrieval.routing import Rarity, term_hash
+from continual_learning.retrieval.routing import Rarity, default_rarity, term_hash
 from continual_learning.text.words import content_stems
 
 _FULL_COVERAGE = 0.5
@@ -34,7 +33,7 @@ class Relevance:
     @cache
     def default(cls) -> Relevance:
         """By the background texts that ship with the package, counted once a process."""
-        return cls(Rarity.of(background_texts()))
+        return cls(default_rarity())
 
     def __call__(self, query: str, text: str) -> float:
         """Relevance of ``text`` to ``query``, 0 to 1."""

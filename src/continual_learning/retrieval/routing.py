@@ -131,14 +131,19 @@ def default_rarity() -> Rarity:
     return Rarity.of(background_texts())
 
 
+# What opens a passage: the share of the question's content that it must hold, and the rarity of the shared words in
+# nats (a word that no background text uses counts 5). Chosen so that questions about nothing learned open nothing.
+ROUTE_THRESHOLD, ROUTE_EVIDENCE = 0.25, 7.7
+
+
 @dataclass(frozen=True)
 class Router:
     """Finds the passage that a text is about."""
 
     rarity: Rarity
-    threshold: float
+    threshold: float = ROUTE_THRESHOLD
     """Least coverage that opens a passage."""
-    evidence: float
+    evidence: float = ROUTE_EVIDENCE
     """Least evidence, nats."""
 
     def route(

@@ -7,11 +7,12 @@ file name is its name everywhere: command line, compare, benchmarks, server, con
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,19 +33,14 @@ ALREADY_HELD = "this memory holds the document already"
 
 def plain_report(
     document: Document,
-    started: float,
     accepted: bool,
     reason: str,
     tokens: int = 0,
     size: int = 0,
     warnings: tuple[str, ...] = (),
 ) -> LearnReport:
-    """The report of learning that trains and checks nothing, or of a refusal.
-
-    ``started`` is on the clock of `time.perf_counter`, ``size`` in bytes.
-    """
-    seconds = time.perf_counter() - started
-    return LearnReport(accepted, reason, document.id, document.title, tokens, seconds, size, warnings=warnings)
+    """The report of learning that trains and checks nothing, or of a refusal; ``size`` in bytes."""
+    return LearnReport(accepted, reason, document.id, document.title, tokens, 0.0, size, warnings=warnings)
 
 
 class Strategy(ABC, Generic[ConfigT]):
@@ -58,6 +54,11 @@ class Strategy(ABC, Generic[ConfigT]):
 
     def __init__(self, config: ConfigT):
         self.config = config
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "learn" in vars(cls):
+            cls.learn = _new_and_timed(cls.learn)  # type: ignore[method-assign]
 
     def init(self, base: BaseModel) -> State:
         """The state that has learned nothing."""
@@ -73,6 +74,9 @@ class Strategy(ABC, Generic[ConfigT]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Learn one document. A refusal returns ``state`` itself and a report that is not accepted.
+
+        A strategy writes how it learns a document that is new: one that ``state`` holds is refused before, and
+        `LearnReport.seconds` is measured, around every strategy's ``learn``.
 
         Raises LearningError when learning cannot go on. KeyboardInterrupt passes through. In every
         case ``state`` and ``base`` are as they were.
@@ -162,6 +166,31 @@ class Strategy(ABC, Generic[ConfigT]):
         ``trainable_parameters``, ``alpha`` and ``gates_calibrated``, and shows the others as they are.
         """
         return {}
+
+
+_Learn = Callable[..., tuple[State, LearnReport]]
+
+
+def _new_and_timed(learn: _Learn) -> _Learn:
+    """``learn`` for documents that the memory does not hold yet, with its wall time in the report."""
+
+    @functools.wraps(learn)
+    def learn_new(
+        strategy: Strategy[Any],
+        base: BaseModel,
+        state: State,
+        document: Document,
+        qa: Sequence[QuestionAnswer] = (),
+        progress: ProgressCallback | None = None,
+    ) -> tuple[State, LearnReport]:
+        started = time.perf_counter()
+        if state.meta.document(document.id):
+            after, report = state, plain_report(document, False, ALREADY_HELD)
+        else:
+            after, report = learn(strategy, base, state, document, qa, progress)
+        return after, replace(report, seconds=time.perf_counter() - started)
+
+    return learn_new
 
 
 ROOMS = ("baselines", "methods")

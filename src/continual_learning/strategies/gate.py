@@ -18,7 +18,7 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy
 from continual_learning.text.scoring import contains_answer
-from continual_learning.types import LearnReport, QuestionAnswer
+from continual_learning.types import LearnReport, Progress, ProgressCallback, QuestionAnswer
 
 ANSWER_TOKENS = 24
 
@@ -27,12 +27,16 @@ ANSWER_TOKENS = 24
 class Limits:
     """How much worse is too much."""
 
-    min_recall_gain: float
+    min_recall_gain: float = 0.0
     """Recall of the document's probes must rise by more than this."""
-    max_perplexity_rise: float
+    max_perplexity_rise: float = 0.03
     """Relative rise of the perplexity of unrelated text."""
-    min_general_kept: float
+    min_general_kept: float = 0.95
     """Share of the general questions that the base had right."""
+
+
+LIMITS = Limits()
+"""What every strategy with a guard allows."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,21 @@ def _perplexity_change(base: BaseModel, strategy: Strategy[Any], state: State, t
     if not any(strategy.affects(base, state, text) for text in texts):
         return 0.0
     return perplexity(base, strategy, state, texts) / base_perplexity(base, texts) - 1.0
+
+
+def guarded(
+    base: BaseModel,
+    strategy: Strategy[Any],
+    before: State,
+    after: State,
+    report: LearnReport,
+    qa: Sequence[QuestionAnswer],
+    progress: ProgressCallback | None = None,
+) -> LearnReport:
+    """The report with its verdict within `LIMITS`. See `check`."""
+    if progress:
+        progress(Progress("check", 0, 1, "what the model knew before"))
+    return check(base, strategy, before, after, report, qa, LIMITS)
 
 
 def check(

@@ -72,12 +72,6 @@ def test_what_is_beyond_the_limit_is_said(tiny_base: BaseModel) -> None:
     assert f"{total - 20} of {total} tokens were left out" in report.warnings[0]
 
 
-def test_max_seconds_ends_learning_and_says_so(tiny_base: BaseModel) -> None:
-    _, state, report = learn("full_finetune", tiny_base, max_seconds=1e-9)
-    assert "max_seconds ended learning after 1 of" in report.warnings[0]
-    assert state.meta.documents[0].details["steps"] == 1
-
-
 def test_bytes_are_what_the_document_adds(tiny_base: BaseModel) -> None:
     _, alone, first = learn("full_finetune", tiny_base)
     assert first.bytes == alone.bytes + len(TEXT.encode())
@@ -89,9 +83,8 @@ def test_bytes_are_what_the_document_adds(tiny_base: BaseModel) -> None:
     ("name", "options", "others"),
     [
         ("lora", {"rank": 4}, "rank = 4, but this memory was begun with 16"),
-        ("lora", {"target_modules": ("q_proj",)}, "target_modules = .* begun with 'all-linear'"),
         ("lora_per_document", {"alpha": 5.0}, "alpha = 5.0, but this memory was begun with 32.0"),
-        ("replay", {"parameters": "full"}, "parameters = 'full', but this memory was begun with 'lora'"),
+        ("replay", {"rank": 4}, "rank = 4, but this memory was begun with 16"),
     ],
 )
 def test_a_memory_keeps_the_settings_it_was_begun_with(
@@ -106,13 +99,18 @@ def test_a_memory_keeps_the_settings_it_was_begun_with(
     assert make(name, passes=7).answer(tiny_base, state, [ABOUT], 4), "the other settings may change"
 
 
-@pytest.mark.parametrize("options", [{"passes": 0}, {"learning_rate": -1.0}, {"clip_norm": 0.0}, {"signal": "words"}])
+@pytest.mark.parametrize("options", [{"passes": 0}, {"learning_rate": -1.0}, {"max_tokens": 0}, {"signal": "words"}])
 def test_settings_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         make("full_finetune", **options)
 
 
 # -- refusing to get worse ---------------------------------------------------------------------------
+
+
+def within(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
+    """Other limits for the guard."""
+    monkeypatch.setattr(gate, "LIMITS", gate.Limits(**limits))
 
 
 def guarded(base: BaseModel, qa: list[QuestionAnswer] | None = None, **options: Any) -> LearnReport:
@@ -129,12 +127,15 @@ def test_without_the_guard_nothing_is_checked(tiny_base: BaseModel) -> None:
     assert report.accepted and report.perplexity_change is None and "guard is off" in report.reason
 
 
-def test_the_guard_refuses_when_unrelated_perplexity_rises(tiny_base: BaseModel) -> None:
+def test_the_guard_refuses_when_unrelated_perplexity_rises(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = guarded(tiny_base)
     assert not report.accepted and "perplexity of unrelated text rose by" in report.reason
     assert report.perplexity_change is not None and report.perplexity_change > 0.03
     assert report.timings["retention"] > 0
-    assert guarded(tiny_base, max_perplexity_rise=1e9).accepted
+    within(monkeypatch, max_perplexity_rise=1e9)
+    assert guarded(tiny_base).accepted
 
 
 def test_the_guard_refuses_when_general_questions_are_lost(
@@ -143,18 +144,22 @@ def test_the_guard_refuses_when_general_questions_are_lost(
     # A question that the random model happens to answer "right": its own first words.
     said = make_strategy("frozen").answer(tiny_base, make_strategy("frozen").init(tiny_base), ["Who?"], 24)[0].text
     monkeypatch.setattr(gate, "general_questions", lambda: [QuestionAnswer("Who?", (said,))])
-    report = guarded(tiny_base, max_perplexity_rise=1e9)
+    within(monkeypatch, max_perplexity_rise=1e9)
+    report = guarded(tiny_base)
     assert not report.accepted and report.general_kept == 0.0
-    assert guarded(tiny_base, max_perplexity_rise=1e9, min_general_kept=0.0).accepted
+    within(monkeypatch, max_perplexity_rise=1e9, min_general_kept=0.0)
+    assert guarded(tiny_base).accepted
 
 
-def test_the_guard_asks_the_questions_that_are_given(tiny_base: BaseModel) -> None:
-    free = {"max_perplexity_rise": 1e9, "min_general_kept": 0.0, "passes": 40}
+def test_the_guard_asks_the_questions_that_are_given(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"max_perplexity_rise": 1e9, "min_general_kept": 0.0}
+    within(monkeypatch, **free)
     never = [QuestionAnswer("Where does Otto Brand live?", ("in a word that is never said",))]
-    report = guarded(tiny_base, never, **free)
+    report = guarded(tiny_base, never, passes=40)
     assert not report.accepted and report.recall_after == 0.0 and "recall of the document" in report.reason
     known = [QuestionAnswer("Where does Otto Brand live?", ("Lund",)), never[0]]
-    learned = guarded(tiny_base, known, **free)
+    learned = guarded(tiny_base, known, passes=40)
     assert learned.accepted and (learned.recall_before, learned.recall_after) == (0.0, 0.5)
-    refused = guarded(tiny_base, known, **free, min_recall_gain=0.5)
+    within(monkeypatch, **free, min_recall_gain=0.5)
+    refused = guarded(tiny_base, known, passes=40)
     assert not refused.accepted and "expected a rise of more than 0.50" in refused.reason

@@ -60,11 +60,9 @@ def test_the_documents_stand_before_the_question_the_newest_last(ask: Ask) -> No
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize(
-    ("knob", "value"), [("style", "completion"), ("shots", 1), ("instruction", "Look it up."), ("system", True)]
-)
+@pytest.mark.parametrize(("knob", "value"), [("style", "completion"), ("shots", 1), ("instruction", "Look it up.")])
 def test_every_knob_changes_the_prompt(ask: Ask, knob: str, value: Any) -> None:
-    usual = {"style": "chat", "system": False}
+    usual = {"style": "chat"}
     assert ask(CAT, **usual) != ask(CAT, **{**usual, knob: value})
 
 

@@ -11,6 +11,7 @@ from finetuned import ABOUT, FOX, OTTO, TEXT, learn, loss_of, make
 
 from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies import gate
 from continual_learning.strategies.baselines.lora import SequentialLoRA
 
 
@@ -58,9 +59,12 @@ def test_forgetting_keeps_when_the_others_were_learned(tiny_base: BaseModel) -> 
     assert left.id == OTTO.id and left.learned_at == "2001-01-01"
 
 
-def test_forgetting_learns_the_others_again_without_the_guard(tiny_base: BaseModel) -> None:
+def test_forgetting_learns_the_others_again_without_the_guard(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     strategy, state, _ = learn("lora", tiny_base, FOX, OTTO)
-    guarded = make("lora", guard=True, max_perplexity_rise=0.0)
+    monkeypatch.setattr(gate, "LIMITS", gate.Limits(max_perplexity_rise=0.0))
+    guarded = make("lora", guard=True)
     assert guarded.forget(tiny_base, state, FOX.id).digest() == strategy.forget(tiny_base, state, FOX.id).digest()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from finetuned import ABOUT, ELSEWHERE, FOX, OTTO, TEXT, learn, make
+from finetuned import ABOUT, ELSEWHERE, FOX, OTTO, TEXT, learn
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.baselines import lora_per_document
 from continual_learning.types import UNAFFECTED
 
 HARBOUR = "Who opened the harbour of Lund in 1902?"
@@ -38,15 +40,6 @@ def test_other_texts_get_the_base_bit_for_bit(tiny_base: BaseModel) -> None:
             assert not torch.allclose(tiny_base.model(ids).logits, before, atol=1e-3)
 
 
-def test_the_thresholds_decide_what_opens(tiny_base: BaseModel) -> None:
-    _, state, _ = learn("lora_per_document", tiny_base)
-    assert make("lora_per_document").affects(tiny_base, state, ABOUT)
-    assert not make("lora_per_document", route_evidence=99.0).affects(tiny_base, state, ABOUT)
-    purple = "Where does the purple fox live?"
-    assert make("lora_per_document", route_evidence=0.0).affects(tiny_base, state, purple)
-    assert not make("lora_per_document", route_evidence=0.0, route_threshold=1.0).affects(tiny_base, state, purple)
-
-
 def test_a_follow_up_is_understood_from_the_turn_before(tiny_base: BaseModel) -> None:
     strategy, state, _ = learn("lora_per_document", tiny_base)
     history = [{"role": "user", "content": ABOUT}, {"role": "assistant", "content": "Paris"}]
@@ -62,8 +55,9 @@ def test_documents_do_not_touch_one_another(tiny_base: BaseModel) -> None:
     assert strategy.forget(tiny_base, both, FOX.id).digest() == alone.digest()
 
 
-def test_the_memory_is_an_adapter_and_keys_and_no_text(tiny_base: BaseModel) -> None:
-    strategy, state, report = learn("lora_per_document", tiny_base, passage_tokens=25, rank=3)
+def test_the_memory_is_an_adapter_and_keys_and_no_text(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora_per_document, "PASSAGE_TOKENS", 25)
+    strategy, state, report = learn("lora_per_document", tiny_base, rank=3)
     keys = [n for n in state.tensors if n.endswith(".key")]
     assert len(keys) > 1
     adapter = sum(t.numel() * t.element_size() for n, t in state.tensors.items() if n not in keys)

@@ -79,11 +79,9 @@ def test_the_best_passage_is_next_to_the_question(ask: Ask) -> None:
     assert prompt.index("millstones came from Lund") < prompt.index("hired a bassoonist")
 
 
-@pytest.mark.parametrize(
-    ("knob", "value"), [("style", "completion"), ("shots", 1), ("instruction", "Look it up."), ("system", True)]
-)
+@pytest.mark.parametrize(("knob", "value"), [("style", "completion"), ("shots", 1), ("instruction", "Look it up.")])
 def test_every_knob_of_reading_changes_the_prompt(ask: Ask, knob: str, value: Any) -> None:
-    usual = {"style": "chat", "system": False, "top_k": 1, "chunk_tokens": 40, "overlap_tokens": 0}
+    usual = {"style": "chat", "top_k": 1, "chunk_tokens": 40, "overlap_tokens": 0}
     assert ask(ABOUT, **usual) != ask(ABOUT, **{**usual, knob: value})
 
 
@@ -114,20 +112,6 @@ def test_below_min_score_nothing_is_read(base: BaseModel, ask: Ask) -> None:
     for least, affected in ((0.0, True), (0.5, False)):  # one shared word
         strategy, state = learned(base, min_score=least)
         assert strategy.affects(base, state, "Which city has barley markets and a cathedral?") == affected
-
-
-def test_k1_and_b_reach_the_index(base: BaseModel) -> None:
-    often = Document("Barley, barley, barley and " + "more of what grew in the valley, " * 4, "Often")
-    seldom = Document("Barley soup.", "Seldom")
-
-    def best(**options: Any) -> str:
-        strategy, state = learned(base, often, seldom, top_k=1, min_score=0.0, **options)
-        return strategy.answer(base, state, ["barley"], 1)[0].sources[0].title
-
-    assert best(k1=1.5, b=0.0) == "Often", "repeats count"
-    assert best(k1=1.5, b=1.0) == "Seldom", "and length counts against them"
-    index = rag(k1=0.7)._index.follow({}, ())
-    assert isinstance(index, BM25Index) and index.k1 == 0.7
 
 
 def test_a_question_about_something_else_is_the_base_alone(base: BaseModel) -> None:

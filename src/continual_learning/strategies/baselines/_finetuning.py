@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,12 +22,19 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import fitted_prompt, generate_answers
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
-from continual_learning.strategies.gate import Limits, check
+from continual_learning.strategies.base import Strategy
+from continual_learning.strategies.gate import LIMITS, guarded
 from continual_learning.training.examples import Item, StudyMaterial, cut_to_tokens, document_items
-from continual_learning.training.gradient_descent import Descent, Schedule, StepCallback, Trainable, Training, finetune
+from continual_learning.training.gradient_descent import Schedule, StepCallback, Trainable, Training, finetune
 from continual_learning.training.stopwatch import Stopwatch
 from continual_learning.types import Answer, LearnReport, Progress, ProgressCallback, QuestionAnswer, TokenCallback
+
+# What no measurement of the trained baselines varied.
+PASSAGE_TOKENS = 200
+"""Longest stretch of text that is read at once."""
+_MINI_BATCH_TOKENS = 192  # padding included
+_CLIP_NORM = 1.0  # global norm of the gradients
+_WARMUP = 0.1  # share of the steps in which the learning rate rises
 
 
 class FinetuningConfig(StrategyConfig):
@@ -38,34 +44,30 @@ class FinetuningConfig(StrategyConfig):
     """What is learned from: telegraphic questions on the text and the text itself, or the text alone."""
     questions_per_fragment: int = Field(3, ge=1)
     """Questions on each fragment of the text, in each pass."""
-    passage_tokens: int = Field(200, ge=16)
-    """Longest stretch of text that is read at once."""
     max_tokens: int = Field(4096, ge=1)
-    """Longest document; what is beyond is left out, with a word about it."""
+    """Documents longer than this are truncated, with a warning."""
 
     learning_rate: float = Field(1e-3, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
     passes: int = Field(2, ge=1)
     """Passes over the material; its questions are made anew for each."""
-    mini_batch_tokens: int = Field(192, ge=1)
-    """Tokens of a mini-batch, padding included."""
-    clip_norm: float = Field(1.0, gt=0)
-    """Global norm to which gradients are clipped."""
-    warmup: float = Field(0.1, ge=0, le=1)
-    """Share of the steps in which the learning rate rises."""
-    max_seconds: float | None = Field(None, gt=0)
-    """Wall-clock limit for a document; what is learned by then is kept. None: as long as it takes."""
     seed: int = 0
-    """Of all that is drawn, together with the document."""
+    """Seeds all sampling, together with the document."""
 
     guard: bool = False
     """Check after learning, and keep the previous memory if a limit is passed."""
-    min_recall_gain: float = Field(0.0, ge=0, lt=1)
-    """Recall of questions that are given with a document must rise by more than this."""
-    max_perplexity_rise: float = Field(0.03, ge=0)
-    """Largest relative rise of the perplexity of unrelated text."""
-    min_general_kept: float = Field(0.95, ge=0, le=1)
-    """Smallest share of general questions that must stay right."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {
+        "passage_tokens": PASSAGE_TOKENS,
+        "mini_batch_tokens": _MINI_BATCH_TOKENS,
+        "clip_norm": _CLIP_NORM,
+        "warmup": _WARMUP,
+        "max_seconds": None,
+        "min_recall_gain": LIMITS.min_recall_gain,
+        "max_perplexity_rise": LIMITS.max_perplexity_rise,
+        "min_general_kept": LIMITS.min_general_kept,
+    }
+    """Options of earlier memories, each with the value that means what is done today."""
 
     @property
     def study_material(self) -> StudyMaterial:
@@ -75,7 +77,7 @@ class FinetuningConfig(StrategyConfig):
     @property
     def schedule(self) -> Schedule:
         """Learning rate and clipping."""
-        return Schedule(self.learning_rate, self.clip_norm, self.warmup)
+        return Schedule(self.learning_rate, _CLIP_NORM, _WARMUP)
 
 
 class AdapterConfig(FinetuningConfig):
@@ -85,8 +87,8 @@ class AdapterConfig(FinetuningConfig):
     """Rank of the adapter's matrices."""
     alpha: float = Field(32.0, gt=0)
     """Scale: the adapter's product counts alpha / rank."""
-    target_modules: str | tuple[str, ...] = Field("all-linear", min_length=1)
-    """Linear layers with an adapter, by the end of their path, such as q_proj; all-linear: all but the head."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {**FinetuningConfig.RETIRED, "target_modules": "all-linear"}
 
 
 ConfigT = TypeVar("ConfigT", bound=FinetuningConfig)
@@ -121,7 +123,7 @@ class FinetuningStrategy(Strategy[ConfigT]):
 
     def material(self, base: BaseModel, state: State, text: str, title: str, rng: random.Random) -> list[Item]:
         """What is studied in one pass."""
-        return document_items(base, text, title, self.config.passage_tokens, self.config.study_material, rng)
+        return document_items(base, text, title, PASSAGE_TOKENS, self.config.study_material, rng)
 
     def learn(
         self,
@@ -136,9 +138,6 @@ class FinetuningStrategy(Strategy[ConfigT]):
         ``qa`` takes part in the check and is never trained on. Raises DivergedError, and MismatchError for a
         memory that was begun with other settings.
         """
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         self.check_settings(state)
         config, watch = self.config, Stopwatch()
         text, tokens, left_out = cut_to_tokens(base, document.text, config.max_tokens)
@@ -150,9 +149,9 @@ class FinetuningStrategy(Strategy[ConfigT]):
             start = self.start(state)
             kept, descent = finetune(
                 base,
-                Training(self.trainable, start, passes, config.mini_batch_tokens, config.schedule, seed),
+                Training(self.trainable, start, passes, _MINI_BATCH_TOKENS, config.schedule, seed),
                 rng,
-                math.inf if config.max_seconds is None else started + config.max_seconds,
+                math.inf,
                 _step_reporter(progress),
             )
         record = DocumentRecord.of(document, tokens, {"loss": descent.loss, "steps": descent.steps})
@@ -167,15 +166,12 @@ class FinetuningStrategy(Strategy[ConfigT]):
             bytes=_size(candidate) - _size(state),
             tokens_left_out=left_out,
             loss=descent.loss,
-            warnings=_warnings(config, tokens, left_out, descent),
+            warnings=_warnings(config, tokens, left_out),
         )
         if config.guard:
-            if progress:
-                progress(Progress("check", 0, 1, "what the model knew before"))
-            limits = Limits(config.min_recall_gain, config.max_perplexity_rise, config.min_general_kept)
             with watch("retention"):
-                report = check(base, self, state, candidate, report, qa, limits)
-        report = replace(report, seconds=time.perf_counter() - started, timings=dict(watch.seconds))
+                report = guarded(base, self, state, candidate, report, qa, progress)
+        report = replace(report, timings=dict(watch.seconds))
         return (candidate if report.accepted else state), report
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
@@ -218,16 +214,13 @@ def _size(state: State) -> int:
     return state.bytes + sum(len(text.encode()) for text in state.meta.extra.get("texts", {}).values())
 
 
-def _warnings(config: FinetuningConfig, tokens: int, left_out: int, descent: Descent) -> tuple[str, ...]:
-    warnings = []
-    if left_out:
-        warnings.append(
-            f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
-            f"(now {config.max_tokens}) to learn them"
-        )
-    if descent.steps < descent.planned_steps:
-        warnings.append(f"max_seconds ended learning after {descent.steps} of {descent.planned_steps} steps")
-    return tuple(warnings)
+def _warnings(config: FinetuningConfig, tokens: int, left_out: int) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    return (
+        f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
+        f"(now {config.max_tokens}) to learn them",
+    )
 
 
 def _step_reporter(progress: ProgressCallback | None) -> StepCallback | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, Source, TokenCallback
 
 
@@ -34,9 +33,6 @@ class InContext(Strategy[InContextConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Keep the text."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
         record = DocumentRecord.of(document, tokens)
         texts = {**state.meta.extra.get("texts", {}), document.id: document.text}
@@ -44,7 +40,7 @@ class InContext(Strategy[InContextConfig]):
             state.meta, documents=(*state.meta.documents, record), extra={**state.meta.extra, "texts": texts}
         )
         size = len(document.text.encode())
-        return State(state.tensors, meta), plain_report(document, started, True, "the text is kept", tokens, size)
+        return State(state.tensors, meta), plain_report(document, True, "the text is kept", tokens, size)
 
     def answer(
         self,

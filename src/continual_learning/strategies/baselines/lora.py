@@ -34,12 +34,12 @@ class SequentialLoRA(SequentialFinetuning[LoRAConfig]):
 
     summary = "one LoRA adapter (PEFT), trained on one document after the other"
     Config = LoRAConfig
-    fixed = ("rank", "alpha", "target_modules")
+    fixed = ("rank", "alpha")
 
     @property
     def trainable(self) -> LoRA:
         """The adapter."""
-        return LoRA(self.config.rank, self.config.alpha, self.config.target_modules)
+        return LoRA(self.config.rank, self.config.alpha)
 
     def export(self, base: BaseModel, state: State, folder: Path) -> None:
         """Write the adapter as PEFT does, for `peft.PeftModel.from_pretrained(model, folder)`.

@@ -9,25 +9,32 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
 from continual_learning.documents import Document
-from continual_learning.documents.shipped import background_texts
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.routing import (
+    ROUTE_EVIDENCE,
+    ROUTE_THRESHOLD,
     Passage,
-    Rarity,
     Router,
     answer_by_route,
+    default_rarity,
     key_tensors,
     passage_keys,
     routed_sources,
 )
-from continual_learning.strategies.baselines._finetuning import AdapterConfig, FinetuningStrategy, trained_answers
+from continual_learning.strategies.baselines._finetuning import (
+    PASSAGE_TOKENS,
+    AdapterConfig,
+    FinetuningStrategy,
+    trained_answers,
+)
 from continual_learning.strategies.baselines._lora import LoRA
 from continual_learning.text.chunking import passages
 from continual_learning.types import UNAFFECTED, Answer, TokenCallback
@@ -41,10 +48,12 @@ class LoRAPerDocumentConfig(AdapterConfig):
 
     learning_rate: float = Field(5e-3, ge=0)
     """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
-    route_threshold: float = Field(0.25, ge=0, le=1)
-    """Share of a question's content, weighted by rarity, that a passage of a document must hold to open its adapter."""
-    route_evidence: float = Field(7.7, ge=0)
-    """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {
+        **AdapterConfig.RETIRED,
+        "route_threshold": ROUTE_THRESHOLD,
+        "route_evidence": ROUTE_EVIDENCE,
+    }
 
 
 class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
@@ -52,16 +61,16 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
 
     summary = "a LoRA adapter (PEFT) for each document, opened by a router"
     Config = LoRAPerDocumentConfig
-    fixed = ("rank", "alpha", "target_modules")
+    fixed = ("rank", "alpha")
 
     def __init__(self, config: LoRAPerDocumentConfig):
         super().__init__(config)
-        self._router = Router(Rarity.of(background_texts()), config.route_threshold, config.route_evidence)
+        self._router = Router(default_rarity())
 
     @property
     def trainable(self) -> LoRA:
         """The adapter."""
-        return LoRA(self.config.rank, self.config.alpha, self.config.target_modules)
+        return LoRA(self.config.rank, self.config.alpha)
 
     def start(self, state: State) -> Mapping[str, Tensor]:
         """Nothing: every document starts from the base."""
@@ -77,7 +86,7 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
         record: DocumentRecord,
     ) -> State:
         """The adapter is added, and for each passage of the document a key that finds it."""
-        parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
+        parts = passages(text, lambda t: len(base.encode(t)), PASSAGE_TOKENS)
         own = {f"{document.id}/{name}": tensor for name, tensor in kept.items()}
         tensors = {**state.tensors, **own, **key_tensors(document.id, document.title, parts)}
         return state.with_documents((*state.meta.documents, record), tensors)

@@ -7,19 +7,24 @@ hold the text in weights. A question that no passage is about is left to the bas
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.pipeline import Opened, PassageConfig, Pipeline, Recalled
 from continual_learning.retrieval.parts import cut_parts, index_name, part_index
-from continual_learning.retrieval.routing import Router, default_rarity, key_tensors, passage_keys
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.retrieval.routing import (
+    ROUTE_EVIDENCE,
+    ROUTE_THRESHOLD,
+    Router,
+    default_rarity,
+    key_tensors,
+    passage_keys,
+)
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.text.chunking import passages
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -27,10 +32,7 @@ from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCa
 class QuoteConfig(PassageConfig):
     """Settings of the quote strategy; see those of ttt with the same names."""
 
-    route_threshold: float = Field(0.25, ge=0, le=1)
-    """Share of a question's content, weighted by rarity, that a passage must hold."""
-    route_evidence: float = Field(7.7, ge=0)
-    """Rarity that the shared words must add up to, in nats."""
+    RETIRED: ClassVar[Mapping[str, object]] = {"route_threshold": ROUTE_THRESHOLD, "route_evidence": ROUTE_EVIDENCE}
 
 
 class KeptText:
@@ -71,8 +73,7 @@ class Quote(Strategy[QuoteConfig]):
 
     def __init__(self, config: QuoteConfig):
         super().__init__(config)
-        router = Router(default_rarity(), config.route_threshold, config.route_evidence)
-        self._pipeline = Pipeline(router, config, KeptText())
+        self._pipeline = Pipeline(Router(default_rarity()), config, KeptText())
 
     def learn(
         self,
@@ -83,9 +84,6 @@ class Quote(Strategy[QuoteConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Keep the document's parts and what they are found by."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
 
         def count(text: str) -> int:
             return len(base.encode(text))
@@ -102,7 +100,7 @@ class Quote(Strategy[QuoteConfig]):
         extra = {**state.meta.extra, "parts": {**state.meta.extra.get("parts", {}), document.id: kept}}
         meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
         size = len(document.text.encode()) + sum(t.numel() * t.element_size() for t in tensors.values())
-        report = plain_report(document, started, True, "the text is kept", tokens, size)
+        report = plain_report(document, True, "the text is kept", tokens, size)
         return State({**state.tensors, **tensors}, meta), report
 
     def answer(

@@ -7,10 +7,9 @@ the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`readin
 
 from __future__ import annotations
 
-import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -20,7 +19,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval import BM25Index, FollowingIndex, Key, Relevance
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import (
     UNAFFECTED,
@@ -46,10 +45,8 @@ class RAGConfig(ReadingConfig):
     """Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
     min_score: float = Field(0.5, ge=0, le=1)
     """Least relevance of a chunk in the prompt (see `retrieval.relevance`); 0 takes whatever shares a word."""
-    k1: float = Field(1.5, ge=0)
-    """BM25: how fast repeats of a word in a chunk stop to count."""
-    b: float = Field(0.75, ge=0, le=1)
-    """BM25: how much long chunks are held against their length."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {**ReadingConfig.RETIRED, "k1": 1.5, "b": 0.75}
 
     @model_validator(mode="after")
     def _overlap_is_shorter(self) -> Self:
@@ -81,7 +78,7 @@ class RAG(Strategy[RAGConfig]):
         super().__init__(config)
         self._relevance = Relevance.default()
         # Derived from whatever state is asked about, and no part of any.
-        self._index = FollowingIndex(lambda: BM25Index(config.k1, config.b))
+        self._index = FollowingIndex(BM25Index)
 
     def learn(
         self,
@@ -92,9 +89,6 @@ class RAG(Strategy[RAGConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
         limits = self.config.chunk_tokens, self.config.overlap_tokens
         chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
@@ -102,7 +96,7 @@ class RAG(Strategy[RAGConfig]):
         extra = {**state.meta.extra, "chunks": {**_chunks(state), document.id: chunks}}
         kept = State(state.tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
         size = sum(len(c.encode()) for c in chunks)
-        return kept, plain_report(document, started, True, f"kept in {len(chunks)} chunks", tokens, size)
+        return kept, plain_report(document, True, f"kept in {len(chunks)} chunks", tokens, size)
 
     def answer(
         self,

@@ -2,30 +2,28 @@
 
 The documented baseline of continual learning (Rolnick et al. 2019, arXiv 1811.11682; Chaudhry et al. 2019, arXiv
 1902.10486): with every new document, material of earlier ones, drawn from their kept texts, is learned again, and so
-are texts of no document, which stand for what the model should still know. What is trained is a LoRA adapter or all
-weights.
+are texts of no document, which stand for what the model should still know. What is trained is a LoRA adapter.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from continual_learning.documents.shipped import background_texts
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.baselines._finetuning import AdapterConfig
+from continual_learning.strategies.baselines._finetuning import PASSAGE_TOKENS, AdapterConfig
 from continual_learning.strategies.baselines._lora import LoRA
 from continual_learning.strategies.baselines._sequential import SequentialFinetuning, kept_texts
-from continual_learning.training.all_weights import AllWeights
 from continual_learning.training.examples import Item, cut_to_tokens, document_items, text_item
-from continual_learning.training.gradient_descent import Schedule, Trainable
 
-_RATES = {"lora": 5e-3, "full": 1e-4}
+# Background texts for each item of the new document.
+_BACKGROUND_RATIO = 0.25
 
 
 class ReplayConfig(AdapterConfig):
@@ -34,47 +32,42 @@ class ReplayConfig(AdapterConfig):
     Rates, questions, passes and the replay ratio are what benchmarks/tune_baselines.py chose; the rest was not tuned.
     """
 
-    parameters: Literal["lora", "full"] = "lora"
-    """What is trained: a LoRA adapter, or all weights."""
-    learning_rate: float | None = Field(None, ge=0)  # type: ignore[assignment]
-    """AdamW's highest; none: that of the lora or the full_finetune strategy."""
+    learning_rate: float = Field(5e-3, ge=0)
+    """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
     replay_ratio: float = Field(1.0, ge=0)
     """Items of earlier documents for each item of the new one."""
-    background_ratio: float = Field(0.25, ge=0)
-    """Background texts for each item of the new document."""
-    background: Path | None = None
-    """Texts to replay beside the documents (see `background.background_texts`); none: those that ship."""
 
-    @property
-    def schedule(self) -> Schedule:
-        """Learning rate and clipping."""
-        rate = _RATES[self.parameters] if self.learning_rate is None else self.learning_rate
-        return Schedule(rate, self.clip_norm, self.warmup)
+    RETIRED: ClassVar[Mapping[str, object]] = {
+        **AdapterConfig.RETIRED,
+        "parameters": "lora",
+        "background_ratio": _BACKGROUND_RATIO,
+        "background": None,
+    }
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _rate(cls, value: Any) -> Any:
+        """Memories once stored null for the default rate."""
+        return cls.model_fields["learning_rate"].default if value is None else value
 
 
 class Replay(SequentialFinetuning[ReplayConfig]):
-    """One adapter, or all weights, for all documents; each pass mixes new material with old."""
+    """One adapter for all documents; each pass mixes new material with old."""
 
     summary = "sequential training with replay of earlier documents and ordinary text"
     Config = ReplayConfig
-    fixed = ("parameters", "rank", "alpha", "target_modules")
-
-    def __init__(self, config: ReplayConfig):
-        super().__init__(config)
-        self._background = background_texts(config.background)
+    fixed = ("rank", "alpha")
 
     @property
-    def trainable(self) -> Trainable:
-        """The adapter, or all weights."""
-        if self.config.parameters == "full":
-            return AllWeights()
-        return LoRA(self.config.rank, self.config.alpha, self.config.target_modules)
+    def trainable(self) -> LoRA:
+        """The adapter."""
+        return LoRA(self.config.rank, self.config.alpha)
 
     def material(self, base: BaseModel, state: State, text: str, title: str, rng: random.Random) -> list[Item]:
         """One pass: the new document, and a new draw of earlier documents and background texts."""
         new = super().material(base, state, text, title, rng)
         earlier = self._earlier_items(base, state, _rounded(self.config.replay_ratio * len(new), rng), rng)
-        drawn = rng.choices(self._background, k=_rounded(self.config.background_ratio * len(new), rng))
+        drawn = rng.choices(background_texts(), k=_rounded(_BACKGROUND_RATIO * len(new), rng))
         return [*new, *earlier, *(text_item(base, one) for one in drawn)]
 
     def _earlier_items(self, base: BaseModel, state: State, count: int, rng: random.Random) -> list[Item]:
@@ -85,9 +78,7 @@ class Replay(SequentialFinetuning[ReplayConfig]):
         for record in state.meta.documents:
             if wanted[record.id]:
                 text, _, _ = cut_to_tokens(base, texts[record.id], self.config.max_tokens)
-                made = document_items(
-                    base, text, record.title, self.config.passage_tokens, self.config.study_material, rng
-                )
+                made = document_items(base, text, record.title, PASSAGE_TOKENS, self.config.study_material, rng)
                 items += rng.sample(made, min(wanted[record.id], len(made)))
         return items
 

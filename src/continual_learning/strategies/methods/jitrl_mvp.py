@@ -15,13 +15,12 @@ the base answers as it always did.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
@@ -32,9 +31,12 @@ from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.backends import Retriever
 from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
 from continual_learning.retrieval.quoting import Quotations
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
+
+# Longest chunk, in whole sentences, and what of its end begins the next one too: as `rag` measured them.
+_CHUNK_TOKENS, _OVERLAP_TOKENS = 160, 32
 
 
 class JitRLMVPConfig(ReadingConfig):
@@ -46,12 +48,6 @@ class JitRLMVPConfig(ReadingConfig):
     """The model of the retriever ``encoder``: a name on the Hugging Face hub, or a folder."""
     top_k: int = Field(3, ge=1)
     """Most chunks that are looked at."""
-    chunk_tokens: int = Field(160, ge=8)
-    """Longest chunk: whole sentences, as many as fit."""
-    overlap_tokens: int = Field(32, ge=0)
-    """Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
-    read: Literal["chunks", "sentences"] = "sentences"
-    """What is put before the question: the chunks, or their best sentences alone."""
     sentences: int = Field(3, ge=1)
     """Most sentences that are read, and leaned towards."""
     min_coverage: float = Field(0.4, ge=0, le=1)
@@ -61,11 +57,12 @@ class JitRLMVPConfig(ReadingConfig):
     share: float = Field(0.5, ge=0, lt=1)
     """lambda, what the memory's distribution counts for beside the model's; 0 leaves the logits alone."""
 
-    @model_validator(mode="after")
-    def _overlap_is_shorter(self) -> Self:
-        if self.overlap_tokens >= self.chunk_tokens:
-            raise ValueError(f"overlap_tokens {self.overlap_tokens} must be below chunk_tokens {self.chunk_tokens}")
-        return self
+    RETIRED: ClassVar[Mapping[str, object]] = {
+        **ReadingConfig.RETIRED,
+        "chunk_tokens": _CHUNK_TOKENS,
+        "overlap_tokens": _OVERLAP_TOKENS,
+        "read": "sentences",
+    }
 
 
 class JitRLMVP(Strategy[JitRLMVPConfig]):
@@ -88,17 +85,13 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         tokens = len(base.encode(document.text))
-        limits = self.config.chunk_tokens, self.config.overlap_tokens
-        chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
+        chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), _CHUNK_TOKENS, _OVERLAP_TOKENS)
         documents = (*state.meta.documents, DocumentRecord.of(document, tokens, {"chunks": len(chunks)}))
         extra = {**state.meta.extra, "chunks": {**kept_chunks(state), document.id: chunks}}
         kept = State(state.tensors, replace(state.meta, documents=documents, extra=extra))
         size = sum(len(c.encode()) for c in chunks)
-        return kept, plain_report(document, started, True, f"kept in {len(chunks)} chunks", tokens, size)
+        return kept, plain_report(document, True, f"kept in {len(chunks)} chunks", tokens, size)
 
     def answer(
         self,
@@ -152,8 +145,6 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
 
     def _excerpts(self, found: Found) -> list[Excerpt]:
         """What is read, the best next to the question."""
-        if self.config.read == "chunks":
-            return [Excerpt(text, title) for _, title, text in reversed(found.chunks)]
         return [Excerpt(s.text, s.title) for s in reversed(found.sentences[: self.config.sentences])]
 
     def _steer(self, base: BaseModel, found: Sequence[Found], room: int) -> Steer | None:

@@ -188,7 +188,7 @@ def test_the_guard_refuses_what_passes_a_limit(
     limits, message = GUARDS[name]
     # A random model knows nothing that could be lost: the share is set.
     monkeypatch.setattr("continual_learning.strategies.gate._general_kept", lambda *given: 0.5)
-    monkeypatch.setattr("continual_learning.strategies.methods.doc2lora._LIMITS", limits)
+    monkeypatch.setattr("continual_learning.strategies.gate.LIMITS", limits)
     strategy = doc2lora(hypernetwork=folder, guard=True, routing=False)
     state = strategy.init(tiny_base)
     after, report = strategy.learn(tiny_base, state, A, QA)
@@ -198,7 +198,7 @@ def test_the_guard_refuses_what_passes_a_limit(
 
 
 def test_the_guard_reports_what_it_measured(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("continual_learning.strategies.methods.doc2lora._LIMITS", Limits(-1.0, 1e9, 0.0))
+    monkeypatch.setattr("continual_learning.strategies.gate.LIMITS", Limits(-1.0, 1e9, 0.0))
     strategy = doc2lora(mode="simulated", guard=True)
     _, report = strategy.learn(tiny_base, strategy.init(tiny_base), A, QA)
     assert report.accepted and report.perplexity_change is not None

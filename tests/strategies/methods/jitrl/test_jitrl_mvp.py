@@ -90,8 +90,6 @@ def prompts_of(base: BaseModel, monkeypatch: pytest.MonkeyPatch, **options: Any)
 def test_what_is_read(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     one = prompts_of(base, monkeypatch, sentences=1)
     assert "The mill\nThe Harrow mill ground barley until 1887." in one and "barge" not in one
-    whole = prompts_of(base, monkeypatch, read="chunks", top_k=1)
-    assert "barge" in whole and "orchestra" not in whole
 
 
 def test_nothing_relevant_is_answered_as_the_base_does(base: BaseModel) -> None:
@@ -139,7 +137,5 @@ def test_a_document_costs_that_document(base: BaseModel) -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ConfigError, match="overlap_tokens 40 must be below chunk_tokens 32"):
-        make_strategy("jitrl_mvp", {"chunk_tokens": 32, "overlap_tokens": 40})
     with pytest.raises(ConfigError, match="share"):
         make_strategy("jitrl_mvp", {"share": 1.0})

@@ -373,6 +373,7 @@ def test_told_facts_are_answered_from_weights(embedded_base: BaseModel) -> None:
 
 
 def test_what_retired_options_meant_is_what_is_done_now() -> None:
+    from continual_learning.retrieval.routing import ROUTE_EVIDENCE, ROUTE_THRESHOLD
     from continual_learning.strategies.methods.nested import levels, material
     from continual_learning.strategies.methods.nested.m3 import M3
 
@@ -389,7 +390,7 @@ def test_what_retired_options_meant_is_what_is_done_now() -> None:
         "slow_every": slow["slow_every"].default,
         "slow_share": slow["slow_share"].default,
         "seed": nested.SEED,
-        "route_threshold": nested._ROUTE_THRESHOLD,
-        "route_evidence": nested._ROUTE_EVIDENCE,
+        "route_threshold": ROUTE_THRESHOLD,
+        "route_evidence": ROUTE_EVIDENCE,
         "max_loss_rise": 1.0,
     } == nested.NestedConfig.RETIRED

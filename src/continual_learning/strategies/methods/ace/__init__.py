@@ -20,7 +20,6 @@ with it. What stands before a question: the entries and the chunks that are rele
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,7 +31,7 @@ from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval import Relevance
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import Strategy
 from continual_learning.strategies.methods.ace.config import ACEConfig
 from continual_learning.strategies.methods.ace.documents import DocumentSearch, Found, chunks_of, with_chunks
 from continual_learning.strategies.methods.ace.loops import LearnResult, offline, online
@@ -94,9 +93,6 @@ class ACE(Strategy[ACEConfig]):
         Half of the questions are held out, and the playbook changes only if they are answered better with the change.
         Raises ChatModelError when a server cannot be used; the state is as it was.
         """
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         kept, tokens, size = with_chunks(base, state, document)
         if progress is not None:
             progress(Progress("chunks", 1, 1))
@@ -106,7 +102,7 @@ class ACE(Strategy[ACEConfig]):
             kept, report = self._learn_labelled(base, kept, document, qa, report, progress)
         elif self.config.self_reflection and self.config.loops:
             kept, report = self._reflect_alone(base, kept, document, report, progress)
-        return kept, replace(report, seconds=time.perf_counter() - started)
+        return kept, report
 
     def answer(
         self,

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from continual_learning.documents.shipped import background_texts
-from continual_learning.retrieval.routing import Rarity, term_hash
+from continual_learning.retrieval.routing import Rarity, default_rarity, term_hash
 from continual_learning.strategies.methods.ace.playbook import Entry, Playbook, entry_json
 from continual_learning.text.words import content_stems
 
@@ -43,7 +42,7 @@ class Similarity:
     @cache
     def default(cls) -> Similarity:
         """By the background texts that ship with the package, counted once a process."""
-        return cls(Rarity.of(background_texts()))
+        return cls(default_rarity())
 
     def __call__(self, first: str, second: str) -> float:
         """Cosine of the weighted content words; 0 where numbers or negations differ."""

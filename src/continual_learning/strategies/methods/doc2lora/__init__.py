@@ -46,6 +46,8 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.routing import (
+    ROUTE_EVIDENCE,
+    ROUTE_THRESHOLD,
     Router,
     answer_by_route,
     default_rarity,
@@ -53,8 +55,8 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
-from continual_learning.strategies.gate import Limits, check
+from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.gate import LIMITS, guarded
 from continual_learning.strategies.methods.doc2lora.adapter import (
     in_place,
     installed,
@@ -87,12 +89,6 @@ from continual_learning.types import (
 _COMMON = "common/"  # before the place of what a hypernetwork adds once, however many documents it made adapters of
 _NETWORK = "network"  # in the details of a document: the part of the state that it shares with others
 _PASSAGE_TOKENS = 200  # of a stretch of text with a key of its own: a long document would cover any question
-# Share of a question's content, weighted by rarity, that a passage must hold, and the rarity in nats that the shared
-# words must add up to, as for the other strategies that route: a word that no background text uses counts 5, so that
-# one such word alone opens nothing.
-_ROUTE_THRESHOLD, _ROUTE_EVIDENCE = 0.25, 7.7
-# The check after learning allows what it allows every strategy that changes weights.
-_LIMITS = Limits(min_recall_gain=0.0, max_perplexity_rise=0.03, min_general_kept=0.95)
 _SEED = 0  # of simulated weights and of random descriptions: the same memory each time
 
 
@@ -119,12 +115,12 @@ class Doc2LoRAConfig(StrategyConfig):
     RETIRED: ClassVar[Mapping[str, object]] = {
         "seed": _SEED,
         "control": "none",
-        "route_threshold": _ROUTE_THRESHOLD,
-        "route_evidence": _ROUTE_EVIDENCE,
+        "route_threshold": ROUTE_THRESHOLD,
+        "route_evidence": ROUTE_EVIDENCE,
         "open_documents": 1,
-        "min_recall_gain": _LIMITS.min_recall_gain,
-        "max_perplexity_rise": _LIMITS.max_perplexity_rise,
-        "min_general_kept": _LIMITS.min_general_kept,
+        "min_recall_gain": LIMITS.min_recall_gain,
+        "max_perplexity_rise": LIMITS.max_perplexity_rise,
+        "min_general_kept": LIMITS.min_general_kept,
     }
     """Options that memories may still carry, each with the value that means what is done now."""
 
@@ -144,7 +140,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
     def __init__(self, config: Doc2LoRAConfig):
         super().__init__(config)
-        self._router = Router(default_rarity(), _ROUTE_THRESHOLD, _ROUTE_EVIDENCE)
+        self._router = Router(default_rarity())
 
     def learn(
         self,
@@ -161,10 +157,8 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         """
         started = time.perf_counter()
         config = self.config
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         if reason := missing(base.name, config.mode, config.hypernetwork):
-            return state, plain_report(document, started, False, reason)
+            return state, plain_report(document, False, reason)
         generator = make_generator(base, config.mode, config.hypernetwork, config.chunk_tokens, _SEED, config.lora_rank)
 
         def on_chunk(done: int, total: int) -> None:
@@ -186,7 +180,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             document_id=document.id,
             title=document.title,
             tokens=len(base.encode(document.text)),
-            seconds=time.perf_counter() - started,
+            seconds=0.0,
             bytes=sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in state.tensors),
             timings={"internalise": time.perf_counter() - started},
             warnings=warnings,
@@ -194,10 +188,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         record = DocumentRecord.of(document, report.tokens, details)
         candidate = state.with_documents((*state.meta.documents, record), {**state.tensors, **tensors})
         if config.guard:
-            report = self._guarded(base, state, candidate, report, qa, progress)
+            report = guarded(base, self, state, candidate, report, qa, progress)
         if config.mode == "simulated":
             report = replace(report, reason=f"{SIMULATED}; {report.reason}")
-        report = replace(report, seconds=time.perf_counter() - started)
         return (candidate if report.accepted else state), report
 
     def answer(
@@ -315,20 +308,6 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             return (*made.warnings, unknown), details
         controls = description_controls(base, generator, document.text, qa, _SEED)
         return (*made.warnings, controls.summary()), {**details, "controls": controls.to_json()}
-
-    def _guarded(
-        self,
-        base: BaseModel,
-        before: State,
-        after: State,
-        report: LearnReport,
-        qa: Sequence[QuestionAnswer],
-        progress: ProgressCallback | None,
-    ) -> LearnReport:
-        """The report with what the check found, and its verdict."""
-        if progress:
-            progress(Progress("check", 0, 1, "what the model knew before"))
-        return check(base, self, before, after, report, qa, _LIMITS)
 
 
 def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapter:

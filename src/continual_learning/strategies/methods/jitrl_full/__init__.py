@@ -17,30 +17,22 @@ place. What was tried to make the two meet, with figures: benchmarks/jitrl.md.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import fitted_prompt, generate_answers, plain_answers
-from continual_learning.retrieval.datastore import ExactNeighbours, make_neighbours
+from continual_learning.retrieval.datastore import ExactNeighbours
 from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
-from continual_learning.retrieval.restating import restated
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
-from continual_learning.strategies.methods.jitrl_full.config import JitRLFullConfig
-from continual_learning.strategies.methods.jitrl_full.memory import (
-    Positions,
-    positions_of,
-    read_document,
-    sentence_numbers,
-)
+from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.methods.jitrl_full.config import PASSAGE_TOKENS, JitRLFullConfig
+from continual_learning.strategies.methods.jitrl_full.memory import positions_of, read_document, sentence_numbers
 from continual_learning.strategies.methods.jitrl_full.policy import AnswerSteer, Moved, ReadingSteer, Routed
 from continual_learning.text.chunking import sentence_chunks, sentences
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
@@ -56,8 +48,6 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         super().__init__(config)
         limits = (config.top_k, config.min_coverage, config.min_evidence)
         self._finder = QuestionFinder(config.retriever, config.encoder, *limits)
-        # Derived from whatever state is asked about, and no part of any.
-        self._whole: tuple[list[Tensor], Routed] | None = None
 
     def learn(
         self,
@@ -68,23 +58,19 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Read the document once and keep the hidden states. The oldest documents give way where there is no room."""
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
-        limit = self.config.passage_tokens
-        passages = sentence_chunks(document.text, lambda text: len(base.encode(text)), limit, 0)
+        passages = sentence_chunks(document.text, lambda text: len(base.encode(text)), PASSAGE_TOKENS, 0)
         new = read_document(base, document.id, passages)
         count = len(new[f"{document.id}/tokens"])
         if count > self.config.max_positions:
             reason = f"{count} positions; expected at most max_positions = {self.config.max_positions}: raise it"
-            return state, plain_report(document, started, False, reason)
+            return state, plain_report(document, False, reason)
         kept, dropped = self._with_room(base, state, count)
         tokens = len(base.encode(document.text))
         documents = (*kept.meta.documents, DocumentRecord.of(document, tokens, {"positions": count}))
         extra = {**kept.meta.extra, "chunks": {**kept_chunks(kept), document.id: passages}}
         after = State({**kept.tensors, **new}, replace(kept.meta, documents=documents, extra=extra))
         size = sum(t.numel() * t.element_size() for t in new.values())
-        return after, plain_report(document, started, True, f"{count} positions are kept", tokens, size, dropped)
+        return after, plain_report(document, True, f"{count} positions are kept", tokens, size, dropped)
 
     def answer(
         self,
@@ -122,11 +108,9 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         return bool(self._documents_about(base, state, text))
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
-        """What the question leads to; unknown where it leads nowhere in particular."""
+        """The sentences that the question leads to, and their scores."""
         found = self._finder.find(base, state, question)
-        if found is None:
-            return UNAFFECTED
-        return None if self.config.route == "none" else (found.sentences, found.chunks)
+        return (found.sentences, found.chunks) if found else UNAFFECTED
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's positions and passages."""
@@ -139,11 +123,10 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         return {
             "positions": sum(d.details["positions"] for d in state.meta.documents),
             "max_positions": self.config.max_positions,
-            "route": self.config.route,
             "max_kl": self.config.max_kl,
         }
 
-    # -- routes ------------------------------------------------------------------------------------
+    # -- routing -----------------------------------------------------------------------------------
 
     def _documents_about(self, base: BaseModel, state: State, text: str) -> list[str]:
         """The documents that the text as a whole, or one of its sentences, leads to; in the memory's order."""
@@ -153,23 +136,13 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         return [d.id for d in state.meta.documents if d.id in about]
 
     def _routed(self, base: BaseModel, state: State, found: Found, room: int) -> Routed:
-        config = self.config
-        opening_D = self._opening(base, found.query) if config.opening == "restatement" else None
-        if config.route == "none":
-            return replace(self._everything(base, state), opening_D=opening_D)
         chunks = kept_chunks(state)
         numbers = {key[0]: sentence_numbers(chunks[key[0]]) for key, _, _ in found.chunks}
         positions = positions_of(state, list(numbers))
-        if config.route == "passages":
-            wanted = {(key[0], n) for key, _, _ in found.chunks for (c, _), n in numbers[key[0]].items() if c == key[1]}
-            rows = [row for row, place in enumerate(positions.places) if place in wanted]
-            chosen = positions.at(rows)
-            neighbours = ExactNeighbours(chosen.keys_ND)
-            return Routed(chosen, neighbours, torch.ones(len(chosen)), _words_begin(base, chosen), opening_D)
         routes: dict[int, float] = {}
         starts: dict[int, float] = {}
         first = {place: row for row, place in reversed(list(enumerate(positions.places)))}
-        for weight, sentence in found.weighted(config.sentences):
+        for weight, sentence in found.weighted(self.config.sentences):
             place = (sentence.chunk[0], numbers[sentence.chunk[0]][sentence.chunk[1], sentence.number])
             begin, end = first[place], first[place[0], place[1] + 1]
             for row in range(begin, end + 1):  # the state behind the sentence is where an answer ends
@@ -185,23 +158,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         chosen = positions.at(rows)
         routes_N = torch.tensor([routes[row] for row in rows])
         starts_N = torch.tensor([starts.get(row, 0.0) for row in rows])
-        return Routed(chosen, ExactNeighbours(chosen.keys_ND), routes_N, starts_N, opening_D)
-
-    def _opening(self, base: BaseModel, question: str) -> Tensor:
-        ids_1T = torch.tensor([base.encode(restated(question), add_special_tokens=True)], device=base.device)
-        with torch.no_grad():
-            return base.run_from(base.hidden_before(ids_1T, 0), ids_1T, 0)[0, -1]
-
-    def _everything(self, base: BaseModel, state: State) -> Routed:
-        """All positions, indexed once for as long as the memory holds the same tensors."""
-        ids = [d.id for d in state.meta.documents]
-        keys = [state.tensors[f"{one}/keys"] for one in ids]
-        if self._whole is None or list(map(id, self._whole[0])) != list(map(id, keys)):
-            positions = positions_of(state, ids)
-            neighbours = make_neighbours(self.config.search, positions.keys_ND)
-            routed = Routed(positions, neighbours, torch.ones(len(positions)), _words_begin(base, positions), None)
-            self._whole = (keys, routed)  # held, so that no other tensor gets their identity
-        return self._whole[1]
+        return Routed(chosen, ExactNeighbours(chosen.keys_ND), routes_N, starts_N)
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -243,12 +200,3 @@ class JitRLFull(Strategy[JitRLFullConfig]):
             limit = self.config.max_positions
             warnings.append(f"{oldest.title or oldest.id} was dropped: the memory is full (max_positions = {limit})")
         return state, tuple(warnings)
-
-
-def _words_begin(base: BaseModel, positions: Positions) -> Tensor:
-    """1 where a token begins a word, 0 elsewhere: float32 [N]."""
-    tokens = positions.tokens_N.tolist()
-    text = {token: base.decode([token]) if token >= 0 else "" for token in set(tokens)}
-    begins = positions.begins_N.tolist()
-    found = [bool(text[t]) and (text[t][:1].isspace() or first) for t, first in zip(tokens, begins, strict=True)]
-    return torch.tensor(found, dtype=torch.float32)

@@ -7,7 +7,7 @@
                                             would make every advantage 0
     z' = z + beta A                         with the largest beta for which KL(pi' || pi) stays within its limit
 
-or kNN-LM: lambda W_a / sum of W + (1 - lambda) p_LM. A closed form after arXiv 2601.18510; see `steering`.
+A closed form after arXiv 2601.18510; see `steering`.
 
 The state of a step is more than its last hidden state: that is made to choose the next token, and is much alike behind
 every "the". So the last few tokens written are compared as well.
@@ -23,9 +23,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from continual_learning.model.logits_processors import Advantages, Step, interpolated, shifted, token_sums
-from continual_learning.retrieval.datastore import Neighbours, unit
-from continual_learning.strategies.methods.jitrl_full.config import JitRLFullConfig
+from continual_learning.model.logits_processors import Advantages, Step, shifted, token_sums
+from continual_learning.retrieval.datastore import ExactNeighbours, unit
+from continual_learning.strategies.methods.jitrl_full.config import (
+    CONTINUATION,
+    KAPPA,
+    MIN_SIMILARITY,
+    NEIGHBOURS,
+    OPENING_TEMPERATURE,
+    TEMPERATURE,
+    JitRLFullConfig,
+)
 from continual_learning.strategies.methods.jitrl_full.memory import NOTHING, Positions
 
 _LOOKED_AT = 512
@@ -37,13 +45,11 @@ class Routed:
     """The positions that may be neighbours of one question's states."""
 
     positions: Positions
-    neighbours: Neighbours
+    neighbours: ExactNeighbours
     routes_N: Tensor
     """float32: r, the weight of each while an answer goes on."""
     starts_N: Tensor
     """float32: its weight as the first token, 0 where no answer begins."""
-    opening_D: Tensor | None
-    """The state that the first token's neighbours are compared with; None: that at the end of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +92,25 @@ class AnswerSteer:
         self, routed: Routed, written: Sequence[int], hidden_D: Tensor
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """Weights, outcomes and rows of those that count; None where the nearest is too far."""
-        config = self._config
         if not written:
-            query_D = hidden_D if routed.opening_D is None else routed.opening_D
             chosen_K = routed.starts_N.nonzero()[:, 0]
             if not len(chosen_K):
                 return None
-            cosines_K = routed.positions.keys_ND[chosen_K].float() @ unit(query_D.float().cpu())
+            cosines_K = routed.positions.keys_ND[chosen_K].float() @ unit(hidden_D.float().cpu())
             distance_K = 2 - 2 * cosines_K
-            nearness_K = (-(distance_K - distance_K.min()) / config.opening_temperature).exp()
+            nearness_K = (-(distance_K - distance_K.min()) / OPENING_TEMPERATURE).exp()
             weights_K = routed.starts_N[chosen_K] * nearness_K
-            best_K = weights_K.topk(min(config.neighbours, len(weights_K))).indices
+            best_K = weights_K.topk(min(NEIGHBOURS, len(weights_K))).indices
             return weights_K[best_K], routed.positions.tokens_N[chosen_K[best_K]], chosen_K[best_K]
-        cosines_1K, chosen_1K = routed.neighbours.search(hidden_D.cpu()[None], max(config.neighbours, _LOOKED_AT))
+        cosines_1K, chosen_1K = routed.neighbours.search(hidden_D.cpu()[None], _LOOKED_AT)
         cosines_K, chosen_K = cosines_1K[0], chosen_1K[0]
         matches_K = routed.positions.matches(chosen_K, written)
-        distance_K = 2 - 2 * cosines_K - config.continuation * matches_K
+        distance_K = 2 - 2 * cosines_K - CONTINUATION * matches_K
         nearest = int(distance_K.argmin())
-        if float(cosines_K[nearest]) < config.min_similarity:
+        if float(cosines_K[nearest]) < MIN_SIMILARITY:
             return None
-        weights_K = routed.routes_N[chosen_K] * (-(distance_K - distance_K[nearest]) / config.temperature).exp()
-        best_K = weights_K.topk(min(config.neighbours, len(weights_K))).indices
+        weights_K = routed.routes_N[chosen_K] * (-(distance_K - distance_K[nearest]) / TEMPERATURE).exp()
+        best_K = weights_K.topk(min(NEIGHBOURS, len(weights_K))).indices
         weights_K, chosen_K = weights_K[best_K], chosen_K[best_K]
         outcomes_K = routed.positions.tokens_N[chosen_K]
         # An answer ends with the sentence that it quotes.
@@ -132,22 +136,22 @@ class AnswerSteer:
 class ReadingSteer:
     """Moves the logits while a text is scored: what came next at the places of the memory that are like this one."""
 
-    def __init__(self, positions: Positions, neighbours: Neighbours, config: JitRLFullConfig):
+    def __init__(self, positions: Positions, neighbours: ExactNeighbours, config: JitRLFullConfig):
         self._positions = positions
         self._neighbours = neighbours
         self._config = config
 
     def __call__(self, step: Step) -> Tensor:
         """The logits, [B, V]."""
-        cosines_BK, chosen_BK = self._neighbours.search(step.hidden_BD.cpu(), self._config.neighbours)
+        cosines_BK, chosen_BK = self._neighbours.search(step.hidden_BD.cpu(), NEIGHBOURS)
         rows = []
         for logits_V, cosines_K, chosen_K in zip(step.logits_BV, cosines_BK, chosen_BK, strict=True):
             outcomes_K = self._positions.tokens_N[chosen_K]
             kept_K = outcomes_K != NOTHING
-            if float(cosines_K[0]) < self._config.min_similarity or not kept_K.any():
+            if float(cosines_K[0]) < MIN_SIMILARITY or not kept_K.any():
                 rows.append(logits_V)
                 continue
-            weights_K = (-2 * (cosines_K[0] - cosines_K) / self._config.temperature).exp()
+            weights_K = (-2 * (cosines_K[0] - cosines_K) / TEMPERATURE).exp()
             rows.append(apply(logits_V, outcomes_K[kept_K], weights_K[kept_K], self._config))
         return torch.stack(rows)
 
@@ -155,8 +159,5 @@ class ReadingSteer:
 def apply(logits_V: Tensor, outcomes_K: Tensor, weights_K: Tensor, config: JitRLFullConfig) -> Tensor:
     """The logits of pi', [V], from what came next behind each neighbour, and its weight."""
     ids_S, sums_S = token_sums(outcomes_K, weights_K)
-    if config.policy == "interpolation":
-        total = float(sums_S.sum())
-        return interpolated(logits_V, ids_S, sums_S / total, config.share) if total > 0 else logits_V
-    advantages = Advantages(ids_S, sums_S / (config.kappa + sums_S))
+    advantages = Advantages(ids_S, sums_S / (KAPPA + sums_S))
     return shifted(logits_V, advantages, config.beta, config.max_kl)

@@ -17,7 +17,6 @@ that any supported pretrained model can be given them. What is studied of a turn
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -25,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from continual_learning.documents import Document
-from continual_learning.documents.shipped import background_texts
 from continual_learning.errors import DivergedError, MismatchError
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.sampling import sampler
 from continual_learning.reading.plain import fitted_prompt, generate_answers
-from continual_learning.retrieval.routing import Rarity, Router, passage_keys
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
+from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.export import level_differences, write_peft
 from continual_learning.strategies.methods.nested.learning import TurnReport, learn_turn
@@ -59,10 +57,6 @@ PASSAGE_TOKENS = 120
 """A longer turn or document is learned as several turns of at most this many tokens, each about a mini-batch."""
 MAX_TOKENS = 4096
 """Longest document; the rest is left out, with a warning."""
-# Share of a question's content, weighted by rarity, that a turn must hold for the gate to open, and the rarity in nats
-# that the shared words must add up to, as for the other strategies that route: a word that no background text uses
-# counts 5, so that one such word alone opens nothing.
-_ROUTE_THRESHOLD, _ROUTE_EVIDENCE = 0.25, 7.7
 # Without these what is learned cannot be read again.
 _FIXED = ("periods", "weights", "slow_ratio", "embeddings", "optimizers")
 
@@ -75,7 +69,7 @@ class Nested(Strategy[NestedConfig]):
 
     def __init__(self, config: NestedConfig):
         super().__init__(config)
-        self._router = Router(Rarity.of(background_texts()), _ROUTE_THRESHOLD, _ROUTE_EVIDENCE)
+        self._router = Router(default_rarity())
 
     def learn(
         self,
@@ -89,9 +83,6 @@ class Nested(Strategy[NestedConfig]):
 
         ``qa`` takes no part. Raises MismatchError for a memory that was begun with other levels.
         """
-        started = time.perf_counter()
-        if state.meta.document(document.id):
-            return state, plain_report(document, started, False, ALREADY_HELD)
         self._check_settings(state)
         text, tokens, left_out = cut_to_tokens(base, document.text, MAX_TOKENS)
         parts = passages(text, lambda t: len(base.encode(t)), PASSAGE_TOKENS)
@@ -106,7 +97,7 @@ class Nested(Strategy[NestedConfig]):
                 seed = f"{SEED}:{document.sha256}:{number}"
                 reports.append(learn_turn(base, self.config, memory, seed))
             except DivergedError as error:
-                return state, plain_report(document, started, False, f"not kept: {error}")
+                return state, plain_report(document, False, f"not kept: {error}")
         details = {
             "loss_before": sum(r.loss_before for r in reports) / len(reports),
             "loss_after": sum(r.loss_after for r in reports) / len(reports),
@@ -123,7 +114,7 @@ class Nested(Strategy[NestedConfig]):
             "texts": texts,
         }
         after = State(tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
-        return after, self._report(document, started, state, after, tokens, left_out, reports)
+        return after, self._report(document, state, after, tokens, left_out, reports)
 
     def answer(
         self,
@@ -241,7 +232,6 @@ class Nested(Strategy[NestedConfig]):
     def _report(
         self,
         document: Document,
-        started: float,
         before: State,
         after: State,
         tokens: int,
@@ -270,7 +260,7 @@ class Nested(Strategy[NestedConfig]):
             document_id=document.id,
             title=document.title,
             tokens=tokens,
-            seconds=time.perf_counter() - started,
+            seconds=0.0,
             bytes=grown,
             tokens_left_out=left_out,
             loss=reports[-1].loss_after,

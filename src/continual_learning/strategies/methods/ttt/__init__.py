@@ -133,7 +133,7 @@ class TTT(Strategy[TTTConfig]):
         for document in documents:
             cut = todo.texts.pop(document.id, None)
             if cut is None:
-                results.append((state, plain_report(document, started, False, ALREADY_HELD)))
+                results.append((state, plain_report(document, False, ALREADY_HELD)))
                 continue
             own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
             candidate, report = self._candidate(state, document, cut, own)
