@@ -30,8 +30,8 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.generation import generate
 from continual_learning.reading.plain import plain_answers
+from continual_learning.retrieval.chunk_store import kept_chunks
 from continual_learning.retrieval.datastore import unit
-from continual_learning.retrieval.passages import kept_chunks
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.gate import perplexity
 from continual_learning.strategies.methods.jitrl_full import JitRLFull

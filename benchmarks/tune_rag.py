@@ -48,7 +48,7 @@ def grid() -> list[dict[str, Any]]:
         {"chunk_tokens": size, "overlap_tokens": round(size * overlap), "top_k": k, "min_score": 0.5}
         for size, overlap, k in itertools.product(CHUNK_TOKENS, OVERLAPS, TOP_K)
     ]
-    return [*found, {**DEFAULT, "min_score": 0.0}, {**DEFAULT, "k1": 0.9, "b": 0.4}, {**DEFAULT, "k1": 1.2}]
+    return [*found, {**DEFAULT, "min_score": 0.0}]
 
 
 def retrieved(base: BaseModel, options: dict[str, Any], memories: Sequence[Sequence[QADocument]]) -> dict[str, float]:

@@ -199,10 +199,9 @@ def test_state_survives_json_and_describes_itself(strategy: Strategy[Any], tiny_
     json.dumps(strategy.describe(tiny_base, state))
 
 
+TESTS = next(folder for folder in Path(__file__).parents if folder.name == "tests")
 # The defaults of every strategy when memories still stored each of them.
-BEFORE: dict[str, dict[str, Any]] = json.loads(
-    (Path(__file__).parent / "fixtures/options-before.json").read_text(encoding="utf-8")
-)
+BEFORE: dict[str, dict[str, Any]] = json.loads((TESTS / "fixtures/options-before.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", BEFORE)

@@ -8,6 +8,7 @@ backends.py   the indexes by name
 relevance.py  whether what was found is relevant at all
 following.py  an index that keeps up with a memory
 spans.py      where in a text an answer is likely to begin
+chunk_store.py  chunks of documents, and which of them are relevant
 passages.py   chunks, their sentences, and which of them are relevant
 quoting.py    what comes next, if what is being written is a quotation
 datastore.py  hidden states of all positions of the documents, and their nearest neighbours

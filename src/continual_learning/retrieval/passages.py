@@ -9,15 +9,16 @@ memory of many documents leaves general questions alone (benchmarks/jitrl.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.retrieval.backends import Retriever, make_index
+from continual_learning.retrieval.chunk_store import kept_chunks
 from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Index, Key
-from continual_learning.retrieval.routing import default_rarity, term_hash
+from continual_learning.retrieval.routing import default_rarity, look_ups, term_hash
 from continual_learning.retrieval.spans import SpanFinder
 from continual_learning.text.chunking import sentences
 from continual_learning.text.words import content_stems
@@ -92,8 +93,7 @@ class PassageFinder:
 
         A text that finds nothing is looked up once more together with the user's turn before it: "And when was that?"
         """
-        earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
-        for query in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
+        for query in look_ups(text, history):
             if found := self._find(state, query):
                 return found
         return None
@@ -147,9 +147,3 @@ class QuestionFinder:
             made = PassageFinder(lambda: make_index(self._retriever, base, self._encoder), *self._limits)
             self._made = (base, made)
         return self._made[1].find(state, text, history)
-
-
-def kept_chunks(state: State) -> Mapping[str, list[str]]:
-    """The texts of a memory's chunks by document id."""
-    chunks: dict[str, list[str]] = state.meta.extra.get("chunks", {})
-    return chunks

@@ -136,6 +136,12 @@ def default_rarity() -> Rarity:
 ROUTE_THRESHOLD, ROUTE_EVIDENCE = 0.25, 7.7
 
 
+def look_ups(text: str, history: Sequence[Message]) -> list[str]:
+    """What is looked up for a text: the text, then the user's turn before it and the text ("And when was that?")."""
+    earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
+    return [text, *(f"{turn} {text}" for turn in earlier)]
+
+
 @dataclass(frozen=True)
 class Router:
     """Finds the passage that a text is about."""
@@ -159,8 +165,7 @@ class Router:
         ``titles``, by document id: a text that names the whole of a document's title, with a rare word in it, needs no
         other evidence that it is about that document.
         """
-        earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
-        for asked in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
+        for asked in look_ups(text, history):
             named = self._named(asked, titles or {})
             best: tuple[float, float, Passage] | None = None
             for passage, (coverage, evidence) in zip(keys, self.rarity.match(asked, list(keys.values())), strict=True):

@@ -8,42 +8,41 @@ the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`readin
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from continual_learning.documents import Document
-from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
-from continual_learning.retrieval import BM25Index, FollowingIndex, Key, Relevance
-from continual_learning.strategies.base import Strategy, plain_report
-from continual_learning.text.chunking import sentence_chunks
-from continual_learning.types import (
-    UNAFFECTED,
-    Answer,
-    LearnReport,
-    ProgressCallback,
-    QuestionAnswer,
-    Source,
-    TokenCallback,
+from continual_learning.retrieval.chunk_store import (
+    CHUNK_TOKENS,
+    MIN_SCORE,
+    OVERLAP_TOKENS,
+    TOP_K,
+    ChunkFinder,
+    RelevantChunk,
+    chunk_count,
+    keep_document,
+    kept_chunks,
+    without_chunks,
 )
-
-_QUOTE = 160
+from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
 class RAGConfig(ReadingConfig):
     """Settings of the rag strategy: what is retrieved, and how it is put before the question."""
 
-    top_k: int = Field(2, ge=1)
+    top_k: int = Field(TOP_K, ge=1)
     """Most chunks in the prompt."""
-    chunk_tokens: int = Field(160, ge=8)
+    chunk_tokens: int = Field(CHUNK_TOKENS, ge=8)
     """Longest chunk: whole sentences, as many as fit."""
-    overlap_tokens: int = Field(32, ge=0)
+    overlap_tokens: int = Field(OVERLAP_TOKENS, ge=0)
     """Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
-    min_score: float = Field(0.5, ge=0, le=1)
+    min_score: float = Field(MIN_SCORE, ge=0, le=1)
     """Least relevance of a chunk in the prompt (see `retrieval.relevance`); 0 takes whatever shares a word."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {**ReadingConfig.RETIRED, "k1": 1.5, "b": 0.75}
@@ -55,19 +54,6 @@ class RAGConfig(ReadingConfig):
         return self
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A chunk that is relevant to a question."""
-
-    key: Key
-    excerpt: Excerpt
-    relevance: float
-
-    @property
-    def source(self) -> Source:
-        return Source(self.key[0], self.excerpt.title, self.relevance, self.excerpt.text[:_QUOTE])
-
-
 class RAG(Strategy[RAGConfig]):
     """Keeps the documents in chunks and reads the ones that a question is about."""
 
@@ -76,9 +62,7 @@ class RAG(Strategy[RAGConfig]):
 
     def __init__(self, config: RAGConfig):
         super().__init__(config)
-        self._relevance = Relevance.default()
-        # Derived from whatever state is asked about, and no part of any.
-        self._index = FollowingIndex(BM25Index)
+        self._finder = ChunkFinder(config.top_k, config.min_score)
 
     def learn(
         self,
@@ -89,14 +73,10 @@ class RAG(Strategy[RAGConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
-        tokens = len(base.encode(document.text))
         limits = self.config.chunk_tokens, self.config.overlap_tokens
-        chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
-        record = DocumentRecord.of(document, tokens, {"chunks": len(chunks)})
-        extra = {**state.meta.extra, "chunks": {**_chunks(state), document.id: chunks}}
-        kept = State(state.tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
-        size = sum(len(c.encode()) for c in chunks)
-        return kept, plain_report(document, True, f"kept in {len(chunks)} chunks", tokens, size)
+        kept, tokens, size = keep_document(base, state, document, *limits)
+        reason = f"kept in {len(kept_chunks(kept)[document.id])} chunks"
+        return kept, plain_report(document, True, reason, tokens, size)
 
     def answer(
         self,
@@ -108,7 +88,7 @@ class RAG(Strategy[RAGConfig]):
         history: Sequence[Message] = (),
     ) -> list[Answer]:
         """Each question is answered from the chunks that are relevant to it; if there are none, by the base."""
-        found = [self._retrieve(state, question, history) for question in questions]
+        found = [self._finder.find(state, question, history) for question in questions]
         answers: dict[int, Answer] = {}
         for reads in (True, False):
             chosen = [i for i, chunks in enumerate(found) if bool(chunks) == reads]
@@ -117,7 +97,7 @@ class RAG(Strategy[RAGConfig]):
                 continue
             if reads:
                 # the nearest to the question is the best, and the last to be cut
-                excerpts = [[c.excerpt for c in reversed(found[i])] for i in chosen]
+                excerpts = [[_excerpt(c) for c in reversed(found[i])] for i in chosen]
                 sources = [tuple(c.source for c in found[i]) for i in chosen]
                 made = read_answers(base, self.config, excerpts, asked, max_new_tokens, on_token, history, sources)
             else:
@@ -127,48 +107,24 @@ class RAG(Strategy[RAGConfig]):
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether anything relevant is found for ``text``."""
-        return bool(self._retrieve(state, text))
+        return bool(self._finder.find(state, text))
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The chunks that the question is answered from."""
-        return tuple(chunk.excerpt for chunk in self._retrieve(state, question)) or UNAFFECTED
+        return tuple(_excerpt(chunk) for chunk in self._finder.find(state, question)) or UNAFFECTED
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
         """The chunks that are found for ``text``, best last."""
-        return "\n\n".join(str(c.excerpt) for c in reversed(self._retrieve(state, text)))
+        return "\n\n".join(str(_excerpt(c)) for c in reversed(self._finder.find(state, text)))
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's chunks."""
-        left = super().forget(base, state, document_id)
-        chunks = {k: v for k, v in _chunks(left).items() if k != document_id}
-        return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "chunks": chunks}))
+        return without_chunks(super().forget(base, state, document_id), document_id)
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """How much there is to be found."""
-        return {"chunks": sum(map(len, _chunks(state).values()))}
-
-    def _retrieve(self, state: State, text: str, history: Sequence[Message] = ()) -> list[_Found]:
-        """The relevant ones of the best chunks, best first.
-
-        A text that finds none is looked up once more together with the user's turn before it: "And when was that?"
-        """
-        index = self._index.follow(_chunks(state), state.meta.documents)
-        earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
-        for query in (text, " ".join([*earlier, text]))[: 1 + len(earlier)]:
-            found = [self._judged(state, query, hit.key) for hit in index.search(query, self.config.top_k)]
-            if relevant := [chunk for chunk in found if chunk.relevance >= self.config.min_score]:
-                return relevant
-        return []
-
-    def _judged(self, state: State, query: str, key: Key) -> _Found:
-        document_id, number = key
-        record = state.meta.document(document_id)
-        assert record is not None, document_id
-        excerpt = Excerpt(_chunks(state)[document_id][number], record.title)
-        return _Found(key, excerpt, self._relevance(query, str(excerpt)))
+        return {"chunks": chunk_count(state)}
 
 
-def _chunks(state: State) -> dict[str, list[str]]:
-    """The texts of a memory's chunks by document id."""
-    chunks: dict[str, list[str]] = state.meta.extra.get("chunks", {})
-    return chunks
+def _excerpt(chunk: RelevantChunk) -> Excerpt:
+    return Excerpt(chunk.text, chunk.title)

@@ -16,27 +16,30 @@ the base answers as it always did.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 
 from continual_learning.documents import Document
-from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.logits_processors import Steer, Step, interpolated
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.backends import Retriever
-from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
+from continual_learning.retrieval.chunk_store import (
+    CHUNK_TOKENS,
+    OVERLAP_TOKENS,
+    chunk_count,
+    keep_document,
+    kept_chunks,
+    without_chunks,
+)
+from continual_learning.retrieval.passages import Found, QuestionFinder
 from continual_learning.retrieval.quoting import Quotations
 from continual_learning.strategies.base import Strategy, plain_report
-from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
-
-# Longest chunk, in whole sentences, and what of its end begins the next one too: as `rag` measured them.
-_CHUNK_TOKENS, _OVERLAP_TOKENS = 160, 32
 
 
 class JitRLMVPConfig(ReadingConfig):
@@ -59,8 +62,8 @@ class JitRLMVPConfig(ReadingConfig):
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         **ReadingConfig.RETIRED,
-        "chunk_tokens": _CHUNK_TOKENS,
-        "overlap_tokens": _OVERLAP_TOKENS,
+        "chunk_tokens": CHUNK_TOKENS,
+        "overlap_tokens": OVERLAP_TOKENS,
         "read": "sentences",
     }
 
@@ -85,13 +88,9 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Cut the document into chunks and keep them. They are indexed when the first question comes."""
-        tokens = len(base.encode(document.text))
-        chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), _CHUNK_TOKENS, _OVERLAP_TOKENS)
-        documents = (*state.meta.documents, DocumentRecord.of(document, tokens, {"chunks": len(chunks)}))
-        extra = {**state.meta.extra, "chunks": {**kept_chunks(state), document.id: chunks}}
-        kept = State(state.tensors, replace(state.meta, documents=documents, extra=extra))
-        size = sum(len(c.encode()) for c in chunks)
-        return kept, plain_report(document, True, f"kept in {len(chunks)} chunks", tokens, size)
+        kept, tokens, size = keep_document(base, state, document, CHUNK_TOKENS, OVERLAP_TOKENS)
+        reason = f"kept in {len(kept_chunks(kept)[document.id])} chunks"
+        return kept, plain_report(document, True, reason, tokens, size)
 
     def answer(
         self,
@@ -135,13 +134,11 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's chunks."""
-        left = super().forget(base, state, document_id)
-        chunks = {k: v for k, v in kept_chunks(left).items() if k != document_id}
-        return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "chunks": chunks}))
+        return without_chunks(super().forget(base, state, document_id), document_id)
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """How much there is to be found."""
-        return {"chunks": sum(map(len, kept_chunks(state).values())), "retriever": self.config.retriever}
+        return {"chunks": chunk_count(state), "retriever": self.config.retriever}
 
     def _excerpts(self, found: Found) -> list[Excerpt]:
         """What is read, the best next to the question."""

@@ -15,18 +15,10 @@ from continual_learning.documents import Document
 from continual_learning.errors import ChatModelError, ConfigError, InputError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.in_prompt import Excerpt
+from continual_learning.retrieval import chunk_store
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.methods import ace as ace_module
-from continual_learning.strategies.methods.ace import (
-    ACE,
-    ACEConfig,
-    documents,
-    loops,
-    memory,
-    prompts,
-    refine,
-    selection,
-)
+from continual_learning.strategies.methods.ace import ACE, ACEConfig, loops, memory, prompts, refine, selection
 from continual_learning.strategies.methods.ace import roles as ace_roles
 from continual_learning.strategies.methods.ace.loops import evaluate, offline, online
 from continual_learning.strategies.methods.ace.memory import Task, playbook_of, split, with_playbook
@@ -407,8 +399,8 @@ def test_answers_carry_their_chunks_and_entries(tiny_base: BaseModel) -> None:
 
 
 def test_a_long_document_is_looked_up_not_cut(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "CHUNK_TOKENS", 60)
-    monkeypatch.setattr(documents, "OVERLAP_TOKENS", 0)
+    monkeypatch.setattr("continual_learning.strategies.methods.ace.CHUNK_TOKENS", 60)
+    monkeypatch.setattr("continual_learning.strategies.methods.ace.OVERLAP_TOKENS", 0)
     monkeypatch.setattr(ace_roles, "SHOTS", 0)
     monkeypatch.setattr(ace_roles, "INSTRUCTION", "Answer.")
     strategy = ace()
@@ -464,10 +456,10 @@ def test_what_retired_options_meant_is_what_is_done_now() -> None:
         "min_relevance": selection.MIN_RELEVANCE,
         "instruction": ace_roles.INSTRUCTION,
         "shots": ace_roles.SHOTS,
-        "top_k": documents.TOP_K,
-        "chunk_tokens": documents.CHUNK_TOKENS,
-        "overlap_tokens": documents.OVERLAP_TOKENS,
-        "min_score": documents.MIN_SCORE,
+        "top_k": chunk_store.TOP_K,
+        "chunk_tokens": chunk_store.CHUNK_TOKENS,
+        "overlap_tokens": chunk_store.OVERLAP_TOKENS,
+        "min_score": chunk_store.MIN_SCORE,
         "answer_tokens": ace_roles.ANSWER_TOKENS,
         "insight_chars": ace_roles.INSIGHT_CHARS,
     }

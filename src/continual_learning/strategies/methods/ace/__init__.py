@@ -13,7 +13,6 @@ with it. What stands before a question: the entries and the chunks that are rele
     prompts.py    the words and JSON schemas of the roles
     roles.py      generator, reflector and curator over any `chat_models`
     loops.py      offline, online, evaluation
-    documents.py  chunks of documents, looked up
     memory.py     what of it stands in a state
 """
 
@@ -29,11 +28,20 @@ from continual_learning.documents import Document
 from continual_learning.errors import InputError
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.in_prompt import Excerpt
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval import Relevance
+from continual_learning.retrieval.chunk_store import (
+    CHUNK_TOKENS,
+    OVERLAP_TOKENS,
+    ChunkFinder,
+    RelevantChunk,
+    chunk_count,
+    keep_document,
+    kept_chunks,
+)
 from continual_learning.strategies.base import Strategy
 from continual_learning.strategies.methods.ace.config import ACEConfig
-from continual_learning.strategies.methods.ace.documents import DocumentSearch, Found, chunks_of, with_chunks
 from continual_learning.strategies.methods.ace.loops import LearnResult, offline, online
 from continual_learning.strategies.methods.ace.memory import (
     Task,
@@ -77,7 +85,7 @@ class ACE(Strategy[ACEConfig]):
     def __init__(self, config: ACEConfig):
         super().__init__(config)
         self._relevance = Relevance.default()
-        self._search = DocumentSearch(self._relevance)
+        self._finder = ChunkFinder()
         self._server: ChatModel | None = None  # a connection, made when it is first needed
 
     def learn(
@@ -93,10 +101,10 @@ class ACE(Strategy[ACEConfig]):
         Half of the questions are held out, and the playbook changes only if they are answered better with the change.
         Raises ChatModelError when a server cannot be used; the state is as it was.
         """
-        kept, tokens, size = with_chunks(base, state, document)
+        kept, tokens, size = keep_document(base, state, document, CHUNK_TOKENS, OVERLAP_TOKENS)
         if progress is not None:
             progress(Progress("chunks", 1, 1))
-        reason = f"kept in {len(chunks_of(kept)[document.id])} chunks"
+        reason = f"kept in {len(kept_chunks(kept)[document.id])} chunks"
         report = LearnReport(True, reason, document.id, document.title, tokens, 0.0, size)
         if qa and self.config.loops:
             kept, report = self._learn_labelled(base, kept, document, qa, report, progress)
@@ -122,7 +130,7 @@ class ACE(Strategy[ACEConfig]):
             attempts = roles.attempts(
                 [Task(QuestionAnswer(questions[i], ())) for i in touched],
                 [tuple(entry for entry, _ in shown[i][0]) for i in touched],
-                [tuple(found.excerpt for found in shown[i][1]) for i in touched],
+                [tuple(_excerpt(found) for found in shown[i][1]) for i in touched],
                 max_new_tokens,
                 history,
                 on_token,
@@ -142,19 +150,19 @@ class ACE(Strategy[ACEConfig]):
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether anything relevant is found for ``text``; always with a server's model, which is not the base."""
-        return self.config.on_server or bool(self._search.find(state, text))
+        return self.config.on_server or bool(self._finder.find(state, text))
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The chunks and entries that stand before the question."""
         entries, found = self._shown(base, state, question)
         if not found and not self.config.on_server:
             return UNAFFECTED
-        return tuple(chunk.excerpt for chunk in found), tuple((entry.id, entry.text) for entry, _ in entries)
+        return tuple(_excerpt(chunk) for chunk in found), tuple((entry.id, entry.text) for entry, _ in entries)
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
         """The entries and chunks that stand before ``text``, best last."""
         entries, found = self._shown(base, state, text)
-        return "\n\n".join([*(entry.text for entry, _ in entries), *(str(chunk.excerpt) for chunk in found)])
+        return "\n\n".join([*(entry.text for entry, _ in entries), *(str(_excerpt(chunk)) for chunk in found)])
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's chunks and held-out questions, and the entries that its questions had a part in.
@@ -167,7 +175,7 @@ class ACE(Strategy[ACEConfig]):
         """The size of the playbook against its budgets, and who plays the roles."""
         playbook = playbook_of(state.meta.extra)
         return {
-            "chunks": sum(map(len, chunks_of(state).values())),
+            "chunks": chunk_count(state),
             "playbook_entries": len(playbook),
             "playbook_tokens": playbook_tokens(playbook, lambda text: len(base.encode(text))),
             "held_out_questions": len(held_out_of(state)),
@@ -183,7 +191,7 @@ class ACE(Strategy[ACEConfig]):
         return Roles(
             self.chat_model(base),
             self.config,
-            lambda question: [found.excerpt for found in self._search.find(state, question)],
+            lambda question: [_excerpt(found) for found in self._finder.find(state, question)[::-1]],
             lambda text: len(base.encode(text)),
             self._relevance,
         )
@@ -202,9 +210,9 @@ class ACE(Strategy[ACEConfig]):
 
     def _shown(
         self, base: BaseModel, state: State, question: str, history: Sequence[Message] = ()
-    ) -> tuple[list[tuple[Entry, float]], list[Found]]:
+    ) -> tuple[list[tuple[Entry, float]], list[RelevantChunk]]:
         """Entries and chunks for a question. No entry where no chunk is found: the memory is not about that."""
-        found = self._search.find(state, question, history)
+        found = self._finder.find(state, question, history)[::-1]  # the best next to the question
         if not found and not self.config.on_server:
             return [], []
         playbook = playbook_of(state.meta.extra)
@@ -289,3 +297,7 @@ def _server(config: ACEConfig) -> ChatModel:
     url = config.host if config.backend == "ollama" else config.base_url
     settings = ServerSettings(config.server_model, url, config.num_ctx, config.timeout, _RETRIES)
     return OllamaModel(settings) if config.backend == "ollama" else OpenAIModel(settings, config.api_key_variable)
+
+
+def _excerpt(chunk: RelevantChunk) -> Excerpt:
+    return Excerpt(chunk.text, chunk.title)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,13 +27,14 @@ from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import fitted_prompt, generate_answers, plain_answers
+from continual_learning.retrieval.chunk_store import cut, kept_chunks, with_chunks, without_chunks
 from continual_learning.retrieval.datastore import ExactNeighbours
-from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
+from continual_learning.retrieval.passages import Found, QuestionFinder
 from continual_learning.strategies.base import Strategy, plain_report
 from continual_learning.strategies.methods.jitrl_full.config import PASSAGE_TOKENS, JitRLFullConfig
 from continual_learning.strategies.methods.jitrl_full.memory import positions_of, read_document, sentence_numbers
 from continual_learning.strategies.methods.jitrl_full.policy import AnswerSteer, Moved, ReadingSteer, Routed
-from continual_learning.text.chunking import sentence_chunks, sentences
+from continual_learning.text.chunking import sentences
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
@@ -58,7 +58,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
         """Read the document once and keep the hidden states. The oldest documents give way where there is no room."""
-        passages = sentence_chunks(document.text, lambda text: len(base.encode(text)), PASSAGE_TOKENS, 0)
+        passages = cut(base, document.text, PASSAGE_TOKENS, 0)
         new = read_document(base, document.id, passages)
         count = len(new[f"{document.id}/tokens"])
         if count > self.config.max_positions:
@@ -66,9 +66,8 @@ class JitRLFull(Strategy[JitRLFullConfig]):
             return state, plain_report(document, False, reason)
         kept, dropped = self._with_room(base, state, count)
         tokens = len(base.encode(document.text))
-        documents = (*kept.meta.documents, DocumentRecord.of(document, tokens, {"positions": count}))
-        extra = {**kept.meta.extra, "chunks": {**kept_chunks(kept), document.id: passages}}
-        after = State({**kept.tensors, **new}, replace(kept.meta, documents=documents, extra=extra))
+        kept = with_chunks(kept, DocumentRecord.of(document, tokens, {"positions": count}), passages)
+        after = State({**kept.tensors, **new}, kept.meta)
         size = sum(t.numel() * t.element_size() for t in new.values())
         return after, plain_report(document, True, f"{count} positions are kept", tokens, size, dropped)
 
@@ -114,9 +113,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's positions and passages."""
-        left = super().forget(base, state, document_id)
-        chunks = {k: v for k, v in kept_chunks(left).items() if k != document_id}
-        return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "chunks": chunks}))
+        return without_chunks(super().forget(base, state, document_id), document_id)
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """How much is stored."""

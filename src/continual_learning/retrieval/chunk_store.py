@@ -1,0 +1,113 @@
+"""The one store of chunks: documents cut into sentences that overlap, and those that are relevant to a question.
+
+A memory keeps the chunks in ``extra["chunks"]``, by document id. `rag`, the jitrl strategies and `ace` all keep their
+documents so; `ChunkFinder` judges whole chunks, `passages.PassageFinder` their single sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from continual_learning.documents import Document
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.retrieval.bm25 import BM25Index
+from continual_learning.retrieval.following import FollowingIndex
+from continual_learning.retrieval.index import Key
+from continual_learning.retrieval.relevance import Relevance
+from continual_learning.retrieval.routing import look_ups
+from continual_learning.text.chunking import sentence_chunks
+from continual_learning.types import Source
+
+# As measured for retrieval alone (benchmarks/README.md, rag).
+CHUNK_TOKENS = 160
+"""Longest chunk: whole sentences, as many as fit."""
+OVERLAP_TOKENS = 32
+"""Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
+TOP_K = 2
+"""Most chunks that are looked at."""
+MIN_SCORE = 0.5
+"""Least relevance of a chunk (see `relevance`)."""
+
+_QUOTE = 160
+
+
+def kept_chunks(state: State) -> Mapping[str, list[str]]:
+    """The texts of a memory's chunks by document id."""
+    chunks: dict[str, list[str]] = state.meta.extra.get("chunks", {})
+    return chunks
+
+
+def chunk_count(state: State) -> int:
+    """How many chunks a memory holds."""
+    return sum(map(len, kept_chunks(state).values()))
+
+
+def cut(base: BaseModel, text: str, tokens: int, overlap: int) -> list[str]:
+    """A text in chunks of at most ``tokens``, in whole sentences."""
+    return sentence_chunks(text, lambda part: len(base.encode(part)), tokens, overlap)
+
+
+def with_chunks(state: State, record: DocumentRecord, chunks: Sequence[str]) -> State:
+    """The state with one more document, in these chunks."""
+    extra = {**state.meta.extra, "chunks": {**kept_chunks(state), record.id: list(chunks)}}
+    return State(state.tensors, replace(state.meta, documents=(*state.meta.documents, record), extra=extra))
+
+
+def keep_document(
+    base: BaseModel, state: State, document: Document, tokens: int, overlap: int
+) -> tuple[State, int, int]:
+    """The state with a document in chunks of ``tokens``, the document's own tokens, and the bytes of its chunks."""
+    chunks = cut(base, document.text, tokens, overlap)
+    record = DocumentRecord.of(document, len(base.encode(document.text)), {"chunks": len(chunks)})
+    return with_chunks(state, record, chunks), record.tokens, sum(len(chunk.encode()) for chunk in chunks)
+
+
+def without_chunks(state: State, document_id: str) -> State:
+    """The state without the chunks of a document."""
+    chunks = {k: v for k, v in kept_chunks(state).items() if k != document_id}
+    return State(state.tensors, replace(state.meta, extra={**state.meta.extra, "chunks": chunks}))
+
+
+@dataclass(frozen=True)
+class RelevantChunk:
+    """A chunk that is relevant to a question."""
+
+    key: Key
+    title: str
+    """Of its document."""
+    text: str
+    relevance: float
+
+    @property
+    def source(self) -> Source:
+        """Where it came from."""
+        return Source(self.key[0], self.title, self.relevance, self.text[:_QUOTE])
+
+
+class ChunkFinder:
+    """Finds the relevant chunks by BM25. Its index follows whatever state is asked about, and is no part of any."""
+
+    def __init__(self, top_k: int = TOP_K, min_score: float = MIN_SCORE):
+        self._top_k = top_k
+        self._min_score = min_score
+        self._relevance = Relevance.default()
+        self._index = FollowingIndex(BM25Index)
+
+    def find(self, state: State, question: str, history: Sequence[Message] = ()) -> list[RelevantChunk]:
+        """The relevant ones of the best chunks, best first."""
+        index = self._index.follow(kept_chunks(state), state.meta.documents)
+        for query in look_ups(question, history):
+            found = [self._judged(state, query, hit.key) for hit in index.search(query, self._top_k)]
+            if relevant := [chunk for chunk in found if chunk.relevance >= self._min_score]:
+                return relevant
+        return []
+
+    def _judged(self, state: State, query: str, key: Key) -> RelevantChunk:
+        document_id, number = key
+        record = state.meta.document(document_id)
+        assert record is not None, document_id
+        text = kept_chunks(state)[document_id][number]
+        titled = f"{record.title}\n{text}" if record.title else text
+        return RelevantChunk(key, record.title, text, self._relevance(query, titled))
