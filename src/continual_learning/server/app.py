@@ -110,10 +110,7 @@ def _talking(app: FastAPI, learner: Learner, answers: _Answers) -> None:
         if request.reward is None and request.correction is None:
             raise InputError("neither reward nor correction was given; expected one of them")
         answer = answers.get(request.answer_id)
-        give: Any = getattr(learner, "feedback", None)
-        if give is None:
-            raise InputError(f"strategy {learner.strategy.name!r} takes no feedback; expected one such as jitrl_full")
-        result = give(answer, reward=request.reward, correction=request.correction)
+        result = learner.feedback(answer, reward=request.reward, correction=request.correction)
         return {"taken": True, "result": jsonable_encoder(result)}
 
 

@@ -27,6 +27,7 @@ from continual_learning.retrieval.routing import (
     passage_keys,
     routed_sources,
 )
+from continual_learning.strategies.base import Cost
 from continual_learning.strategies.baselines._finetuning import AdapterConfig, FinetuningStrategy, trained_answers
 from continual_learning.strategies.baselines._lora import LoRA
 from continual_learning.text.chunking import passages
@@ -52,6 +53,8 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
 
     summary = "a LoRA adapter (PEFT) for each document, opened by a router"
     Config = LoRAPerDocumentConfig
+    role = "baseline"
+    cost = Cost(learn_token=0.35)
     fixed = ("rank", "alpha", "target_modules")
 
     def __init__(self, config: LoRAPerDocumentConfig):

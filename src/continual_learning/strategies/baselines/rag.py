@@ -20,7 +20,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval import BM25Index, FollowingIndex, Key, Relevance
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import (
     UNAFFECTED,
@@ -76,6 +76,8 @@ class RAG(Strategy[RAGConfig]):
 
     summary = "retrieves passages (BM25) and puts them before the question"
     Config = RAGConfig
+    role = "baseline"
+    cost = Cost(answer=1.25)
 
     def __init__(self, config: RAGConfig):
         super().__init__(config)

@@ -32,7 +32,7 @@ from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.backends import Retriever
 from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
 from continual_learning.retrieval.quoting import Quotations
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -73,6 +73,7 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
 
     summary = "retrieves passages and moves the logits towards quoting them (JitRL, no hidden states)"
     Config = JitRLMVPConfig
+    cost = Cost(answer=1.25)
 
     def __init__(self, config: JitRLMVPConfig):
         super().__init__(config)

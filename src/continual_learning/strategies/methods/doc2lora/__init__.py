@@ -41,7 +41,7 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.strategies.methods.doc2lora.adapter import (
     in_place,
@@ -113,6 +113,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
     summary = "a hypernetwork writes documents into LoRA adapters in one pass (Doc-to-LoRA)"
     Config = Doc2LoRAConfig
+    cost = Cost(learn_token=0.02)
 
     def __init__(self, config: Doc2LoRAConfig):
         super().__init__(config)

@@ -33,7 +33,7 @@ from continual_learning.reading.plain import fitted_prompt, generate_answers, pl
 from continual_learning.retrieval.datastore import ExactNeighbours, make_neighbours
 from continual_learning.retrieval.passages import Found, QuestionFinder, kept_chunks
 from continual_learning.retrieval.restating import restated
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.strategies.methods.jitrl_full.config import JitRLFullConfig
 from continual_learning.strategies.methods.jitrl_full.memory import (
     Positions,
@@ -51,6 +51,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
 
     summary = "remembers what came next at every position and moves the logits towards it (JitRL)"
     Config = JitRLFullConfig
+    cost = Cost(learn_token=0.005)
 
     def __init__(self, config: JitRLFullConfig):
         super().__init__(config)

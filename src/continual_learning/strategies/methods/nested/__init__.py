@@ -32,7 +32,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.sampling import sampler
 from continual_learning.reading.plain import fitted_prompt, generate_answers
 from continual_learning.retrieval.routing import Rarity, Router, passage_keys
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.strategies.methods.nested.config import NestedConfig
 from continual_learning.strategies.methods.nested.export import level_differences, write_peft
 from continual_learning.strategies.methods.nested.learning import TurnReport, learn_turn
@@ -64,6 +64,7 @@ class Nested(Strategy[NestedConfig]):
 
     summary = "fast and slow weights, each updated at a pace of its own (nested learning)"
     Config = NestedConfig
+    cost = Cost(learn_token=0.1)
 
     def __init__(self, config: NestedConfig):
         super().__init__(config)
@@ -176,6 +177,7 @@ class Nested(Strategy[NestedConfig]):
         return {
             "blocks": base.block_count,
             "fast_blocks": list(fast_blocks(base, self.config.slow_ratio)),
+            "modified_blocks": list(fast_blocks(base, self.config.slow_ratio)),
             "levels": [
                 {
                     "period": self.config.periods[i],
