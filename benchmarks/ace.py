@@ -31,6 +31,7 @@ from continual_learning.strategies.methods.ace import ACE
 from continual_learning.strategies.methods.ace.loops import Score, evaluate, offline
 from continual_learning.strategies.methods.ace.memory import Task, with_playbook
 from continual_learning.strategies.methods.ace.playbook import Playbook
+from continual_learning.strategies.methods.ace.refine import PLAYBOOK_TOKENS
 from continual_learning.text.scoring import contains_answer, token_f1
 from continual_learning.types import Progress, QuestionAnswer
 
@@ -99,7 +100,7 @@ def variant(
     costs is told by the row ``full``.
     """
     train, held_out, test = tasks
-    strategy = make_strategy("ace", {**VARIANTS[name], "loops": loops, "patience": loops})
+    strategy = make_strategy("ace", {**VARIANTS[name], "loops": loops})
     assert isinstance(strategy, ACE)
     started = time.perf_counter()
 
@@ -111,7 +112,7 @@ def variant(
     roles = strategy.roles(base, state)
     roles.answers = asked
     before = evaluate(roles, Playbook(), test)
-    result = offline(roles, Playbook(), train, held_out, tell)
+    result = offline(roles, Playbook(), train, held_out, tell, patience=loops)
     after = evaluate(roles, result.playbook, test)
     kept = with_playbook(state, result.playbook)
     assert result.before is not None and result.after is not None
@@ -125,8 +126,7 @@ def variant(
         "last_entries": [entry.line for entry in list(result.last.entries.values())[-12:]],
         "malformed": len(result.failures),
         "within_budget": all(
-            r.entries <= strategy.config.max_strategies and r.playbook_tokens <= strategy.config.playbook_tokens
-            for r in result.reports
+            r.entries <= strategy.config.max_strategies and r.playbook_tokens <= PLAYBOOK_TOKENS for r in result.reports
         ),
     }
 

@@ -33,6 +33,7 @@ from continual_learning.documents.shipped import general_questions, unrelated_te
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.gate import retention
@@ -135,7 +136,7 @@ def internalised(bench: Bench, part: str) -> Json:
             ]
             if part != "passages":  # those are asked with the passage in the prompt by `benchmark squad`
                 prompts = [prompt_ids(base, question, case.read) for question in asked[:IN_PROMPT]]
-                said["prompt"] = [g.text for g in base.generate(prompts, TOKENS)]
+                said["prompt"] = [g.text for g in generate(base, prompts, TOKENS)]
             for name, texts in said.items():
                 right[name] += [contains_answer(t, q.answers) for t, q in zip(texts, case.questions, strict=False)]
             for name, losses in _losses(base, case, own, other, empty).items():

@@ -28,6 +28,7 @@ from continual_learning.documents.shipped import general_questions
 from continual_learning.evaluation.machine import cpu_name
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.datastore import unit
 from continual_learning.retrieval.passages import kept_chunks
@@ -237,7 +238,7 @@ def cost(base: BaseModel, asked: Sequence[QADocument], stored: int) -> dict[str,
     made = {name: make_strategy("jitrl_full", options) for name, options in WAYS.items()}
     plain, works = {}, {}
     for limit in (1, TOKENS):
-        plain[limit] = lambda limit=limit: base.generate([prompt], limit)
+        plain[limit] = lambda limit=limit: generate(base, [prompt], limit)
         for name, one in made.items():
             works[name, limit] = lambda one=one, limit=limit: one.answer(base, large, [question], limit)
     try:

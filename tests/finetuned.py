@@ -21,23 +21,6 @@ ABOUT = "Where does the quick brown fox live?"
 ELSEWHERE = "Who painted the Mona Lisa?"
 QUICK: dict[str, Any] = {"passes": 2, "questions_per_fragment": 1}
 
-# One other value for every setting of FinetuningConfig that changes what is learned, and what it needs beside it.
-SHARED_KNOBS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "signal": ("text", {}),
-    "questions_per_fragment": (2, {}),
-    "passage_tokens": (20, {}),
-    "max_tokens": (20, {}),
-    "learning_rate": (3e-3, {}),
-    "passes": (1, {}),
-    "mini_batch_tokens": (40, {}),
-    "clip_norm": (1e-4, {}),
-    "warmup": (1.0, {}),
-    "max_seconds": (1e-9, {}),
-    "seed": (1, {}),
-}
-GUARD_KNOBS = {"guard", "min_recall_gain", "max_perplexity_rise", "min_general_kept"}
-LORA_KNOBS: dict[str, Any] = {"rank": 2, "alpha": 4.0, "target_modules": ("q_proj",)}
-
 
 def make(name: str, **options: Any) -> FinetuningStrategy[Any]:
     strategy = make_strategy(name, {**QUICK, **options})
@@ -61,10 +44,3 @@ def loss_of(base: BaseModel, strategy: FinetuningStrategy[Any], state: State, te
     with strategy.adapted(base, state, text):
         total, count = base.token_nll([text])
     return total / count
-
-
-def changes(name: str, base: BaseModel, knob: str, value: Any, others: dict[str, Any]) -> bool:
-    """Whether another value of one setting gives other bytes."""
-    _, default, _ = learn(name, base, **others)
-    _, changed, _ = learn(name, base, **{**others, knob: value})
-    return changed.digest() != default.digest()

@@ -122,9 +122,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def few_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model should still know is asked in short: most of the time would go there, and no figure is looked at."""
-    shipped = shipped._shipped_texts
+    texts = shipped._shipped_texts
     monkeypatch.setattr(shipped, "load_qa", lambda path: load_qa(path)[:8])
-    monkeypatch.setattr(shipped, "_shipped_texts", lambda name: shipped(name)[: 2 if "unrelated" in name else None])
+    monkeypatch.setattr(shipped, "_shipped_texts", lambda name: texts(name)[: 2 if "unrelated" in name else None])
 
 
 @pytest.mark.model

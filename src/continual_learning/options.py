@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pydantic
 
-from continual_learning.errors import ConfigError
+from continual_learning.errors import ConfigError, MismatchError
 
 
 class StrategyConfig(pydantic.BaseModel):
@@ -18,6 +18,13 @@ class StrategyConfig(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
     )
+
+    RETIRED: ClassVar[Mapping[str, object]] = {}
+    """Options that no longer exist, each with the value that means what the strategy does now.
+
+    A memory stores all options it was made with, so deleting one would make every older memory unreadable. A stored
+    option with this value is dropped when the memory is opened; another value is an error (`current_options`).
+    """
 
 
 ConfigT = TypeVar("ConfigT", bound=StrategyConfig)
@@ -30,6 +37,8 @@ def parse_config(model: type[ConfigT], options: Mapping[str, Any], what: str) ->
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden" and key in model.RETIRED:
+            raise ConfigError(f"{what}: option {key!r} is retired; leave it out") from None
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(model.model_fields)}"
@@ -37,3 +46,17 @@ def parse_config(model: type[ConfigT], options: Mapping[str, Any], what: str) ->
         # a check over several options has no key, and names them itself
         place = f"{key} = {first['input']!r} is not valid: " if key else ""
         raise ConfigError(f"{what}: {place}{first['msg']}") from None
+
+
+def current_options(model: type[StrategyConfig], stored: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The options that a memory was made with, without those that have been retired since.
+
+    Raises MismatchError for a retired option whose value meant something that this version no longer does.
+    """
+    for key, expected in model.RETIRED.items():
+        if key in stored and stored[key] != expected:
+            raise MismatchError(
+                f"{what} was made with {key} = {stored[key]!r}, an option that is retired; expected {expected!r}: "
+                "learn its documents anew in a new memory, or open it with the version that made it"
+            )
+    return {key: value for key, value in stored.items() if key not in model.RETIRED}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from continual_learning.errors import (
     UnknownNameError,
     UnsafeNameError,
 )
+from continual_learning.memory.state import State
+from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import strategy_class
 from continual_learning.types import Answer, LearnReport, Progress
 
 TEXT = "Comb jellies eat plankton near the harbour of Lund."
@@ -201,3 +205,49 @@ def test_threads_take_turns(tiny_base: BaseModel) -> None:
     for thread in threads:
         thread.join()
     assert len(learner.documents) == 4
+
+
+class TestRetiredOptions:
+    """A memory stores every option it was made with; one that is deleted later must not make it unreadable."""
+
+    @pytest.fixture
+    def retired(self, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+        open_(tiny_base, "work").learn(TEXT)
+        config = strategy_class("in_context").Config
+        store = Store.open("work")
+        state = store.load()
+        store.save(State(state.tensors, replace(state.meta, config={**state.meta.config, "pages": 3})), "learn", "")
+        monkeypatch.setattr(config, "RETIRED", {"pages": 3})
+
+    @pytest.mark.usefixtures("retired")
+    def test_a_memory_with_the_value_that_is_meant_now_opens_and_answers(self, tiny_base: BaseModel) -> None:
+        learner = open_(tiny_base, "work")
+        assert learner.ask("What do comb jellies eat?", max_new_tokens=3).sources
+        assert learner.learn("The fox is quick.").accepted
+
+    @pytest.mark.usefixtures("retired")
+    def test_another_value_is_an_error_that_names_it(
+        self, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(strategy_class("in_context").Config, "RETIRED", {"pages": 1})
+        with pytest.raises(MismatchError, match=r"memory 'work' was made with pages = 3, .* retired; expected 1: "):
+            open_(tiny_base, "work")
+
+    @pytest.mark.usefixtures("retired")
+    def test_a_user_who_sets_it_is_told(self, tiny_base: BaseModel) -> None:
+        with pytest.raises(ConfigError, match="'pages' is retired; leave it out"):
+            open_(tiny_base, pages=3)
+
+
+def test_opening_a_memory_reads_its_tensors_once(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_(tiny_base, "work").learn(TEXT)
+    loads: list[object] = []
+    load = Store.load
+
+    def counted(store: Store, *given: Any) -> State:
+        loads.append(store)
+        return load(store, *given)
+
+    monkeypatch.setattr(Store, "load", counted)
+    open_(tiny_base, "work")
+    assert len(loads) == 1

@@ -16,13 +16,16 @@ from continual_learning.settings.schema import NestedSettings
 from continual_learning.strategies.base import make_strategy
 
 SMALL: dict[str, Any] = {
-    "periods": (0,), "learning_rates": (1e-2,), "steps": (1,), "replay": (0.5,), "rank": 2, "optimizers": ("adamw",),
-    "questions": 1, "mini_batch_tokens": 32, "max_loss_rise": 50.0,
+    "periods": (0,), "learning_rates": (1e-2,), "steps": (1,), "replay": (0.5,), "optimizers": ("adamw",),
 }  # fmt: skip
 
 
 @pytest.fixture
-def talk(tiny_base: BaseModel, tmp_path: Path) -> Any:
+def talk(tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(
+        "continual_learning.strategies.methods.nested.learning.MAX_LOSS_RISE", 50.0
+    )  # a random model's may
+
     def open_(options: dict[str, Any] | None = None, **settings: Any) -> NestedSession:
         strategy = make_strategy("nested", {**SMALL, **(options or {})})
         return NestedSession(tiny_base, strategy, Store(tmp_path / "memory"), NestedSettings(**settings), 4)
@@ -38,8 +41,9 @@ def test_a_turn_is_learned_then_answered(talk: Any) -> None:
     assert len(session.state.meta.documents) == 1 and not session.saved
 
 
-def test_undo_is_exact_and_bounded(talk: Any) -> None:
-    session = talk(undo_depth=2)
+def test_undo_is_exact_and_bounded(talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("continual_learning.app.learning_chat.UNDO_DEPTH", 2)
+    session = talk()
     states = [session.state]
     for name in ("Paris", "Lund", "Oslo"):
         session.say(f"My fox lives in {name}.")
@@ -75,8 +79,8 @@ def test_saved_weights_come_back_without_the_conversation_unless_asked(talk: Any
     assert other.history == said
     with pytest.raises(UnknownNameError):
         other.load("morning")
-    with pytest.raises(MismatchError, match="rank"):
-        talk({"rank": 3}).load("evening")
+    with pytest.raises(MismatchError, match="slow_ratio"):
+        talk({"slow_ratio": 0.5}).load("evening")
 
 
 def test_the_window_bounds_the_prompt(talk: Any) -> None:
@@ -219,8 +223,9 @@ def test_one_shot_shows_that_it_is_gone(talk: Any) -> None:
     assert found.gone and found.before.text == found.after_reset.text != found.adapted.text
 
 
-def test_many_turns_keep_memory_flat(talk: Any) -> None:
-    session = talk(undo_depth=3, context_window=2)
+def test_many_turns_keep_memory_flat(talk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("continual_learning.app.learning_chat.UNDO_DEPTH", 3)
+    session = talk(context_window=2)
     sizes = []
     for number in range(40):
         session.say(f"My fox number {number} lives in Paris.")

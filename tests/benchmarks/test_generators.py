@@ -20,8 +20,6 @@ def test_both_kinds_are_trained_and_measured_alike(
         "facts_documents": 2,
         "steps": 1,
         "rank": 8,
-        "latent_width": 8,
-        "questions_per_document": 2,
         "rate": 0.05,
         "facts_per_document": 2,
     }

@@ -13,8 +13,7 @@ from continual_learning.model.base_model import BaseModel
 
 pytestmark = pytest.mark.parametrize("script", ["nested"], indirect=True)
 SMALL: dict[str, Any] = {
-    "periods": (0,), "learning_rates": (1e-3,), "steps": (1,), "replay": (0.5,), "rank": 2, "optimizers": ("adamw",),
-    "questions": 1, "mini_batch_tokens": 32, "max_loss_rise": 50.0,
+    "periods": (0,), "learning_rates": (1e-3,), "steps": (1,), "replay": (0.5,), "optimizers": ("adamw",),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.chat_models import ChatRequest, InProcessModel
@@ -67,18 +68,11 @@ def test_rows_with_and_without_a_schema_do_not_mix(tiny_base: BaseModel) -> None
 def test_json_of_different_limits_is_one_batch_and_each_keeps_to_its_own(
     tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches: list[int] = []
-    generate = tiny_base.generate
-
-    def count(prompts: Any, *args: Any, **kwargs: Any) -> Any:
-        batches.append(len(prompts))
-        return generate(prompts, *args, **kwargs)
-
-    monkeypatch.setattr(tiny_base, "generate", count)
+    calls = watch_generations(monkeypatch)
     least = skeleton_tokens(SCHEMA) + 1
     limits = [least + 12, least, least + 5]
     replies = InProcessModel(tiny_base).complete([ChatRequest((user("Who?"),), n, SCHEMA) for n in limits])
-    assert batches == [3]
+    assert [len(call.prompts) for call in calls] == [3]
     assert all(r.tokens <= n and json.loads(r.text)["say"] for r, n in zip(replies, limits, strict=True))
 
 

@@ -98,13 +98,14 @@ def test_save_load_and_diff(ace: Any, tmp_path: Path) -> None:
     assert damaged.code == 2 and "not a playbook" in damaged.err and len(entries(ace)) == 2
 
 
-def test_learn_in_process_and_evaluate(ace: Any, tmp_path: Path) -> None:
+def test_learn_in_process_and_evaluate(ace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model cannot reflect; whatever it writes is JSON, and the gate keeps what was there."""
     qa = tmp_path / "qa.jsonl"
     qa.write_text("\n".join(map(json.dumps, QA)))
-    options = [f"--set={o}" for o in ("insight_chars=20", "loops=1", "shots=0", "answer_tokens=4")]
+    for name, value in {"INSIGHT_CHARS": 20, "SHOTS": 0, "ANSWER_TOKENS": 4}.items():
+        monkeypatch.setattr(f"continual_learning.strategies.methods.ace.roles.{name}", value)
     head = Store.open("work").head
-    result = ace("ace", "learn", "--qa", qa, "-m", "work", "--json", *options)
+    result = ace("ace", "learn", "--qa", qa, "-m", "work", "--json", "--set=loops=1")
     assert result.code == 0 and result.json["recall_after"] >= result.json["recall_before"]
     assert result.json["loops"][0]["costs"]["generator"]["calls"] > 0
     if result.json["loops"][0]["kept"] is False:

@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from continual_learning.cli.nested_environment import read_environment
-from continual_learning.cli.nested_repl import joined
 from continual_learning.errors import ConfigError
+from continual_learning.strategies.methods.nested.environment import read_environment
+from continual_learning.strategies.methods.nested.repl import joined
 
 SMALL = [
     arg
-    for text in ("periods=[0]", "learning_rates=[1e-2]", "steps=[1]", "replay=[0.5]", "optimizers=[adamw]", "rank=2",
-                 "questions=1", "mini_batch_tokens=32", "max_loss_rise=50")
+    for text in ("periods=[0]", "learning_rates=[1e-2]", "steps=[1]", "replay=[0.5]", "optimizers=[adamw]")
     for arg in ("--set", text)
 ]  # fmt: skip
 
 
 @pytest.fixture
 def nested(cli: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("continual_learning.strategies.methods.nested.learning.MAX_LOSS_RISE", 50.0)
+
     def run(lines: list[str], *arguments: object) -> Any:
         monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
         return cli("nested", "--max-new-tokens", 4, *SMALL, *arguments)
@@ -90,7 +91,7 @@ def test_the_variables_of_the_public_program(nested: Any, monkeypatch: pytest.Mo
     config = Store(tmp_path / "kept").meta()["config"]
     assert config["temperature"] == 0.5 and config["top_k"] == 5
     assert config["learning_rates"] == [0.01], "--set goes over a variable"
-    assert config["rank"] == 2 and config["weights"] == "low_rank"
+    assert config["weights"] == "low_rank"
     monkeypatch.setenv("NL_CONTEXT_WINDOW", "many")
     assert nested([]).code == 2
 

@@ -15,8 +15,8 @@ from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.model.base_model import BaseModel
 
 SETTINGS = (
-    "retrieval_steps=1 steps=2 facts_documents=2 facts_per_document=2 validation_documents=2 questions_per_document=1 "
-    "rank=8 irrelevant_questions=0 answer_tokens=4 teacher_weight=0 max_chunks=1 blocks=1,3"
+    "retrieval_steps=1 steps=2 facts_documents=2 facts_per_document=2 validation_documents=2 rank=8 "
+    "irrelevant_questions=0 teacher_weight=0 max_chunks=1 blocks=1,3"
 ).split()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-OUTER = ("inner_tokens=40", "passages_per_step=1", "validation_passages=1", "validation_share=0.5", "validate_every=2")
+OUTER = ("inner_tokens=40", "passages_per_step=1", "validation_passages=1", "validate_every=2")
 QUICK = tuple(word for setting in OUTER for word in ("--outer", setting))
 QUICK += ("--set", "neurons=4", "--set", "questions_per_fragment=1")
 

@@ -209,7 +209,7 @@ def test_check_compatible():
 HOLD = """
 import sys
 from pathlib import Path
-from continual_learning.store import Store
+from continual_learning.memory.store import Store
 with Store.open("work", Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()

@@ -12,8 +12,9 @@ from torch import nn
 
 from continual_learning.model import decoding
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.decoding import FastDecoder, TransformersDecoder, make_decoder
+from continual_learning.model.decoding import FastDecoder, TransformersDecoder, decodes_fast, make_decoder
 from continual_learning.model.families import mlp_parts
+from continual_learning.model.generation import generate
 from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, NeuronBranch
 
 FAST = {"llama", "qwen2", "qwen3"}
@@ -36,7 +37,7 @@ def both(base: BaseModel, prompts: list[list[int]], steps: int = 3) -> list[torc
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_used_where_it_gives_the_same(family: str, tmp_path: Path) -> None:
     base = BaseModel.load(str(make_tiny(family, tmp_path)), device="cpu")
-    assert base.decodes_fast == (family in FAST)
+    assert decodes_fast(base) == (family in FAST)
     fast, slow = both(base, [START, [*START[:12], 5, 6], [*START[:9], 3]])
     torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-4)
 
@@ -93,7 +94,7 @@ def test_a_module_that_someone_listens_to_is_called(tiny_base: BaseModel) -> Non
     handle = tiny_base.blocks[1].register_forward_hook(lambda *_: heard.append(1))
     try:
         assert isinstance(make_decoder(tiny_base, 1), TransformersDecoder)
-        tiny_base.generate([START], 2)
+        generate(tiny_base, [START], 2)
     finally:
         handle.remove()
     assert heard and isinstance(make_decoder(tiny_base, 1), FastDecoder)
@@ -117,12 +118,12 @@ def test_a_model_that_the_fast_decoder_gets_wrong_is_left_alone(
 ) -> None:
     monkeypatch.setattr(decoding, "_norm", lambda module: lambda x: x)
     base = BaseModel.load(str(tiny_llama_dir), device="cpu")
-    assert not base.decodes_fast and isinstance(make_decoder(base, 1), TransformersDecoder)
+    assert not decodes_fast(base) and isinstance(make_decoder(base, 1), TransformersDecoder)
 
 
 def test_eight_bits_answer_nearly_alike(tiny_llama_dir: Path, tiny_base: BaseModel) -> None:
     base = BaseModel.load(str(tiny_llama_dir), device="cpu", precision="int8")
-    assert base.decodes_fast and base.fingerprint == tiny_base.fingerprint
+    assert decodes_fast(base) and base.fingerprint == tiny_base.fingerprint
     with torch.no_grad():
         exact = tiny_base.logits(make_decoder(tiny_base, 1).read([START]))
         decoder = make_decoder(base, 1)

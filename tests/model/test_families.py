@@ -9,7 +9,7 @@ from torch import nn
 
 from continual_learning.errors import UnsupportedModelError
 from continual_learning.model import families
-from continual_learning.model.families import activations, find_family, mlp_layout, mlp_parts
+from continual_learning.model.families import activations, captured_inputs, find_family, mlp_layout, mlp_parts
 
 EACH_FAMILY = pytest.mark.parametrize("name", FAMILIES)
 GATED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3"}
@@ -151,3 +151,18 @@ def test_probing_leaves_the_global_random_state_alone() -> None:
     state = torch.get_rng_state()
     mlp_layout(mlp)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_captured_inputs_leave_no_hook_and_stop_where_they_are_told() -> None:
+    first, second, third = (nn.Linear(2, 2) for _ in range(3))
+    ran: list[bool] = []
+    third.register_forward_hook(lambda *_: ran.append(True))
+    x_2 = torch.ones(2)
+    for stop in (False, True):
+        with captured_inputs({"a": first, "b": second}, stop=stop) as read:
+            third(second(first(x_2)))
+        assert torch.equal(read["a"], x_2) and torch.equal(read["b"], first(x_2))
+    assert len(ran) == 1, "with stop, the third module was not run"
+    with pytest.raises(ZeroDivisionError), captured_inputs({"a": first}):
+        raise ZeroDivisionError
+    assert not first._forward_pre_hooks and not second._forward_pre_hooks

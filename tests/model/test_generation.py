@@ -12,6 +12,7 @@ from torch import nn
 from continual_learning.errors import InputError
 from continual_learning.model import generation
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 
 PROMPTS = ["The quick brown fox", "Comb", "What is the capital of France? The capital of", "Question: Who lives"]
 
@@ -42,7 +43,7 @@ def test_single_prompts_equal_transformers(base: BaseModel, monkeypatch: pytest.
     monkeypatch.setattr(base, "stop_ids", frozenset({1}))
     for text in PROMPTS[:2]:
         ids = base.encode(text)
-        (got,) = base.generate([ids], 20)
+        (got,) = generate(base, [ids], 20)
         assert (got.ids,) == tuple(by_transformers(base, [ids], 20, stop=1))
         assert got.tokens == len(got.ids) > 0
         assert got.text == base.decode(got.ids)
@@ -53,33 +54,33 @@ def test_a_batch_of_different_lengths_equals_transformers(base: BaseModel, monke
     prompts = [base.encode(text) for text in PROMPTS]
     # A token that one row writes early stops that row, and the others go on without it.
     monkeypatch.setattr(base, "stop_ids", frozenset())
-    stop = base.generate([prompts[1]], 20)[0].ids[4]
+    stop = generate(base, [prompts[1]], 20)[0].ids[4]
     monkeypatch.setattr(base, "stop_ids", frozenset({stop}))
-    got = [g.ids for g in base.generate(prompts, 20)]
+    got = [g.ids for g in generate(base, prompts, 20)]
     assert got == by_transformers(base, prompts, 20, stop)
     assert len({len(ids) for ids in got}) > 1
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it(base: BaseModel) -> None:
     prompts = [base.encode(text) for text in PROMPTS]
-    together = base.generate(prompts, 12)
-    assert [g.ids for g in together] == [base.generate([p], 12)[0].ids for p in prompts]
+    together = generate(base, prompts, 12)
+    assert [g.ids for g in together] == [generate(base, [p], 12)[0].ids for p in prompts]
 
 
 def test_patched_modules_take_part(tiny_base: BaseModel) -> None:
     ids = tiny_base.encode(PROMPTS[0])
-    before = tiny_base.generate([ids], 8)[0].ids
+    before = generate(tiny_base, [ids], 8)[0].ids
     with tiny_base.patched({tiny_base.mlp_path(3): nn.Identity()}):
-        assert tiny_base.generate([ids], 8)[0].ids != before
-    assert tiny_base.generate([ids], 8)[0].ids == before
+        assert generate(tiny_base, [ids], 8)[0].ids != before
+    assert generate(tiny_base, [ids], 8)[0].ids == before
 
 
 def test_more_prompts_than_a_batch_come_back_in_order(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [tiny_base.encode("dog " * (1 + i % 5) + str(i)) for i in range(10)]
-    one_by_one = [tiny_base.generate([p], 4)[0].ids for p in prompts]
+    one_by_one = [generate(tiny_base, [p], 4)[0].ids for p in prompts]
     monkeypatch.setattr(generation, "BATCH_ROWS", 3)
-    assert [g.ids for g in tiny_base.generate(prompts, 4)] == one_by_one
-    assert tiny_base.generate([], 4) == []
+    assert [g.ids for g in generate(tiny_base, prompts, 4)] == one_by_one
+    assert generate(tiny_base, [], 4) == []
 
 
 def test_batches_keep_both_limits() -> None:
@@ -92,9 +93,9 @@ def test_batches_keep_both_limits() -> None:
 def test_generation_ends_with_the_window(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_base, "stop_ids", frozenset())
     short, long = [5] * 200, [5] * 250
-    got = tiny_base.generate([short, long], 100)
+    got = generate(tiny_base, [short, long], 100)
     assert [g.tokens for g in got] == [56, 6]
-    assert got[1].ids == tiny_base.generate([long], 100)[0].ids
+    assert got[1].ids == generate(tiny_base, [long], 100)[0].ids
 
 
 @pytest.mark.parametrize(
@@ -107,18 +108,18 @@ def test_generation_ends_with_the_window(tiny_base: BaseModel, monkeypatch: pyte
 )
 def test_bad_input(tiny_base: BaseModel, prompts: list[list[int]], n: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        tiny_base.generate(prompts, n)
+        generate(tiny_base, prompts, n)
 
 
 def test_streaming_sends_the_text_and_takes_one_prompt(base: BaseModel) -> None:
     pieces: list[str] = []
     ids = base.encode(PROMPTS[2])
-    (got,) = base.generate([ids], 20, on_token=pieces.append)
-    assert "".join(pieces) == got.text == base.generate([ids], 20)[0].text
+    (got,) = generate(base, [ids], 20, on_token=pieces.append)
+    assert "".join(pieces) == got.text == generate(base, [ids], 20)[0].text
     assert len(pieces) > 1
     assert all(pieces)
     with pytest.raises(InputError, match="on_token with 2 prompts"):
-        base.generate([ids, ids], 4, on_token=pieces.append)
+        generate(base, [ids, ids], 4, on_token=pieces.append)
 
 
 def test_streaming_never_splits_a_character(tiny_base: BaseModel) -> None:

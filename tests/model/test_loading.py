@@ -22,6 +22,7 @@ from continual_learning.errors import ModelError, ModelNotFoundError
 from continual_learning.io.paths import model_cache_home, models_home
 from continual_learning.model import loading
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.model.loading import EMBEDDED, fingerprint, load_pretrained, locate, pull
 
 NAME = "smollm2-135m"
@@ -288,7 +289,7 @@ def test_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert capfd.readouterr().err == ""
     assert base.fingerprint == first.fingerprint == fingerprint(base.model)
     assert (base.block_count, base.hidden_size, base.vocab_size, base.window) == (30, 576, 49152, 8192)
-    (answer,) = base.generate([base.chat_ids([{"role": "user", "content": "What is the capital of France?"}])], 24)
+    (answer,) = generate(base, [base.chat_ids([{"role": "user", "content": "What is the capital of France?"}])], 24)
     assert "Paris" in answer.text
     total, tokens = base.token_nll(["The capital of France is Paris, a city on the river Seine."])
     assert 1 < total / tokens < 4

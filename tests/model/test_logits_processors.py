@@ -9,6 +9,8 @@ import torch
 from tiny_models import make_tiny
 
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.decoding import decodes_fast
+from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Advantages, Step, interpolated, shifted, token_sums, within
 
 LOGITS = torch.tensor([2.0, 0.5, -1.0, 0.0, -3.0])
@@ -72,7 +74,7 @@ def test_weights_of_one_token_add_up() -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2"])  # the fast decoder, and Transformers' own
 def test_both_decoders_let_each_row_be_steered(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     base = BaseModel.load(str(make_tiny(family, tmp_path_factory.mktemp("steered"))), device="cpu")
-    assert base.decodes_fast == (family == "llama")
+    assert decodes_fast(base) == (family == "llama")
     wanted = {0: [9, 11, 12], 1: [20, 21, 22], 2: [40, 41, 42]}
     sizes = set()
 
@@ -83,7 +85,7 @@ def test_both_decoders_let_each_row_be_steered(family: str, tmp_path_factory: py
             logits[row, wanted[prompt][len(written)]] += 1e4
         return logits
 
-    made = base.generate([[5, 6, 7], [8], [5, 6]], 3, steer=steer)
+    made = generate(base, [[5, 6, 7], [8], [5, 6]], 3, steer=steer)
     assert [list(one.ids) for one in made] == list(wanted.values())
     assert sizes == {((3, base.hidden_size), (3, base.vocab_size))}
 
@@ -92,11 +94,11 @@ def test_steering_a_base_ends_with_its_block_and_adds_to_the_callers(tiny_base: 
     def towards(token: int, by: float) -> object:
         return lambda step: step.logits_BV + by * torch.nn.functional.one_hot(torch.tensor(token), tiny_base.vocab_size)
 
-    plain = tiny_base.generate([[5, 6]], 2)[0].ids
+    plain = generate(tiny_base, [[5, 6]], 2)[0].ids
     with tiny_base.steered(towards(30, 1e4)):  # type: ignore[arg-type]
-        assert tiny_base.generate([[5, 6]], 2)[0].ids == (30, 30)
-        assert tiny_base.generate([[5, 6]], 2, steer=towards(31, 2e4))[0].ids == (31, 31)  # type: ignore[arg-type]
-    assert tiny_base.generate([[5, 6]], 2)[0].ids == plain
+        assert generate(tiny_base, [[5, 6]], 2)[0].ids == (30, 30)
+        assert generate(tiny_base, [[5, 6]], 2, steer=towards(31, 2e4))[0].ids == (31, 31)  # type: ignore[arg-type]
+    assert generate(tiny_base, [[5, 6]], 2)[0].ids == plain
 
 
 def test_what_is_scored_is_steered_too(tiny_base: BaseModel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.model.sampling import sampler
 
 LOGITS_BV = torch.tensor([[0.0, 3.0, 2.9, -9.0]]).repeat(200, 1)
@@ -32,5 +33,5 @@ def test_only_the_likeliest_take_part() -> None:
 def test_generation_takes_what_is_chosen(tiny_base: BaseModel) -> None:
     prompt = tiny_base.encode("The quick brown fox")
     token = tiny_base.encode(" dog")[0]
-    [made] = tiny_base.generate([prompt], 3, choose=lambda logits_BV: torch.full((len(logits_BV),), token))
+    [made] = generate(tiny_base, [prompt], 3, choose=lambda logits_BV: torch.full((len(logits_BV),), token))
     assert made.ids == (token,) * 3

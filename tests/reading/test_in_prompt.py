@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.errors import InputError
@@ -144,29 +145,18 @@ def test_a_question_that_does_not_fit_is_an_error(tiny_base: BaseModel) -> None:
 def test_answers_end_with_the_line_in_completions_alone(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch, style: str, one_line: bool
 ) -> None:
-    given: list[Any] = []
-
-    def generate(prompts: Any, max_new_tokens: int, on_token: Any, one_line: bool, *_: Any) -> list[Generation]:
-        given.extend([max_new_tokens, on_token, one_line])
-        return [Generation("  Biko\n", 3, 0.5, (1, 2, 3)) for _ in prompts]
-
-    monkeypatch.setattr(base, "generate", generate)
+    calls = watch_generations(monkeypatch, Generation("  Biko\n", 3, 0.5, (1, 2, 3)))
     source = Source("doc-1", "The dog", 1.0)
     [found] = read_answers(base, ReadingConfig(style=style), [[DOG]], [QUESTION], 30, print, sources=[(source,)])
-    assert given == [30, print, one_line]
+    assert [(call.max_new_tokens, call.on_token, call.one_line) for call in calls] == [(30, print, one_line)]
     assert (found.question, found.text, found.tokens, found.seconds) == (QUESTION, "Biko", 3, 0.5)
     assert found.sources == (source,) and found.notes == ()
 
 
 def test_every_question_has_passages_of_its_own(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts: list[str] = []
-
-    def generate(given: Any, *_: Any, **__: Any) -> list[Generation]:
-        prompts.extend(str(base.tokenizer.decode(ids)) for ids in given)
-        return [Generation("", 0, 0.0, ()) for _ in given]
-
-    monkeypatch.setattr(base, "generate", generate)
+    calls = watch_generations(monkeypatch, Generation("", 0, 0.0, ()))
     answers = read_answers(base, ReadingConfig(shots=0), [[DOG], [CAT]], ["Whose dog?", "Whose cat?"], 8)
+    prompts = sorted((text for call in calls for text in call.texts), key=lambda text: "Whose cat?" in text)
     assert [a.question for a in answers] == ["Whose dog?", "Whose cat?"]
     assert ["Biko" in p and "Whose dog?" in p for p in prompts] == [True, False]
     assert ["Otto" in p and "Whose cat?" in p for p in prompts] == [False, True]

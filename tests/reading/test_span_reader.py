@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.app.feedback import FeedbackMemory, FeedbackSteer
@@ -259,14 +260,7 @@ def test_a_passage_is_recited_once_for_all_questions(tiny_base: BaseModel, monke
     monkeypatch.setattr("continual_learning.strategies.methods.ttt.chosen_reader", lambda *_: Fixed(("plankton", 0.9)))
     strategy = make_strategy("ttt", {"guard": False, "passes": 1, "neurons": 8})
     state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(TEXT, "Lund"))
-    calls: list[int] = []
-    original = tiny_base.generate
-
-    def generate(*arguments: Any, **named: Any) -> Any:
-        calls.append(1)
-        return original(*arguments, **named)
-
-    monkeypatch.setattr(tiny_base, "generate", generate)
+    calls = watch_generations(monkeypatch)
     for _ in range(2):
         assert [a.text for a in strategy.answer(tiny_base, state, [ASKED[0]] * 2, 30)] == ["plankton"] * 2
     assert len(calls) == 1

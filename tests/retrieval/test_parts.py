@@ -10,7 +10,6 @@ import torch
 from continual_learning.documents.shipped import background_texts
 from continual_learning.retrieval.parts import (
     WEIGHTS,
-    asked_kind,
     best_window,
     cue_ids,
     cut_parts,
@@ -21,6 +20,7 @@ from continual_learning.retrieval.parts import (
     windows,
 )
 from continual_learning.retrieval.routing import Rarity
+from continual_learning.text.answer_types import asked_kind
 
 TEXT = (
     "Veldt moles live under the sands of Orrin, where they eat the roots of thorn trees. "

@@ -34,7 +34,7 @@ from continual_learning.settings.schema import (
 from continual_learning.strategies.base import strategy_class
 
 DOCUMENTED_SECTIONS = ("model", "ttt", "alpha", "tfidf_gate", "ace", "doc2lora")
-DEFAULT_FILE = Path(__file__).parent.parent / "configs" / "default.yaml"
+DEFAULT_FILE = Path(__file__).parents[2] / "configs" / "default.yaml"
 
 
 class ToyConfig(pydantic.BaseModel):
@@ -125,10 +125,10 @@ def test_defaults_and_keys() -> None:
 def test_a_group_of_settings_is_read_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     local("nested:\n  context_window: 2\n")
     monkeypatch.setenv("CONTINUAL_LEARNING_NESTED__ADAPT_USER_ONLY", "false")
-    settings = load_config(variables={"nested.undo_depth": ("3", "NL_X")}).settings.nested
-    assert (settings.context_window, settings.adapt_user_only, settings.undo_depth) == (2, False, 3)
+    settings = load_config(variables={"nested.auto_save_every_n": ("3", "NL_X")}).settings.nested
+    assert (settings.context_window, settings.adapt_user_only, settings.auto_save_every_n) == (2, False, 3)
     with pytest.raises(ConfigError, match="variable NL_X"):
-        load_config(variables={"nested.undo_depth": ("few", "NL_X")})
+        load_config(variables={"nested.auto_save_every_n": ("few", "NL_X")})
 
 
 def test_each_layer_wins_over_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +336,20 @@ def test_set_changes_the_name_that_stands_in_the_file(before: str, key: str) -> 
         ("memory:\n", "memory", "w", None),
         ("strategies:\n  toy:\n    sizes:\n    - 1\n    - 2\n    rate: 1\n", "strategies.toy.sizes", "[5]", None),
         ('memory: "a\n  b"\n', "memory", "null", None),
+        ("model:\n    name: a\n", "model.dtype", "float32", "model:\n    dtype: float32\n    name: a\n"),
+        ("memory: on-call\n", "memory", "on", "memory: 'on'\n"),
+        (
+            "model:\n  name: a\n\n# B\nmemory: w\n",
+            "model.dtype",
+            "auto",
+            "model:\n  dtype: auto\n  name: a\n\n# B\nmemory: w\n",
+        ),
+        (
+            "strategies:\n  toy:\n    sizes: # some\n      - 1 # one\n      - 2\n    # about rate\n    rate: 1.50e-1\n",
+            "strategies.toy.sizes",
+            "[5]",
+            "strategies:\n  toy:\n    sizes: [5]\n    # about rate\n    rate: 1.50e-1\n",
+        ),
     ],
 )
 def test_set_keeps_the_rest_of_the_file(before: str, key: str, text: str, after: str | None) -> None:
@@ -373,6 +387,27 @@ def test_set_refuses_and_leaves_the_file(key: str, text: str, words: list[str]) 
     assert "\n" not in message
     assert all(word in message for word in words), message
     assert path.read_text() == "memory: mine # yes\n"
+
+
+def test_set_changes_one_line_of_the_documented_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    before = (Path(__file__).parent / "fixtures" / "documented-settings.yaml").read_text("utf-8")
+    path = local(before)
+    set_value("ttt.learning_rate", "2e-2", path)
+    changed = "  learning_rate: 0.02          # Adam learning rate for TTT-E2E"
+    assert path.read_text("utf-8").splitlines() == [
+        changed if line.startswith("  learning_rate") else line for line in before.splitlines()
+    ]
+
+
+def test_set_refuses_what_would_change_elsewhere_too() -> None:
+    text = "documents: &x {max_pages: 3}\ntoy: {steps: 1}\nnested: {context_window: 1}\n"
+    path = local(text.replace("{context_window: 1}", "*x").replace("documents: &x {max_pages: 3}", "documents: &x {}"))
+    before = path.read_text()
+    with pytest.raises(ConfigError, match="edit the file by hand"):
+        set_value("documents.max_pages", "5", path)
+    assert path.read_text() == before
 
 
 def test_set_does_not_touch_a_file_that_is_wrong_already() -> None:

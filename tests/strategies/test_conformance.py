@@ -32,7 +32,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "lora_per_document": FEW,
     "full_finetune": FEW,
     "replay": FEW,
-    "nested": {"steps": (1, 1, 1), "periods": (0, 24, 60), "questions": 2, "mini_batch_tokens": 64, "rank": 2},
+    "nested": {"steps": (1, 1, 1), "periods": (0, 24, 60)},
 }
 
 

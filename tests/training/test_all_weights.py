@@ -9,6 +9,7 @@ import torch
 from tiny_models import make_tiny
 
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.training.all_weights import AllWeights
 
 
@@ -62,16 +63,16 @@ def test_the_base_is_as_it_was_also_after_an_exception(base: BaseModel) -> None:
 
 def test_decoding_uses_the_weights_in_place(base: BaseModel) -> None:
     prompt = base.encode("The quick brown fox")
-    before = base.generate([prompt], 6)[0].ids
+    before = generate(base, [prompt], 6)[0].ids
     generator = torch.Generator().manual_seed(0)
     with AllWeights().installed(base, {}) as weights:
         with torch.no_grad():
             for weight in weights.values():
                 weight += 0.1 * torch.randn(weight.shape, generator=generator)
         expected = greedy(base, prompt, 6)
-        found = base.generate([prompt], 6)[0].ids
+        found = generate(base, [prompt], 6)[0].ids
     assert list(found) == expected[: len(found)] and found != before
-    assert base.generate([prompt], 6)[0].ids == before
+    assert generate(base, [prompt], 6)[0].ids == before
 
 
 def test_the_kept_change_gives_the_trained_model_again(base: BaseModel) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
+from continual_learning.text.answer_types import answer_spans
 from continual_learning.text.words import is_content, words
-from continual_learning.training.questions import answer_spans, ask, make_fragments, study_questions
+from continual_learning.training.questions import ask, make_fragments, study_questions
 
 TEXT = "Otto Brand opened the harbour of Lund on 3 June 1811 with seven cats. The Normans, led by Rollo, never saw it."
 

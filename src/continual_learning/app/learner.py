@@ -18,8 +18,9 @@ from continual_learning.memory.store import Store, Version, check_compatible
 from continual_learning.memory.store.last_answer import read_last_answer, write_last_answer
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.cpu_linear import Precision
+from continual_learning.options import current_options
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.base import Strategy, make_strategy
+from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 from continual_learning.strategies.gate import perplexity
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -49,7 +50,7 @@ class Learner:
     @classmethod
     def open(
         cls,
-        model: str | BaseModel = "smollm2-135m",
+        model: str | BaseModel | None = None,
         strategy: str = "ttt",
         memory: str | None = None,
         home: Path | None = None,
@@ -60,16 +61,21 @@ class Learner:
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
 
+        No ``model`` is the strategy's option ``base_model``, if it has one that is set, else smollm2-135m.
         ``options`` are fields of the strategy's Config; over a memory that exists they go over the ones that it was
         made with. Raises ConfigError for an unknown one, UnknownNameError for an unknown strategy,
-        ModelNotFoundError, UnsafeNameError, MismatchError and CorruptMemoryError.
+        ModelNotFoundError, UnsafeNameError, MismatchError (also for a retired option: `options.current_options`) and
+        CorruptMemoryError.
         """
         make_strategy(strategy, options)  # a wrong name or option is told before seconds of loading
         store = Store.open(memory, home) if memory is not None else None
         if store is not None and store.head is not None:
-            kept = store.load().meta
-            if kept.strategy == strategy:
-                options = {**kept.config, **options}
+            kept = store.meta()  # the tensors are read once, below
+            if kept["strategy"] == strategy:
+                known = current_options(strategy_class(strategy).Config, kept["config"], f"memory {memory!r}")
+                options = {**known, **options}
+        if model is None:
+            model = str(options.get("base_model") or "smollm2-135m")
         base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision)
         return cls(base, make_strategy(strategy, options), store)
 

@@ -23,6 +23,8 @@ from continual_learning.settings.schema import NestedSettings
 from continual_learning.strategies.base import Strategy
 from continual_learning.types import Answer, LearnReport, ProgressCallback, TokenCallback
 
+UNDO_DEPTH = 8
+"""Adaptations that `undo` can take back, each the size of a checkpoint in main memory."""
 # What a saved version holds beside the weights.
 _HISTORY, _UNLEARNED = "history", "unlearned"
 
@@ -74,7 +76,7 @@ class NestedSession:
         """Whether what is learned now is on disk."""
         self.unlearned: list[Message] = []
         """Said since the last adaptation, to be learned at the next: it outlasts `clear`, `save` and `load`."""
-        self._undo: deque[State] = deque(maxlen=settings.undo_depth)
+        self._undo: deque[State] = deque(maxlen=UNDO_DEPTH)
 
     # -- talking -----------------------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ class NestedSession:
             )
         except BaseException:
             self.state, self.unlearned = before, unlearned
-            self._undo = deque(undo, maxlen=self.settings.undo_depth)
+            self._undo = deque(undo, maxlen=UNDO_DEPTH)
             raise
         reply: Message = {"role": "assistant", "content": answer.text}
         self.history += [said, reply]

@@ -9,6 +9,7 @@ from continual_learning.chat_models.json_constraint import JSONConstraint
 from continual_learning.chat_models.protocol import ChatReply, ChatRequest
 from continual_learning.errors import InputError
 from continual_learning.model.chat_template import Message
+from continual_learning.model.generation import generate
 
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
@@ -49,7 +50,7 @@ class InProcessModel:
         constraint = None
         if any(request.schema is not None for request in requests):
             constraint = JSONConstraint(self._base, [r.schema for r in requests], limits)
-        made = self._base.generate(prompts, max(limits), on_token, steer=constraint)
+        made = generate(self._base, prompts, max(limits), on_token, steer=constraint)
         replies = []
         for request, ids, one in zip(requests, prompts, made, strict=True):
             room = min(request.max_new_tokens, self.window - len(ids))

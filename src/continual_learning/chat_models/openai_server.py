@@ -69,7 +69,7 @@ class OpenAIModel:
             return [Finding("chat server", False, str(error), fix)]
         if self.name not in known:
             listed = ", ".join(known[:5]) or "no model"
-            fix = f"set {self._settings.setting('model')} to one of its models"
+            fix = f"set {self._settings.setting('server_model')} to one of its models"
             return [Finding("chat server", False, f"{self.name} is not at {url}, but {listed}", fix)]
         return [Finding("chat server", True, f"{self.name} at {url}")]
 

@@ -206,10 +206,12 @@ def _checkpoint(store: Store, name: str) -> Version:
 
 def _strategy_of(store: Store, ref: str) -> Strategy[Any]:
     """The strategy that made a version, with its settings."""
-    from continual_learning.strategies.base import make_strategy
+    from continual_learning.options import current_options
+    from continual_learning.strategies.base import make_strategy, strategy_class
 
     meta = store.meta(ref)
-    return make_strategy(meta["strategy"], meta["config"])
+    model = strategy_class(meta["strategy"]).Config
+    return make_strategy(meta["strategy"], current_options(model, meta["config"], f"memory {store.name!r}"))
 
 
 def _rounded(value: object) -> object:

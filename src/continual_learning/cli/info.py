@@ -19,10 +19,11 @@ def info(memory: options.Memory = None, as_json: options.Json = False) -> None:
     from continual_learning.settings.schema import config_files, load_config, strategy_names
 
     out = Output(as_json)
-    settings = load_config({"memory": memory}).settings
+    config = load_config({"memory": memory})
+    settings = config.settings
     names = memory_names()
     stored = stored_names(settings.memory)
-    strategy, model = stored or (settings.strategy, settings.model.name)
+    strategy, model = stored or (settings.strategy, config.model_for(settings.strategy))
     facts: dict[str, Any] = {
         "version": __version__,
         "model": model,

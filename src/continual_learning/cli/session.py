@@ -91,15 +91,16 @@ def choose(
         if must_exist:
             raise no_memory(settings.memory)
         options = config.strategy_options(settings.strategy, texts)
-        return Choice(settings.memory, settings.strategy, settings.model.name, False, options, config)
-    made_with, base = stored
+        base = config.model_for(settings.strategy, options)
+        return Choice(settings.memory, settings.strategy, base, False, options, config)
+    made_with, made_on = stored
     if strategy is not None and strategy != made_with:
         found = f"--strategy {strategy}: memory {settings.memory!r} was made with strategy {made_with!r}"
         raise ConfigError(f"{found}; leave --strategy out, or give --memory another name")
     # A model is known by its weights, not by its name, so a flag that differs is for the Learner to judge.
     # The memory keeps the options that it was made with; only what this command sets goes over them.
     options = {key: value for key, value in config.strategy_options(made_with, texts).items() if key in texts}
-    return Choice(settings.memory, made_with, model or base, True, options, config)
+    return Choice(settings.memory, made_with, model or made_on, True, options, config)
 
 
 def open_learner(choice: Choice) -> Learner:

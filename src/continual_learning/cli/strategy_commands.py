@@ -15,9 +15,12 @@ from continual_learning.strategies.commands import Command
 
 if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
+    from continual_learning.app.learning_chat import NestedSession
     from continual_learning.cli.session import Choice
     from continual_learning.memory.store import Store
+    from continual_learning.model.base_model import BaseModel
     from continual_learning.settings.schema import Config
+    from continual_learning.strategies.base import Strategy
 
 
 class Context:
@@ -31,11 +34,20 @@ class Context:
         """A callback that draws a bar, or None."""
         return output.progress_bar(title)
 
-    def config(self, flags: Mapping[str, Any] | None = None) -> Config:
+    def config(
+        self, flags: Mapping[str, Any] | None = None, variables: Mapping[str, tuple[str, str]] | None = None
+    ) -> Config:
         """All settings."""
         from continual_learning.settings.schema import load_config
 
-        return load_config(flags)
+        return load_config(flags, variables=variables)
+
+    def learning_chat(self, base: BaseModel, strategy: Strategy[Any], store: Store, config: Config) -> NestedSession:
+        """A conversation that learns as it goes."""
+        from continual_learning.app.learning_chat import NestedSession
+
+        settings = config.settings
+        return NestedSession(base, strategy, store, settings.nested, settings.max_new_tokens, settings.documents)
 
     def assignments(self, texts: Sequence[str]) -> dict[str, str]:
         """What ``--set`` says."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from continual_learning.documents.document import Document, Skipped, shortened
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.sources import Found, is_url, read_documents, without_repeats, without_secret
 from continual_learning.errors import ContinualLearningError, DocumentError, StorageError, UnknownNameError
+from continual_learning.io.files import atomic_file
 from continual_learning.text.chunking import passages
 from continual_learning.types import Progress, ProgressCallback
 
@@ -103,17 +103,14 @@ def chunk(document: Document, words: int) -> list[Document]:
 
 def save_json_lines(documents: Iterable[Document], path: Path) -> int:
     """Write title, text, source and sha256 of each document as a line; returns how many. All of the file or nothing."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            count = 0
+        with atomic_file(path) as file:
             for line in _lines(documents):
-                file.write(line + "\n")
+                file.write(f"{line}\n".encode())
                 count += 1
-        os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written: {error.strerror}; check the folder") from None
     return count
 

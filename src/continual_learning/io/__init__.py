@@ -1,1 +1,1 @@
-"""Files: where they live, atomic writes, one artifact format, a cache of tensors."""
+"""Files: one format for tensors with facts about them."""

@@ -5,19 +5,16 @@ A checkpoint is one safetensors file: the tensors, and a JSON document in its he
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from continual_learning.errors import CorruptMemoryError
-from continual_learning.io.files import make_folder, storage_errors, write_atomic
+from continual_learning.io.artifacts import damage_reported, read_artifact, write_artifact
+from continual_learning.io.files import storage_errors
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _HEADER = "run"
@@ -35,9 +32,8 @@ class Checkpoint:
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Replace the checkpoint of a run, wholly or not at all. Raises StorageError."""
     with storage_errors("the checkpoint cannot be written"):
-        make_folder(folder)
-        on_cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        write_atomic(folder / CHECKPOINT_FILE, save(on_cpu, metadata={_HEADER: json.dumps(facts)}))
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}  # some share memory
+        write_artifact(folder / CHECKPOINT_FILE, copies, {_HEADER: dict(facts)})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -45,15 +41,12 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     path = folder / CHECKPOINT_FILE
     if not path.exists():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()[_HEADER])
-            return Checkpoint({name: file.get_tensor(name).clone() for name in file.keys()}, facts)  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CorruptMemoryError(
-            f"{path}: cannot be read ({type(error).__name__}); expected a checkpoint of a training run: delete it to "
-            "start anew, or choose another folder"
-        ) from None
+    with damage_reported(
+        str(path), "expected a checkpoint of a training run: delete it to start anew, or choose another folder"
+    ):
+        artifact = read_artifact(path)
+        tensors = {name: tensor.clone() for name, tensor in artifact.tensors.items()}
+        return Checkpoint(tensors, dict(artifact.header[_HEADER]))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -8,11 +8,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from continual_learning.io.files import make_folder, write_atomic
+from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 
 
 class Kept:
@@ -52,13 +50,12 @@ class Kept:
         if path.exists():
             try:
                 # Copies: products of tensors that lie in a file's memory round differently where it is not aligned.
-                return {name: tensor.clone() for name, tensor in load_file(path).items()}
-            except (OSError, SafetensorError):
+                return {name: tensor.clone() for name, tensor in read_artifact(path).tensors.items()}
+            except DAMAGED:
                 path.unlink(missing_ok=True)
         found = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in compute().items()}
         if self._bytes + _bytes(found) <= self._limit:
-            make_folder(self._folder)
-            write_atomic(path, save(found), sync=False)
+            write_artifact(path, found, {}, sync=False)
         return found
 
 

@@ -17,18 +17,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from continual_learning.errors import ConfigError, UnsupportedModelError
-from continual_learning.model import generation
 from continual_learning.model.chat_template import SHIELD, ChatFormat, Message
 from continual_learning.model.cpu_linear import FastLinears, Precision
-from continual_learning.model.decoding import decodes_fast
-from continual_learning.model.families import Family, StopForward, find_family, softcap
-from continual_learning.model.generation import Generation
+from continual_learning.model.families import Family, captured_inputs, find_family, softcap
 from continual_learning.model.loading import fingerprint as model_fingerprint
 from continual_learning.model.loading import load_pretrained
 from continual_learning.model.logits_processors import ChoiceSteer, Steer, Step
-from continual_learning.model.sampling import Choose
 
-__all__ = ["BaseModel", "Generation", "Message"]
+__all__ = ["BaseModel", "Message"]
 
 _T = TypeVar("_T")
 
@@ -93,12 +89,12 @@ class BaseModel:
         self.stop_ids = self._find_stop_ids()
         self._remembered: dict[Hashable, Any] = {}
         self._kept_rows: deque[_HeadRows] = deque(maxlen=_MOST_KEPT_ROWS)
-        self._steers: tuple[Steer, ...] = ()
+        self.steers: tuple[Steer, ...] = ()
+        """What changes the logits of every generation now; see `steered`."""
         self._check_stages()
         self.has_softcap = self._softcap is not None
         self.mlp_class = type(self.mlp(0))
         self.linears = FastLinears(model, precision)
-        self.decodes_fast = decodes_fast(self)
 
     @classmethod
     def load(
@@ -188,26 +184,26 @@ class BaseModel:
 
         In `token_nll` a row is a token of the text, and nothing counts as written. May be nested.
         """
-        before = self._steers
-        self._steers = (*before, steer)
+        before = self.steers
+        self.steers = (*before, steer)
         try:
             yield
         finally:
-            self._steers = before
+            self.steers = before
 
     @contextmanager
     def unsteered(self) -> Iterator[None]:
         """What is generated or scored inside has its logits as the weights make them."""
-        before, self._steers = self._steers, ()
+        before, self.steers = self.steers, ()
         try:
             yield
         finally:
-            self._steers = before
+            self.steers = before
 
     def weighed(self, choices: Mapping[str, float]) -> dict[str, float]:
         """Log-likelihoods of whole answers, moved by the steers that know of such (`steering.ChoiceSteer`)."""
         moved = dict(choices)
-        steers: tuple[object, ...] = self._steers
+        steers: tuple[object, ...] = self.steers
         for steer in steers:
             if isinstance(steer, ChoiceSteer):
                 moved = steer.weigh(moved)
@@ -252,19 +248,6 @@ class BaseModel:
             ids += self.encode(words[int(part)]) if number % 2 else self.encode(part, special_words=True)
         return ids
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        on_token: Callable[[str], None] | None = None,
-        one_line: bool = False,
-        steer: Steer | None = None,
-        choose: Choose | None = None,
-    ) -> list[Generation]:
-        """Continue every prompt, greedily unless ``choose`` says otherwise; see `generation.generate`."""
-        steers = (*(() if steer is None else (steer,)), *self._steers)
-        return generation.generate(self, prompts, max_new_tokens, on_token, one_line, steers, choose)
-
     # -- staged forward --------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -274,20 +257,9 @@ class BaseModel:
         Rows are padded on the right, with any token: attention is causal, so no padding reaches what precedes it;
         or as ``attention`` says.
         """
-        captured: list[Tensor] = []
-
-        def capture(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            captured.append(args[0] if args else kwargs["hidden_states"])
-            raise StopForward
-
-        handle = self.blocks[block].register_forward_pre_hook(capture, with_kwargs=True)
-        try:
+        with captured_inputs({block: self.blocks[block]}, stop=True) as captured:
             self._run(input_ids_BT, attention)
-        except StopForward:
-            pass
-        finally:
-            handle.remove()
-        return captured[0]
+        return captured[block]
 
     def run_from(
         self, hidden_BTD: Tensor, input_ids_BT: Tensor, block: int, attention: Attention | None = None
@@ -366,7 +338,7 @@ class BaseModel:
                     targets = window_1T[0, at : at + _LOGITS_CHUNK]
                     read_ND = hidden_TD[at - 1 : at - 1 + len(targets)]
                     logits = self.logits(read_ND)
-                    for steer in self._steers:
+                    for steer in self.steers:
                         rows = len(targets)
                         logits = steer(Step((0,) * rows, ((),) * rows, read_ND, logits))
                     total += F.cross_entropy(logits.float(), targets, reduction="sum").item()

@@ -53,13 +53,18 @@ class Decoder(Protocol):
 def make_decoder(base: BaseModel, room: int) -> Decoder:
     """The fastest decoder that does what ``base`` does as it is patched now; ``room``: most tokens to be added."""
     layout = base.family.block_layout
-    if base.decodes_fast and layout is not None and _readable(base, layout):
+    if layout is not None and _readable(base, layout) and decodes_fast(base):
         return FastDecoder(base, layout, room)
     return TransformersDecoder(base)
 
 
 def decodes_fast(base: BaseModel) -> bool:
-    """Whether the fast decoder gives what the model itself gives, on a few tokens of unequal prompts."""
+    """Whether the fast decoder gives what the model itself gives. Tried once, when the base first generates."""
+    return base.remember("decodes fast", lambda: _agrees(base))
+
+
+def _agrees(base: BaseModel) -> bool:
+    """Both decoders on a few tokens of unequal prompts; they read the modules anew, so patches do not matter."""
     layout = base.family.block_layout
     if layout is None or base.has_softcap or not _attends_to_all(base) or not _readable(base, layout):
         return False

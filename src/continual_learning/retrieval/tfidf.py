@@ -17,7 +17,7 @@ from collections import Counter
 import numpy as np
 
 from continual_learning.retrieval.index import Hit, Key
-from continual_learning.retrieval.terms import terms
+from continual_learning.text.words import terms
 
 
 class TfidfIndex:

@@ -21,9 +21,11 @@ RENAMED = {
     "alpha.min_value": "strategies.ttt.alpha_min",
     "tfidf_gate.threshold": "strategies.ttt.gate_threshold",
     "tfidf_gate.calibration_samples": "strategies.ttt.calibration_samples",
-    "ace.ollama_model": "strategies.ace.model",
+    "ace.ollama_model": "strategies.ace.server_model",
     "ace.ollama_base_url": "strategies.ace.host",
     "ace.num_loops": "strategies.ace.loops",
+    "doc2lora.checkpoint": "strategies.doc2lora.hypernetwork",
+    "doc2lora.chunk_size": "strategies.doc2lora.chunk_tokens",
 }
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pydantic
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from continual_learning.errors import ConfigError, StorageError
 from continual_learning.settings import aliases
@@ -44,10 +48,8 @@ def set_value(key: str, text: str, path: Path | None = None) -> Any:
         check_file(before, path)
         value = _parsed(key, text)
         parts = _name_in_file(key, before).split(".")
-        after = _edited(before, parts, value)
+        after = _edited(before, key, parts, value, path)
         check_file(after, path)
-        if _lookup(yaml.safe_load(after), parts) != value:
-            raise ConfigError(f"{path}: the way {key} is written cannot be changed from here; edit the file by hand")
         _write_atomically(path, after)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 (at byte {error.start}); save it as UTF-8") from None
@@ -150,53 +152,72 @@ def _parsed(key: str, text: str) -> Any:
     raise ConfigError(f"{given!r} names no setting; expected a key that `continual-learning config show` lists")
 
 
-def _edited(text: str, parts: list[str], value: Any) -> str:
-    """``text`` with the value at ``parts`` replaced, or put in where it belongs."""
-    root = yaml.compose(text, yaml.SafeLoader)
-    if text and not text.endswith("\n"):
-        text += "\n"
-    if not isinstance(root, yaml.MappingNode):
-        return text + _block(parts, value, 0)
-    node: Any = root
-    for depth, part in enumerate(parts):
-        pair = next((p for p in node.value if p[0].value == part), None)
-        if pair is None:
-            if node.flow_style:
-                merged = _nested_update(yaml.safe_load(_slice(text, node)), parts[depth:], value)
-                return _replaced(text, node, _flow(merged))
-            if node is root:
-                return text + _block(parts, value, 0)
-            first = node.value[0][0].start_mark
-            at = first.index - first.column
-            return text[:at] + _block(parts[depth:], value, first.column) + text[at:]
-        key_node, child = pair
-        last = depth == len(parts) - 1
-        if not last and not isinstance(child, yaml.MappingNode):  # a section with nothing in it
-            line_end = text.index("\n", key_node.end_mark.index) + 1
-            return text[:line_end] + _block(parts[depth + 1 :], value, key_node.start_mark.column + 2) + text[line_end:]
-        at = text.index(":", key_node.end_mark.index) + 1
-        if last and not _slice(text, child).strip():  # `key:` with nothing after the colon
-            return f"{text[:at]} {_flow(value)}{text[at:]}"
-        if last and isinstance(child, yaml.CollectionNode) and not child.flow_style:  # a list, one item a line
-            return f"{text[:at]} {_flow(value)}{text[_end(child) :]}"
-        node = child
-    return _replaced(text, node, _flow(value))
+def _edited(text: str, key: str, parts: list[str], value: Any, path: Path) -> str:
+    """``text`` with ``value`` at ``parts``; nothing else that it says, comments included, changes."""
+    before = yaml.safe_load(text)
+    wanted = _merged(before or {}, parts, value)
+    if before is None:  # nothing, or comments alone, which belong to no key
+        start = text if not text or text.endswith("\n") else text + "\n"
+        return start + _dumped(_nested(parts, _node(value)), text)
+    data = _round_trip(text).load(text)
+    _put(data, parts, _node(value))
+    after = _dumped(data, text)
+    if yaml.safe_load(after) != wanted:  # an alias, say, by which the value stands in another place too
+        raise ConfigError(f"{path}: the way {key} is written cannot be changed from here; edit the file by hand")
+    return after
 
 
-def _slice(text: str, node: Any) -> str:
-    return text[node.start_mark.index : node.end_mark.index]
+def _put(data: CommentedMap, parts: list[str], value: Any) -> None:
+    """Set the value at ``parts`` of a mapping that keeps its comments."""
+    for depth, part in enumerate(parts[:-1]):
+        if data.get(part) is None:  # no such section, or one with nothing in it
+            value, parts = _nested(parts[depth + 1 :], value), parts[: depth + 1]
+            break
+        data = data[part]
+    last = parts[-1]
+    if last in data:
+        behind = _comment_behind(data[last])
+        data[last] = value
+        if behind is not None:
+            data.ca.items[last] = [None, None, behind, None]
+    elif len(parts) == 1 or data.fa.flow_style():
+        data[last] = value
+    else:  # at the front: what follows the last key of a section may be a comment on the next section
+        data.insert(0, last, value)
 
 
-def _replaced(text: str, node: Any, new: str) -> str:
-    return text[: node.start_mark.index] + new + text[_end(node) :]
+def _comment_behind(value: Any) -> Any:
+    """The comment that belongs to the last item of a list or section, and with it what is said before the next key."""
+    if not isinstance(value, CommentedSeq | CommentedMap) or not value:
+        return None
+    last = len(value) - 1 if isinstance(value, CommentedSeq) else list(value)[-1]
+    return next((token for token in reversed(value.ca.items.get(last) or ()) if token is not None), None)
 
 
-def _end(node: Any) -> int:
-    """Index after a node's last character. A block's own end mark lies at the next token, beyond comments."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return _end(last[1] if isinstance(last, tuple) else last)
-    return int(node.end_mark.index)
+def _round_trip(text: str) -> YAML:
+    """A reader and writer that keeps comments, quotes and the indentation of ``text``."""
+    section = re.search(r"^( +)[^\s#-]", text, re.MULTILINE)
+    items = re.search(r"^( *)[^\s#-][^\n]*:[^\n]*\n(?:\s*#[^\n]*\n)*\1( *)- ", text, re.MULTILINE)
+    offset = len(items[2]) if items else 0
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 10_000
+    editor.indent(mapping=len(section[1]) if section else 2, sequence=offset + 2, offset=offset)
+    editor.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return editor
+
+
+def _node(value: Any) -> Any:
+    """The value as it is written in a file that YAML 1.1 readers read: quoted where they would take it for another."""
+    editor = YAML()
+    editor.preserve_quotes = True
+    return editor.load(_flow(value))
+
+
+def _dumped(data: Any, text: str) -> str:
+    stream = io.StringIO()
+    _round_trip(text).dump(data, stream)
+    return stream.getvalue()
 
 
 def _flow(value: Any) -> str:
@@ -205,24 +226,13 @@ def _flow(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("...\n").strip()
 
 
-def _block(parts: list[str], value: Any, column: int) -> str:
-    lines = [f"{' ' * (column + 2 * i)}{part}:" for i, part in enumerate(parts)]
-    return "\n".join(lines) + f" {_flow(value)}\n"
-
-
 def _nested(parts: list[str], value: Any) -> Any:
     return {parts[0]: _nested(parts[1:], value)} if parts else value
 
 
-def _nested_update(data: dict[str, Any], parts: list[str], value: Any) -> dict[str, Any]:
-    inner = value if len(parts) == 1 else _nested_update(data.get(parts[0]) or {}, parts[1:], value)
+def _merged(data: dict[str, Any], parts: list[str], value: Any) -> dict[str, Any]:
+    inner = value if len(parts) == 1 else _merged(data.get(parts[0]) or {}, parts[1:], value)
     return {**data, parts[0]: inner}
-
-
-def _lookup(data: Any, parts: list[str]) -> Any:
-    for part in parts:
-        data = data.get(part) if isinstance(data, dict) else None
-    return data
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -31,6 +31,8 @@ NOT_SETTINGS = {HOME_VARIABLE, PREFIX + "DEBUG"}
 """Variables with the prefix that are no settings."""
 LOCAL_NAME = "continual-learning.yaml"
 DEFAULT = "default"
+IMPLIED = "implied by the options that are set"
+"""Origin of an option that another one decides, as a server's model chooses the server."""
 
 
 class _Section(pydantic.BaseModel):
@@ -72,8 +74,6 @@ class NestedSettings(_Section):
     """Turns after which the weights are saved; 0: only by `/save`."""
     checkpoint_dir: str | None = None
     """Folder of the saved weights; none: a memory like any other."""
-    undo_depth: Annotated[int, pydantic.Field(ge=0)] = 8
-    """Adaptations that `/undo` can take back, each the size of a checkpoint in main memory."""
 
 
 SECTIONS: dict[str, type[pydantic.BaseModel]] = {
@@ -109,7 +109,7 @@ class Setting:
     """Dotted: ``model.name``, ``strategies.ttt.alpha``."""
     value: Any
     origin: str
-    """``default``, a file with its line, a variable, or a flag."""
+    """``default``, a file with its line, a variable, a flag, or `IMPLIED`."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,18 @@ class Config:
     def explicit(self, key: str) -> bool:
         """Whether the user set this key anywhere."""
         return key in self.origins
+
+    def model_for(self, strategy: str, options: Mapping[str, Any] | None = None) -> str:
+        """Name of the base model of a new memory.
+
+        That is the option ``base_model`` of a strategy that has one, if it is set, else ``model.name``; a flag for
+        ``model.name`` goes before both. ``options`` are the strategy's; None: those of the settings.
+        """
+        known = self.settings.strategies.get(strategy, {}) if options is None else options
+        given = known.get("base_model")
+        if given is None or self.origins.get("model.name", "").startswith("--"):
+            return self.settings.model.name
+        return str(given)
 
     def strategy_options(self, name: str, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Options of one strategy that are not left at their default, validated by its Config.
@@ -167,10 +179,13 @@ class Config:
             from continual_learning.strategies.base import strategy_class
 
             for name in strategy_names() if strategies else sorted(options):
-                values = strategy_class(name).Config(**self.strategy_options(name)).model_dump(mode="json")
-                for option in values if strategies else options[name]:
+                cls = strategy_class(name).Config
+                default = cls().model_dump(mode="json")
+                for option, value in cls(**self.strategy_options(name)).model_dump(mode="json").items():
                     key = f"strategies.{name}.{option}"
-                    found.append(Setting(key, values[option], self.origins.get(key, DEFAULT)))
+                    origin = self.origins.get(key, DEFAULT if value == default[option] else IMPLIED)
+                    if strategies or origin != DEFAULT:
+                        found.append(Setting(key, value, origin))
         return found
 
 

@@ -71,8 +71,16 @@ class CommandContext(Protocol):
     def progress_bar(self, title: str) -> AbstractContextManager[Any]:
         """A `ProgressCallback` that draws a bar; None where nobody would see it."""
 
-    def config(self, flags: Mapping[str, Any] | None = None) -> Any:
-        """All settings: a `Config`. ``flags`` maps dotted keys to values; a None is a flag not given."""
+    def config(
+        self, flags: Mapping[str, Any] | None = None, variables: Mapping[str, tuple[str, str]] | None = None
+    ) -> Any:
+        """All settings: a `Config`. ``flags`` maps dotted keys to values; a None is a flag not given.
+
+        ``variables`` maps dotted keys to a text and what it is from, such as another program's variable.
+        """
+
+    def learning_chat(self, base: Any, strategy: Any, store: Any, config: Any) -> Any:
+        """A conversation that learns as it goes, with these settings: a `NestedSession`."""
 
     def assignments(self, texts: Sequence[str]) -> dict[str, str]:
         """``["key=value", …]`` of ``--set``. Raises ConfigError."""
@@ -130,8 +138,14 @@ class MenuContext(Protocol):
     def say(self, text: str) -> None:
         """A line for the user."""
 
+    def config(self) -> Any:
+        """All settings: a `Config`."""
+
     def options(self, strategy: str) -> dict[str, Any]:
-        """All options of a strategy as the settings have them, and ``model.name``."""
+        """All options of a strategy as the settings have them."""
+
+    def model_for(self, strategy: str) -> str:
+        """The model that a new memory of this strategy gets."""
 
     def learn(self, source: str, memory: str, *more: str, strategy: str | None = None, qa: str = "") -> int:
         """`learn` into a memory. ``strategy`` is for one that is not there yet."""

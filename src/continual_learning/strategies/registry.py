@@ -1,11 +1,12 @@
 """Which strategies there are: this package's own and those that other installed packages bring. Imports none of them.
 
-Our own are the files and folders of ``strategies/``. Another package declares its strategies as entry points:
+Our own are the files and folders of ``baselines/`` and ``methods/``. Another package declares its own as entry points,
+the second one only if its strategy has commands or menu entries (see `continual_learning.strategies.commands`):
 
     [project.entry-points."continual_learning.strategies"]
     parrot = "my_package.parrot"             # a module with one Strategy, or module:Class
-    [project.entry-points."continual_learning.strategies.commands"]
-    parrot = "my_package.parrot_commands"    # optional: a module with COMMANDS and MENU, see `continual_learning.strategies.commands`
+    [project.entry-points."continual_learning.commands"]
+    parrot = "my_package.parrot_commands"    # a module with COMMANDS, GROUPS, MENU
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import continual_learning.strategies
 from continual_learning.errors import ConfigError
 
 STRATEGIES_GROUP = "continual_learning.strategies"
-COMMANDS_GROUP = "continual_learning.strategies.commands"
-COMMANDS_FILE = "commands.py"
+COMMANDS_GROUP = "continual_learning.commands"
+ROOMS = ("baselines", "methods")
+"""Folders of ``strategies/`` in which a file's name is a strategy's."""
+
+_FOLDER = Path(__file__).parent
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +101,11 @@ def _own_commands(place: Place) -> ModuleType | None:
     name = f"{place.module}.commands"
     if name in sys.modules:
         return sys.modules[name]
-    file = Path(next(iter(continual_learning.strategies.__path__))).joinpath(
-        *place.module.removeprefix(continual_learning.strategies.__name__ + ".").split("."), COMMANDS_FILE
+    folder = _FOLDER.joinpath(*place.module.removeprefix(f"{__package__}.").split("."))
+    file = next(
+        (f for f in (folder / "commands.py", folder.with_name(f"_{place.name}_commands.py")) if f.is_file()), None
     )
-    if not file.is_file():
+    if file is None:
         return None
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
@@ -136,9 +140,10 @@ def _places(path: tuple[str, ...]) -> dict[str, Place]:
 
 
 def _own() -> Iterator[Place]:
-    for module in pkgutil.iter_modules(continual_learning.strategies.__path__):
-        if not module.name.startswith("_"):
-            yield Place(module.name, f"{continual_learning.strategies.__name__}.{module.name}")
+    for room in ROOMS:
+        for module in pkgutil.iter_modules([str(_FOLDER / room)]):
+            if not module.name.startswith("_"):
+                yield Place(module.name, f"{__package__}.{room}.{module.name}")
 
 
 def _installed(path: tuple[str, ...]) -> Iterator[Place]:

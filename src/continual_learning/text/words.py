@@ -1,7 +1,8 @@
-"""Words of English text: which carry content, and their stems. For questions made by rule and for routing."""
+"""Words of English text: which carry content, and their stems. For questions made by rule, retrieval and routing."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 STOP_WORDS = frozenset(
@@ -13,6 +14,7 @@ STOP_WORDS = frozenset(
 )
 
 WORD = re.compile(r"[^\W_][\w’'.,%-]*[^\W_]%?|[^\W_]%?")
+_PARTS = re.compile(r"[-.]")
 _SUFFIXES = tuple("ations ation ingly edly ments ment ness ings ing ies ied ers er ed es s ly e".split())
 
 
@@ -35,11 +37,20 @@ def stem(word: str) -> str:
     return word
 
 
-def content_stems(text: str) -> set[str]:
-    """Stems of the content words of a text. Hyphenated words count whole and in parts."""
-    found: set[str] = set()
+def terms(text: str) -> list[str]:
+    """Stems of the content words of a text, in order, with repeats. Hyphenated words count whole and in parts."""
+    found: list[str] = []
     for word in words(text):
-        for part in {word, *re.split(r"[-.]", word)}:
-            if part and is_content(part):
-                found.add(stem(part))
-    return found - {""}
+        parts = [word, *(_PARTS.split(word) if _PARTS.search(word) else ())]
+        found += [stemmed for part in parts if part and is_content(part) and (stemmed := stem(part))]
+    return found
+
+
+def content_stems(text: str) -> set[str]:
+    """The distinct `terms` of a text."""
+    return set(terms(text))
+
+
+def hash_63(text: str) -> int:
+    """63 bits of SHA-256: the same number for the same text in every process, on every platform."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -12,51 +12,19 @@ Every draw comes from the generator that the caller seeds.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from continual_learning.text.answer_types import answer_spans
 from continual_learning.text.chunking import fragments, sentences
 from continual_learning.text.words import is_content, words
 
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-_UNIT = "(?:million|billion|thousand|percent|per cent|km|miles|metres|meters|feet|kg|tons?|years?|days?)"
-_NAME_LINK = "(?:of|the|and|de|von|van|for|&)"
-_CAPITALISED = r"[A-ZÀ-Þ][\w’'-]*"
-# Kind of answer, what it looks like, and how likely a reader is to ask for it.
-_ANSWER_KINDS: tuple[tuple[str, re.Pattern[str], float], ...] = (
-    ("date", re.compile(rf"(?:\d{{1,2}} )?{_MONTH}(?: \d{{1,2}})?(?:,? \d{{4}})?"), 3.0),
-    ("date", re.compile(r"\b(?:1\d|20)\d{2}s?\b"), 3.0),
-    ("number", re.compile(rf"[$€£]?\d(?:[\d,.]*\d)?(?:%|st|nd|rd|th)?(?: {_UNIT}\b)?"), 2.5),
-    (
-        "number",
-        re.compile(r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|hundreds?|half)\b"),
-        2.5,
-    ),
-    (
-        "name",
-        re.compile(rf"{_CAPITALISED}(?:\s(?:{_NAME_LINK}\s)?(?:the\s)?{_CAPITALISED})*"),
-        3.0,
-    ),
-)
-_PHRASE_WEIGHT = 1.0
 _QUESTION_WORDS = {
     "date": ("When", "In what year", "On what date"),
     "number": ("How many", "How much", "What number"),
     "name": ("Who", "What", "Which", "Where", "What is the name"),
     "phrase": ("What", "What", "How", "Which", "Why"),
 }
-_MAX_ANSWER_WORDS = 6
-
-
-@dataclass(frozen=True)
-class Span:
-    """A possible answer: ``text[start:end]``."""
-
-    start: int
-    end: int
-    kind: str
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -76,37 +44,6 @@ class StudyQuestion:
     question: str
     fragment: Fragment
     asked_for: str
-
-
-def answer_spans(text: str) -> list[Span]:
-    """Possible answers in a text: dates, numbers, names, and phrases between function words."""
-    found: dict[tuple[int, int], Span] = {}
-    for kind, pattern, weight in _ANSWER_KINDS:
-        for match in pattern.finditer(text):
-            start, end = match.span()
-            first = text[start:end].split()[0]
-            if kind == "name" and not is_content(first):  # "The Normans": a sentence's first word is no name
-                start = min(end, start + len(first) + 1)
-            if start < end:
-                found.setdefault((start, end), Span(start, end, kind, weight))
-    for match in re.finditer(r"[^\s,;:()\[\]\"“”–—]+(?:\s[^\s,;:()\[\]\"“”–—]+)*", text):
-        for start, end in _content_runs(text, match.start(), match.end()):
-            found.setdefault((start, end), Span(start, end, "phrase", _PHRASE_WEIGHT))
-    return [span for span in found.values() if len(text[span.start : span.end].split()) <= _MAX_ANSWER_WORDS]
-
-
-def _content_runs(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    current: tuple[int, int] | None = None
-    for match in re.finditer(r"\S+", text[start:end]):
-        word = match.group().rstrip(".!?")
-        a, b = start + match.start(), start + match.start() + len(word)
-        if word and is_content(word):
-            current = (current[0] if current else a, b)
-        elif current:
-            runs.append(current)
-            current = None
-    return [*runs, current] if current else runs
 
 
 def make_fragments(text: str, count_tokens: Callable[[str], int], limit: int, answer_limit: int) -> list[Fragment]:

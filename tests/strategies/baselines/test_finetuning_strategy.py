@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from finetuned import ABOUT, FOX, GUARD_KNOBS, LORA_KNOBS, OTTO, SHARED_KNOBS, TEXT, changes, learn, loss_of, make
+from finetuned import ABOUT, FOX, OTTO, TEXT, learn, loss_of, make
 
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, DivergedError, MismatchError
@@ -18,23 +18,6 @@ from continual_learning.training import gradient_descent
 from continual_learning.types import LearnReport, Progress, QuestionAnswer
 
 NAMES = ["lora", "lora_per_document", "full_finetune", "replay"]
-# Settings of one baseline alone; the tests of that baseline vary them.
-OWN_KNOBS: dict[str, set[str]] = {
-    "lora": set(LORA_KNOBS),
-    "lora_per_document": {*LORA_KNOBS, "route_threshold", "route_evidence"},
-    "full_finetune": set(),
-    "replay": {*LORA_KNOBS, "parameters", "replay_ratio", "background_ratio", "background"},
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_setting_has_a_test(name: str) -> None:
-    assert set(make(name).Config.model_fields) == set(SHARED_KNOBS) | GUARD_KNOBS | OWN_KNOBS[name]
-
-
-@pytest.mark.parametrize("knob", SHARED_KNOBS)
-def test_every_learning_setting_changes_what_is_learned(knob: str, tiny_base: BaseModel) -> None:
-    assert changes("full_finetune", tiny_base, knob, *SHARED_KNOBS[knob])
 
 
 @pytest.mark.parametrize("name", NAMES)

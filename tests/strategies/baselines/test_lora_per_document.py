@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from finetuned import ABOUT, ELSEWHERE, FOX, LORA_KNOBS, OTTO, TEXT, changes, learn, make
+from finetuned import ABOUT, ELSEWHERE, FOX, OTTO, TEXT, learn, make
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import make_strategy
 from continual_learning.types import UNAFFECTED
 
 HARBOUR = "Who opened the harbour of Lund in 1902?"
-
-
-@pytest.mark.parametrize("knob", LORA_KNOBS)
-def test_every_setting_of_the_adapter_changes_what_is_learned(knob: str, tiny_base: BaseModel) -> None:
-    assert changes("lora_per_document", tiny_base, knob, LORA_KNOBS[knob], {})
 
 
 def test_a_question_opens_the_adapter_of_its_document(tiny_base: BaseModel) -> None:

@@ -11,6 +11,7 @@ from tiny_models import make_tiny
 
 from continual_learning.errors import ConfigError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.strategies.baselines._lora import LoRA, peft_state_dict
 
 FAMILIES = ["llama", "gpt2", "phi3", "gpt_neox"]
@@ -68,12 +69,12 @@ def test_a_trained_adapter_is_gone_afterwards_also_after_an_exception(base: Base
 
 def test_decoding_uses_the_adapter(base: BaseModel) -> None:
     prompt = base.encode("The quick brown fox")
-    before, kept = base.generate([prompt], 6)[0].ids, trained(base)
+    before, kept = generate(base, [prompt], 6)[0].ids, trained(base)
     with LORA.installed(base, kept, "0"):
         expected = greedy(base, prompt, 6)
-        found = base.generate([prompt], 6)[0].ids
+        found = generate(base, [prompt], 6)[0].ids
     assert list(found) == expected[: len(found)] and found != before
-    assert base.generate([prompt], 6)[0].ids == before
+    assert generate(base, [prompt], 6)[0].ids == before
 
 
 def test_the_start_depends_on_the_seed_alone(base: BaseModel) -> None:

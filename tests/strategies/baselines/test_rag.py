@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.documents import Document
@@ -57,18 +58,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
 @pytest.fixture
 def ask(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Ask and return the prompt that the model was given."""
-    prompts: list[str] = []
-
-    def generate(given: Any, *_: Any, **__: Any) -> list[Generation]:
-        prompts.extend(str(base.tokenizer.decode(ids)) for ids in given)
-        return [Generation("an answer", 2, 0.1, (1, 2)) for _ in given]
-
-    monkeypatch.setattr(base, "generate", generate)
+    calls = watch_generations(monkeypatch, Generation("an answer", 2, 0.1, (1, 2)))
 
     def asked(question: str, history: Any = (), **options: Any) -> str:
         strategy, state = learned(base, **options)
         strategy.answer(base, state, [question], 8, history=history)
-        return prompts.pop()
+        return calls.pop().texts[0]
 
     return asked
 

@@ -12,34 +12,28 @@ from continual_learning.errors import InputError, MissingExtraError
 EXIT = "Exit"
 
 
+ORDER = ("Talk", "Learn", "Train", "Measure", "Memory", "JitRL", "Compare", "ACE", "Doc2LoRA", "Nested")
+"""Groups in the order in which they are shown; those of other packages come after them, and the settings last."""
+
+
 def entries() -> list[tuple[str, Sequence[Entry]]]:
     """All entries, by group, in the order in which they are shown."""
-    from continual_learning.cli.menu import (
-        ace,
-        configure,
-        doc2lora,
-        documents,
-        engines,
-        measure,
-        memories,
-        nested,
-        outer_loop,
-        talk,
-    )
+    from continual_learning.cli.menu import configure, documents, engines, measure, memories, talk
+    from continual_learning.strategies.registry import command_modules
 
-    return [
+    groups: dict[str, list[Entry]] = {name: [] for name in ORDER}
+    for name, own in (
         ("Talk", talk.ENTRIES),
         ("Learn", documents.ENTRIES),
-        ("Train", outer_loop.ENTRIES),
         ("Measure", measure.ENTRIES),
         ("Memory", memories.ENTRIES),
-        ("JitRL", engines.JITRL),
         ("Compare", engines.COMPARE),
-        ("ACE", ace.ENTRIES),
-        ("Doc2LoRA", doc2lora.ENTRIES),
-        ("Nested", nested.ENTRIES),
-        ("Settings", configure.ENTRIES),
-    ]
+    ):
+        groups[name] += own
+    for _, module in reversed(list(command_modules())):
+        for entry in getattr(module, "MENU", ()):
+            groups.setdefault(entry.group, []).append(Entry(entry.title, entry.help, entry.action))
+    return [(name, group) for name, group in groups.items() if group] + [("Settings", configure.ENTRIES)]
 
 
 def run() -> int:

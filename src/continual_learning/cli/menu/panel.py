@@ -45,9 +45,10 @@ def status(menu: Menu) -> Mapping[str, str]:
     from continual_learning.settings.schema import load_config
 
     try:
-        settings = load_config({"memory": menu.chosen_memory}).settings
+        config = load_config({"memory": menu.chosen_memory})
+        settings = config.settings
         stored = stored_names(settings.memory)
-        strategy, model = stored or (settings.strategy, settings.model.name)
+        strategy, model = stored or (settings.strategy, config.model_for(settings.strategy))
         base = kept_model()
         loaded = base is not None and base.name == model
         facts = {

@@ -1,38 +1,42 @@
-"""The charts of a report, as SVG."""
+"""The charts of a report: matplotlib draws them, the page gives them its colours and its font."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from xml.etree.ElementTree import Element
+from html import escape
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
-from continual_learning.evaluation.report import svg
+import numpy as np
+
 from continual_learning.evaluation.report.columns import COLUMN, Entry
 from continual_learning.evaluation.report.formats import number, ratio, seconds
-from continual_learning.evaluation.report.layout import (
-    LABEL_HEIGHT,
-    Box,
-    Scale,
-    place_labels,
-    round_up,
-    spread,
-    text_width,
-)
 
-WIDE, NARROW = (880, 400), (380, 380)
-_TOP, _BOTTOM, _LEFT = 30, 48, 42
-# A strategy that is this many times faster than the slowest costs next to nothing on any axis.
-_LARGEST_RATIO, _LINEAR_RATIO = 3000, 30
+if TYPE_CHECKING:  # matplotlib takes a while to import: only a report that has a chart does
+    from matplotlib.axes import Axes
+
+WIDE, NARROW = (880, 400), (380, 340)
+COLOURS = 8
+# matplotlib's marker, and the same shape as a character, filled and hollow.
+_SHAPES = (("o", "●", "○"), ("s", "■", "□"), ("D", "◆", "◇"), ("^", "▲", "△"))
+# Drawn in colours that stand for the page's own, which follow its light and its dark theme.
+_INKS = {
+    name: f"#0000{i:02x}" for i, name in enumerate(("page", "grid", "soft", *(f"s{i}" for i in range(COLOURS))), 1)
+}
+_LINEAR_RATIO = 30  # times between the fastest and the slowest that a linear axis can show
+_MARK_GAP = 11.0  # points between marks: strategies that learn in no time would lie on one another
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture for wide and one for narrow pages, with a remark to stand below."""
+    """A picture for wide and one for narrow pages, the entries in it, and a remark to stand below."""
 
     wide: str
     narrow: str
+    entries: Sequence[Entry]
     remark: str = ""
 
 
@@ -43,7 +47,8 @@ def recall_against_seconds(entries: Sequence[Entry]) -> Chart | None:
         return None
     left_out = [e.label for e in entries if e not in drawn]
     remark = f"Not drawn, for recall or seconds were not measured: {', '.join(left_out)}." if left_out else ""
-    return Chart(svg.source(_scatter(drawn, *WIDE)), svg.source(_scatter(drawn, *NARROW)), remark)
+    label = f"Recall against seconds to learn a document. {'; '.join(map(_described, drawn))}."
+    return _chart(lambda axes: _scatter(axes, drawn), drawn, label, remark)
 
 
 def retention(entries: Sequence[Entry]) -> Chart | None:
@@ -52,7 +57,10 @@ def retention(entries: Sequence[Entry]) -> Chart | None:
     if not curves:
         return None
     drawn = [e for e in entries if e.index in curves]
-    return Chart(*(svg.source(_curves(drawn, curves, *size)) for size in (WIDE, NARROW)))
+    ends = [(e.label, curves[e.index][0], curves[e.index][-1]) for e in drawn]
+    described = "; ".join(f"{label}: {ratio(a[1])} at {a[0]}, {ratio(b[1])} at {b[0]}" for label, a, b in ends)
+    label = f"Recall against documents learned since. {described}."
+    return _chart(lambda axes: _curves(axes, drawn, curves), drawn, label)
 
 
 def curve(entry: Entry) -> list[tuple[int, float]]:
@@ -61,24 +69,15 @@ def curve(entry: Entry) -> list[tuple[int, float]]:
     return sorted((int(d), r) for d, r in points if d is not None and r is not None)
 
 
-def interval_bar(entry: Entry, high: float) -> str:
-    """Recall and its interval on a line from 0 to ``high``, to stand beside the numbers."""
-    width, height, middle = 140, 18, 9.0
-    scale = Scale(0, high, 7, width - 7)
-    parts = [svg.line(7, middle, width - 7, middle, "track")]
-    if bounds := entry.bounds("recall_interval"):
-        parts.append(svg.line(scale(bounds[0]), middle, scale(bounds[1]), middle, f"bar s{entry.index % svg.COLOURS}"))
-    recall = entry.value("recall")
-    if recall is not None:
-        parts.append(svg.marker(entry.index, scale(recall), middle, entry.baseline, 4.5))
-    attributes = {"class": "interval-bar", "viewBox": f"0 0 {width} {height}", "aria-hidden": "true"}
-    return svg.source(svg.element("svg", attributes, *parts))
-
-
 def sign(entry: Entry) -> str:
-    """The strategy's marker alone, for keys."""
-    attributes = {"class": "sign", "viewBox": "0 0 16 16", "aria-hidden": "true"}
-    return svg.source(svg.element("svg", attributes, svg.marker(entry.index, 8, 8, entry.baseline)))
+    """The character that marks a strategy; hollow for a baseline."""
+    _, filled, hollow = _shape(entry)
+    return hollow if entry.baseline else filled
+
+
+def colour(entry: Entry) -> str:
+    """The name of a strategy's colour on the page; its pair of colour and shape is its own."""
+    return f"s{entry.index % COLOURS}"
 
 
 def small_matrix(matrix: Sequence[Sequence[Any]], label: str) -> str:
@@ -88,9 +87,9 @@ def small_matrix(matrix: Sequence[Sequence[Any]], label: str) -> str:
         for j, value in enumerate(row):
             if (found := number(value)) is not None:
                 paths.setdefault(heat_step(found), []).append(f"M{j} {i}h1v1h-1z")
-    width, height = max((len(row) for row in matrix), default=0), len(matrix)
-    squares = [svg.element("path", {"d": "".join(d), "class": f"h{step}"}) for step, d in sorted(paths.items())]
-    return svg.source(svg.drawing(width, height, label, squares, "small-matrix"))
+    size = f"{max((len(row) for row in matrix), default=0)} {len(matrix)}"
+    squares = "".join(f'<path d="{"".join(d)}" class="h{step}"></path>' for step, d in sorted(paths.items()))
+    return f'<svg class="chart" viewBox="0 0 {size}" role="img" aria-label="{escape(label)}">{squares}</svg>'
 
 
 def heat_step(recall: float) -> int:
@@ -99,124 +98,126 @@ def heat_step(recall: float) -> int:
 
 
 def recall_limit(entries: Sequence[Entry]) -> float:
-    """Where an axis of recall ends: a round number that holds every interval."""
+    """Where an axis of recall ends: the tenth that holds every interval."""
     highest = [e.value("recall") or 0 for e in entries] + [b[1] for e in entries if (b := e.bounds("recall_interval"))]
-    return min(1.0, round_up(max(highest))) if max(highest, default=0) > 0 else 1.0
+    return min(1.0, np.ceil(max(highest) * 10 - 1e-9) / 10) if max(highest, default=0) > 0 else 1.0
+
+
+def _shape(entry: Entry) -> tuple[str, str, str]:
+    return _SHAPES[(entry.index + entry.index // COLOURS) % len(_SHAPES)]
 
 
 def _learn_seconds(entry: Entry) -> float | None:
     return 0.0 if entry.idle else entry.value("learn_seconds")
 
 
-def _scatter(entries: Sequence[Entry], width: int, height: int) -> Element:
-    labels = [entry.label for entry in entries]
-    # Room for a label at the right of the slowest, where the page is wide enough.
-    bottom, right = height - _BOTTOM, width - (14 if width < 500 else min(140.0, max(map(text_width, labels))))
-    recalls = [entry.value("recall") or 0.0 for entry in entries]
-    up = Scale(0, recall_limit(entries), bottom, _TOP)
-    xs, axis = _seconds_axis([_learn_seconds(entry) or 0.0 for entry in entries], right, bottom)
-    parts = [*_recall_grid(up, right), *axis, svg.text(right, height - 8, "seconds to learn a document", "axis", "end")]
-    marks, bars = [], []
-    for entry, x, recall in zip(entries, xs, recalls, strict=True):
-        colour = f"s{entry.index % svg.COLOURS}"
-        if bounds := entry.bounds("recall_interval"):
-            low, high = up(bounds[0]), up(bounds[1])
-            bars.append(Box(x - 4, high, x + 4, low))
-            parts += [
-                svg.line(x, low, x, high, f"bar {colour}"),
-                *(svg.line(x - 3.5, y, x + 3.5, y, f"bar {colour}") for y in (low, high)),
-            ]
-        marks.append(svg.marker(entry.index, x, up(recall), entry.baseline))
-        marks[-1].append(svg.element("title", text=_said(entry)))
-    parts += marks
-    anchors = [(x, up(recall)) for x, recall in zip(xs, recalls, strict=True)]
-    room = Box(_LEFT + 2, 14, width - 2, bottom - 2)
-    for label, (x, y), box in zip(labels, anchors, place_labels(labels, anchors, bars, room), strict=True):
-        parts += svg.leader(box, x, y, 16)
-        # Text is as wide as it is, and no wider than its box: it stands at the side of the box that the mark is on.
-        side, at = ("start", box.left) if box.left > x else ("end", box.right) if box.right < x else ("middle", None)
-        middle = (box.left + box.right) / 2 if at is None else at
-        parts.append(svg.text(middle, box.bottom - 4, label, "label", side))
-    said = "; ".join(_said(entry) for entry in entries)
-    return svg.drawing(width, height, f"Recall against seconds to learn a document. {said}.", parts)
-
-
-def _seconds_axis(values: Sequence[float], right: float, bottom: float) -> tuple[list[float], list[Element]]:
-    """Where the values stand, and the axis: linear, or logarithmic with a place of its own for next to nothing."""
-    positive = [value for value in values if value > 0]
-    start = _LEFT + 26.0
-    if not positive or max(positive) < _LINEAR_RATIO * min(positive):
-        high = round_up(max(positive, default=1.0))
-        scale = Scale(0, high, start, right - 20)
-        xs = spread([scale(value) for value in values], 9, start)
-        return xs, [*_ticks(scale, bottom), svg.line(_LEFT, bottom, right, bottom, "rule")]
-    least = 10.0 ** math.floor(math.log10(max(min(positive), max(positive) / _LARGEST_RATIO)))
-    most = 10.0 ** math.ceil(math.log10(max(positive)))
-    nothing = [value for value in values if value < least]
-    lane = start + 26 * max(1, min(len(nothing), 4)) if nothing else start
-    scale = Scale(least, most, lane + 24 if nothing else start, right - 12, logarithmic=True)
-    xs = [scale(value) if value >= least else (start + lane) / 2 - 13 for value in values]
-    within = spread([x for x, v in zip(xs, values, strict=True) if v < least], 22, start - 12)
-    beyond = spread([x for x, v in zip(xs, values, strict=True) if v >= least], 9, scale.start, right - 4)
-    xs = [within.pop(0) if value < least else beyond.pop(0) for value in values]
-    axis = [*_ticks(scale, bottom), svg.line(scale.start - 6, bottom, right, bottom, "rule")]
-    if nothing:
-        text = "0" if not any(nothing) else f"<{scale.ticks()[0][1]}"
-        axis.append(svg.line(_LEFT, bottom, lane, bottom, "rule"))
-        axis.append(svg.text((_LEFT + lane) / 2, bottom + 17, text, "tick", "middle"))
-    return xs, axis
-
-
-def _curves(
-    entries: Sequence[Entry], curves: Mapping[int, list[tuple[int, float]]], width: int, height: int
-) -> Element:
-    bottom = height - _BOTTOM
-    right = width - 26 - max(text_width(entry.label) for entry in entries)
-    farthest = max(d for points in curves.values() for d, _ in points)
-    highest = max(r for points in curves.values() for _, r in points)
-    up = Scale(0, min(1.0, round_up(highest)) if highest > 0 else 1.0, bottom, _TOP)
-    along = Scale(0, max(1, farthest), _LEFT + 12, right)
-    every = max(1, math.ceil(farthest / ((right - _LEFT) / 34)))
-    parts = [*_recall_grid(up, right), svg.line(_LEFT, bottom, right, bottom, "rule")]
-    parts += [svg.text(along(d), bottom + 17, str(d), "tick", "middle") for d in range(0, farthest + 1, every)]
-    parts.append(svg.text(right, height - 8, "documents learned since", "axis", "end"))
-    ends = [curves[entry.index][-1] for entry in entries]
-    heights = spread([up(recall) for _, recall in ends], LABEL_HEIGHT, 18, bottom + 4)
-    for entry, (distance, recall), label_y in zip(entries, ends, heights, strict=True):
-        colour = f"s{entry.index % svg.COLOURS}"
-        points = [(along(d), up(r)) for d, r in curves[entry.index]]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        kind = f"curve {colour}{' dashed' if entry.baseline else ''}"
-        group = [svg.element("polyline", {"points": path, "class": kind})]
-        group += [svg.element("circle", {"cx": x, "cy": y, "r": 2.2, "class": f"dot {colour}"}) for x, y in points[:-1]]
-        group.append(svg.line(along(distance) + 6, up(recall), right + 16, label_y, "leader"))
-        group.append(svg.marker(entry.index, along(distance), up(recall), entry.baseline, 4.5))
-        group.append(svg.text(right + 20, label_y + 4, entry.label, "label"))
-        parts.append(svg.element("g", {"class": "series"}, *group))
-    said = "; ".join(
-        f"{e.label}: {ratio(curves[e.index][0][1])} at {curves[e.index][0][0]}, {ratio(recall)} at {distance}"
-        for e, (distance, recall) in zip(entries, ends, strict=True)
-    )
-    return svg.drawing(width, height, f"Recall against documents learned since. {said}.", parts)
-
-
-def _recall_grid(up: Scale, right: float) -> list[Element]:
-    parts = [svg.text(2, 12, "recall", "axis")]
-    for value, text in up.ticks():
-        parts.append(svg.line(_LEFT, up(value), right, up(value), "grid"))
-        parts.append(svg.text(_LEFT - 8, up(value) + 4, text, "tick", "end"))
-    return parts
-
-
-def _ticks(scale: Scale, bottom: float) -> list[Element]:
-    parts = []
-    for value, text in scale.ticks(6):
-        parts.append(svg.line(scale(value), bottom, scale(value), bottom + 4, "rule"))
-        parts.append(svg.text(scale(value), bottom + 17, text, "tick", "middle"))
-    return parts
-
-
-def _said(entry: Entry) -> str:
+def _described(entry: Entry) -> str:
     recall, learn = COLUMN["recall"], _learn_seconds(entry)
     bracket = f" {recall.bracket(entry)}" if recall.bracket(entry) else ""
     return f"{entry.label}: recall {recall.cell(entry)}{bracket} after {seconds(learn or 0.0)} s"
+
+
+def _chart(draw: Callable[[Axes], None], entries: Sequence[Entry], label: str, remark: str = "") -> Chart:
+    return Chart(_drawn(draw, WIDE, label), _drawn(draw, NARROW, label), entries, remark)
+
+
+def _drawn(draw: Callable[[Axes], None], size: tuple[int, int], label: str) -> str:
+    """The markup of a picture, in points, that says what it shows to those who cannot see it."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    width, height = size
+    # A fixed salt makes the same picture the same markup; no two pictures of a page may share ids.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{width} {label}", "font.size": 12}):
+        figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+        axes = figure.add_axes((44 / width, 46 / height, 1 - 58 / width, 1 - 70 / height))
+        for background in (figure.patch, axes.patch, axes.spines["top"], axes.spines["left"], axes.spines["right"]):
+            background.set_visible(False)
+        axes.spines["bottom"].set_color(_INKS["soft"])
+        axes.grid(axis="y", color=_INKS["grid"])
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", color=_INKS["soft"])
+        axes.set_ylabel("recall", rotation="horizontal", ha="left", va="bottom")
+        axes.yaxis.set_label_coords(-38 / (width - 58), 1.03)
+        draw(axes)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return _for_page(ElementTree.fromstring(file.getvalue()), size, label)
+
+
+def _for_page(root: ElementTree.Element, size: tuple[int, int], label: str) -> str:
+    """matplotlib's markup without what would reach beyond the picture: ids, styles, addresses, clips."""
+    colours = {ink: f"var(--{name})" for name, ink in _INKS.items()}
+    for parent in root.iter():
+        parent.tag = parent.tag.rpartition("}")[2]
+        parent.tail = None
+        parent.text = parent.text if parent.tag == "text" else None
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "style", "clipPath"):
+                parent.remove(child)
+        attributes = dict(parent.attrib)
+        parent.attrib.clear()
+        for name, value in attributes.items():
+            if name == "style":
+                pairs = (pair.partition(":") for pair in value.split(";") if ":" in pair)
+                for key, _, setting in pairs:
+                    if not key.strip().startswith("font"):
+                        parent.set(key.strip(), colours.get(setting.strip(), setting.strip()))
+            elif name.endswith("}href"):
+                parent.set("href", value)
+            elif name in ("d", "x", "y", "transform") or (name == "id" and parent.tag == "path"):
+                parent.set(name, value)
+    for text in root.iter("text"):  # the page's style sheet has the colour
+        text.attrib.pop("fill", None)
+    root.attrib = {"class": "chart", "viewBox": "0 0 {} {}".format(*size), "role": "img", "aria-label": label}
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _scatter(axes: Axes, entries: Sequence[Entry]) -> None:
+    """One mark a strategy, with its interval."""
+    axes.set_ylim(0, recall_limit(entries))
+    axes.set_xlabel("seconds to learn a document", loc="right")
+    times = [_learn_seconds(entry) or 0.0 for entry in entries]
+    positive = [time for time in times if time > 0]
+    longest = max(positive, default=1.0)
+    if positive and longest > _LINEAR_RATIO * min(times):
+        least = 10.0 ** np.floor(np.log10(max(min(positive), longest / 1000)))
+        axes.set_xscale("symlog", linthresh=least, linscale=0.6)
+        axes.set_xlim(-0.25 * least, 2 * longest)
+    else:
+        axes.set_xlim(0, 1.15 * longest)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for entry, x in zip(entries, _apart(axes, times), strict=True):
+        ink = _INKS[colour(entry)]
+        if bounds := entry.bounds("recall_interval"):
+            axes.plot([x, x], bounds, color=ink, linewidth=1.5, marker="_", markersize=7, clip_on=False)
+        axes.plot([x], [entry.value("recall") or 0.0], linestyle="none", clip_on=False, zorder=3, **_mark(entry))
+
+
+def _apart(axes: Axes, xs: Sequence[float]) -> list[float]:
+    """The values, moved to the right as far as marks need to be told apart."""
+    places = axes.transData.transform([(x, 0.0) for x in xs])
+    order = np.argsort(places[:, 0], kind="stable")
+    for before, after in pairwise(order):
+        places[after, 0] = max(places[after, 0], places[before, 0] + _MARK_GAP)
+    return [float(x) for x in axes.transData.inverted().transform(places)[:, 0]]
+
+
+def _curves(axes: Axes, entries: Sequence[Entry], curves: Mapping[int, list[tuple[int, float]]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    highest = max(recall for points in curves.values() for _, recall in points)
+    axes.set_ylim(0, min(1.0, np.ceil(highest * 10 - 1e-9) / 10) if highest > 0 else 1.0)
+    axes.set_xlabel("documents learned since", loc="right")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for entry in entries:
+        distances, recalls = zip(*curves[entry.index], strict=True)
+        line = "--" if entry.baseline else "-"
+        axes.plot(distances, recalls, linestyle=line, linewidth=2, clip_on=False, **_mark(entry))
+
+
+def _mark(entry: Entry) -> dict[str, Any]:
+    ink = _INKS[colour(entry)]
+    face = _INKS["page"] if entry.baseline else ink
+    return {"color": ink, "marker": _shape(entry)[0], "markersize": 8, "markerfacecolor": face, "markeredgewidth": 1.8}

@@ -49,6 +49,8 @@ def render_html(result: Mapping[str, Any]) -> str:
         run=_run(clean),
         settings=_settings(clean.get("settings")),
         several=formats.several,
+        sign_of=charts.sign,
+        colour_of=charts.colour,
         dash=DASH,
     )  # fmt: skip
 
@@ -112,7 +114,7 @@ def _strategies(entries: Sequence[Entry]) -> dict[str, Any]:
     found = words.best(entries)
     return {
         "entries": entries,
-        "verdicts": [(e, charts.sign(e), charts.interval_bar(e, high), _unbroken(words.verdict(e))) for e in entries],
+        "verdicts": [(e, _bar(e, high), _unbroken(words.verdict(e))) for e in entries],
         "axis_end": f"{high:g}",
         "columns": shown,
         "rows": [
@@ -124,6 +126,12 @@ def _strategies(entries: Sequence[Entry]) -> dict[str, Any]:
         "findings": [(f.measure, _unbroken(f.sentence)) for f in found],
         "summary": words.summary(found),
     }  # fmt: skip
+
+
+def _bar(entry: Entry, high: float) -> tuple[float | None, ...]:
+    """The interval's ends and the recall on a bar of 140 units, on which recall runs from 0 to ``high``."""
+    values = (*(entry.bounds("recall_interval") or (None, None)), entry.value("recall"))
+    return tuple(None if value is None else round(7 + 126 * min(value, high) / high, 1) for value in values)
 
 
 def _unbroken(sentence: str) -> str:

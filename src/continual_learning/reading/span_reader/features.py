@@ -13,19 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from continual_learning.retrieval.parts import (
-    WEIGHTS,
-    asked_kind,
-    cut_parts,
-    part_index,
-    part_keys,
-    window_features,
-    windows,
-)
+from continual_learning.retrieval.parts import WEIGHTS, cut_parts, part_index, part_keys, window_features, windows
 from continual_learning.retrieval.routing import Rarity, term_hash
+from continual_learning.text.answer_types import answer_spans, asked_kind
 from continual_learning.text.chunking import sentences
 from continual_learning.text.words import content_stems, is_content
-from continual_learning.training.questions import answer_spans
 
 FEATURES = (
     "shared",

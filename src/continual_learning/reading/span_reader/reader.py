@@ -6,7 +6,6 @@ D = hidden size, F = features.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from continual_learning.errors import ConfigError, CorruptMemoryError, MismatchError
-from continual_learning.io.files import make_folder, storage_errors, write_atomic
+from continual_learning.errors import ConfigError
+from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
+from continual_learning.io.files import storage_errors
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.span_reader.features import FEATURES, TextWords, token_features
 from continual_learning.reading.span_reader.network import NetworkShape, SpanNetwork
@@ -87,11 +85,7 @@ class SpanReader:
 
     def check(self, base: BaseModel) -> None:
         """Raises MismatchError unless it was trained on this base."""
-        if base.fingerprint != self.fingerprint:
-            raise MismatchError(
-                f"a span reader for the base {self.fingerprint[:12]} on {base.name} ({base.fingerprint[:12]}); "
-                "expected the base that it was trained for: train one with `continual-learning train reader`"
-            )
+        check_base("span reader", self.fingerprint, base.fingerprint, base.name, "continual-learning train reader")
 
     @torch.no_grad()
     def read(
@@ -136,16 +130,15 @@ def best_spans(scores_TT: Tensor, text: str, offsets: Sequence[tuple[int, int]],
 
 def save_reader(reader: SpanReader, path: Path) -> None:
     """Write a reader in half precision: the whole file or none of it. Raises StorageError."""
-    tensors = {name: t.detach().cpu().half().contiguous() for name, t in reader.network.state_dict().items()}
-    metadata = {
+    tensors = {name: t.detach().half() for name, t in reader.network.state_dict().items()}
+    header = {
         "format": FORMAT,
         "base": reader.fingerprint,
-        "shape": json.dumps(asdict(reader.network.shape)),
-        "facts": json.dumps(dict(reader.facts), sort_keys=True),
+        "shape": asdict(reader.network.shape),
+        "facts": dict(reader.facts),
     }
     with storage_errors("the reader cannot be written"):
-        make_folder(path.parent)
-        write_atomic(path, save(tensors, metadata))
+        write_artifact(path, tensors, header)
 
 
 def load_reader(path: Path) -> SpanReader:
@@ -154,25 +147,16 @@ def load_reader(path: Path) -> SpanReader:
         raise ConfigError(
             f"reader {str(path)!r}: no such file; expected one that `continual-learning train reader` wrote"
         )
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-        given = json.loads(metadata["shape"])
+    with damage_reported(str(path), "it is not a span reader that `continual-learning train reader` wrote"):
+        artifact = read_artifact(path, kind=FORMAT)
+        given = artifact.header["shape"]
         shape = NetworkShape(**{**given, "blocks": tuple(given["blocks"])})
         if shape.features != len(FEATURES):
             raise ValueError(f"it takes {shape.features} features, not {len(FEATURES)}")
         network = SpanNetwork(shape)
-        network.load_state_dict(tensors)
+        network.load_state_dict({name: tensor.float() for name, tensor in artifact.tensors.items()})
         network.train(False)
-        return SpanReader(network.requires_grad_(False), metadata["base"], json.loads(metadata["facts"]))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CorruptMemoryError(
-            f"{path}: not a span reader ({reason}); expected a file that `continual-learning train reader` wrote"
-        ) from None
+        return SpanReader(network.requires_grad_(False), artifact.header["base"], artifact.header["facts"])
 
 
 def packaged_reader(base: BaseModel) -> SpanReader | None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from continual_learning.errors import UnsupportedModelError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import captured_inputs
 
 _LONGEST_QUESTION = 128
 
@@ -74,15 +73,6 @@ def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str]
 
 def _block_inputs(base: BaseModel, ids_CN: Tensor, cache: DynamicCache, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
     """What the given blocks read, ``[C, N, L, D]``, and the last hidden states, ``[C, N, D]``; the cache grows."""
-    seen: dict[int, Tensor] = {}
-
-    def keep(block: int, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen[block] = args[0] if args else kwargs["hidden_states"]
-
-    handles = [base.blocks[i].register_forward_pre_hook(partial(keep, i), with_kwargs=True) for i in blocks]
-    try:
+    with captured_inputs({i: base.blocks[i] for i in blocks}) as seen:
         out = base.backbone(input_ids=ids_CN, past_key_values=cache, use_cache=True)
-    finally:
-        for handle in handles:
-            handle.remove()
     return torch.stack([seen[i] for i in blocks], 2), out.last_hidden_state

@@ -1,4 +1,4 @@
-"""Training of a span reader (`continual_learning.reading.span_reader`): once per base model, on questions about any texts.
+"""Training of the span reader, once per base model: passages with questions in, a network that points at answers out.
 
 The base's states are computed once and kept in the run's folder; every epoch then costs the small network alone. The
 loss is the negative log-likelihood of the spans that hold an accepted answer, among all spans of the text. Whole
@@ -50,6 +50,11 @@ from continual_learning.text.scoring import contains_answer, token_f1
 from continual_learning.training.schedule import warm_up_cosine
 
 READER_FILE = "reader.safetensors"
+WEIGHT_DECAY = 0.05
+VALIDATION_SHARE = 0.125
+"""Share of the articles that are held out, the last ones in the dataset's order; at least one."""
+LONGEST_TEXT = 260
+"""Texts of more tokens are left out: ttt and quote read passages of 200."""
 _ALIKE = 8  # batches are cut from this many batches of questions at a time, sorted by length
 
 
@@ -63,12 +68,7 @@ class ReaderConfig(StrategyConfig):
     dropout: float = Field(0.3, ge=0, lt=1)
     learning_rate: float = Field(1e-3, gt=0)
     """Its highest value; it rises over a tenth of the steps and falls along a cosine."""
-    weight_decay: float = Field(0.05, ge=0)
     batch_questions: int = Field(24, ge=1)
-    validation_share: float = Field(0.125, gt=0, lt=1)
-    """Share of the articles that are held out, the last ones in the dataset's order; at least one."""
-    longest_text: int = Field(260, ge=16)
-    """Texts of more tokens are left out."""
     seed: int = 0
 
 
@@ -141,7 +141,7 @@ def train_reader(
             f"{folder}: holds a run with other settings, data, epochs or base; give the same to go on with it, "
             "another --out, or --overwrite"
         )
-    training, validation = _split(dataset, config.validation_share)
+    training, validation = _split(dataset, VALIDATION_SHARE)
     kept = Kept(folder / "states" / _short(base.fingerprint))
     examples: list[list[_Example]] = []
     done, total = 0, len(training) + len(validation)
@@ -203,7 +203,7 @@ class _Run:
         self._network = SpanNetwork(shape, config.dropout)
         _standardise(self._network, training)
         self._optimizer = torch.optim.AdamW(
-            self._network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self._network.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY
         )
         self.curve: list[Point] = []
         self._best = {n: t.clone() for n, t in self._network.state_dict().items()}
@@ -304,7 +304,7 @@ def _examples(
 ) -> list[_Example]:
     """The questions about a document whose answers stand in it, with the base's states in half precision."""
     document = item.document
-    if not item.questions or len(base.encode(document.text)) > config.longest_text:
+    if not item.questions or len(base.encode(document.text)) > LONGEST_TEXT:
         return []
     questions = [q.question for q in item.questions]
 

@@ -11,7 +11,6 @@ Shapes: R = rank, D = inputs, F = outputs of a linear layer.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import ConfigError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import linear_sizes
+from continual_learning.text.words import hash_63
 
 ALL_LINEAR = "all-linear"
 # Adapters are kept in half precision, as tests show at no loss: they are small, and so is a memory.
@@ -67,7 +68,7 @@ class LoRA:
 
     def count(self, base: BaseModel) -> int:
         """Numbers in all A and B."""
-        sizes = (_features(module) for module in self.targets(base).values())
+        sizes = (linear_sizes(module) for module in self.targets(base).values())
         return sum(self.rank * (inputs + outputs) for inputs, outputs in sizes)
 
     def targets(self, base: BaseModel) -> dict[str, nn.Module]:
@@ -115,7 +116,7 @@ class LoRA:
         names = {path: path.replace(".", "/") for path in targets}
         holder = nn.ModuleDict({names[path]: module for path, module in targets.items()})
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big") >> 1)
+            torch.manual_seed(hash_63(seed))
             config = self.peft_config(list(names.values()), self.transposed(base), base.name)
             _peft().inject_adapter_in_model(config, holder, _ADAPTER)
         return {path: holder[name] for path, name in names.items()}
@@ -129,13 +130,6 @@ def adapter_paths(kept: Mapping[str, Tensor]) -> list[str]:
 def peft_state_dict(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The adapter under the names that PEFT gives its tensors in ``adapter_model.safetensors``, in fp32."""
     return {f"base_model.model.{name}.weight": tensor.float() for name, tensor in kept.items()}
-
-
-def _features(linear: nn.Module) -> tuple[int, int]:
-    weight = linear.weight
-    assert isinstance(weight, Tensor)
-    first, second = weight.shape
-    return (first, second) if isinstance(linear, Conv1D) else (second, first)
 
 
 def _peft() -> Any:

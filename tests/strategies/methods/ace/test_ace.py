@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +16,18 @@ from continual_learning.errors import ChatModelError, ConfigError, InputError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.in_prompt import Excerpt
 from continual_learning.strategies.base import make_strategy
-from continual_learning.strategies.methods.ace import ACE, ACEConfig, prompts
+from continual_learning.strategies.methods import ace as ace_module
+from continual_learning.strategies.methods.ace import (
+    ACE,
+    ACEConfig,
+    documents,
+    loops,
+    memory,
+    prompts,
+    refine,
+    selection,
+)
+from continual_learning.strategies.methods.ace import roles as ace_roles
 from continual_learning.strategies.methods.ace.loops import evaluate, offline, online
 from continual_learning.strategies.methods.ace.memory import Task, playbook_of, split, with_playbook
 from continual_learning.strategies.methods.ace.patch import Operation, apply_all
@@ -149,11 +158,12 @@ def test_operations_that_cannot_be_applied_are_counted() -> None:
     assert result.reports[0].rejected == 2 and result.reports[0].applied == 0
 
 
-def test_online_answers_first_and_learns_then() -> None:
+def test_online_answers_first_and_learns_then(monkeypatch: pytest.MonkeyPatch) -> None:
     twice = [TASKS[0], TASKS[0]]
-    result = online(roles(Model(), batch_questions=1), Playbook(), twice)
+    together = online(roles(Model()), Playbook(), twice)
+    monkeypatch.setattr(loops, "BATCH_QUESTIONS", 1)
+    result = online(roles(Model()), Playbook(), twice)
     assert [report.recall for report in result.reports] == [0.0, 1.0]
-    together = online(roles(Model(), batch_questions=2), Playbook(), twice)
     assert [report.recall for report in together.reports] == [0.0]
 
 
@@ -198,7 +208,7 @@ def test_tags_by_outcome_compare_with_the_answer_without_the_playbook() -> None:
     start = apply_all(
         Playbook(), [Operation("ADD", (), "strategies", f"{t.qa.question} x") for t in (TASKS[0], TASKS[2])]
     ).playbook
-    result = online(roles(Model(answers), batch_questions=4), start, [TASKS[0], TASKS[2]])
+    result = online(roles(Model(answers)), start, [TASKS[0], TASKS[2]])
     counts = [(e.helpful, e.harmful) for e in list(result.playbook.entries.values())[:2]]
     assert counts == [(1, 0), (0, 1)]
     assert all(e.used_step for e in list(result.playbook.entries.values())[:2])
@@ -213,7 +223,7 @@ def test_tags_by_the_reflector_and_several_rounds() -> None:
 
     start = apply_all(Playbook(), [Operation("ADD", (), "strategies", f"{TASKS[0].qa.question} x")]).playbook
     model = Model(tags)
-    result = online(roles(model, tagging="reflector", reflection_rounds=3), start, [TASKS[0]])
+    result = online(roles(model, backend="ollama", reflection_rounds=3), start, [TASKS[0]])
     assert result.playbook.entries["str-00001"].harmful == 3 and len(model.prompts["reflector"]) == 3
     assert sum("Hint: look again" in p for p in model.prompts["generator"]) == 1  # the same prompt is asked once
 
@@ -235,11 +245,15 @@ def test_without_reflector_or_curator(options: dict[str, Any], section: str, tex
     assert bool(model.prompts["curator"]) == options.get("curator", True)
 
 
-def test_budgets_hold_after_every_batch() -> None:
+def test_budgets_hold_after_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [Task(QuestionAnswer(f"What is the colour of bird number {n} in Lund?", (f"hue{n}",))) for n in range(12)]
-    result = online(roles(Model(), max_strategies=4, batch_questions=3, duplicate_similarity=1.0), Playbook(), tasks)
+    monkeypatch.setattr(loops, "BATCH_QUESTIONS", 3)
+    monkeypatch.setattr(loops, "DUPLICATE_SIMILARITY", 1.0)
+    result = online(roles(Model(), max_strategies=4), Playbook(), tasks)
     assert [r.entries for r in result.reports] == [3, 4, 4, 4] and result.reports[-1].pruned > 0
-    tight = online(roles(Model(), playbook_tokens=50, batch_questions=12), Playbook(), tasks)
+    monkeypatch.setattr(loops, "BATCH_QUESTIONS", 12)
+    monkeypatch.setattr(loops, "PLAYBOOK_TOKENS", 50)
+    tight = online(roles(Model()), Playbook(), tasks)
     assert 0 < tight.reports[0].playbook_tokens <= 50
 
 
@@ -250,8 +264,8 @@ def test_loops_patience_and_early_stop() -> None:
         if role == "curator"
         else None
     )
-    assert len(offline(roles(Model(junk), loops=5, patience=2), Playbook(), TRAIN, HELD_OUT).reports) == 2
-    assert len(offline(roles(Model(junk), loops=3, patience=9), Playbook(), TRAIN, HELD_OUT).reports) == 3
+    assert len(offline(roles(Model(junk), loops=5), Playbook(), TRAIN, HELD_OUT).reports) == 2
+    assert len(offline(roles(Model(junk), loops=3), Playbook(), TRAIN, HELD_OUT, patience=9).reports) == 3
 
 
 def test_evaluation_learns_nothing_and_needs_answers() -> None:
@@ -276,7 +290,7 @@ def test_the_papers_json_answer() -> None:
 def test_full_reflections_ask_for_all_that_the_paper_names() -> None:
     fields = json.dumps({**dict.fromkeys(prompts.FULL_REFLECTION, "x"), "bullet_tags": []})
     model = Model(lambda role, prompt: fields if role == "reflector" else None)
-    online(roles(model, reflection="full"), Playbook(), TASKS[:1])
+    online(roles(model, backend="ollama"), Playbook(), TASKS[:1])
     assert all(name in model.prompts["reflector"][0] for name in prompts.FULL_REFLECTION)
 
 
@@ -296,11 +310,11 @@ def test_what_does_not_fit_goes_in_order_and_the_question_never() -> None:
 
 
 def test_splits_take_turns() -> None:
-    train, held = split(TASKS, 0.5)
+    train, held = split(TASKS)
     assert len(train) == len(held) == 2 and not set(map(id, train)) & set(map(id, held))
-    assert len(split(TASKS, 0.01)[1]) == 1 and len(split(TASKS, 0.99)[0]) == 1
+    assert [len(half) for half in split(TASKS[:2])] == [1, 1]
     with pytest.raises(InputError, match="at least 2"):
-        split(TASKS[:1], 0.5)
+        split(TASKS[:1])
 
 
 # -- the strategy -------------------------------------------------------------------------------------
@@ -353,30 +367,16 @@ def test_learning_from_questions_in_process(tiny_base: BaseModel, monkeypatch: p
     )
 
 
-@pytest.mark.parametrize("options", [{"answer_tokens": 3}, {"answer_tokens": 7}])
-def test_the_length_of_answers_while_learning_is_a_setting(options: dict[str, int]) -> None:
-    limits: set[int] = set()
-
-    class Noting(Model):
-        def complete(self, requests: Sequence[ChatRequest], on_token: Any = None) -> list[ChatReply]:
-            limits.update(request.max_new_tokens for request in requests)
-            return super().complete(requests, on_token)
-
-    roles(Noting(), **options).generate(Playbook(), TASKS)
-    assert limits == {options["answer_tokens"]}
-
-
-@pytest.mark.parametrize(("options", "asked"), [({"earlier_questions": 0}, 0), ({"earlier_questions": 2}, 2)])
 def test_held_out_questions_of_earlier_documents_are_asked_again(
-    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, options: dict[str, int], asked: int
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strategy, model = ace(**options), Model()
+    strategy, model = ace(), Model()
     monkeypatch.setattr(strategy, "chat_model", lambda base=None: model)
     state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), JELLIES, [task.qa for task in TASKS])
     model.prompts["generator"].clear()
     earlier = {held[0] for held in state.meta.extra["held_out"][JELLIES.id]}
     strategy.learn(tiny_base, state, FOX, qa(("Where does the fox live?", "Paris"), ("Born when?", "1811")))
-    assert sum(any(q in p for p in model.prompts["generator"]) for q in earlier) == asked
+    assert sum(any(q in p for p in model.prompts["generator"]) for q in earlier) == 2
 
 
 def test_self_reflection_is_off_unless_asked_for(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,8 +406,12 @@ def test_answers_carry_their_chunks_and_entries(tiny_base: BaseModel) -> None:
     assert not strategy.affects(tiny_base, with_entry, "What is the capital of France?")
 
 
-def test_a_long_document_is_looked_up_not_cut(tiny_base: BaseModel) -> None:
-    strategy = ace(chunk_tokens=60, overlap_tokens=0, shots=0, instruction="Answer.")
+def test_a_long_document_is_looked_up_not_cut(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "CHUNK_TOKENS", 60)
+    monkeypatch.setattr(documents, "OVERLAP_TOKENS", 0)
+    monkeypatch.setattr(ace_roles, "SHOTS", 0)
+    monkeypatch.setattr(ace_roles, "INSTRUCTION", "Answer.")
+    strategy = ace()
     filler = " ".join(f"Sentence number {n} of the filler says nothing at all." for n in range(60))
     document = Document(f"The heron Zubrik nests in Vellamo. {filler}", "Birds")
     assert len(tiny_base.encode(document.text)) > tiny_base.window
@@ -417,20 +421,16 @@ def test_a_long_document_is_looked_up_not_cut(tiny_base: BaseModel) -> None:
     assert "Zubrik nests in Vellamo" in answer.sources[0].quote and not answer.notes
 
 
-def test_every_setting_is_read_by_code() -> None:
-    folder = Path(prompts.__file__).parent
-    code = "\n".join(file.read_text("utf-8") for file in folder.glob("*.py"))
-    unread = [name for name in ACEConfig.model_fields if not re.search(rf"config\.{name}\b", code)]
-    assert not unread
-
-
 def test_addresses_with_passwords_are_refused() -> None:
     with pytest.raises(ConfigError, match="carries a user or password"):
         ace(host="http://me:pw@localhost:11434")
 
 
-def test_a_server_that_is_not_there_leaves_the_state_as_it_was(tiny_base: BaseModel) -> None:
-    strategy = ace(backend="ollama", host="http://127.0.0.1:9", retries=0)
+def test_a_server_that_is_not_there_leaves_the_state_as_it_was(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = ace(backend="ollama", host="http://127.0.0.1:9")
+    monkeypatch.setattr("continual_learning.strategies.methods.ace._RETRIES", 0)
     state = strategy.init(tiny_base)
     kept, _ = strategy.learn(tiny_base, state, JELLIES)
     assert kept.meta.documents
@@ -447,8 +447,33 @@ def test_the_variable_that_holds_a_servers_key_is_a_setting(monkeypatch: pytest.
     assert model._key == "sk-one"  # type: ignore[attr-defined]
 
 
-def test_the_share_that_is_held_out_is_a_setting(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    strategy = ace(validation_share=0.25)
-    monkeypatch.setattr(strategy, "chat_model", lambda base=None: Model())
-    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), JELLIES, [task.qa for task in TASKS])
-    assert len(state.meta.extra["held_out"][JELLIES.id]) == 1
+def test_what_retired_options_meant_is_what_is_done_now() -> None:
+    now = {
+        "retries": ace_module._RETRIES,
+        "patience": loops.PATIENCE,
+        "batch_questions": loops.BATCH_QUESTIONS,
+        "validation_share": memory.VALIDATION_SHARE,
+        "earlier_questions": ace_module._EARLIER_QUESTIONS,
+        "reflection": None,
+        "tagging": None,
+        "playbook_tokens": refine.PLAYBOOK_TOKENS,
+        "duplicate_similarity": refine.DUPLICATE_SIMILARITY,
+        "top_entries": selection.TOP_ENTRIES,
+        "general_entries": selection.GENERAL_ENTRIES,
+        "entry_tokens": selection.ENTRY_TOKENS,
+        "min_relevance": selection.MIN_RELEVANCE,
+        "instruction": ace_roles.INSTRUCTION,
+        "shots": ace_roles.SHOTS,
+        "top_k": documents.TOP_K,
+        "chunk_tokens": documents.CHUNK_TOKENS,
+        "overlap_tokens": documents.OVERLAP_TOKENS,
+        "min_score": documents.MIN_SCORE,
+        "answer_tokens": ace_roles.ANSWER_TOKENS,
+        "insight_chars": ace_roles.INSIGHT_CHARS,
+    }
+    assert now == ACEConfig.RETIRED
+
+
+def test_the_former_name_of_the_servers_model_is_read() -> None:
+    """Memories of before carry it with all their options."""
+    assert ace(model="x", backend="ollama").config.server_model == "x"

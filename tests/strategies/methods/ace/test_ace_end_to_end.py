@@ -12,6 +12,7 @@ from continual_learning.chat_models import ChatRequest, InProcessModel
 from continual_learning.documents import Document
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.methods.ace import prompts, roles
 from continual_learning.strategies.methods.ace.memory import playbook_of
 from continual_learning.types import QuestionAnswer
 
@@ -26,7 +27,10 @@ HELD_OUT = QuestionAnswer("Who opened the Harrow Lane Observatory?", ("Edwin Tam
 
 
 @pytest.mark.model
-def test_the_roles_on_every_backend() -> None:
+def test_the_roles_on_every_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roles, "INSIGHT_CHARS", 20)
+    monkeypatch.setattr(roles, "SHOTS", 0)
+    monkeypatch.setattr(prompts, "FULL_REFLECTION", prompts.BRIEF_REFLECTION)
     base = BaseModel.load()
     model = InProcessModel(base)
     replies: dict[str, str] = {}
@@ -42,7 +46,7 @@ def test_the_roles_on_every_backend() -> None:
 
     scripts = {"ollama": Script(reply), "openai": Script(reply)}
     with ollama_server(scripts["ollama"]) as host, openai_server(scripts["openai"]) as base_url:
-        common: dict[str, Any] = {"loops": 1, "insight_chars": 20, "shots": 0, "reflection": "brief"}
+        common: dict[str, Any] = {"loops": 1}
         for backend in ("base", *scripts):
             address = {"host": host, "base_url": base_url, "timeout": 300.0}
             strategy = make_strategy("ace", {**common, **address, "backend": backend})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from continual_learning.errors import InputError
 from continual_learning.retrieval import Relevance
+from continual_learning.strategies.methods.ace import selection
 from continual_learning.strategies.methods.ace.config import ACEConfig
 from continual_learning.strategies.methods.ace.patch import Operation, apply, apply_all, undo
 from continual_learning.strategies.methods.ace.playbook import Entry, Origin, Playbook, difference
@@ -217,18 +218,9 @@ def test_what_was_pruned_comes_back_on_undo() -> None:
     assert gone == ("str-00001",) and undo(after).entries == playbook.entries
 
 
-CONFIG = ACEConfig()
-
-
 def select_ids(playbook: Playbook, question: str, **options: Any) -> list[str]:
-    found = select(playbook, question, CONFIG.model_copy(update=options), Relevance.default(), words)
+    found = select(playbook, question, ACEConfig(**options), Relevance.default(), words)
     return [entry.id for entry, _ in found]
-
-
-def test_the_least_relevance_of_an_entry_is_a_setting() -> None:
-    playbook = book("Comb jellies eat plankton, so answer plankton.", "The Treaty of Osk had a tax of salt barrels.")
-    asked = "What do comb jellies eat with plankton?"
-    assert len(select_ids(playbook, asked, min_relevance=0.0)) > len(select_ids(playbook, asked, min_relevance=0.5))
 
 
 def test_only_relevant_entries_stand_before_a_question() -> None:
@@ -245,21 +237,20 @@ def test_an_entry_is_found_by_the_question_that_it_came_from() -> None:
     assert select_ids(playbook, "In what year did the Harrow Lane Observatory open?") == ["str-00001"]
 
 
-def test_selection_keeps_its_limits_and_leaves_out_what_did_harm() -> None:
+def test_selection_keeps_its_limits_and_leaves_out_what_did_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f"Comb jellies eat plankton in the harbour number {n}." for n in range(5)]
     playbook = book(*lines)
     harmful = replace(playbook.entries["str-00001"], tallies={"d": (0, 1)})
     playbook = playbook.with_entries({**playbook.entries, "str-00001": harmful})
     question = "Where do comb jellies eat plankton in the harbour?"
     assert select_ids(playbook, question) == ["str-00002", "str-00003", "str-00004"]
-    assert select_ids(playbook, question, top_entries=1) == ["str-00002"]
-    assert len(select_ids(playbook, question, entry_tokens=26)) == 2  # 13 words a line
+    monkeypatch.setattr(selection, "ENTRY_TOKENS", 26)  # 13 words a line
+    assert select_ids(playbook, question) == ["str-00002", "str-00003"]
 
 
 def test_general_entries_hold_for_every_question_within_their_limit() -> None:
     playbook = book("Be brief.", "Copy names exactly.", section="general")
     assert select_ids(playbook, "What is the capital of France?") == ["gen-00001"]
-    assert select_ids(playbook, "What is the capital of France?", general_entries=0) == []
 
 
 def test_forgetting_a_document_takes_its_entries_counts_and_traces() -> None:

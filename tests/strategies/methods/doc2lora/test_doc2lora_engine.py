@@ -126,17 +126,17 @@ def test_ranks_of_chunks_stand_side_by_side(tiny_base: BaseModel, network: Hyper
             assert torch.equal(B_RO[-network.config.rank :], learned_RO)
 
 
-def test_internalize_cuts_by_itself_and_warns_beyond_the_training(tiny_base: BaseModel) -> None:
+def test_a_long_text_is_cut_and_warns_beyond_the_training(tiny_base: BaseModel) -> None:
     network = base_adapter_network(tiny_base, trained_chunks=2, trained_chunk_tokens=12)
     text = " ".join([A, B, C])
     with pytest.warns(UserWarning, match="the hypernetwork was trained on at most 2 a document"):
-        report = Doc2LoRAEngine(tiny_base, hypernetwork=network, chunk_tokens=12).internalize(text)
+        report = Doc2LoRAEngine(tiny_base, hypernetwork=network, chunk_tokens=12).learn(text)
     assert report.accepted and len(report.warnings) == 1
     with pytest.warns(UserWarning, match="chunks of .* tokens, and the hypernetwork was trained on at most 12"):
-        Doc2LoRAEngine(tiny_base, hypernetwork=network).internalize(text)
+        Doc2LoRAEngine(tiny_base, hypernetwork=network).learn(text)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Doc2LoRAEngine(tiny_base, hypernetwork=network, chunk_tokens=12).internalize("A fox.").warnings == ()
+        assert Doc2LoRAEngine(tiny_base, hypernetwork=network, chunk_tokens=12).learn("A fox.").warnings == ()
 
 
 def test_a_text_longer_than_the_window(engine: Doc2LoRAEngine) -> None:
@@ -144,7 +144,7 @@ def test_a_text_longer_than_the_window(engine: Doc2LoRAEngine) -> None:
     room = engine.base.window - len(affixes.before) - len(affixes.after)
     text = "Comb jellies eat plankton. " * 60
     assert len(engine.base.encode(text)) > engine.base.window
-    report = engine.internalize(text)
+    report = engine.learn(text)
     [document] = engine.documents
     assert report.accepted and document.chunks == -(-document.tokens // room)
 

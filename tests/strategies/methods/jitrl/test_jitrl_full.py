@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.documents import Document
@@ -84,15 +85,9 @@ def test_an_answer_quotes_what_the_question_leads_to(base: BaseModel, policy: st
 
 def test_the_prompt_holds_the_question_alone(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     strategy, state = learned(base)
-    prompts: list[str] = []
-    generate = base.generate
-
-    def spy(given: Any, *args: Any, **kwargs: Any) -> Any:
-        prompts.extend(str(base.tokenizer.decode(ids)) for ids in given)
-        return generate(given, *args, **kwargs)
-
-    monkeypatch.setattr(base, "generate", spy)
+    calls = watch_generations(monkeypatch)
     strategy.answer(base, state, [ABOUT], 3)
+    prompts = calls[0].texts
     assert ABOUT in prompts[0] and "barley" not in prompts[0] and strategy.context(base, state, ABOUT) == ""
 
 

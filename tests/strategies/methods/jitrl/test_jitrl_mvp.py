@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.documents import Document
@@ -80,16 +81,10 @@ def test_the_answer_names_document_chunk_and_sentence(base: BaseModel) -> None:
 
 
 def prompts_of(base: BaseModel, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
-    prompts: list[str] = []
-
-    def generate(given: Any, *_: Any, **__: Any) -> list[Generation]:
-        prompts.extend(str(base.tokenizer.decode(ids)) for ids in given)
-        return [Generation("an answer", 2, 0.1, (1, 2)) for _ in given]
-
     strategy, state = learned(base, **options)
-    monkeypatch.setattr(base, "generate", generate)
+    calls = watch_generations(monkeypatch, Generation("an answer", 2, 0.1, (1, 2)))
     strategy.answer(base, state, [ABOUT], 8)
-    return prompts.pop()
+    return calls.pop().texts[0]
 
 
 def test_what_is_read(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from continual_learning.strategies.methods.nested.low_rank import LowRankLevels, features, new_factors
+from continual_learning.model.families import linear_sizes
+from continual_learning.strategies.methods.nested.low_rank import LowRankLevels, new_factors
 
 
 def test_a_new_level_changes_nothing_bit_for_bit() -> None:
@@ -29,4 +30,4 @@ def test_the_seed_decides_the_factors() -> None:
     linear = nn.Linear(6, 4)
     assert torch.equal(new_factors(linear, 2, "a")[0], new_factors(linear, 2, "a")[0])
     assert not torch.equal(new_factors(linear, 2, "a")[0], new_factors(linear, 2, "b")[0])
-    assert features(linear) == (6, 4) == features(Conv1D(4, 6))
+    assert linear_sizes(linear) == (6, 4) == linear_sizes(Conv1D(4, 6))

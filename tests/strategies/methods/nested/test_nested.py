@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,28 @@ from continual_learning.memory.state import State
 from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import Strategy, make_strategy
+from continual_learning.strategies.methods import nested
+from continual_learning.strategies.methods.nested import learning
 from continual_learning.strategies.methods.nested.config import ONE_LEVEL, PUBLIC_PROGRAM
 from continual_learning.strategies.methods.nested.levels import distance
 from continual_learning.types import LearnReport
 
 SMALL: dict[str, Any] = {
-    "periods": (0, 30), "learning_rates": (1e-2, 1e-2), "steps": (2, 2), "replay": (0.5, 0.5), "rank": 2,
-    "optimizers": ("adamw", "adamw"), "questions": 2, "study_tokens": 10_000, "mini_batch_tokens": 64,
-    "max_loss_rise": 50.0,
+    "periods": (0, 30), "learning_rates": (1e-2, 1e-2), "steps": (2, 2), "replay": (0.5, 0.5),
+    "optimizers": ("adamw", "adamw"),
 }  # fmt: skip
 ONE: dict[str, Any] = {**SMALL, "periods": (0,), "learning_rates": (1e-2,), "steps": (2,), "replay": (0.5,),
                        "optimizers": ("adamw",)}  # fmt: skip
 TURNS = ["My fox lives in Paris.", "I have seven dogs.", "The cat is in the house.", "My plankton is called Otto."]
 QUESTION = "Where does my fox live?"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _any_loss() -> Iterator[None]:
+    """A random model's loss may rise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning, "MAX_LOSS_RISE", 50.0)
+        yield
 
 
 def learn(base: BaseModel, turns: list[str], start: State | None = None, **options: Any) -> tuple[Strategy[Any], State]:
@@ -141,44 +152,18 @@ def test_a_turn_updates_one_of_the_slower_levels_the_most_overdue(tiny_base: Bas
     assert waited == [1, 2, 2, 2], "what a level was made to wait for is not lost"
 
 
-def test_the_fastest_level_takes_fewer_steps_beside_a_slower_one(tiny_base: BaseModel) -> None:
-    _, state = learn(tiny_base, TURNS, steps=(3, 2), steps_beside=1)
+def test_the_fastest_level_takes_fewer_steps_beside_a_slower_one(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "STEPS_BESIDE", 1)
+    _, state = learn(tiny_base, TURNS, steps=(3, 2))
     by_turn = [{u["level"]: u["steps"] for u in d.details["updates"]} for d in state.meta.documents]
     assert {0: 3} in by_turn
     assert {0: 1, 1: 2} in by_turn
     assert all(steps in ({0: 3}, {0: 1, 1: 2}) for steps in by_turn)
 
 
-def test_consolidation_empties_the_faster_level(tiny_base: BaseModel) -> None:
-    _, state = learn(tiny_base, TURNS[:3], consolidation=1.0, periods=(0, 5), steps=(2, 1))
-    assert all(not t.any() for n, t in level(state, 1).items() if n.endswith(".B"))
-    assert any(t.any() for n, t in level(state, 2).items() if n.endswith(".B"))
-
-
 # -- settings ------------------------------------------------------------------------------------------
-
-KNOBS: dict[str, Any] = {
-    "periods": (0, 10), "learning_rates": (2e-2, 1e-2), "steps": (3, 2), "optimizers": ("m3", "muon"),
-    "replay": (0.0, 0.5), "consolidation": 0.5, "slow_ratio": 0.5, "rank": 3, "signal": "text", "questions": 3,
-    "study_tokens": 1, "mini_batch_tokens": 30, "clip_norm": 1e-3, "weight_decay": 0.5, "seed": 1,
-    "steps_beside": 1,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("knob", KNOBS)
-def test_every_setting_changes_what_is_learned(
-    knob: str, tiny_base: BaseModel, four: tuple[Strategy[Any], State]
-) -> None:
-    _, state = learn(tiny_base, TURNS, **{knob: KNOBS[knob]})
-    assert state.digest() != four[1].digest()
-
-
-@pytest.mark.parametrize("knob", [{"slow_every": 1}, {"slow_share": 2.0}])
-def test_settings_of_m3(knob: dict[str, Any], tiny_base: BaseModel) -> None:
-    options = {**ONE, "optimizers": ("m3",), "learning_rates": (1e-3,)}
-    assert (
-        learn(tiny_base, TURNS[:3], **options)[1].digest() != learn(tiny_base, TURNS[:3], **options, **knob)[1].digest()
-    )
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon", "m3"])
@@ -202,14 +187,18 @@ def test_every_turn_has_an_item_before_any_has_a_second(tiny_base: BaseModel) ->
         assert len(texts) == 6 and any("cat" in text for text in texts[:2])
 
 
-def test_a_long_turn_has_one_question_about_everything_and_a_short_one_more(tiny_base: BaseModel) -> None:
+def test_a_long_turn_has_one_question_about_everything_and_a_short_one_more(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from continual_learning.strategies.methods.nested import material
     from continual_learning.strategies.methods.nested.material import pair_item, turn_pairs
     from continual_learning.strategies.methods.nested.memory import Turn
 
     def pairs(study_tokens: int) -> list[tuple[str, str]]:
-        config = make_strategy("nested", {**SMALL, "study_tokens": study_tokens}).config
-        return turn_pairs(tiny_base, Turn(" ".join(TURNS), "", 9), config)
+        monkeypatch.setattr(material, "STUDY_TOKENS", study_tokens)
+        return turn_pairs(tiny_base, Turn(" ".join(TURNS), "", 9), make_strategy("nested", SMALL).config)
 
+    monkeypatch.setattr(material, "QUESTIONS", 2)
     whole = pairs(10_000)
     assert [text.split()[-1] for text in TURNS] == [answer.split()[-1] for _, answer in pairs(1)]
     tokens = sum(len(pair_item(tiny_base, pair).ids) for pair in whole)
@@ -233,14 +222,16 @@ def test_the_rows_of_the_benchmarks_learn(options: dict[str, Any], tiny_base: Ba
     assert report.accepted and distance(level(state, 1), {n: t * 0 for n, t in level(state, 1).items()}) > 0
 
 
-def test_a_long_document_is_learned_in_turns(tiny_base: BaseModel) -> None:
+def test_a_long_document_is_learned_in_turns(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(TURNS)
     options = {"periods": (0,), "learning_rates": (1e-3,), "steps": (1,), "replay": (0.0,), "optimizers": ("sgd",)}
-    strategy, state = learn(tiny_base, [text], **options, passage_tokens=16)
+    monkeypatch.setattr(nested, "PASSAGE_TOKENS", 16)
+    strategy, state = learn(tiny_base, [text], **options)
     assert strategy.describe(tiny_base, state)["turns"] > 2
-    strategy = make_strategy("nested", {**SMALL, **options, "max_tokens": 10})
+    monkeypatch.setattr(nested, "MAX_TOKENS", 10)
+    strategy = make_strategy("nested", {**SMALL, **options})
     _, report = strategy.learn(tiny_base, strategy.init(tiny_base), Document(text))
-    assert report.tokens == 10 and report.tokens_left_out > 0 and "max_tokens" in report.warnings[0]
+    assert report.tokens == 10 and report.tokens_left_out > 0 and "at most 10 tokens" in report.warnings[0]
 
 
 def test_the_newest_words_are_learned_where_the_window_is_short(tiny_base: BaseModel) -> None:
@@ -276,8 +267,8 @@ def test_settings_that_do_not_fit_together(options: dict[str, Any], word: str) -
 
 
 def test_another_set_of_levels_cannot_read_the_memory(tiny_base: BaseModel, four: tuple[Strategy[Any], State]) -> None:
-    other = make_strategy("nested", {**SMALL, "rank": 4})
-    with pytest.raises(MismatchError, match="rank = 4, but this memory was begun with 2"):
+    other = make_strategy("nested", {**SMALL, "slow_ratio": 0.5})
+    with pytest.raises(MismatchError, match=r"slow_ratio = 0.5, but this memory was begun with 0.8"):
         other.answer(tiny_base, four[1], [QUESTION])
 
 
@@ -291,7 +282,8 @@ def test_a_loss_that_rises_brings_the_last_good_weights_back(
     _, good = learn(tiny_base, TURNS[:1], **ONE)
     losses = iter([1.0, 3.5])
     monkeypatch.setattr("continual_learning.strategies.methods.nested.learning._loss", lambda *_: next(losses))
-    strategy = make_strategy("nested", {**ONE, "max_loss_rise": limit})
+    monkeypatch.setattr(learning, "MAX_LOSS_RISE", limit)
+    strategy = make_strategy("nested", ONE)
     state, report = strategy.learn(tiny_base, good, Document(TURNS[1]))
     assert report.accepted == kept and (state is good) == (not kept)
     assert ("last good weights are back" in report.reason) == (not kept)
@@ -317,10 +309,6 @@ def test_the_gate_opens_for_the_user_and_for_what_was_told(tiny_base: BaseModel)
     assert not strategy.affects(tiny_base, strategy.init(tiny_base), "Where do I live?")
     always = make_strategy("nested", {**SMALL, **ONE, "gate": "always"})
     assert always.affects(tiny_base, state, "What is the capital of France?")
-    strict = make_strategy("nested", {**SMALL, **ONE, "route_evidence": 99.0})
-    assert not strict.affects(tiny_base, state, "Who painted the lighthouse of Zembla?")
-    strict = make_strategy("nested", {**SMALL, **ONE, "route_threshold": 1.0})
-    assert not strict.affects(tiny_base, state, "Who painted the lighthouse of Zembla yesterday morning?")
 
 
 def test_sampling_settings_change_the_answer(tiny_base: BaseModel, four: tuple[Strategy[Any], State]) -> None:
@@ -352,7 +340,7 @@ def test_all_levels_are_one_adapter_exactly(
     peft = pytest.importorskip("peft")
     strategy, state = four
     folder = strategy.write_peft(state, tmp_path / "adapter")
-    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 4
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 16
     loaded = peft.PeftModel.from_pretrained(BaseModel.load(str(tiny_llama_dir), device="cpu").model, folder)
     with torch.no_grad():
         found = loaded(input_ids=torch.tensor([tiny_base.encode(QUESTION)])).logits
@@ -382,3 +370,26 @@ def test_told_facts_are_answered_from_weights(embedded_base: BaseModel) -> None:
     answers = strategy.answer(base, state, ["What is my dog called?", "Where do I live?", "What am I allergic to?"], 16)
     right = ["Biko" in answers[0].text, "Aberdeen" in answers[1].text, "walnut" in answers[2].text.lower()]
     assert sum(right) >= 2, [a.text for a in answers]
+
+
+def test_what_retired_options_meant_is_what_is_done_now() -> None:
+    from continual_learning.strategies.methods.nested import levels, material
+    from continual_learning.strategies.methods.nested.m3 import M3
+
+    slow = inspect.signature(M3).parameters
+    assert {
+        "steps_beside": learning.STEPS_BESIDE,
+        "consolidation": 0.0,
+        "rank": levels.RANK,
+        "questions": material.QUESTIONS,
+        "study_tokens": material.STUDY_TOKENS,
+        "mini_batch_tokens": learning.MINI_BATCH_TOKENS,
+        "passage_tokens": nested.PASSAGE_TOKENS,
+        "max_tokens": nested.MAX_TOKENS,
+        "slow_every": slow["slow_every"].default,
+        "slow_share": slow["slow_share"].default,
+        "seed": nested.SEED,
+        "route_threshold": nested._ROUTE_THRESHOLD,
+        "route_evidence": nested._ROUTE_EVIDENCE,
+        "max_loss_rise": 1.0,
+    } == nested.NestedConfig.RETIRED

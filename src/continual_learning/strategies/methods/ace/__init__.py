@@ -66,6 +66,8 @@ __all__ = ["ACE", "ACEConfig"]
 
 _FRAGMENT_TOKENS = 20
 _MOST_PROBES = 16
+_RETRIES = 2  # after an attempt that failed in a way that may pass, with growing pauses
+_EARLIER_QUESTIONS = 8  # held-out ones of earlier documents that are asked again: one batch
 
 
 class ACE(Strategy[ACEConfig]):
@@ -78,7 +80,7 @@ class ACE(Strategy[ACEConfig]):
     def __init__(self, config: ACEConfig):
         super().__init__(config)
         self._relevance = Relevance.default()
-        self._search = DocumentSearch(config, self._relevance)
+        self._search = DocumentSearch(self._relevance)
         self._server: ChatModel | None = None  # a connection, made when it is first needed
 
     def learn(
@@ -97,7 +99,7 @@ class ACE(Strategy[ACEConfig]):
         started = time.perf_counter()
         if state.meta.document(document.id):
             return state, plain_report(document, started, False, ALREADY_HELD)
-        kept, tokens, size = with_chunks(base, state, document, self.config)
+        kept, tokens, size = with_chunks(base, state, document)
         if progress is not None:
             progress(Progress("chunks", 1, 1))
         reason = f"kept in {len(chunks_of(kept)[document.id])} chunks"
@@ -177,7 +179,7 @@ class ACE(Strategy[ACEConfig]):
             "held_out_questions": len(held_out_of(state)),
             "roles_played_by": base.name
             if not self.config.on_server
-            else f"{self.config.model} ({self.config.backend})",
+            else f"{self.config.server_model} ({self.config.backend})",
         }
 
     # -- for loops over a whole memory -----------------------------------------------------------
@@ -234,8 +236,8 @@ class ACE(Strategy[ACEConfig]):
         if len(tasks) < 2:
             warning = "1 question cannot be both learned from and held out; the playbook stays as it was; give 2"
             return state, replace(report, warnings=(warning,))
-        train, held_out = split(tasks, self.config.validation_share)
-        earlier = _spread(held_out_of(state), self.config.earlier_questions)
+        train, held_out = split(tasks)
+        earlier = _spread(held_out_of(state), _EARLIER_QUESTIONS)
         playbook = playbook_of(state.meta.extra)
         result = offline(self.roles(base, state), playbook, train, [*held_out, *earlier], progress)
         state = with_held_out(with_playbook(state, result.playbook), document.id, held_out)
@@ -256,8 +258,8 @@ class ACE(Strategy[ACEConfig]):
         if len(probes) < 2:
             warning = f"{len(probes)} question could be made from this document; the playbook stays as it was"
             return state, replace(report, warnings=(warning,))
-        train, held_out = split(probes, self.config.validation_share)
-        earlier = _spread(held_out_of(state), self.config.earlier_questions)
+        train, held_out = split(probes)
+        earlier = _spread(held_out_of(state), _EARLIER_QUESTIONS)
         unlabelled = [Task(QuestionAnswer(t.qa.question, ()), t.document) for t in train]
         playbook = playbook_of(state.meta.extra)
         result = online(self.roles(base, state), playbook, unlabelled, [*held_out, *earlier], progress)
@@ -298,5 +300,5 @@ def _entry_source(entry: Entry, score: float) -> Source:
 def _server(config: ACEConfig) -> OllamaModel | OpenAIModel:
     url = config.host if config.backend == "ollama" else config.base_url
     section = f"strategies.{ACE.name}"
-    settings = ServerSettings(config.model, url, config.num_ctx, config.timeout, config.retries, section)
+    settings = ServerSettings(config.server_model, url, config.num_ctx, config.timeout, _RETRIES, section)
     return OllamaModel(settings) if config.backend == "ollama" else OpenAIModel(settings, config.api_key_variable)

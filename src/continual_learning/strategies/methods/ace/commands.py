@@ -10,11 +10,14 @@ import typer
 
 from continual_learning.errors import InputError
 from continual_learning.strategies.commands import (
+    Command,
     CommandContext,
     CommandOutput,
     Json,
     MaxNewTokens,
     Memory,
+    MenuContext,
+    MenuEntry,
     Model,
     Overwrite,
     Set,
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from continual_learning.strategies.methods.ace.memory import Task
     from continual_learning.strategies.methods.ace.playbook import Playbook
 
-NAME = NAME
+NAME = "ace"
 GROUPS = {NAME: "The playbook of an ace memory: show, save, load, compare, edit, learn, ask."}
 
 Version = Annotated[str | None, typer.Option("--version", help="A version or checkpoint [default: the current one].")]
@@ -59,7 +62,10 @@ def show(
 
 def save(
     cli: CommandContext,
-    file: Annotated[Path, typer.Argument(help="FILE.json, which `ace load` reads, or FILE.md for people.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="FILE.json, which `ace load` reads, or FILE.md; without a folder: in ace.playbook_dir."),
+    ],
     memory: Memory = None,
     version: Version = None,
     overwrite: Overwrite = False,
@@ -71,10 +77,13 @@ def save(
     out = cli.output(as_json)
     if file.suffix not in (".json", ".md"):
         raise InputError(f"{file}: suffix {file.suffix!r}; expected .json, or .md for people")
+    given, file = file, placed(cli, file)
     store = _store(cli, memory)
     playbook = _playbook(store, version)
     text = json.dumps(playbook.to_json(), indent=1, ensure_ascii=False) + "\n"
     try:
+        if file != given:
+            file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w" if overwrite else "x", encoding="utf-8") as stream:
             stream.write(text if file.suffix == ".json" else playbook.markdown())
     except FileExistsError:
@@ -94,6 +103,7 @@ def load(
 ) -> None:
     """Replace the playbook by one from a file, as a new version. A memory that is not there is made."""
     out = cli.output(as_json)
+    file = placed(cli, file)
     given = _from_file(file)
     name = _change(cli, memory, given.loaded_over, "load", file.name, model)
     playbook = _playbook(_store(cli, name), None)
@@ -243,7 +253,7 @@ def _learn(learner: Any, tasks: list[Task], judged_by: list[Task], mode: str, pr
         if mode == "online":
             result = online(roles, playbook, tasks, judged_by, progress)
         else:
-            train, validation = (tasks, judged_by) if judged_by else split(tasks, roles.config.validation_share)
+            train, validation = (tasks, judged_by) if judged_by else split(tasks)
             result = offline(roles, playbook, train, validation, progress)
         results.append(result)
         return state if result.playbook is playbook else with_playbook(state, result.playbook)
@@ -353,8 +363,16 @@ def _playbook(store: Store, version: str | None) -> Playbook:
 def _referred(cli: CommandContext, memory: str | None, ref: str | None) -> Playbook:
     """The playbook that a version, a checkpoint or a file holds; None: the current version."""
     if ref is not None and ref.endswith(".json"):
-        return _from_file(Path(ref))
+        return _from_file(placed(cli, Path(ref)))
     return _playbook(_store(cli, memory), ref)
+
+
+def placed(cli: CommandContext | MenuContext, file: Path) -> Path:
+    """Where a playbook is: a name without a folder is in the folder that ``ace.playbook_dir`` names."""
+    folder = cli.config().settings.strategies.get("ace", {}).get("playbook_dir")
+    if folder is None or file.is_absolute() or len(file.parts) > 1:
+        return file
+    return Path(str(folder)).expanduser() / file
 
 
 def _from_file(file: Path) -> Playbook:
@@ -373,3 +391,40 @@ def _from_file(file: Path) -> Playbook:
 def _from(origins: Any) -> str | None:
     first = next((o for o in origins if o.question), None)
     return None if first is None else f"{first.question} (loop {first.loop})"
+
+
+def _menu_learn(menu: MenuContext) -> None:
+    """A document, with questions and answers if there are some."""
+    document = menu.prompts.path("Document")
+    qa = menu.prompts.path("File with questions and answers (empty: none)", required=False)
+    menu.learn(document, menu.memory_of(NAME), strategy=NAME, qa=qa)
+
+
+def _menu_ask(menu: MenuContext) -> None:
+    """Questions to the playbook until an empty one."""
+    menu.ask_in_turn(menu.memory_of(NAME))
+
+
+def _menu_save(menu: MenuContext) -> None:
+    """The playbook into a file."""
+    file = str(Path(menu.prompts.text("Write the playbook to", "playbook.json")).expanduser())
+    overwrite: list[str] = []
+    if placed(menu, Path(file)).exists():
+        if not menu.prompts.confirm(f"{file} is there. Replace it?"):
+            return
+        overwrite = ["--overwrite"]
+    menu.run(NAME, "save", file, "--memory", menu.memory_of(NAME), *overwrite)
+
+
+def _menu_load(menu: MenuContext) -> None:
+    """A playbook from a file."""
+    menu.run(NAME, "load", menu.prompts.path("Playbook"), "--memory", menu.memory_of(NAME))
+
+
+COMMANDS = tuple(Command(f"{NAME} {run.__name__}", run) for run in (show, save, load, diff, edit, undo, learn, ask))
+MENU = (
+    MenuEntry("ACE", "ACE Learn Document", "a document into the playbook, questions optional", _menu_learn),
+    MenuEntry("ACE", "ACE Ask", "questions to the playbook", _menu_ask),
+    MenuEntry("ACE", "ACE Save Playbook", "the playbook into a file", _menu_save),
+    MenuEntry("ACE", "ACE Load Playbook", "a playbook from a file", _menu_load),
+)

@@ -10,11 +10,16 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.in_prompt import Excerpt
 from continual_learning.retrieval import BM25Index, FollowingIndex, Key, Relevance
-from continual_learning.strategies.methods.ace.config import ACEConfig
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import Source
 
 _QUOTE = 160
+# As measured for retrieval alone (benchmarks/README.md, rag): two chunks of 160 tokens that overlap by 32, none that
+# holds less than half of the question's content.
+TOP_K = 2
+CHUNK_TOKENS = 160
+OVERLAP_TOKENS = 32
+MIN_SCORE = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,7 @@ class Found:
 class DocumentSearch:
     """Looks chunks up. Holds an index that follows whatever state is asked about, and is no part of any."""
 
-    def __init__(self, config: ACEConfig, relevance: Relevance):
-        self._config = config
+    def __init__(self, relevance: Relevance):
         self._relevance = relevance
         self._index = FollowingIndex(BM25Index)
 
@@ -47,8 +51,8 @@ class DocumentSearch:
         index = self._index.follow(chunks_of(state), state.meta.documents)
         earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
         for query in (question, " ".join([*earlier, question]))[: 1 + len(earlier)]:
-            found = [self._judged(state, query, hit.key) for hit in index.search(query, self._config.top_k)]
-            if relevant := [chunk for chunk in found if chunk.relevance >= self._config.min_score]:
+            found = [self._judged(state, query, hit.key) for hit in index.search(query, TOP_K)]
+            if relevant := [chunk for chunk in found if chunk.relevance >= MIN_SCORE]:
                 return relevant[::-1]
         return []
 
@@ -60,11 +64,10 @@ class DocumentSearch:
         return Found(key, excerpt, self._relevance(query, str(excerpt)))
 
 
-def with_chunks(base: BaseModel, state: State, document: Document, config: ACEConfig) -> tuple[State, int, int]:
+def with_chunks(base: BaseModel, state: State, document: Document) -> tuple[State, int, int]:
     """The state with a document in it, the document's tokens, and the bytes of its chunks."""
     tokens = len(base.encode(document.text))
-    limits = config.chunk_tokens, config.overlap_tokens
-    chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), *limits)
+    chunks = sentence_chunks(document.text, lambda text: len(base.encode(text)), CHUNK_TOKENS, OVERLAP_TOKENS)
     record = DocumentRecord.of(document, tokens, {"chunks": len(chunks)})
     extra = {**state.meta.extra, "chunks": {**chunks_of(state), document.id: chunks}}
     meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)

@@ -16,10 +16,21 @@ from continual_learning.errors import InputError
 from continual_learning.strategies.methods.ace.memory import Task
 from continual_learning.strategies.methods.ace.patch import Operation, Rejected, apply
 from continual_learning.strategies.methods.ace.playbook import Origin, Playbook
-from continual_learning.strategies.methods.ace.refine import Similarity, playbook_tokens, prune
+from continual_learning.strategies.methods.ace.refine import (
+    DUPLICATE_SIMILARITY,
+    PLAYBOOK_TOKENS,
+    Similarity,
+    playbook_tokens,
+    prune,
+)
 from continual_learning.strategies.methods.ace.roles import Attempt, Reflection, Roles
 from continual_learning.text.scoring import contains_answer, token_f1
 from continual_learning.types import Progress, ProgressCallback
+
+PATIENCE = 2
+"""Passes without a better playbook after which learning stops early: one may be bad luck."""
+BATCH_QUESTIONS = 8
+"""Questions that are answered before the playbook changes: one batched call of the model."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ def learn_batch(roles: Roles, playbook: Playbook, tasks: Sequence[Task], loop: i
     failures = [f"generator: {a.task.qa.question}: {a.error}" for a in attempts if a.error]
     insights, tags, reflect_failures = _insights(roles, playbook, attempts)
     failures += reflect_failures
-    if config.tagging == "outcome" or (config.tagging is None and not config.on_server):
+    if not config.on_server:  # the base is too small to judge its own entries
         tags = _outcome_tags(roles, attempts)
     operations = [
         Operation("TAG", (entry,), tag=tag, origin=Origin(attempt.task.document, attempt.task.qa.question, loop))
@@ -139,10 +150,10 @@ def learn_batch(roles: Roles, playbook: Playbook, tasks: Sequence[Task], loop: i
     done = apply(
         playbook,
         operations,
-        lambda text, entries: similarity.duplicate(text, entries, config.duplicate_similarity),
+        lambda text, entries: similarity.duplicate(text, entries, DUPLICATE_SIMILARITY),
         sorted(used),
     )
-    kept, pruned = prune(done.playbook, config.max_strategies, config.playbook_tokens, roles.count_tokens)
+    kept, pruned = prune(done.playbook, config.max_strategies, PLAYBOOK_TOKENS, roles.count_tokens)
     return BatchResult(kept, tuple(attempts), tuple(failures), done.rejected, len(done.applied), pruned)
 
 
@@ -152,6 +163,7 @@ def offline(
     train: Sequence[Task],
     validation: Sequence[Task],
     progress: ProgressCallback | None = None,
+    patience: int = PATIENCE,
 ) -> LearnResult:
     """Several passes over the same questions; the best playbook is kept, and passes without a better one end it.
 
@@ -167,10 +179,10 @@ def offline(
     for loop in range(1, config.loops + 1):
         watch = _Watch(roles)
         results: list[BatchResult] = []
-        for number, batch in enumerate(_batches(train, config.batch_questions)):
+        for number, batch in enumerate(_batches(train, BATCH_QUESTIONS)):
             results.append(learn_batch(roles, current, batch, loop))
             current = results[-1].playbook
-            _tell(progress, f"loop {loop}", (number + 1) * config.batch_questions, len(train))
+            _tell(progress, f"loop {loop}", (number + 1) * BATCH_QUESTIONS, len(train))
         score = evaluate(roles, current, validation)
         found = _rank(score, evaluate(roles, current, [t for t in train if t.labelled]))
         better = found > rank
@@ -182,7 +194,7 @@ def offline(
         if not any(result.applied for result in results):
             stopped = f"loop {loop} changed nothing"
             break
-        if stale >= config.patience:
+        if stale >= patience:
             stopped = f"{stale} loops without a better playbook"
             break
     return LearnResult(best, current, tuple(reports), before, best_score, stopped)
@@ -210,7 +222,7 @@ def online(
     before = after = evaluate(roles, playbook, held_out) if held_out else None
     reports: list[LoopReport] = []
     tried = playbook
-    for number, batch in enumerate(_batches(tasks, roles.config.batch_questions), 1):
+    for number, batch in enumerate(_batches(tasks, BATCH_QUESTIONS), 1):
         watch = _Watch(roles)
         result = learn_batch(roles, playbook, batch, number)
         score = evaluate(roles, result.playbook, held_out) if held_out else None
@@ -219,7 +231,7 @@ def online(
         if kept:
             playbook, after = result.playbook, score
         reports.append(watch.report(number, [result], score, kept, playbook))
-        _tell(progress, "online", number * roles.config.batch_questions, len(tasks))
+        _tell(progress, "online", number * BATCH_QUESTIONS, len(tasks))
     return LearnResult(playbook, tried, tuple(reports), before, after, f"{len(tasks)} questions were answered")
 
 
@@ -236,7 +248,7 @@ def _insights(
     failures: list[str] = []
     pending = wrong
     # A right answer is reflected on too, once, but only where there is an entry to tag.
-    if config.tagging == "reflector" or (config.tagging is None and config.on_server):
+    if config.on_server:
         right = [a for a in attempts if a.task.labelled and a.used and _right(a)]
         for attempt, reflection in zip(right, roles.reflect(right) if right else (), strict=True):
             tags += [(attempt, entry, tag) for entry, tag in reflection.tags]

@@ -11,6 +11,9 @@ from continual_learning.memory.state import State
 from continual_learning.strategies.methods.ace.playbook import Playbook
 from continual_learning.types import QuestionAnswer
 
+VALIDATION_SHARE = 0.5
+"""Share of the given questions that are held out: a gate that few questions watch lets noise through."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -65,13 +68,13 @@ def without_document(state: State, document: str) -> State:
     return State(state.tensors, replace(state.meta, extra=extra))
 
 
-def split(tasks: Sequence[Task], share: float) -> tuple[list[Task], list[Task]]:
+def split(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
     """Tasks to learn from and tasks held out, taken in turn so that both come from all of the text.
 
     Raises InputError for fewer than two: nothing could be held out.
     """
     if len(tasks) < 2:
         raise InputError(f"{len(tasks)} question to learn from; expected at least 2, so that one can be held out")
-    wanted = min(max(1, round(len(tasks) * share)), len(tasks) - 1)
+    wanted = min(max(1, round(len(tasks) * VALIDATION_SHARE)), len(tasks) - 1)
     held = {int((i + 0.5) * len(tasks) / wanted) for i in range(wanted)}
     return [t for i, t in enumerate(tasks) if i not in held], [t for i, t in enumerate(tasks) if i in held]

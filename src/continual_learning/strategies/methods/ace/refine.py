@@ -20,6 +20,11 @@ from continual_learning.text.words import content_stems
 
 CountTokens = Callable[[str], int]
 
+PLAYBOOK_TOKENS = 2000
+"""Most tokens of all entries. One that grew from 10,000 tokens to 15,000 was seen to answer far less than before."""
+DUPLICATE_SIMILARITY = 0.85
+"""Likeness from which two entries say the same: the lower end of the reference's range."""
+
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nor|without|avoid|cannot|don't|doesn't|isn't|aren't|can't|won't)\b", re.I

@@ -18,9 +18,17 @@ from continual_learning.strategies.methods.ace.config import ACEConfig
 from continual_learning.strategies.methods.ace.memory import Task
 from continual_learning.strategies.methods.ace.patch import TAGS, Operation
 from continual_learning.strategies.methods.ace.playbook import Entry, Origin, Playbook
-from continual_learning.strategies.methods.ace.refine import playbook_tokens
+from continual_learning.strategies.methods.ace.refine import PLAYBOOK_TOKENS, playbook_tokens
 from continual_learning.strategies.methods.ace.selection import select
 from continual_learning.types import TokenCallback
+
+ANSWER_TOKENS = 24
+"""Longest answer while learning: the questions of the benchmarks are answered with fewer."""
+INSTRUCTION = "Answer the question with a few words from the passage."
+SHOTS = 2
+"""Worked examples before a plain answer, as for the strategies that put a passage into the prompt."""
+INSIGHT_CHARS = 200
+"""Longest text of each field of a reflection, and of an entry that the curator writes: a sentence or two."""
 
 Lookup = Callable[[str], Sequence[Excerpt]]
 """The excerpts for a question, the best last."""
@@ -106,8 +114,7 @@ class Roles:
             for task, found in zip(tasks, excerpts, strict=True)
         ]
         given = list(hints) or [""] * len(tasks)
-        limit = self.config.answer_tokens
-        return self.attempts(tasks, shown, excerpts, limit, hints=given)
+        return self.attempts(tasks, shown, excerpts, ANSWER_TOKENS, hints=given)
 
     def entries(self, playbook: Playbook, question: str) -> tuple[Entry, ...]:
         """The entries that stand before a question."""
@@ -180,8 +187,8 @@ class Roles:
         """The prompt that fits: first without examples, then the oldest turns, the last entries, the first excerpts."""
         config, question = self.config, task.qa.question
         json_wanted = config.generator == "json"
-        instruction = config.instruction if excerpts or entries else ""
-        shots = 0 if json_wanted or not instruction else config.shots
+        instruction = INSTRUCTION if excerpts or entries else ""
+        shots = 0 if json_wanted or not instruction else SHOTS
         for turns, held, read, examples in _leaner(list(history), entries, excerpts, shots):
             turn = prompts.generator_turn(instruction, held, read, question, json_wanted)
             turn = f"{turn}\n\nHint: {hint}" if hint else turn
@@ -207,7 +214,7 @@ class Roles:
         )
 
     def _generator_schema(self, entries: Sequence[Entry]) -> Schema:
-        return prompts.generator_schema([e.id for e in entries], self.config.insight_chars)
+        return prompts.generator_schema([e.id for e in entries], INSIGHT_CHARS)
 
     # -- reflector -------------------------------------------------------------------------------
 
@@ -216,7 +223,7 @@ class Roles:
         requests = []
         for attempt in attempts:
             used = tuple(e for e in attempt.shown if e.id in attempt.used)
-            schema = prompts.reflector_schema(self._fields, [e.id for e in used], self.config.insight_chars)
+            schema = prompts.reflector_schema(self._fields, [e.id for e in used], INSIGHT_CHARS)
             truth = attempt.task.qa.answers[0] if attempt.task.labelled else None
             requests.append(self._fitted(_ReflectorTurn(attempt, truth, used), schema, _read_reflection(used)))
         results = self._asked("reflector", requests)
@@ -224,8 +231,7 @@ class Roles:
 
     @property
     def _fields(self) -> tuple[str, ...]:
-        kind = self.config.reflection or ("full" if self.config.on_server else "brief")
-        return prompts.FULL_REFLECTION if kind == "full" else prompts.BRIEF_REFLECTION
+        return prompts.FULL_REFLECTION if self.config.on_server else prompts.BRIEF_REFLECTION
 
     # -- curator ---------------------------------------------------------------------------------
 
@@ -236,7 +242,7 @@ class Roles:
         size = playbook_tokens(playbook, self.count_tokens)
         statistics = (
             f"{len(playbook)} of at most {self.config.max_strategies} entries, {size} of at most "
-            f"{self.config.playbook_tokens} tokens"
+            f"{PLAYBOOK_TOKENS} tokens"
         )
         requests = []
         for attempt, insight in insights:
@@ -245,7 +251,7 @@ class Roles:
             every = tuple(playbook.entries.values()) if self.config.on_server else near
             origin = Origin(attempt.task.document, question, loop)
             for shown in (every, near, ()):
-                schema = prompts.curator_schema([e.id for e in shown], self.config.insight_chars)
+                schema = prompts.curator_schema([e.id for e in shown], INSIGHT_CHARS)
                 turn = prompts.curator_turn(question, insight, shown, statistics)
                 messages = (user(prompts.with_schema(turn, schema, self.config.on_server)),)
                 request = JSONRequest(messages, schema_tokens(schema), schema, _read_operations(origin))

@@ -13,6 +13,14 @@ from continual_learning.retrieval import Relevance
 from continual_learning.strategies.methods.ace.config import ACEConfig
 from continual_learning.strategies.methods.ace.playbook import Entry, Playbook
 
+# What stands before a question takes from the window of a small model, and pulls its answer away from the passage: few
+# entries, and only those that the question is about.
+TOP_ENTRIES = 3
+GENERAL_ENTRIES = 1
+ENTRY_TOKENS = 150
+MIN_RELEVANCE = 0.5
+"""Of an entry (see `retrieval.relevance`): half of the question's content."""
+
 
 def select(
     playbook: Playbook, question: str, config: ACEConfig, relevance: Relevance, count_tokens: Callable[[str], int]
@@ -25,13 +33,13 @@ def select(
         return [(entry, 1.0) for entry in playbook.entries.values()]
     usable = [e for e in playbook.entries.values() if not e.harmful or e.helpful > e.harmful]
     judged = [(e, _judged(e, question, relevance)) for e in usable if e.section != "general"]
-    near = [(e, score) for e, score in judged if score >= config.min_relevance]
+    near = [(e, score) for e, score in judged if score >= MIN_RELEVANCE]
     near.sort(key=lambda item: (-item[1], item[0].harmful - item[0].helpful, item[0].number))
     general = [(e, 1.0) for e in usable if e.section == "general"]
     general.sort(key=lambda item: (item[0].harmful - item[0].helpful, item[0].number))
     chosen: list[tuple[Entry, float]] = []
-    left = config.entry_tokens
-    for entry, score in [*near[: config.top_entries], *general[: config.general_entries]]:
+    left = ENTRY_TOKENS
+    for entry, score in [*near[:TOP_ENTRIES], *general[:GENERAL_ENTRIES]]:
         size = count_tokens(entry.line)
         if size <= left:
             chosen.append((entry, score))

@@ -3,31 +3,43 @@
     h = activations of the frozen base on a chunk of the document
     (A, B) = hypernetwork(h)      W' = W + multiplier * sum over chunks and documents of B^T A
 
-Charakorn et al. 2026, arXiv 2602.15902; see `continual_learning.doc2lora`. Each document keeps matrices of its own,
+Charakorn et al. 2026, arXiv 2602.15902. Each document keeps matrices of its own,
 which add up, so that forgetting is deleting. The method's published weakness is that an internalised document disturbs
 answers that it has nothing to do with; here the words of a question choose the documents whose adapters are in place
 (`routing`), and a question about none of them is answered by the base as it is. In mode text the document is the
 description of a task (Text-to-LoRA, arXiv 2506.06105), which is meant for every question: it has no words to find it
 by and is always in place, and a result comes with controls. Mode simulated is there to try the steps with
 random weights: it runs when it is asked for, and every report and answer says so.
+
+    config.py        sizes of a hypernetwork, and the base it was made for
+    hypernetwork.py  activations of a document in, LoRA matrices out (the published Perceiver)
+    linear.py        the same by linear maps and keys: the generator that ships
+    checkpoint.py    its files: the published format, read without running it, and safetensors
+    hub.py           where the published ones are
+    context.py       a document as chunks of tokens, and the base's activations on them
+    adapter.py       LoRA on the base through PEFT, installed and exported
+    text_to_lora.py  the same from the description of a task (Text-to-LoRA)
+    controls.py      whether that description matters
+    generators.py    the modes doc, text and simulated behind one function
+    engine.py        the class for users: learn, generate, clear, export
+    training/        training a hypernetwork
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, StrictBool, model_validator
 from torch import Tensor
 
 from continual_learning.documents import Document
-from continual_learning.errors import InputError
 from continual_learning.io.files import storage_errors
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
@@ -50,7 +62,7 @@ from continual_learning.strategies.methods.doc2lora.adapter import (
     transposed,
     write_peft_files,
 )
-from continual_learning.strategies.methods.doc2lora.controls import Control, controlled, description_controls
+from continual_learning.strategies.methods.doc2lora.controls import description_controls
 from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter, LowRank, Place, concatenated
 from continual_learning.strategies.methods.doc2lora.generators import (
     SIMULATED,
@@ -75,6 +87,13 @@ from continual_learning.types import (
 _COMMON = "common/"  # before the place of what a hypernetwork adds once, however many documents it made adapters of
 _NETWORK = "network"  # in the details of a document: the part of the state that it shares with others
 _PASSAGE_TOKENS = 200  # of a stretch of text with a key of its own: a long document would cover any question
+# Share of a question's content, weighted by rarity, that a passage must hold, and the rarity in nats that the shared
+# words must add up to, as for the other strategies that route: a word that no background text uses counts 5, so that
+# one such word alone opens nothing.
+_ROUTE_THRESHOLD, _ROUTE_EVIDENCE = 0.25, 7.7
+# The check after learning allows what it allows every strategy that changes weights.
+_LIMITS = Limits(min_recall_gain=0.0, max_perplexity_rise=0.03, min_general_kept=0.95)
+_SEED = 0  # of simulated weights and of random descriptions: the same memory each time
 
 
 class Doc2LoRAConfig(StrategyConfig):
@@ -82,30 +101,39 @@ class Doc2LoRAConfig(StrategyConfig):
 
     mode: Mode = "doc"
     """doc: documents; text: descriptions of tasks; simulated: random weights, to see the steps and nothing more."""
+    simulated: StrictBool = False
+    """The same as mode simulated, whatever the mode says."""
+    base_model: str | None = Field(None, min_length=1)
+    """Base model of new memories of this strategy, which goes before `model.name`; none: `model.name`."""
     hypernetwork: str | None = None
     """File, folder or hub name of the hypernetwork; none: the one that ships for the base, or its published one."""
+    lora_rank: int | None = Field(None, ge=1)
+    """Rank that the hypernetwork gives each chunk, checked when it is loaded, or of the simulated one; none: any."""
     chunk_tokens: int = Field(1024, ge=1)
     """The most tokens of a document that are read at a time; longer ones are cut into equal chunks."""
-    seed: int = 0
-    """Of the random weights of mode simulated, and of the random description that mode text is compared with."""
-    control: Control = "none"
-    """Learn something else in the text's place, to compare with: random words, or the description of another task."""
     routing: bool = True
     """Put a document's adapter in place only for questions about it; otherwise all of them are in place for all."""
-    route_threshold: float = Field(0.25, ge=0, le=1)
-    """Share of a question's content, weighted by rarity, that a passage of a document must hold to open its adapter."""
-    route_evidence: float = Field(7.7, ge=0)
-    """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
-    open_documents: int = Field(1, ge=1)
-    """The most documents that one question opens; their adapters add up, rank beside rank."""
     guard: bool = True
     """Check after learning, and keep the previous memory if a limit is passed."""
-    min_recall_gain: float = 0.0
-    """Recall of the questions given with a document must rise by more than this."""
-    max_perplexity_rise: float = 0.03
-    """Largest relative rise of the perplexity of unrelated text."""
-    min_general_kept: float = Field(0.95, ge=0, le=1)
-    """Smallest share of general questions that must stay right."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {
+        "seed": _SEED,
+        "control": "none",
+        "route_threshold": _ROUTE_THRESHOLD,
+        "route_evidence": _ROUTE_EVIDENCE,
+        "open_documents": 1,
+        "min_recall_gain": _LIMITS.min_recall_gain,
+        "max_perplexity_rise": _LIMITS.max_perplexity_rise,
+        "min_general_kept": _LIMITS.min_general_kept,
+    }
+    """Options that memories may still carry, each with the value that means what is done now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _either_name_simulates(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("simulated") is True or given.get("mode") == "simulated":
+            return {**given, "mode": "simulated", "simulated": True}
+        return given
 
 
 class Doc2LoRA(Strategy[Doc2LoRAConfig]):
@@ -117,7 +145,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
     def __init__(self, config: Doc2LoRAConfig):
         super().__init__(config)
-        self._router = Router(default_rarity(), config.route_threshold, config.route_evidence)
+        self._router = Router(default_rarity(), _ROUTE_THRESHOLD, _ROUTE_EVIDENCE)
 
     def learn(
         self,
@@ -138,14 +166,14 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             return state, plain_report(document, started, False, ALREADY_HELD)
         if reason := missing(base.name, config.mode, config.hypernetwork):
             return state, plain_report(document, started, False, reason)
-        generator = make_generator(base, config.mode, config.hypernetwork, config.chunk_tokens, config.seed)
+        generator = make_generator(base, config.mode, config.hypernetwork, config.chunk_tokens, _SEED, config.lora_rank)
 
         def on_chunk(done: int, total: int) -> None:
             if progress:
                 progress(Progress("internalise", done, total, f"chunk {done}/{total}"))
 
         text = f"{document.title}\n{document.text}" if document.title and config.mode != "text" else document.text
-        made = generator.internalise(base, controlled(base, text, config.control, config.seed), on_chunk)
+        made = generator.internalise(base, text, on_chunk)
         warnings, details = self._findings(base, generator, document, made, qa)
         tensors, network = _tensors(document, made)
         if network:
@@ -239,15 +267,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
     def write_peft(self, state: State, folder: Path) -> Path:
         """All documents as one adapter, which is always in place: an adapter has no routing."""
         modules: dict[str, str] = {}
-        columns = False
         for record in state.meta.documents:
-            if (known := record.details.get("modules")) is None:
-                raise InputError(
-                    f"document {record.id!r} was learned by an older version, which did not note where its matrices "
-                    "belong; expected one with modules in its details: forget it and learn it again"
-                )
-            columns = columns or record.details["transposed"]
-            modules |= known
+            modules |= record.details["modules"]
+        columns = any(record.details["transposed"] for record in state.meta.documents)
         changes: dict[str, list[LowRank]] = {}
         for place, low_rank in state_adapter(state).items():
             changes.setdefault(modules[_place(place)], []).append(low_rank)
@@ -258,16 +280,14 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
     def _opened(self, state: State, text: str, history: Sequence[Message] = ()) -> dict[str, float]:
         """The documents whose adapters are in place for ``text``, in the order learned, with their coverage of it.
 
-        A document without keys is open for every text: a task's description, and what older versions learned.
+        A task's description has no keys and is open for every text.
         """
+        if not self.config.routing:
+            return {d.id: 1.0 for d in state.meta.documents}
         keys = passage_keys(state)
         found = {document_id for document_id, _ in keys}
-        scores = {d.id: 1.0 for d in state.meta.documents if not self.config.routing or d.id not in found}
-        for _ in range(self.config.open_documents if self.config.routing else 0):
-            left = {passage: key for passage, key in keys.items() if passage[0] not in scores}
-            route = self._router.route(left, text, history, document_titles(state))
-            if route is None:
-                break
+        scores = {d.id: 1.0 for d in state.meta.documents if d.id not in found}
+        if route := self._router.route(keys, text, history, document_titles(state)):
             (document_id, _), coverage = route
             scores[document_id] = coverage
         return {d.id: scores[d.id] for d in state.meta.documents if d.id in scores}
@@ -289,15 +309,12 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "modules": {_place(place): module_path(base, *place) for place in made.whole},
             "transposed": transposed(base, made.whole),
         }
-        if self.config.control != "none":
-            note = f"control: {self.config.control} words were learned in the place of the text"
-            return (*made.warnings, note), {**details, "control": self.config.control}
         if self.config.mode != "text":
             return made.warnings, details
         if not qa:
             unknown = "no questions were given: whether the description matters more than random words is not known"
             return (*made.warnings, unknown), details
-        controls = description_controls(base, generator, document.text, qa, self.config.seed)
+        controls = description_controls(base, generator, document.text, qa, _SEED)
         return (*made.warnings, controls.summary()), {**details, "controls": controls.to_json()}
 
     def _guarded(
@@ -312,9 +329,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         """The report with what the check found, and its verdict."""
         if progress:
             progress(Progress("check", 0, 1, "what the model knew before"))
-        config = self.config
-        limits = Limits(config.min_recall_gain, config.max_perplexity_rise, config.min_general_kept)
-        return check(base, self, before, after, report, qa, limits)
+        return check(base, self, before, after, report, qa, _LIMITS)
 
 
 def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapter:

@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import InputError, MismatchError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import linear_sizes
 from continual_learning.strategies.methods.doc2lora.config import (
     DocumentConfig,
     HypernetworkConfig,
@@ -235,10 +236,3 @@ def _peft() -> Any:
             "[baselines]'"
         ) from None
     return peft
-
-
-def linear_sizes(module: nn.Module) -> tuple[int, int]:
-    """Inputs and outputs of a linear module. Conv1D keeps its weight as [in, out]."""
-    weight: Any = module.weight
-    rows, columns = weight.shape
-    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)

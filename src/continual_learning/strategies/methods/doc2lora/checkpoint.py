@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from continual_learning.errors import ModelError, ModelNotFoundError
+from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
+from continual_learning.io.files import write_atomic
 from continual_learning.strategies.methods.doc2lora.config import (
     HypernetworkConfig,
     LinearHypernetworkConfig,
@@ -96,11 +96,9 @@ def load_text_hypernetwork(folder: str | Path) -> TextToLoRA:
 def save_hypernetwork(network: DocumentHypernetwork | TextToLoRA, folder: str | Path) -> None:
     """Write ``hypernetwork.json`` and ``hypernetwork.safetensors``, in the dtype that the network has."""
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, path / WEIGHTS_FILE, metadata={"format": "pt"})
+    write_artifact(path / WEIGHTS_FILE, network.state_dict(), {"format": "pt"})
     content = {"format": FORMAT_VERSION, "kind": type(network).__name__, "config": network.config.to_json()}
-    (path / CONFIG_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_atomic(path / CONFIG_FILE, json.dumps(content, indent=1).encode())
 
 
 def read_published(path: Path) -> tuple[HypernetworkConfig, dict[str, Tensor]]:
@@ -282,8 +280,8 @@ def _load_folder(folder: Path, kinds: tuple[str, ...]) -> Any:
             )
         network, config_class = _KINDS[kind]
         config = config_class.from_json(fields)
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        tensors = read_artifact(folder / WEIGHTS_FILE).tensors
+    except DAMAGED as error:
         raise ModelError(
             f"{folder}: cannot be read as a hypernetwork ({type(error).__name__}: {_one_line(error)}); expected "
             f"{CONFIG_FILE} and {WEIGHTS_FILE} as they were saved"

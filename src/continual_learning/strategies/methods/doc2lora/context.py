@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from continual_learning.errors import DocumentError, UnsupportedModelError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
+from continual_learning.model.families import captured_inputs
 from continual_learning.strategies.methods.doc2lora.config import ContextEncoder
 
 _PROBES = "x7aQ.e"
@@ -124,21 +124,10 @@ def activations(
     count = (blocks or base.block_count) - 1 if per_layer else blocks or base.block_count // 4
     kept = base.blocks[:count]
     assert isinstance(kept, nn.ModuleList)
-    states: list[Tensor] = []
-
-    def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        states.append(args[0] if args else kwargs["hidden_states"])
-
-    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in kept if per_layer]
-    try:
-        with base.patched({base.family.blocks_path: kept}):
-            last_CSD: Tensor = base.backbone(
-                input_ids=ids_CS, attention_mask=mask_CS, use_cache=False
-            ).last_hidden_state
-    finally:
-        for handle in handles:
-            handle.remove()
-    return torch.stack([*states, last_CSD], dim=1) if per_layer else last_CSD
+    read = dict(enumerate(kept)) if per_layer else {}
+    with base.patched({base.family.blocks_path: kept}), captured_inputs(read) as states:
+        last_CSD: Tensor = base.backbone(input_ids=ids_CS, attention_mask=mask_CS, use_cache=False).last_hidden_state
+    return torch.stack([*(states[i] for i in read), last_CSD], dim=1) if per_layer else last_CSD
 
 
 def _document_ids(base: BaseModel, text: str, affixes: Affixes) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.plain import plain_answers
@@ -25,9 +24,6 @@ MISMATCHED = (
     "Add the two numbers and give their sum.",
     "Sort the words of the list by the alphabet.",
 )
-
-
-Control = Literal["none", "random", "mismatched"]
 
 
 @dataclass(frozen=True)
@@ -66,16 +62,6 @@ def description_controls(
 
     others = [recall(text) for text in MISMATCHED if text != description]
     return Controls(recall(description), recall(random_description(base, description, seed)), sum(others) / len(others))
-
-
-def controlled(base: BaseModel, text: str, control: Control, seed: int) -> str:
-    """The text itself, or what a control learns in its place."""
-    if control == "random":
-        return random_description(base, text, seed)
-    if control == "mismatched":
-        others = [other for other in MISMATCHED if other != text]
-        return others[seed % len(others)]
-    return text
 
 
 def random_description(base: BaseModel, description: str, seed: int) -> str:

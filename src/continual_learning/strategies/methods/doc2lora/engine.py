@@ -123,10 +123,6 @@ class Doc2LoRAEngine:
             warnings=notes,
         )
 
-    def internalize(self, text: str, title: str = "") -> LearnReport:
-        """`learn`, by the name that the reference implementation gives it. Cuts a long text into chunks by itself."""
-        return self.learn(text, title)
-
     def generate(self, question: str, max_new_tokens: int = 64) -> str:
         """The greedy answer with everything learned in place. Warns when a part of that is simulated."""
         answer = self.answer(question, max_new_tokens)

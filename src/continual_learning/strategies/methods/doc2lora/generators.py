@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from continual_learning.errors import DocumentError, ModelNotFoundError
+from continual_learning.errors import ConfigError, DocumentError, ModelNotFoundError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_layout, mlp_parts
 from continual_learning.strategies.methods.doc2lora.adapter import adapter_of, check_fits, in_place
@@ -43,6 +43,7 @@ NetworkT = TypeVar("NetworkT", DocumentHypernetwork, Hypernetwork, TextToLoRA)
 
 # B starts at zero, which would change nothing; a hundredth of A's scale leaves a model able to speak.
 _SIMULATED_SCALE = 0.01
+_SIMULATED_RANK = 8  # that of the published hypernetwork
 
 
 @dataclass(frozen=True)
@@ -148,24 +149,43 @@ class DescriptionGenerator(AdapterGenerator):
 
 
 def make_generator(
-    base: BaseModel, mode: Mode, source: str | None = None, chunk_tokens: int = 1024, seed: int = 0
+    base: BaseModel,
+    mode: Mode,
+    source: str | None = None,
+    chunk_tokens: int = 1024,
+    seed: int = 0,
+    rank: int | None = None,
 ) -> AdapterGenerator:
     """The generator of a mode. ``source`` names the hypernetwork (`hub.locate`); ``seed`` is of the simulated one.
 
-    Networks are loaded once for a base. Raises ModelNotFoundError where there is none, ModelError for one that cannot
-    be read, MismatchError for one of another base.
+    ``rank`` is the simulated one's, and what a trained one must have; None: any. Networks are loaded once for a base.
+    Raises ModelNotFoundError where there is none, ModelError for one that cannot be read, MismatchError for one of
+    another base, ConfigError for one of another rank.
     """
     if reason := missing(base.name, mode, source):
         raise ModelNotFoundError(reason)
     if mode == "simulated":
-        network = base.remember(("simulated hypernetwork", seed), lambda: simulated_hypernetwork(base, seed))
-        return DocumentGenerator(base, network, chunk_tokens, mode="simulated")
+        size = rank or _SIMULATED_RANK
+        made = base.remember(("simulated hypernetwork", seed, size), lambda: simulated_hypernetwork(base, seed, size))
+        return DocumentGenerator(base, made, chunk_tokens, mode="simulated")
     if source is None:
         source = _default_source(base.name)
         assert source is not None  # or it would be missing
     if mode == "text":
-        return DescriptionGenerator(base, _loaded(base, source, load_text_hypernetwork))
-    return DocumentGenerator(base, _loaded(base, source, load_hypernetwork), chunk_tokens)
+        described = _loaded(base, source, load_text_hypernetwork)
+        _check_rank(source, described.config.rank, rank)
+        return DescriptionGenerator(base, described)
+    network = _loaded(base, source, load_hypernetwork)
+    _check_rank(source, network.config.rank, rank)
+    return DocumentGenerator(base, network, chunk_tokens)
+
+
+def _check_rank(source: str, rank: int, wanted: int | None) -> None:
+    if wanted not in (None, rank):
+        raise ConfigError(
+            f"lora_rank = {wanted}, and hypernetwork {source!r} gives each chunk rank {rank}; "
+            f"set lora_rank to {rank}, or leave it out"
+        )
 
 
 def missing(base_name: str, mode: Mode, source: str | None) -> str | None:
@@ -183,7 +203,7 @@ def _default_source(base_name: str) -> str | None:
     return f"{published.repository}/{published.file}" if published else None
 
 
-def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = 8) -> Hypernetwork:
+def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = _SIMULATED_RANK) -> Hypernetwork:
     """A small hypernetwork of random weights that writes to every MLP's last matrix. It was never trained."""
     parts = mlp_parts(base.mlp(0))
     name = f"{base.family.mlp_name}.{mlp_layout(base.mlp(0)).down}"

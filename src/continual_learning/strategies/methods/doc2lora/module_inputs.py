@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from continual_learning.model.base_model import Attention, BaseModel
-from continual_learning.model.families import StopForward
+from continual_learning.model.families import captured_inputs
 from continual_learning.strategies.methods.doc2lora.adapter import module_path
 
 
@@ -45,25 +45,9 @@ def module_inputs(
 
     Differentiable. Padding on the right reaches nothing else. What comes behind the last of these modules is not run.
     """
-    found: dict[int, Tensor] = {}
-
-    def keep(block: int) -> Any:
-        def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            found[block] = args[0]
-            if len(found) == len(blocks):
-                raise StopForward
-
-        return hook
-
-    places = [(block, base.model.get_submodule(module_path(base, block, module))) for block in blocks]
-    handles = [place.register_forward_pre_hook(keep(block)) for block, place in places]
-    try:
+    places = {block: base.model.get_submodule(module_path(base, block, module)) for block in blocks}
+    with captured_inputs(places, stop=True) as found:
         base.run_from(hidden_CSD, ids_CS, first, attention)
-    except StopForward:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     return torch.stack([found[block] for block in blocks], dim=1)
 
 

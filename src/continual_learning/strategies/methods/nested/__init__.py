@@ -33,7 +33,7 @@ from continual_learning.model.sampling import sampler
 from continual_learning.reading.plain import fitted_prompt, generate_answers
 from continual_learning.retrieval.routing import Rarity, Router, passage_keys
 from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
-from continual_learning.strategies.methods.nested.config import NestedConfig
+from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.export import level_differences, write_peft
 from continual_learning.strategies.methods.nested.learning import TurnReport, learn_turn
 from continual_learning.strategies.methods.nested.levels import (
@@ -55,8 +55,16 @@ from continual_learning.text.chunking import passages
 from continual_learning.training.examples import cut_to_tokens
 from continual_learning.types import Answer, LearnReport, Progress, ProgressCallback, QuestionAnswer, TokenCallback
 
+PASSAGE_TOKENS = 120
+"""A longer turn or document is learned as several turns of at most this many tokens, each about a mini-batch."""
+MAX_TOKENS = 4096
+"""Longest document; the rest is left out, with a warning."""
+# Share of a question's content, weighted by rarity, that a turn must hold for the gate to open, and the rarity in nats
+# that the shared words must add up to, as for the other strategies that route: a word that no background text uses
+# counts 5, so that one such word alone opens nothing.
+_ROUTE_THRESHOLD, _ROUTE_EVIDENCE = 0.25, 7.7
 # Without these what is learned cannot be read again.
-_FIXED = ("periods", "weights", "rank", "slow_ratio", "embeddings", "optimizers")
+_FIXED = ("periods", "weights", "slow_ratio", "embeddings", "optimizers")
 
 
 class Nested(Strategy[NestedConfig]):
@@ -68,7 +76,7 @@ class Nested(Strategy[NestedConfig]):
 
     def __init__(self, config: NestedConfig):
         super().__init__(config)
-        self._router = Router(Rarity.of(background_texts()), config.route_threshold, config.route_evidence)
+        self._router = Router(Rarity.of(background_texts()), _ROUTE_THRESHOLD, _ROUTE_EVIDENCE)
 
     def learn(
         self,
@@ -86,8 +94,8 @@ class Nested(Strategy[NestedConfig]):
         if state.meta.document(document.id):
             return state, plain_report(document, started, False, ALREADY_HELD)
         self._check_settings(state)
-        text, tokens, left_out = cut_to_tokens(base, document.text, self.config.max_tokens)
-        parts = passages(text, lambda t: len(base.encode(t)), self.config.passage_tokens)
+        text, tokens, left_out = cut_to_tokens(base, document.text, MAX_TOKENS)
+        parts = passages(text, lambda t: len(base.encode(t)), PASSAGE_TOKENS)
         memory = self._memory(base, state)
         earlier = len(memory.turns)
         reports: list[TurnReport] = []
@@ -96,7 +104,7 @@ class Nested(Strategy[NestedConfig]):
                 progress(Progress("learn", number, len(parts), f"turn {number + 1} of {len(parts)}"))
             memory.turns.append(Turn(part, document.title, len(base.encode(part))))
             try:
-                seed = f"{self.config.seed}:{document.sha256}:{number}"
+                seed = f"{SEED}:{document.sha256}:{number}"
                 reports.append(learn_turn(base, self.config, memory, seed))
             except DivergedError as error:
                 return state, plain_report(document, started, False, f"not kept: {error}")
@@ -139,7 +147,7 @@ class Nested(Strategy[NestedConfig]):
             fitted = [fitted_prompt(base, history, q, max_new_tokens, system=not with_levels) for q in asked]
             prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
             config = self.config
-            choose = sampler(config.temperature, config.top_k, config.top_p, f"{config.seed}:{asked}")
+            choose = sampler(config.temperature, config.top_k, config.top_p, f"{SEED}:{asked}")
             with self._in_place(base, state) if with_levels else nullcontext():
                 made = generate_answers(base, asked, prompts, max_new_tokens, on_token, notes, choose=choose)
             answers.update(zip(chosen, made, strict=True))
@@ -254,8 +262,8 @@ class Nested(Strategy[NestedConfig]):
         warnings = []
         if left_out:
             warnings.append(
-                f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
-                f"(now {self.config.max_tokens}) to learn them"
+                f"the last {left_out} of {tokens + left_out} tokens were left out; learn them as another document of "
+                f"at most {MAX_TOKENS} tokens"
             )
         grown = len(after.meta.extra["texts"][document.id].encode()) + after.bytes - before.bytes
         return LearnReport(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,8 @@ from continual_learning.options import StrategyConfig
 
 OptimizerName = Literal["sgd", "adamw", "muon", "m3"]
 
+SEED = 0
+"""Of the first factors, the questions that are chosen and their order."""
 BY_LEVEL = ("periods", "learning_rates", "steps", "optimizers", "replay")
 """Settings that have an entry for each level."""
 
@@ -40,60 +43,32 @@ class NestedConfig(StrategyConfig):
     """Of each level's steps; within an update it falls linearly to a tenth."""
     steps: tuple[int, ...] = (10, 6, 6)
     """Optimiser steps of each level's update."""
-    steps_beside: int = Field(6, ge=1)
-    """Most steps of the fastest level in a turn that updates a slower one too, which studies that turn as well."""
     optimizers: tuple[OptimizerName, ...] = ("adamw", "adamw", "adamw")
     """Each level's optimiser. Its state is kept from update to update, and on disk."""
     replay: tuple[float, ...] = (0.5, 0.5, 0.5)
     """Share of what a level's update studies that is drawn from turns before those that it waited for."""
-    consolidation: float = Field(0.0, ge=0, le=1)
-    """An extension, not in the paper: when a slower level is updated, it learns with the faster ones weakened by this
-    share, and they stay so. 1: they start again at zero."""
 
     # What the levels are.
     slow_ratio: float = Field(0.8, ge=0, lt=1)
     """Share of the blocks, from the first on, that no level ever changes."""
     weights: Literal["low_rank", "full"] = "low_rank"
     """Changes of low rank to the MLPs of the other blocks; or all weights of those blocks, for one level only."""
-    rank: int = Field(8, ge=1)
-    """Rank of a level's changes."""
     embeddings: bool = False
     """With full weights: change the token embeddings too."""
 
     # What is studied.
     signal: Literal["study", "text"] = "study"
     """Questions made from what was said, with answers; or the words themselves, in the chat format."""
-    questions: int = Field(5, ge=1)
-    """Most questions about each statement."""
-    study_tokens: int = Field(128, ge=1)
-    """Tokens of a turn's questions and answers beyond which no statement has a second question."""
-    mini_batch_tokens: int = Field(128, ge=1)
-    """Tokens of a mini-batch, padding included."""
-    passage_tokens: int = Field(120, ge=16)
-    """A longer turn or document is learned as several turns of at most so many tokens."""
-    max_tokens: int = Field(4096, ge=1)
-    """Longest document; what is beyond is left out, with a word about it."""
     clip_norm: float = Field(1.0, gt=0)
     """Global norm to which gradients are clipped."""
     weight_decay: float = Field(0.0, ge=0)
     """Decay of what learns at each step, as a share of the learning rate."""
     keep_optimizer: bool = True
     """Keep the optimisers' state between updates; otherwise each update starts a new one."""
-    slow_every: int = Field(5, ge=1)
-    """M3: steps between two updates of its slow momentum."""
-    slow_share: float = Field(0.5, ge=0)
-    """M3: how much the slow momentum counts."""
-    seed: int = 0
-    """Of the first factors, the questions that are chosen and their order."""
 
     # Answering.
     gate: Literal["content", "always"] = "content"
     """Use the levels for questions about the user, and those that share words with what was told; or for all."""
-    route_threshold: float = Field(0.25, ge=0, le=1)
-    """Share of a question's content, weighted by rarity, that a turn must hold for the gate to open."""
-    route_evidence: float = Field(7.7, ge=0)
-    """Rarity that the shared words must add up to, in nats."""
-
     temperature: float = Field(0.0, ge=0)
     """Of the choice of each token; 0: always the likeliest."""
     top_k: int = Field(0, ge=0)
@@ -101,9 +76,23 @@ class NestedConfig(StrategyConfig):
     top_p: float = Field(1.0, gt=0, le=1)
     """Choose among the likeliest tokens that make up this share."""
 
-    # Guards.
-    max_loss_rise: float = Field(1.0, ge=0)
-    """Largest rise of the loss on a turn by learning it, nats a token; beyond it the last good weights come back."""
+    RETIRED: ClassVar[Mapping[str, object]] = {
+        "steps_beside": 6,
+        "consolidation": 0.0,
+        "rank": 8,
+        "questions": 5,
+        "study_tokens": 128,
+        "mini_batch_tokens": 128,
+        "passage_tokens": 120,
+        "max_tokens": 4096,
+        "slow_every": 5,
+        "slow_share": 0.5,
+        "seed": SEED,
+        "route_threshold": 0.25,
+        "route_evidence": 7.7,
+        "max_loss_rise": 1.0,
+    }
+    """Options that memories may still carry, each with the value that means what is done now."""
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:

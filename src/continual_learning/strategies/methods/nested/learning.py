@@ -6,10 +6,10 @@ study items of those turns (Behrouz et al. 2025, the continuum memory system: st
     Delta_l <- Delta_l - steps of its optimiser on the loss of items of the last C_l tokens.
 
 The paper sums the errors of C_l steps and applies them once; here they are mini-batches of their own. An update has
-room for ``steps`` x ``mini_batch_tokens``: where the turns give more, every turn has an item before any has a second.
+room for ``steps`` x `MINI_BATCH_TOKENS`: where the turns give more, every turn has an item before any has a second.
 What a level waits for is part of the memory. So that no turn takes much longer than another, a turn updates at most one
 of the slower levels, the most overdue; the next turn may update another; and the fastest takes fewer steps beside it
-(``steps_beside``). Each update also studies a share of earlier turns (``replay``).
+(`STEPS_BESIDE`). Each update also studies a share of earlier turns (``replay``).
 """
 
 from __future__ import annotations
@@ -24,13 +24,7 @@ import torch
 from continual_learning.errors import DivergedError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.methods.nested.config import NestedConfig
-from continual_learning.strategies.methods.nested.levels import (
-    distance,
-    fast_blocks,
-    learned,
-    levels_in_place,
-    weakened,
-)
+from continual_learning.strategies.methods.nested.levels import distance, fast_blocks, learned, levels_in_place
 from continual_learning.strategies.methods.nested.material import drawn, pair_item, turn_pairs
 from continual_learning.strategies.methods.nested.memory import Memory
 from continual_learning.strategies.methods.nested.optimisers import make_optimizer, optimizer_state
@@ -40,6 +34,13 @@ from continual_learning.training.gradient_descent import Schedule, descend
 
 # The loss before and after is that of so many items of the newest turn.
 _PROBES = 3
+STEPS_BESIDE = 6
+"""Most steps of the fastest level in a turn that updates a slower one too, which studies that turn as well: as many as
+the slower one takes, so that no turn takes much longer than another."""
+MINI_BATCH_TOKENS = 128
+"""Tokens of a mini-batch, padding included."""
+MAX_LOSS_RISE = 1.0
+"""Largest rise of the loss on a turn by learning it, nats a token; learning that works lowers it by some nats."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def learn_turn(
 ) -> TurnReport:
     """Let the levels learn the newest turn of ``memory``, which changes in place.
 
-    Raises DivergedError when a loss is not finite or rises by more than ``max_loss_rise``; the memory is then of
+    Raises DivergedError when a loss is not finite or rises by more than `MAX_LOSS_RISE`; the memory is then of
     no use, and the caller keeps the one before.
     """
     rng = random.Random(seed)
@@ -86,12 +87,12 @@ def learn_turn(
     before = _loss(base, config, memory, staged, probes)
     steps = {level: config.steps[level] for level in due}
     if len(due) > 1:
-        steps[due[0]] = min(steps[due[0]], config.steps_beside)
+        steps[due[0]] = min(steps[due[0]], STEPS_BESIDE)
     updates = [_update(base, config, memory, level, steps[level], staged, rng) for level in due]
     after = _loss(base, config, memory, staged, probes) if due else before
-    if not math.isfinite(after) or after > before + config.max_loss_rise:
+    if not math.isfinite(after) or after > before + MAX_LOSS_RISE:
         raise DivergedError(
-            f"the loss went from {before:.2f} to {after:.2f}, expected a rise of at most {config.max_loss_rise:g}; the "
+            f"the loss went from {before:.2f} to {after:.2f}, expected a rise of at most {MAX_LOSS_RISE:g}; the "
             "last good weights are back: lower learning_rates"
         )
     return TurnReport(tuple(updates), before, after)
@@ -124,14 +125,12 @@ def _update(
 ) -> LevelUpdate:
     """Steps of one level on what it waited for; the others stand still."""
     waited = memory.waiting[level]
-    room = steps * config.mini_batch_tokens
+    room = steps * MINI_BATCH_TOKENS
     own = [turn_pairs(base, memory.turns[i], config) for i in waited]
     items = drawn(base, own, round(room * (1 - config.replay[level])), rng)
     items += _replayed(base, config, memory, waited, round(room * config.replay[level]), rng)
     rivals_S = rival_tokens(base, items, rng)
-    batches = _batches(items, config, steps, rng)
-    for faster in range(level):
-        memory.levels[faster] = weakened(memory.levels[faster], config.consolidation)
+    batches = _batches(items, steps, rng)
     kept = memory.optimizers[level] if config.keep_optimizer else {}
     schedule = Schedule(config.learning_rates[level], config.clip_norm, 0.0)
     with levels_in_place(base, config, memory.levels, level) as parameters:
@@ -161,10 +160,10 @@ def _replayed(
     return found
 
 
-def _batches(items: Sequence[Item], config: NestedConfig, steps: int, rng: random.Random) -> list[list[Item]]:
+def _batches(items: Sequence[Item], steps: int, rng: random.Random) -> list[list[Item]]:
     """Mini-batches for so many steps, pass after pass."""
     found: list[list[Item]] = []
     lengths = [len(item.ids) for item in items]
     while len(found) < steps:
-        found += [[items[i] for i in batch] for batch in mini_batches(lengths, config.mini_batch_tokens, rng)]
+        found += [[items[i] for i in batch] for batch in mini_batches(lengths, MINI_BATCH_TOKENS, rng)]
     return found[:steps]

@@ -21,9 +21,12 @@ from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import ConfigError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.methods.nested.config import NestedConfig
+from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.low_rank import LowRankLevels, new_factors
 from continual_learning.training.all_weights import parameters_in_place
+
+RANK = 8
+"""Rank of a level's changes: three levels are 4 MB of the embedded model, and what a chat tells is little."""
 
 Level = dict[str, Tensor]
 """What one level learned: ``<path>.A`` and ``<path>.B``, or the change of each parameter by its name; fp32, CPU."""
@@ -53,7 +56,7 @@ def new_levels(base: BaseModel, config: NestedConfig) -> list[Level]:
     for number in range(len(config.periods)):
         level: Level = {}
         for path, linear in _linears(base, config).items():
-            factors = new_factors(linear, config.rank, f"{config.seed}:{number}:{path}")
+            factors = new_factors(linear, RANK, f"{SEED}:{number}:{path}")
             level[f"{path}.A"], level[f"{path}.B"] = factors
         levels.append(level)
     return levels
@@ -93,11 +96,6 @@ def learned(base: BaseModel, config: NestedConfig, parameters: Mapping[str, nn.P
         return {name: p.detach().to("cpu") for name, p in parameters.items()}
     own = _own(base, config)
     return {name: (p.detach() - own[name].detach()).to("cpu") for name, p in parameters.items()}
-
-
-def weakened(level: Level, share: float) -> Level:
-    """A level whose change is smaller by ``share``. A factor A alone is no change, and stays."""
-    return {name: t if name.endswith(".A") else t * (1 - share) for name, t in level.items()}
 
 
 def change(level: Level) -> dict[str, Tensor]:

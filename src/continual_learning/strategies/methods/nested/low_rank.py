@@ -11,13 +11,14 @@ Shapes: D = inputs, F = outputs of the linear layer, R = rank of a level.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+
+from continual_learning.model.families import linear_sizes
+from continual_learning.text.words import hash_63
 
 
 class LowRankLevels(nn.Module):
@@ -39,16 +40,8 @@ class LowRankLevels(nn.Module):
 
 def new_factors(linear: nn.Module, rank: int, seed: str) -> tuple[Tensor, Tensor]:
     """A at random, as `nn.Linear` starts, and B zero: [R, D] and [F, R], fp32 on the CPU."""
-    inputs, outputs = features(linear)
-    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big") >> 1)
+    inputs, outputs = linear_sizes(linear)
+    generator = torch.Generator().manual_seed(hash_63(seed))
     bound = 1 / math.sqrt(inputs)
     a_RD = torch.empty(rank, inputs).uniform_(-bound, bound, generator=generator)
     return a_RD, torch.zeros(outputs, rank)
-
-
-def features(linear: nn.Module) -> tuple[int, int]:
-    """Inputs and outputs of an `nn.Linear` or a `Conv1D`, which keeps its weight the other way round."""
-    weight = linear.weight
-    assert isinstance(weight, Tensor)
-    first, second = weight.shape
-    return (first, second) if isinstance(linear, Conv1D) else (second, first)

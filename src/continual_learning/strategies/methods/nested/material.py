@@ -12,13 +12,17 @@ from itertools import chain, zip_longest
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
-from continual_learning.strategies.methods.nested.config import NestedConfig
+from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.memory import Turn
 from continual_learning.strategies.methods.nested.restate import in_second_person, restate, statements
 from continual_learning.training.examples import Item, answer_ids, make_item, question_ids
 from continual_learning.training.questions import ask, make_fragments
 
 _FRAGMENT_TOKENS = 20
+QUESTIONS = 5
+"""Most questions about each statement: with some 25 tokens each, those of one statement fill a step."""
+STUDY_TOKENS = 128
+"""Tokens of a turn's questions and answers beyond which no statement has a second question: those of one step."""
 
 _ASKED_AND_ANSWERED = re.compile(
     r"\b(?:Q|Question):\s*(?P<question>.+?)\s+(?:A|Answer):\s*(?P<answer>.+?)(?=\s+(?:Q|Question):|\s*$)", re.DOTALL
@@ -32,27 +36,27 @@ def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
     """What there is to study of a turn, at least one pair.
 
     A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn
-    round gives up to ``questions`` questions; any other sentence gives telegraphic ones. Every statement has one
-    before any has a second, and no second is made where that takes more than ``study_tokens``. Without a statement in
+    round gives up to `QUESTIONS` questions; any other sentence gives telegraphic ones. Every statement has one
+    before any has a second, and no second is made where that takes more than `STUDY_TOKENS`. Without a statement in
     it (a question, a request), the words themselves are studied.
     """
     if config.signal == "text":
         return [("", turn.text)]
-    rng = random.Random(f"{config.seed}:{turn.title}:{turn.text}")
+    rng = random.Random(f"{SEED}:{turn.title}:{turn.text}")
     asked: list[list[Pair]] = [[(m["question"], m["answer"])] for m in _ASKED_AND_ANSWERED.finditer(turn.text)]
     text = _ASKED_AND_ANSWERED.sub(" ", turn.text)
     restated = {r.statement: r for r in restate(text)}
     for statement in statements(text):
         found = restated.get(statement)
         if found is not None:
-            asked.append([(question, found.answer) for question in found.questions[: config.questions]])
+            asked.append([(question, found.answer) for question in found.questions[:QUESTIONS]])
             continue
         fragments = make_fragments(statement, lambda t: len(base.encode(t)), _FRAGMENT_TOKENS, _FRAGMENT_TOKENS)
         for fragment in fragments:
             answer = in_second_person(fragment.text)
-            asked.append([(ask(fragment, turn.title, rng).question, answer) for _ in range(config.questions)])
+            asked.append([(ask(fragment, turn.title, rng).question, answer) for _ in range(QUESTIONS)])
     pairs = [pairs[0] for pairs in asked]
-    room = config.study_tokens - sum(len(pair_item(base, pair).ids) for pair in pairs)
+    room = STUDY_TOKENS - sum(len(pair_item(base, pair).ids) for pair in pairs)
     for pair in chain.from_iterable(zip_longest(*(pairs[1:] for pairs in asked))):
         if pair is None:  # of a statement that has no other
             continue

@@ -29,9 +29,7 @@ def make_optimizer(
         case "muon":
             optimizer = Muon(weights, rate, weight_decay=decay)
         case "m3":
-            optimizer = M3(
-                weights, rate, slow_every=config.slow_every, slow_share=config.slow_share, weight_decay=decay
-            )
+            optimizer = M3(weights, rate, weight_decay=decay)
     for name, weight in parameters.items():
         remembered = {
             key.removeprefix(f"{name}."): t.clone() for key, t in kept.items() if key.rpartition(".")[0] == name

@@ -66,6 +66,7 @@ from continual_learning.strategies.methods.ttt.memory import (
 from continual_learning.strategies.methods.ttt.recitations import Recitations
 from continual_learning.strategies.methods.ttt.start import load_start
 from continual_learning.strategies.methods.ttt.unfinished import Unfinished
+from continual_learning.strategies.methods.ttt.weak_settings import weak_settings
 from continual_learning.training.stopwatch import Stopwatch
 from continual_learning.types import (
     UNAFFECTED,
@@ -179,7 +180,9 @@ class TTT(Strategy[TTTConfig]):
         new = passage_tensors(document, cut.parts, learned)
         candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
         size = sum(t.numel() * t.element_size() for t in new.values())
-        return candidate, self._report(document, learned, cut.tokens, cut.left_out, size)
+        report = self._report(document, learned, cut.tokens, cut.left_out, size)
+        warnings = (*weak_settings(self.config, cut.alpha), *report.warnings)
+        return candidate, replace(report, warnings=warnings)
 
     def answer(
         self,

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.families import mlp_parts
+from continual_learning.model.families import captured_inputs, mlp_parts
 from continual_learning.strategies.methods.ttt.neuron_gate import accesses
 
 # Short sequences: over long ones every neuron is accessed sooner or later and the frequencies say nothing.
@@ -42,23 +40,14 @@ def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int], 
     A token accesses the ``share`` of neurons that contribute most to its block's output.
     """
     counts: dict[int, Tensor] = {}
-    handles = []
-    try:
-        for block in blocks:
-
-            def count(module: torch.nn.Module, args: tuple[Tensor, ...], block: int = block) -> None:
-                parts = mlp_parts(module)
-                neurons_NI = parts.neurons(args[0].flatten(0, -2))
-                top_k = max(1, round(share * parts.intermediate_size))
-                counts[block] = accesses(neurons_NI, parts.down_w.norm(dim=0), top_k).cpu()
-
-            handles.append(base.mlp(block).register_forward_pre_hook(count))
-        with torch.no_grad():
+    with torch.no_grad():
+        with captured_inputs({block: base.mlp(block) for block in blocks}) as read:
             ids_BT = torch.tensor([list(ids)], device=base.device)
             base.model.base_model(input_ids=ids_BT, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+        for block, input_BTD in read.items():
+            parts = mlp_parts(base.mlp(block))
+            top_k = max(1, round(share * parts.intermediate_size))
+            counts[block] = accesses(parts.neurons(input_BTD.flatten(0, -2)), parts.down_w.norm(dim=0), top_k).cpu()
     return counts
 
 
@@ -88,7 +77,8 @@ def calibrate(
         if on_progress:
             on_progress(done + 1, len(background))
     calibration = Calibration(frequency, sequences)
-    _write(path, calibration, base.fingerprint)
+    tensors = {str(block): t for block, t in frequency.items()}
+    write_artifact(path, tensors, {"base": base.fingerprint, "sequences": sequences}, sync=False)
     return calibration
 
 
@@ -105,20 +95,10 @@ def _read(path: Path, fingerprint: str) -> Calibration | None:
     if not path.exists():
         return None
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("base") != fingerprint:
-                return None
-            frequency = {int(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            return Calibration(frequency, int(metadata["sequences"]))
-    except (SafetensorError, OSError, KeyError, ValueError):
+        artifact = read_artifact(path)
+        if artifact.header.get("base") != fingerprint:
+            return None
+        frequency = {int(name): tensor for name, tensor in artifact.tensors.items()}
+        return Calibration(frequency, artifact.header["sequences"])
+    except DAMAGED:
         return None
-
-
-def _write(path: Path, calibration: Calibration, fingerprint: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    tensors = {str(block): t.contiguous() for block, t in calibration.document_frequency.items()}
-    metadata = {"base": fingerprint, "sequences": str(calibration.sequences)}
-    safetensors.torch.save_file(tensors, str(aside), metadata)
-    os.replace(aside, path)

@@ -9,26 +9,24 @@ answered from, exported and forgotten without the start.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from continual_learning.errors import ConfigError, CorruptMemoryError, MismatchError
+from continual_learning.errors import ConfigError
+from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
 
 PACKAGED = "packaged"
 FORMAT = "continual-learning start 1"
+_TRAIN = "continual-learning train start"
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,7 @@ class Start:
 
     def branches(self, base: BaseModel) -> dict[int, NeuronBranch]:
         """A new branch for each block, ready to learn. Raises MismatchError for another base than its own."""
-        if base.fingerprint != self.fingerprint:
-            raise MismatchError(
-                f"a start for the base {self.fingerprint[:12]} on {base.name} ({base.fingerprint[:12]}); expected the "
-                "base that it was trained for: train one for this base with `continual-learning train start`"
-            )
+        check_base("start", self.fingerprint, base.fingerprint, base.name, _TRAIN)
         found = {}
         for block, deltas in sorted(self.deltas.items()):
             branch = branch_from_deltas(mlp_parts(base.mlp(block)), deltas)
@@ -70,13 +64,9 @@ class Start:
 
 
 def save_start(start: Start, path: Path) -> None:
-    """Write it aside, then rename: a kill leaves the old file or the new one."""
-    tensors = {f"{b:03d}.{n}": t.contiguous() for b, deltas in start.deltas.items() for n, t in deltas.items()}
-    metadata = {"format": FORMAT, "base": start.fingerprint, "facts": json.dumps(dict(start.facts), sort_keys=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    safetensors.torch.save_file(tensors, str(aside), metadata)
-    os.replace(aside, path)
+    """Write a start, wholly or not at all."""
+    tensors = {f"{b:03d}.{n}": t for b, deltas in start.deltas.items() for n, t in deltas.items()}
+    write_artifact(path, tensors, {"format": FORMAT, "base": start.fingerprint, "facts": dict(start.facts)})
 
 
 def load_start(name: str, base: BaseModel) -> Start:
@@ -86,11 +76,7 @@ def load_start(name: str, base: BaseModel) -> Start:
     when it belongs to another base.
     """
     start = _packaged(base) if name == PACKAGED else read_start(Path(name).expanduser())
-    if start.fingerprint != base.fingerprint:
-        raise MismatchError(
-            f"start {name}: trained for the base {start.fingerprint[:12]}, and {base.name} is "
-            f"{base.fingerprint[:12]}; train one for it with `continual-learning train start`"
-        )
+    check_base(f"start {name}", start.fingerprint, base.fingerprint, base.name, _TRAIN)
     return start
 
 
@@ -100,19 +86,9 @@ def read_start(path: Path) -> Start:
         raise ConfigError(
             f"start {path}: no such file; expected `{PACKAGED}` or a file that `continual-learning train start` wrote"
         )
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise CorruptMemoryError(f"start {path}: its format is {metadata.get('format')!r}, expected {FORMAT!r}")
-            deltas: dict[int, dict[str, Tensor]] = {}
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                block, _, part = name.partition(".")
-                deltas.setdefault(int(block), {})[part] = file.get_tensor(name)
-            return Start(metadata["base"], dict(sorted(deltas.items())), json.loads(metadata["facts"]))
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise CorruptMemoryError(f"start {path}: cannot be read ({reason}); train it again or fetch it anew") from None
+    with damage_reported(f"start {path}", "train it again or fetch it anew"):
+        artifact = read_artifact(path, kind=FORMAT)
+        return Start(artifact.header["base"], artifact.by_block(), artifact.header["facts"])
 
 
 def _packaged(base: BaseModel) -> Start:

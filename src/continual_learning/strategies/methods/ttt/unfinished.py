@@ -14,11 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import safetensors.torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-
-from continual_learning.io.files import make_folder, write_atomic
+from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Passage, parts_of
@@ -45,20 +41,15 @@ class Unfinished:
     def get(self, passage: Passage) -> LearnedPassage | None:
         """What was learned of a passage before an interruption; None where that is nothing, or damaged."""
         try:
-            with safe_open(str(self._path(passage)), "pt") as file:
-                facts = json.loads((file.metadata() or {})["facts"])
-                deltas: dict[int, dict[str, Tensor]] = {}
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    block, _, weight = name.partition(".")
-                    deltas.setdefault(int(block), {})[weight] = file.get_tensor(name)
-            descent = Descent(**facts.pop("descent"))
-            return LearnedPassage(deltas, parts_of(self._base, passage, self._config), descent, **facts)
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+            artifact = read_artifact(self._path(passage))
+            facts = dict(artifact.header["facts"])
+            descent, parts = Descent(**facts.pop("descent")), parts_of(self._base, passage, self._config)
+            return LearnedPassage(artifact.by_block(), parts, descent, **facts)
+        except DAMAGED:
             return None  # it is learned anew: the file held nothing that the document does not say
 
     def keep(self, passage: Passage, learned: LearnedPassage) -> None:
         """Write down a passage. Raises StorageError where that fails."""
-        make_folder(self._folder)
         tensors = {f"{b}.{name}": t for b, weights in learned.deltas.items() for name, t in weights.items()}
         facts = {
             "descent": asdict(learned.descent),
@@ -67,8 +58,7 @@ class Unfinished:
             "right_before": learned.right_before,
             "right_after": learned.right_after,
         }
-        data = safetensors.torch.save(tensors, {"facts": json.dumps(facts)})
-        write_atomic(self._path(passage), data, sync=False)
+        write_artifact(self._path(passage), tensors, {"facts": facts}, sync=False)
 
     def drop(self, passages: Sequence[Passage]) -> None:
         """Delete these, which are done, and what is older than a week."""

@@ -16,6 +16,7 @@ from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.decoding import shared_start
+from continual_learning.model.generation import generate
 from continual_learning.options import parse_config
 from continual_learning.strategies.methods.doc2lora.adapter import installed
 from continual_learning.strategies.methods.doc2lora.generated_lora import Generated, LowRank
@@ -23,6 +24,9 @@ from continual_learning.strategies.methods.doc2lora.generators import DocumentGe
 from continual_learning.strategies.methods.doc2lora.linear import LinearHypernetwork
 from continual_learning.strategies.methods.doc2lora.module_inputs import module_inputs
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
+from continual_learning.strategies.methods.doc2lora.training import networks as networks_module
+from continual_learning.strategies.methods.doc2lora.training import run as run_module
+from continual_learning.strategies.methods.doc2lora.training import targets as targets_module
 from continual_learning.strategies.methods.doc2lora.training.data import facts, training_data
 from continual_learning.strategies.methods.doc2lora.training.ladder import ladder
 from continual_learning.strategies.methods.doc2lora.training.networks import initial_network, memory_blocks
@@ -53,6 +57,15 @@ DOCUMENT, QUESTION = "Comb jellies eat plankton.", "What do comb jellies eat?"
 ASKED = QuestionAnswer(QUESTION, ("plankton",))
 
 
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents, answers and networks that a tiny model is done with in a moment."""
+    monkeypatch.setattr(run_module, "QUESTIONS_PER_DOCUMENT", 2)
+    monkeypatch.setattr(run_module, "_SINGLE_CHUNK_SHARE", 0.5)
+    monkeypatch.setattr(targets_module, "ANSWER_TOKENS", 4)
+    monkeypatch.setattr(networks_module, "_LATENT_WIDTH", 8)
+
+
 def settings(**changes: Any) -> HypernetworkTraining:
     fields: dict[str, Any] = {
         "steps": 4,
@@ -60,13 +73,9 @@ def settings(**changes: Any) -> HypernetworkTraining:
         "facts_documents": 3,
         "facts_per_document": 2,
         "validation_documents": 2,
-        "questions_per_document": 2,
         "irrelevant_questions": 1,
-        "answer_tokens": 4,
         "rank": 8,
-        "latent_width": 8,
         "max_chunks": 2,
-        "single_chunk_share": 0.5,
         "warm_up": 1,
         "validate_every": 2,
         "checkpoint_every": 2,
@@ -306,11 +315,13 @@ def test_a_run_that_reads_documents_as_one(tiny_base: BaseModel, tmp_path: Path)
     assert not torch.equal(whole.network.state_dict()["key"], alone.network.state_dict()["key"])
 
 
-def test_a_target_has_the_teachers_distribution(tiny_base: BaseModel) -> None:
-    target = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings(top_k=5))
+def test_a_target_has_the_teachers_distribution(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets_module, "TOP_K", 5)
+    target = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings())
     assert target is not None and target.answer_weight == 0.5
-    assert target.value_at == len(target.answer) == settings().answer_tokens  # it is cut off before the value
-    whole = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings(answer_tokens=24))
+    assert target.value_at == len(target.answer) == 4  # it is cut off before the value
+    monkeypatch.setattr(targets_module, "ANSWER_TOKENS", 24)
+    whole = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings())
     assert whole is not None
     before, value = (tiny_base.decode(whole.answer[: whole.value_at + more]).strip() for more in (0, 1))
     assert "They eat".startswith(before) and not "They eat".startswith(value)
@@ -325,9 +336,9 @@ def test_a_target_has_the_teachers_distribution(tiny_base: BaseModel) -> None:
 
 
 def test_a_target_of_the_base_itself(tiny_base: BaseModel) -> None:
-    target = irrelevant_target(tiny_base, QUESTION, settings())
+    target = irrelevant_target(tiny_base, QUESTION)
     assert target is not None and target.answer_weight == 0
-    own = tiny_base.generate([prompt_ids(tiny_base, QUESTION)], 4)[0].ids
+    own = generate(tiny_base, [prompt_ids(tiny_base, QUESTION)], 4)[0].ids
     assert target.answer == own
     long = "jellies " * tiny_base.window
     assert relevant_target(tiny_base, long, ASKED, "x", False, settings()) is None
@@ -343,8 +354,9 @@ def test_with_nothing_installed_the_loss_is_the_bases(tiny_base: BaseModel) -> N
     )
 
 
-def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path) -> None:
-    chosen = settings(retrieval_steps=3, steps=2, max_chunks=1, answer_tokens=24)
+def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets_module, "ANSWER_TOKENS", 24)
+    chosen = settings(retrieval_steps=3, steps=2, max_chunks=1)
     start = initial_network(tiny_base, chosen).state_dict()
     keys = train_hypernetwork(tiny_base, chosen, tmp_path, stop_after=3)
     learned = {name for name, tensor in keys.network.state_dict().items() if not torch.equal(tensor, start[name])}
@@ -358,10 +370,13 @@ def test_keys_learn_first_and_alone(tiny_base: BaseModel, tmp_path: Path) -> Non
         assert torch.equal(tensor, rest.network.state_dict()[name]), name
 
 
-def test_keys_go_on_learning_beside_the_rest(tiny_base: BaseModel, tmp_path: Path) -> None:
+def test_keys_go_on_learning_beside_the_rest(
+    tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets_module, "ANSWER_TOKENS", 48)
     made = {}
     for weight in (None, 0.0, 0.3):
-        chosen = settings(retrieval_steps=1, steps=4, answer_tokens=48, max_chunks=1, retrieval_weight=weight)
+        chosen = settings(retrieval_steps=1, steps=4, max_chunks=1, retrieval_weight=weight)
         made[weight] = train_hypernetwork(tiny_base, chosen, tmp_path / str(weight)).network.state_dict()["query"]
     assert torch.equal(made[None], made[0.3]) and not torch.equal(made[0.0], made[0.3])
 
@@ -414,7 +429,7 @@ def test_queries_are_what_the_modules_read_before_each_token_of_an_answer(tiny_b
 
 
 def test_a_loss_among_drawn_tokens_estimates_that_over_all(tiny_base: BaseModel) -> None:
-    target = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings(top_k=5))
+    target = relevant_target(tiny_base, DOCUMENT, ASKED, "They eat plankton.", False, settings())
     assert target is not None
     states = States(tiny_base, 2)
     whole = question_losses(tiny_base, {}, [[[target]]], states)

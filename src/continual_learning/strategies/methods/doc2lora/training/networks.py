@@ -8,8 +8,8 @@ from continual_learning.datasets.facts import fact_documents
 from continual_learning.documents.shipped import background_texts
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
-from continual_learning.model.families import mlp_layout, mlp_parts
-from continual_learning.strategies.methods.doc2lora.adapter import linear_modules, linear_sizes
+from continual_learning.model.families import linear_sizes, mlp_layout, mlp_parts
+from continual_learning.strategies.methods.doc2lora.adapter import linear_modules
 from continual_learning.strategies.methods.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
 from continual_learning.strategies.methods.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.strategies.methods.doc2lora.linear import LinearHypernetwork
@@ -18,6 +18,7 @@ from continual_learning.strategies.methods.doc2lora.perceiver import Heads
 from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 
 _LINEAR_RANK, _READER_RANK, _PERCEIVER_RANK = 768, 16, 8
+_LATENT_WIDTH, _CROSS_LAYERS = 128, 2  # of a Perceiver of 10 million parameters, what a CPU trains in hours
 _FIT_TEXTS, _FIT_DOCUMENTS = 24, 4
 
 
@@ -55,10 +56,10 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
             layers=settings.blocks or tuple(range(base.block_count)),
             rank=rank,
             multiplier=2 * rank**1.5,
-            latent_width=settings.latent_width,
+            latent_width=_LATENT_WIDTH,
             latents=8,
-            encoder=(True,) * settings.cross_layers,
-            heads=Heads(queries=4, keys=2, width=max(8, settings.latent_width // 4)),
+            encoder=(True,) * _CROSS_LAYERS,
+            heads=Heads(queries=4, keys=2, width=max(8, _LATENT_WIDTH // 4)),
             head_blocks=1,
             trained_chunks=settings.max_chunks,
         )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import generate
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.methods.doc2lora.adapter import installed
 from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter
@@ -91,7 +92,7 @@ def context_sensitivity(
             asked = [_target(base, q.question, r, example.text) for q, r in zip(questions, replies, strict=True)]
             losses["prompt"] += prompt_losses(base, asked).tolist()
             if recall:
-                written = base.generate([target.prompt for target in asked], 24)
+                written = generate(base, [target.prompt for target in asked], 24)
                 right["prompt"] += [contains_answer(w.text, q.answers) for w, q in zip(written, questions, strict=True)]
     return Sensitivity(
         matched=fmean(losses["matched"]),

@@ -47,7 +47,10 @@ from continual_learning.strategies.methods.doc2lora.training.devices import Devi
 from continual_learning.strategies.methods.doc2lora.training.networks import initial_network
 from continual_learning.strategies.methods.doc2lora.training.probe import context_sensitivity
 from continual_learning.strategies.methods.doc2lora.training.retrieval import Queries, queries, retrieval_loss
-from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
+from continual_learning.strategies.methods.doc2lora.training.settings import (
+    QUESTIONS_PER_DOCUMENT,
+    HypernetworkTraining,
+)
 from continual_learning.strategies.methods.doc2lora.training.student import (
     Group,
     Reading,
@@ -67,6 +70,10 @@ Context = list[tuple[int, int]]
 CURVE_FILE = "curve.json"
 _LINEAR_RATE, _PERCEIVER_RATE = 3e-3, 4e-5
 _RETRIEVAL_RATE = 5e-3  # of the keys' stage, relative to each weight's size
+_SINGLE_CHUNK_SHARE = 0.7  # of the steps, from the start: every document is one chunk in them
+_DRAWN_TOKENS = 4096  # a step draws this many of the vocabulary to compete in the loss for all that no text has
+_IRRELEVANT_POOL = 24  # documents that irrelevant questions are about: the base's answer to each is written once
+_KEPT_BYTES = 8e9  # in memory, and on disk until the run is finished, of what is computed once
 _LARGEST_GRADIENT = 1.0  # of the Perceiver; the linear generator's weights differ in size by orders of magnitude
 
 
@@ -140,10 +147,10 @@ class _Run:
         self._rate = settings.rate or default
         groups = self.network.parameter_groups(1.0)
         self._sizes = [group["lr"] for group in groups]
-        self._optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
         self._progress = progress if devices_.main else None
         mark = hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()[:16]
-        self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}", settings.kept_gigabytes * 1e9)
+        self._kept = Kept(folder / f"kept-{mark}-{devices_.rank}", _KEPT_BYTES)
         self._states = States(base, self.network.config.first_block, self._kept)
         affixes = self.network.config.affixes
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
@@ -222,7 +229,7 @@ class _Run:
             raise InputError(
                 f"none of {len(self.data.train)} documents taught anything: expected a question that fits into the "
                 f"base's window of {self.base.window} tokens together with its document and an answer: give shorter "
-                "documents (facts_per_document, data), or lower answer_tokens"
+                "documents (facts_per_document, data)"
             )
         if settings.generator == "perceiver":
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
@@ -287,11 +294,8 @@ class _Run:
         adapter = row_adapter(self.network, combined)
         tokens.update(*(target.tokens for row in rows for group in row for target in group))
         draw = random.Random(f"{settings.seed} {self.step} drawn")
-        among = candidates(self.base, tokens, settings.drawn_tokens, draw)
+        among = candidates(self.base, tokens, _DRAWN_TOKENS, draw)
         loss = (question_losses(self.base, adapter, rows, self._states, among) * weight_Q).sum()
-        if settings.l1:
-            sizes = [half.abs().mean() for matrices in combined.values() for half in matrices.values()]
-            loss = loss + settings.l1 * sum(map(len, contexts)) * torch.stack(sizes).mean()
         if settings.keys_weight and self._single_chunks and (keys := self._retrieval_loss(contexts)) is not None:
             loss = loss + settings.keys_weight * keys
         return loss
@@ -329,7 +333,7 @@ class _Run:
     def _single_chunks(self) -> bool:
         """Whether every document of this step is one chunk."""
         step = self.step - self.settings.first_steps
-        return self.settings.max_chunks == 1 or step < self.settings.single_chunk_share * self.settings.steps
+        return self.settings.max_chunks == 1 or step < _SINGLE_CHUNK_SHARE * self.settings.steps
 
     def _chunk_count(self, draw: random.Random) -> int:
         """One chunk first, then up to the most."""
@@ -365,7 +369,7 @@ class _Run:
     def _relevant(self, number: int, draw: random.Random) -> list[Target]:
         """Questions of a document: neighbours that are always asked together, since their states are kept together."""
         example, settings = self.data.train[number], self.settings
-        most = settings.questions_per_document
+        most = QUESTIONS_PER_DOCUMENT
         first = most * draw.randrange(math.ceil(len(example.questions) / most))
         found: list[Target] = []
         for question in range(first, min(first + most, len(example.questions))):
@@ -381,7 +385,7 @@ class _Run:
     def _irrelevant_targets(self, numbers: Sequence[int], draw: random.Random) -> list[Target]:
         """Questions about documents that are not among these."""
         count = len(self.data.train)
-        pool = min(count, self.settings.irrelevant_pool)
+        pool = min(count, _IRRELEVANT_POOL)
         # Spread over all: made-up facts come first, then passages.
         others = [n for n in (place * count // pool for place in range(pool)) if n not in numbers]
         found: list[Target] = []
@@ -389,9 +393,7 @@ class _Run:
             other = draw.choice(others)
             question = draw.randrange(min(2, len(self.data.train[other].questions)))
             asked = self.data.train[other].questions[question].question
-            found += self._target(
-                f"irrelevant {other} {question}", partial(irrelevant_target, self.base, asked, self.settings)
-            )
+            found += self._target(f"irrelevant {other} {question}", partial(irrelevant_target, self.base, asked))
         return found
 
     def _identity(self) -> dict[str, Any]:

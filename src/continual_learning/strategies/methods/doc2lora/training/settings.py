@@ -10,6 +10,12 @@ from continual_learning.options import StrategyConfig
 
 GeneratorKind = Literal["linear", "perceiver"]
 _RETRIEVAL_STEPS, _RETRIEVAL_WEIGHT = 150, 0.3
+QUESTIONS_PER_DOCUMENT = 8
+"""The most questions of one document in a step: those of a document of eight facts."""
+TOP_K = 16
+"""Tokens of the teacher's distribution that are kept, as published."""
+ANSWER_TOKENS = 24
+"""The longest target answer."""
 
 
 class HypernetworkTraining(StrategyConfig):
@@ -29,8 +35,6 @@ class HypernetworkTraining(StrategyConfig):
     """Documents of a step, over all devices together."""
     joined_documents: int = Field(1, ge=1)
     """The most documents of a step that are read as one longer one; only where each is one chunk."""
-    questions_per_document: int = Field(8, ge=1)
-    """The most questions of one document in a step."""
     facts_documents: int = Field(200, ge=0)
     """Documents of made-up facts to train on."""
     facts_per_document: int = Field(8, ge=1)
@@ -45,32 +49,17 @@ class HypernetworkTraining(StrategyConfig):
     """Share of the questions whose target is what the base itself answers with the document in its prompt."""
     teacher_weight: float = Field(0.5, ge=0, le=1)
     """Weight of the teacher's top tokens where the gold answer is known; the gold answer has the rest."""
-    top_k: int = Field(16, ge=1)
-    """Tokens of the teacher's distribution that are kept."""
-    answer_tokens: int = Field(24, ge=1)
-    """The longest target answer."""
     irrelevant_questions: int = Field(2, ge=0)
     """Questions of a step, for each document, that it says nothing about."""
     irrelevant_weight: float = Field(1.0, ge=0)
     """Weight of staying with the base on those."""
-    irrelevant_pool: int = Field(24, ge=2)
-    """Documents whose first two questions serve as irrelevant ones: the base's answer to each is written once."""
     max_chunks: int = Field(4, ge=1)
     """The most chunks that a document is cut into."""
-    single_chunk_share: float = Field(0.7, ge=0, le=1)
-    """Share of the steps, from the start, in which every document is one chunk."""
     rate: float | None = Field(None, gt=0)
     """Largest step: of the linear generator relative to each weight's size (none: 3e-3), of the Perceiver absolute
     (none: 4e-5, as published)."""
     warm_up: int = Field(10, ge=0)
     """Steps until the rate is reached."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Of AdamW."""
-    l1: float = Field(0.0, ge=0)
-    """Weight of the mean absolute value of the generated matrices; large ones make the adapter collapse."""
-    drawn_tokens: int = Field(4096, ge=0)
-    """Tokens, drawn at random at each step, that stand in the loss for all that neither documents nor answers have; 0:
-    the whole vocabulary."""
     blocks: tuple[int, ...] | None = None
     """The blocks to write to; none: linear, one at four fifths and the last; perceiver, all."""
     rank: int | None = Field(None, ge=1)
@@ -78,17 +67,10 @@ class HypernetworkTraining(StrategyConfig):
     reader_rank: int | None = Field(None, ge=0)
     """Of the linear generator's reader, a LoRA in the attention of a third of the blocks, up to its first memory's; 0
     for no reader (none: 16; perceiver: it has none)."""
-    latent_width: int = Field(128, ge=4)
-    """Of the Perceiver's latents."""
-    cross_layers: int = Field(2, ge=1)
-    """Layers of the Perceiver's encoder."""
     validate_every: int = Field(50, ge=1)
     """Steps between two points of the validation curve."""
     checkpoint_every: int = Field(25, ge=1)
     """Steps between two checkpoints."""
-    kept_gigabytes: float = Field(8.0, ge=0)
-    """The most memory, and as much on disk until the run is finished, for what is computed once; the rest is computed
-    each time."""
     start: str | None = None
     """Folder of a hypernetwork of the same sizes to start from; none: the linear generator fitted to the base, the
     Perceiver random."""

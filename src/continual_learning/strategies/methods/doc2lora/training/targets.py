@@ -17,7 +17,8 @@ from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
-from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
+from continual_learning.model.generation import generate
+from continual_learning.strategies.methods.doc2lora.training.settings import ANSWER_TOKENS, TOP_K, HypernetworkTraining
 from continual_learning.types import QuestionAnswer
 
 
@@ -88,29 +89,29 @@ def relevant_target(
     """
     prompt = prompt_ids(base, asked.question)
     with_document = prompt_ids(base, asked.question, document)
-    if len(with_document) + settings.answer_tokens > base.window:
+    if len(with_document) + ANSWER_TOKENS > base.window:
         return None
     if own:
-        answer = list(base.generate([with_document], settings.answer_tokens)[0].ids)
+        answer = list(generate(base, [with_document], ANSWER_TOKENS)[0].ids)
         weight = 0.0
     else:
-        answer = reply_ids(base, reply)[: settings.answer_tokens]
+        answer = reply_ids(base, reply)[:ANSWER_TOKENS]
         weight = 1 - settings.teacher_weight
     if not answer:
         return None
     value_at = _value_at(base, answer, asked.answers)
     if weight == 1:
         return Target(tuple(prompt), tuple(answer), None, None, 1.0, value_at)
-    return Target(tuple(prompt), tuple(answer), *_top(base, with_document, answer, settings.top_k), weight, value_at)
+    return Target(tuple(prompt), tuple(answer), *_top(base, with_document, answer, TOP_K), weight, value_at)
 
 
-def irrelevant_target(base: BaseModel, question: str, settings: HypernetworkTraining) -> Target | None:
+def irrelevant_target(base: BaseModel, question: str) -> Target | None:
     """The base's own answer to a question, and its distribution: what a document must not change."""
     prompt = prompt_ids(base, question)
-    answer = base.generate([prompt], settings.answer_tokens)[0].ids
+    answer = generate(base, [prompt], ANSWER_TOKENS)[0].ids
     if not answer:
         return None
-    return Target(tuple(prompt), tuple(answer), *_top(base, prompt, answer, settings.top_k), 0.0)
+    return Target(tuple(prompt), tuple(answer), *_top(base, prompt, answer, TOP_K), 0.0)
 
 
 def _value_at(base: BaseModel, answer: Sequence[int], values: Sequence[str]) -> int:

@@ -32,14 +32,10 @@ class StartConfig(StrategyConfig):
     """Step size. None: 1e-3 of AdamW; in mode reptile the share of the way that is gone, 0.2."""
     warmup_steps: int = Field(5, ge=0)
     """Steps over which the rate rises; constant after, so that a run can always be made longer."""
-    clip_norm: float = Field(1.0, gt=0)
-    """Global norm to which the gradient is clipped; in mode reptile nothing is."""
     validate_every: int = Field(10, ge=1)
     """Steps between two validations; there is one at the beginning. What comes after the last is not judged."""
     validation_passages: int = Field(8, ge=1)
     """Passages of held-out articles that are learned at each."""
-    validation_share: float = Field(0.2, gt=0, lt=1)
-    """Share of the articles that are held out."""
     seed: int = 0
     """Of the split, the order of the passages and what is drawn of each."""
 

@@ -54,6 +54,11 @@ StepReport = Callable[[int, int, float], None]
 """Called after each step with its number from 1, how many there will be, and its outer loss."""
 PointReport = Callable[[Point], None]
 
+CLIP_NORM = 1.0
+"""Global norm to which the gradient is clipped, as in the inner loop; in mode reptile nothing is."""
+VALIDATION_SHARE = 0.2
+"""Share of the articles that are held out."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -105,7 +110,7 @@ class _Run:
     ):
         self.base, self.config, self.ttt, self.folder, self.processes = base, config, ttt, folder, processes
         self.background = background_texts(ttt.background)
-        self.train, held = training_passages(base, dataset, ttt.passage_tokens, config.validation_share, config.seed)
+        self.train, held = training_passages(base, dataset, ttt.passage_tokens, VALIDATION_SHARE, config.seed)
         self.held = random.Random(f"{config.seed}:held").sample(held, min(config.validation_passages, len(held)))
         self.loop = InnerLoop(
             ttt.optimizer,
@@ -200,7 +205,7 @@ class _Run:
         for weight, total in zip(self.weights, gradient, strict=True):
             weight.grad = total
         if self.config.mode != "reptile":
-            torch.nn.utils.clip_grad_norm_(self.weights, self.config.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.weights, CLIP_NORM)
         warm = min(1.0, (number + 1) / (self.config.warmup_steps + 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate * warm

@@ -8,17 +8,15 @@ number alone. It is written aside and renamed, so that a kill leaves a whole one
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from continual_learning.errors import CorruptMemoryError, InputError
+from continual_learning.errors import InputError
+from continual_learning.io.artifacts import damage_reported, read_artifact, write_artifact
 
 CHECKPOINT, START = "checkpoint.safetensors", "start.safetensors"
 
@@ -58,16 +56,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = _numbered("weights", checkpoint.weights) | _numbered("best", checkpoint.best)
     for number, moments in enumerate(checkpoint.moments):
         tensors |= {f"moments.{number:03d}.{name}": tensor for name, tensor in moments.items()}
-    metadata = {
-        "identity": json.dumps(checkpoint.identity, sort_keys=True),
-        "step": str(checkpoint.step),
-        "seconds": str(checkpoint.seconds),
-        "curve": json.dumps([asdict(point) for point in checkpoint.curve]),
+    header = {
+        "identity": checkpoint.identity,
+        "step": checkpoint.step,
+        "seconds": checkpoint.seconds,
+        "curve": [asdict(point) for point in checkpoint.curve],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f"{CHECKPOINT}.{os.getpid()}.tmp"
-    safetensors.torch.save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, str(aside), metadata)
-    os.replace(aside, folder / CHECKPOINT)
+    write_artifact(folder / CHECKPOINT, tensors, header)
 
 
 def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
@@ -79,11 +74,10 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | N
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        found = json.loads(metadata["identity"])
+    with damage_reported(str(path), "delete it to start over"):
+        artifact = read_artifact(path)
+        tensors, header = artifact.tensors, artifact.header
+        found: dict[str, Any] = header["identity"]
         moments: dict[str, dict[str, Tensor]] = {}
         for name, tensor in sorted(tensors.items()):
             kind, number, *rest = name.split(".")
@@ -91,16 +85,13 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | N
                 moments.setdefault(number, {})[rest[0]] = tensor
         checkpoint = Checkpoint(
             found,
-            int(metadata["step"]),
+            int(header["step"]),
             _of_kind("weights", tensors),
             list(moments.values()),
             _of_kind("best", tensors),
-            [Point(**point) for point in json.loads(metadata["curve"])],
-            float(metadata["seconds"]),
+            [Point(**point) for point in header["curve"]],
+            float(header["seconds"]),
         )
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise CorruptMemoryError(f"{path}: cannot be read ({reason}); delete it to start over") from None
     wanted = json.loads(json.dumps(identity))
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):
