@@ -135,7 +135,7 @@ def _bound(command: Command) -> Callable[..., None]:
     """The command's function without its first parameter, as typer reads it."""
     hints = get_type_hints(command.run, include_extras=True)
     signature = inspect.signature(command.run)
-    first, *rest = signature.parameters.values()
+    _context, *rest = signature.parameters.values()
 
     def run(**given: Any) -> None:
         command.run(Context(), **given)

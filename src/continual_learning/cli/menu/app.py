@@ -12,28 +12,24 @@ from continual_learning.errors import InputError, MissingExtraError
 EXIT = "Exit"
 
 
-ORDER = ("Talk", "Learn", "Train", "Measure", "Memory", "JitRL", "Compare", "ACE", "Doc2LoRA", "Nested")
-"""Groups in the order in which they are shown; those of other packages come after them, and the settings last."""
-
-
 def entries() -> list[tuple[str, Sequence[Entry]]]:
-    """All entries, by group, in the order in which they are shown."""
+    """All entries, by group, in the order in which they are shown: those of strategies between ours."""
     from continual_learning.cli.menu import configure, documents, engines, measure, memories, talk
     from continual_learning.strategies.registry import command_modules
 
-    groups: dict[str, list[Entry]] = {name: [] for name in ORDER}
-    for name, own in (
-        ("Talk", talk.ENTRIES),
-        ("Learn", documents.ENTRIES),
-        ("Measure", measure.ENTRIES),
-        ("Memory", memories.ENTRIES),
-        ("Compare", engines.COMPARE),
-    ):
-        groups[name] += own
-    for _, module in reversed(list(command_modules())):
+    groups: dict[str, list[Entry]] = {
+        "Talk": [*talk.ENTRIES],
+        "Learn": [*documents.ENTRIES],
+        "Train": [],
+        "Measure": [*measure.ENTRIES],
+        "Memory": [*memories.ENTRIES],
+    }
+    for _, module in command_modules():
         for entry in getattr(module, "MENU", ()):
             groups.setdefault(entry.group, []).append(Entry(entry.title, entry.help, entry.action))
-    return [(name, group) for name, group in groups.items() if group] + [("Settings", configure.ENTRIES)]
+    groups.setdefault("Compare", []).extend(engines.COMPARE)
+    groups.setdefault("Settings", []).extend(configure.ENTRIES)
+    return [(name, group) for name, group in groups.items() if group]
 
 
 def run() -> int:
