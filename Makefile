@@ -14,10 +14,10 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 UNFINISHED := $(VENV)/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint session clean
+.PHONY: help install demo test unit conformance quality lint session clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## make .venv with the tested versions (reused when nothing changed)
 
@@ -38,8 +38,19 @@ demo: install ## learn a document that the model cannot know, and ask before and
 
 # Two processes with one thread each: most tests are too small for a second thread to help. tests/conftest.py says
 # which files come first; xdist would leave those with few but long tests, which take a process for minutes, to the end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint ## lint, then every test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m ''
+
+unit: install ## the tests that take no model and little time: before every commit
+	@$(PYTEST)
+
+conformance: install ## what every strategy promises, on a tiny model
+	@$(PYTEST) -m conformance
+
+quality: install ## what the embedded model makes of 60 fixed questions
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/quality/quality_gate.py
 
 lint: install ## style, types and the direction of imports
 	@$(BIN)/ruff check .

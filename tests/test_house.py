@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "continual_learning"
@@ -23,8 +19,7 @@ NAMES_ARCHITECTURES = {"families.py", "pretrained.py"}
 ARCHITECTURE = re.compile(r"(?<!o)llama|qwen|gpt_?2|gpt_?neo|neox|gemma|mistral|phi_?3", re.IGNORECASE)
 HUB_NAME = re.compile(r"[\w.-]+[/:][\w.-]+")  # also NAME:TAG, as model servers have it
 
-UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
-UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.load", "np.load", "eval", "exec"}
+UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.load", "np.load"}  # pickle, eval and exec: ruff S
 
 
 def tree(path: Path) -> ast.Module:
@@ -38,12 +33,6 @@ def docstrings(module: ast.Module) -> set[int]:
 
 def unsafe(module: ast.Module) -> Iterator[str]:
     for node in ast.walk(module):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name.partition(".")[0] for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [(node.module or "").partition(".")[0]]
-        yield from (f"line {node.lineno}: import {n}" for n in names if n in UNSAFE_MODULES)  # type: ignore[attr-defined]
         if isinstance(node, ast.Call) and ast.unparse(node.func) in UNSAFE_CALLS and not weights_only(node):
             yield f"line {node.lineno}: {ast.unparse(node.func)}"
 
@@ -72,18 +61,18 @@ def architectures(module: ast.Module) -> Iterator[str]:
             yield f"line {node.lineno}: {found[0]}"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_module(path: Path) -> None:
-    module = tree(path)
-    assert ast.get_docstring(module), "no docstring: say in a line what this file is for"
-    assert not list(unsafe(module)), "files that can run code when they are read; use safetensors and JSON"
-    if path.name not in NAMES_ARCHITECTURES:
-        assert not list(architectures(module)), "only families.py names architectures"
+def test_no_module_reads_files_that_run_code_or_knows_an_architecture() -> None:
+    found = []
+    for path in MODULES:
+        module = tree(path)
+        named = () if path.name in NAMES_ARCHITECTURES else architectures(module)
+        found += [f"{path.relative_to(PACKAGE)} {where}" for where in (*unsafe(module), *named)]
+    assert not found, "use safetensors and JSON; only families.py names architectures"
 
 
 def test_the_rules_catch_what_they_forbid() -> None:
-    bad = "from pickle import loads\nimport torch\ntorch.load('x')\nif model_type == 'qwen2': pass\nm = GPT2Block"
-    assert len(list(unsafe(ast.parse(bad)))) == 2
+    bad = "import torch\ntorch.load('x')\nif model_type == 'qwen2': pass\nm = GPT2Block"
+    assert len(list(unsafe(ast.parse(bad)))) == 1
     assert not list(unsafe(ast.parse("torch.load('x', weights_only=True)")))
     assert len(list(unsafe(ast.parse("torch.load('x', weights_only=False)")))) == 1
     assert len(list(architectures(ast.parse(bad)))) == 2
@@ -103,32 +92,6 @@ def test_no_machine_paths() -> None:
         for m in path.finditer(f.read_text(errors="replace"))
     ]
     assert not found
-
-
-def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-
-
-def make(*arguments: str) -> str:
-    # The tests may themselves run below make, which would then speak as a sub-make.
-    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    command = ["make", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-
-
-def test_every_make_target_is_described_by_help() -> None:
-    shown = make("help")
-    assert set(re.findall(r"^  make (\w+) ", shown, re.MULTILINE)) == make_targets()
-    assert {"demo", "test"} <= make_targets()
-
-
-def test_ci_runs_the_whole_suite() -> None:
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert "make test" in script and "set -euo pipefail" in script
-    plan = make("-n", "test")
-    # Its last line is pytest, unfiltered, so that the summary closes the output.
-    assert plan.strip().splitlines()[-1].endswith("-m pytest -q -n 2 --dist loadfile --no-loadscope-reorder")
-    assert all(f"/{tool}" in plan for tool in ("ruff check", "ruff format", "mypy", "lint-imports"))
 
 
 def distribution_name(requirement: str) -> str:

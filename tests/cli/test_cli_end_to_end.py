@@ -48,7 +48,7 @@ def test_learn_ask_chat_forget(tiny_llama_dir: Path, cli: Command, monkeypatch: 
 SLOW_LEARN = """
 import sys, time
 from continual_learning.cli.main import main
-from continual_learning.strategies.in_context import InContext
+from continual_learning.strategies.baselines.in_context import InContext
 def learn(*_):
     print("learning", file=sys.stderr, flush=True)
     time.sleep(60)

@@ -68,7 +68,7 @@ def test_reports(cli: Any, tiny: Any, document: Path, qa: Path, tmp_path: Path) 
 
 def test_options_of_a_strategy(cli: Any, tiny: Any, document: Path, qa: Path) -> None:
     given = ("compare", document, "--qa", qa, "--strategies", "ttt,frozen", *QUICK, "--json")
-    options = ("ttt.neurons=4", "ttt.passes=1", "ttt.questions_per_fragment=2", "ttt.guard=false")
+    options = ("ttt.neurons=4", "ttt.passes=1", "ttt.guard=false")
     done = cli(*given, *(part for option in options for part in ("--set", option)))
     assert done.json["results"][0]["config"]["neurons"] == 4
     for text, expected in {

@@ -26,7 +26,7 @@ def test_one_document(cli: Any, tiny: Any, document: Path) -> None:
     header, row, last = result.out.splitlines()
     assert header.split()[:3] == ["document", "learned", "tokens"]
     assert row.startswith("Comb jellies  yes")
-    assert last == f"memory 'work' (in_context, {tiny.name}): 1 of 1 documents learned"
+    assert last == f"memory 'work' (in_context, {tiny.name}): 1 of 1 document learned"
     assert documents("work") == ["Comb jellies"]
 
 

@@ -34,7 +34,7 @@ def test_documents_tell_file_tokens_loss_and_seconds(work: Any) -> None:
 
 
 def test_the_figures_of_learning_are_kept_with_the_document(tiny_base: BaseModel, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"guard": False, "passes": 1, "questions_per_fragment": 1, "neurons": 8}
+    options: dict[str, Any] = {"guard": False, "passes": 1, "neurons": 8}
     learner = Learner.open(tiny_base, "ttt", "notes", home=tmp_path, **options)
     report = learner.learn("Comb jellies eat plankton. They swim with rows of cilia.", title="Jellies")
     details = Learner.open(tiny_base, "ttt", "notes", home=tmp_path).documents[0].details

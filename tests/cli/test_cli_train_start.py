@@ -10,7 +10,7 @@ import pytest
 
 OUTER = ("inner_tokens=40", "passages_per_step=1", "validation_passages=1", "validate_every=2")
 QUICK = tuple(word for setting in OUTER for word in ("--outer", setting))
-QUICK += ("--set", "neurons=4", "--set", "questions_per_fragment=1")
+QUICK += ("--set", "neurons=4")
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ QA = [
 # What makes a random model learn in a moment, for each strategy that trains.
 FEW: dict[str, Any] = {"passes": 1, "questions_per_fragment": 1, "guard": False}
 QUICK: dict[str, dict[str, Any]] = {
-    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False, "calibration_samples": 8},
+    "ttt": {"neurons": 4, "passes": 1, "guard": False, "calibration_samples": 8},
     "doc2lora": {"mode": "simulated", "guard": False},
     "lora": FEW,
     "lora_per_document": FEW,
@@ -75,23 +75,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     # Adam's first step is the same however long the gradient is.
     "alpha_initial": {"passes": 4},
     "alpha_min": {"passes": 4},
-    "ttt.clip_norm": {"optimizer": "sgd"},
     "ttt.last_block": {"first_block": 2},
-    "ttt.replay_texts": {"replay_weight": 1.0},
-    "ttt.replay_tokens": {"replay_weight": 1.0},
-    "ttt.soft_top_k": {"distill_weight": 1.0},
-    "ttt.study_model_url": {"study_model": "x"},
-    "ttt.layer_rate_decay": {"first_block": 2},
-    **{
-        f"ttt.{key}": {"address": "question"}
-        for key in (
-            "fragment_tokens",
-            "answer_tokens",
-            "questions_per_fragment",
-            "full_answer_every",
-            "answer_start_tokens",
-        )
-    },
     "hypernetwork": {"mode": "doc"},
     "doc2lora.simulated": {"mode": "doc"},
     "ace.api_key_variable": {"backend": "openai", "base_url": "http://127.0.0.1:9/v1"},
@@ -118,7 +102,6 @@ VALUES: dict[str, list[Any]] = {
     "ttt.last_block": [3],
     "chunk_tokens": [40, 16],
     "clip_norm": [1e-4],
-    "ttt.clip_norm": [1e-3],
     "passage_tokens": [16],
     "max_tokens": [16],
 }

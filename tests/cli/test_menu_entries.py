@@ -22,7 +22,7 @@ from continual_learning.cli.menu.app import EXIT, entries
 PROGRAM = """
 import sys, time
 from continual_learning.cli.main import main
-from continual_learning.strategies.in_context import InContext
+from continual_learning.strategies.baselines.in_context import InContext
 at_once = InContext.learn
 def learn(self, base, state, document, *more, **others):
     if "takes its time" in document.text:
@@ -35,10 +35,7 @@ sys.exit(main([]))
 """
 """The menu, with a document that can be interrupted, and without the library that reads PDF files."""
 UNEXPECTED = ("error: ", "Traceback", "Usage:")
-OUTER = (
-    "--outer inner_tokens=40 --outer passages_per_step=1 --outer validation_passages=1 "
-    "--set neurons=4 --set questions_per_fragment=1"
-)
+OUTER = "--outer inner_tokens=40 --outer passages_per_step=1 --outer validation_passages=1 --set neurons=4"
 """What makes an outer loop short."""
 
 
@@ -126,7 +123,7 @@ def test_ask_without_a_memory_talks_to_the_base(menu: Terminal) -> None:
 
 
 def test_learn_from_document_and_the_history(menu: Terminal) -> None:
-    assert "1 of 1 documents learned" in learn(menu, "Learn from Document", "Document, a file", "jellies.txt", "qa")
+    assert "1 of 1 document learned" in learn(menu, "Learn from Document", "Document, a file", "jellies.txt", "qa")
     assert "loaded)" in menu.text() and "1, " in menu.below()  # the panel: one document, so many bytes
     menu.choose("Learning History")
     shown = settled(menu.done())
@@ -255,7 +252,7 @@ def test_doc2lora_switches_mode_learns_and_answers(menu: Terminal) -> None:
     assert "cannot learn yet" not in settled(menu.done())
     shown = learn(menu, "Doc-to-LoRA Learn", "Document", "jellies.txt")
     assert "--memory doc2lora --strategy doc2lora --set mode=simulated" in shown
-    assert "1 of 1 documents learned" in shown
+    assert "1 of 1 document learned" in shown
     menu.choose("Doc-to-LoRA Ask")
     menu.answer("Question (empty: back)", "What do they eat?")
     menu.answer("Question (empty: back)", "")
@@ -272,14 +269,14 @@ def test_jitrl(menu: Terminal, which: str) -> None:
     menu.answer("The right answer", "plankton")
     menu.answer("Question (empty: back)", "")
     shown = settled(menu.done())
-    assert f"memory '{memory}' ({memory}, " in shown and "1 of 1 documents learned" in shown
+    assert f"memory '{memory}' ({memory}, " in shown and "1 of 1 document learned" in shown
     assert f"$ continual-learning feedback correct plankton --memory {memory}" in shown
     assert "What do comb jellies eat? — should be: plankton" in shown
 
 
 def test_ace(menu: Terminal, folder: Path) -> None:
     shown = learn(menu, "ACE Learn Document", "Document", "jellies.txt", "qa")
-    assert "learn jellies.txt --memory ace --strategy ace" in shown and "1 of 1 documents learned" in shown
+    assert "learn jellies.txt --memory ace --strategy ace" in shown and "1 of 1 document learned" in shown
     menu.choose("ACE Ask")
     menu.answer("Question (empty: back)", "What do comb jellies eat?")
     menu.answer("Question (empty: back)", "")

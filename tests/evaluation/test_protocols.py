@@ -30,7 +30,7 @@ from continual_learning.strategies.baselines.in_context import InContext
 from continual_learning.strategies.methods.ttt import TTT
 from continual_learning.types import Progress, QuestionAnswer
 
-TTT_QUICK = Contender("ttt", {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False})
+TTT_QUICK = Contender("ttt", {"neurons": 4, "passes": 1, "guard": False})
 QUICK = Settings(max_new_tokens=4, retention_documents=1)
 KEYS = (
     "strategy recall f1 exact_match learn_seconds answer_seconds tokens_learned bytes_kept general_kept "

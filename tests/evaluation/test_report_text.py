@@ -20,6 +20,7 @@ from continual_learning.evaluation.report import (
     words,
     write_report,
 )
+from continual_learning.text.words import several
 
 
 def compared(**columns_: list[Any]) -> list[columns.Entry]:
@@ -46,7 +47,7 @@ def test_numbers_as_people_read_them() -> None:
     assert [formats.size(v) for v in (824, 3_322_074, 25e9)] == ["824 B", "3.3 MB", "25.0 GB"]
     assert [formats.cell(v, formats.ratio) for v in (None, math.nan, math.inf, "x", True)] == ["–"] * 5
     assert [formats.interval(v) for v in ([0.1, 0.2], None, [None, 1], [1])] == ["[0.10, 0.20]", "", "", ""]
-    assert formats.several(1, "document") == "1 document" and formats.several(2500, "document") == "2,500 documents"
+    assert several(1, "document") == "1 document" and several(2500, "document") == "2,500 documents"
 
 
 def test_markdown_has_a_row_a_strategy_with_units_and_the_best_in_bold() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from continual_learning.errors import (
 )
 from continual_learning.memory.state import State
 from continual_learning.memory.store import Store
+from continual_learning.memory.store.folder import MemoryFolder
 
 UNSAFE = ["../../x", "/etc/passwd", "", ".", "..", ".hidden", "a/b", "a\\b", "C:x", "a b", "x" * 65, "é", "a\n", "a\0b"]
 RESERVED = ["con", "NUL.txt", "Com1", "lpt9", "name."]
@@ -322,3 +324,61 @@ def test_reading_does_not_import_torch(tmp_path):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+
+
+def _learned(store: Store, count: int) -> int:
+    """Bytes on disk after learning ``count`` short documents, one version each."""
+    for number in range(1, count + 1):
+        texts = {f"doc-{n:04d}": [f"{n} " * 200] for n in range(number)}
+        store.save(make_state(list(range(number)), extra={"chunks": texts}), "learn")
+    return store.bytes_on_disk()
+
+
+def test_bytes_on_disk_grow_with_the_documents_and_not_with_their_square(tmp_path):
+    few, many = (_learned(Store.open(f"m{count}", tmp_path), count) for count in (40, 160))
+    assert many < 6 * few  # 16 times as much where each version lists everything
+
+
+def test_a_text_leaves_the_disk_with_its_document(tmp_path):
+    store = Store.open("m", tmp_path)
+    secret = "The eels of Lund are called Biko. " * 20
+    store.save(make_state([1, 2], extra={"texts": {"doc-0001": secret, "doc-0002": "kept " * 200}}), "learn")
+    store.save(make_state([2], extra={"texts": {"doc-0002": "kept " * 200}}), "forget")
+    store.cleanup(keep=0, dry_run=False)
+    assert not [path for path in store.root.rglob("*") if path.is_file() and b"Biko" in path.read_bytes()]
+
+
+def test_a_memory_of_the_first_layout_opens_and_its_next_version_is_of_the_new_one(tmp_path):
+    store = Store.open("m", tmp_path)
+    state = make_state([1], extra={"texts": {"doc-0001": "long " * 300}})
+    store.save(state, "learn")
+    _make_first_layout(store)
+    assert_same(store.load(), state)
+    assert store.verify() == [] and store.history()[0].documents == 1
+    store.export(tmp_path / "old.zip")
+    assert_same(_imported(tmp_path), state)
+    store.save(state, "learn")
+    head = store.head
+    assert head is not None and json.loads((store.root / "versions" / f"{head.id}.json").read_bytes())["layout"] == 2
+    assert_same(store.load(), state)
+
+
+def _imported(home):
+    other = Store.open("other", home)
+    other.import_(home / "old.zip")
+    return other.load()
+
+
+def _make_first_layout(store: Store) -> None:
+    """Rewrite the only version as the first layout had it: all metadata in the manifest, no pages."""
+    head = store.head
+    path = store.root / "versions" / f"{head.id}.json"
+    fields = json.loads(path.read_bytes())
+    content = MemoryFolder(store.root).content(head.id)
+    fields |= {"layout": 1, "state": content.meta, "parts": {n: asdict(p) for n, p in content.parts.items()}}
+    for name in ("documents", "bytes", "checksum"):
+        del fields[name]
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    path.write_text(json.dumps({**fields, "checksum": hashlib.sha256(text.encode()).hexdigest()}))
+    for page in store.root.glob("objects/*.json"):
+        page.unlink()

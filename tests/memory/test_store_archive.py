@@ -99,8 +99,14 @@ def evil_manifest(entries):
     """A right checksum over an object name that leaves the folder."""
     manifest = Manifest.from_bytes(entries["manifest.json"], "manifest.json")
     part = next(iter(manifest.parts))
-    stored = replace(manifest.parts[part], sha256="../../../../evil")
+    stored = {**manifest.parts[part], "sha256": "../../../../evil"}
     entries["manifest.json"] = replace(manifest, parts={part: stored}).to_bytes()
+
+
+def evil_page(entries):
+    """A right checksum over a page's name that leaves the folder."""
+    manifest = Manifest.from_bytes(entries["manifest.json"], "manifest.json")
+    entries["manifest.json"] = replace(manifest, state={"$object": "../../../../evil", "bytes": 1}).to_bytes()
 
 
 BAD_ARCHIVES = {
@@ -121,6 +127,7 @@ BAD_ARCHIVES = {
         CorruptMemoryError,
     ),
     "evil manifest": (evil_manifest, CorruptMemoryError),
+    "evil page": (evil_page, CorruptMemoryError),
 }
 
 
@@ -143,6 +150,20 @@ def test_a_compressed_archive_is_refused_unread(store, tmp_path):
     bad = rezip(good, tmp_path / "bad.zip", lambda e: e.update({"bomb": bytes(10**6)}), zipfile.ZIP_DEFLATED)
     with pytest.raises(CorruptMemoryError, match="compressed"):
         store.import_(bad)
+
+
+def test_an_object_of_another_size_is_refused_unread(store, tmp_path, monkeypatch):
+    def longer(entries):
+        entries.update({n: d + bytes(10**6) for n, d in entries.items() if n.startswith("objects/")})
+
+    store.save(make_state([1]), "learn")
+    bad = rezip(store.export(tmp_path / "good.zip"), tmp_path / "bad.zip", longer)
+    names = []
+    read = zipfile.ZipFile.read
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda self, name: names.append(name) or read(self, name))
+    with pytest.raises(CorruptMemoryError, match="bytes, expected"):
+        store.import_(bad)
+    assert names == ["manifest.json"]
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"text", b"PK\x05\x06" + bytes(18)])

@@ -236,7 +236,7 @@ def test_a_strategy_answers_with_the_spans_of_the_reader_that_is_set(
     name: str, tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "continual_learning.strategies.methods.ttt.recite_all", lambda *_: TEXT
+        "continual_learning.strategies.methods.ttt.recite.recite_all", lambda *_: TEXT
     )  # as if learned by heart
     path = tmp_path / "r.safetensors"
     save_reader(a_reader(tiny_base), path)
@@ -257,7 +257,7 @@ def test_a_strategy_answers_with_the_spans_of_the_reader_that_is_set(
 
 
 def test_a_passage_is_recited_once_for_all_questions(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("continual_learning.strategies.methods.ttt.chosen_reader", lambda *_: Fixed(("plankton", 0.9)))
+    monkeypatch.setattr("continual_learning.reading.pipeline.chosen_reader", lambda *_: Fixed(("plankton", 0.9)))
     strategy = make_strategy("ttt", {"guard": False, "passes": 1, "neurons": 8})
     state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(TEXT, "Lund"))
     calls = watch_generations(monkeypatch)

@@ -1,8 +1,6 @@
-"""Parts of a passage: cut, kept as hashes, found by a question, recited after their cues."""
+"""Parts of a passage: cut, kept as hashes, found by a question."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import torch
@@ -11,11 +9,9 @@ from continual_learning.documents.shipped import background_texts
 from continual_learning.retrieval.parts import (
     WEIGHTS,
     best_window,
-    cue_ids,
     cut_parts,
     part_index,
     part_keys,
-    recite,
     window_features,
     windows,
 )
@@ -106,20 +102,3 @@ def test_every_feature_has_a_weight(rarity: Rarity) -> None:
     keys = part_keys(part_index(cut_parts(TEXT, count, 8)))
     for features in window_features(keys, "When were veldt moles described?", rarity, 12):
         assert set(features) == set(WEIGHTS)
-
-
-def test_cues_differ(tiny_base: Any) -> None:
-    cues = [tuple(cue_ids(tiny_base, "Veldt moles", number)) for number in range(70)]
-    assert len(set(cues)) == 70
-    assert cue_ids(tiny_base, "", 0)
-
-
-def test_reciting_keeps_to_its_limit_and_streams_what_it_answers(tiny_base: Any) -> None:
-    chosen = [range(0, 2), range(1, 3)]
-    answers = recite(tiny_base, "Moles", ["a?", "b?"], chosen, 6)
-    assert [answer.question for answer in answers] == ["a?", "b?"]
-    assert all(answer.tokens <= 6 for answer in answers)
-    pieces: list[str] = []
-    (alone,) = recite(tiny_base, "Moles", ["a?"], chosen[:1], 6, pieces.append)
-    assert alone.tokens == answers[0].tokens
-    assert "".join(pieces).strip() == alone.text

@@ -112,3 +112,13 @@ def test_one_batch_a_route_and_the_order_of_the_questions() -> None:
     answers = answer_by_route(["a", "b", "c"], ["x", None, "x"], answer)
     assert [a.text for a in answers] == ["x: a", "None: b", "x: c"]
     assert batches == [("x", ["a", "c"]), (None, ["b"])]
+
+
+def test_the_keys_of_a_passage_are_made_into_a_set_once():
+    meta = StateMeta("ttt", {}, "tiny", "0" * 64)
+    first = State(key_tensors("doc-a", "Eels", ["Eels swim."]), meta)
+    known = passage_keys(first)
+    assert passage_keys(first) is known
+    later = State({**first.tensors, **key_tensors("doc-b", "Larks", ["Larks sing."])}, meta)
+    after = passage_keys(later)
+    assert after["doc-a", 0] is known["doc-a", 0] and set(after) == {("doc-a", 0), ("doc-b", 0)}

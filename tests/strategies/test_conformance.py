@@ -18,6 +18,8 @@ from continual_learning.options import StrategyConfig
 from continual_learning.strategies.base import Strategy, make_strategy, strategy_names
 from continual_learning.types import Progress
 
+pytestmark = pytest.mark.conformance
+
 A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")
 B = Document("Comb jellies eat plankton near the harbour of Lund. They have eight rows of cilia.", "Jellies")
 C = Document("The lazy dog jumps over the house of Otto Brand. Nobody saw it before June 1920.", "Dog")
@@ -26,7 +28,7 @@ QUESTIONS = ["What do comb jellies eat?", "Who lives in Paris?", "What is the ca
 # Small and unchecked: a random model has nothing to lose and no recall to gain.
 FEW: dict[str, Any] = {"passes": 1, "questions_per_fragment": 1}
 QUICK: dict[str, dict[str, Any]] = {
-    "ttt": {"neurons": 4, "passes": 1, "questions_per_fragment": 2, "guard": False},
+    "ttt": {"neurons": 4, "passes": 1, "guard": False},
     "doc2lora": {"mode": "simulated", "guard": False},
     "lora": FEW,
     "lora_per_document": FEW,
@@ -121,8 +123,7 @@ def test_learning_leaves_the_given_state_alone(strategy: Strategy[Any], tiny_bas
 def test_an_accepted_document_is_recorded(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
     state, report = strategy.learn(tiny_base, strategy.init(tiny_base), A)
     if not report.accepted:
-        assert report.tokens == 0
-        return
+        pytest.skip(f"{strategy.name} learns no document: {report.reason}")
     [record] = state.meta.documents
     assert (record.id, record.title, record.sha256) == (A.id, A.title, A.sha256)
     assert record.tokens == report.tokens == len(tiny_base.encode(A.text))
@@ -142,7 +143,7 @@ def test_it_is_deterministic(strategy: Strategy[Any], tiny_base: BaseModel) -> N
 def test_forgetting_is_exact(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
     state = learned(strategy, tiny_base, A, B, C)
     if not state.meta.documents:
-        return
+        pytest.skip(f"{strategy.name} keeps no document")
     forgotten, never = strategy.forget(tiny_base, state, B.id), learned(strategy, tiny_base, A, C)
     assert forgotten.digest() == never.digest()
     assert forgotten.meta.extra == never.meta.extra

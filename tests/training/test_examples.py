@@ -50,11 +50,9 @@ def test_some_answers_are_whole_and_the_others_begin(tiny_base: BaseModel) -> No
     assert lengths == (whole + [MATERIAL.answer_start_tokens] * len(fragments)) * 2
 
 
-def test_copies_come_last(tiny_base: BaseModel) -> None:
-    items = made(tiny_base, replace(MATERIAL, questions_per_fragment=0, text_copies=2, chat_copies=1))
-    assert items[:2] == [text_item(tiny_base, TEXT, "Fox")] * 2
-    prompt = question_ids(tiny_base, "What do you know about Fox?")
-    assert items[2:] == [make_item(prompt, answer_ids(tiny_base, TEXT))]
+def test_the_text_comes_last(tiny_base: BaseModel) -> None:
+    assert made(tiny_base)[-1] == text_item(tiny_base, TEXT, "Fox")
+    assert made(tiny_base, replace(MATERIAL, questions_per_fragment=0)) == [text_item(tiny_base, TEXT, "Fox")]
 
 
 def test_a_document_is_studied_passage_by_passage(tiny_base: BaseModel) -> None:

@@ -16,8 +16,10 @@ from continual_learning.training import gradient_descent
 from continual_learning.training.all_weights import AllWeights
 from continual_learning.training.examples import Item, make_item, padded_ids, text_item
 from continual_learning.training.gradient_descent import (
+    Course,
     Descent,
     Schedule,
+    Training,
     adamw,
     descend,
     finetune,
@@ -52,7 +54,7 @@ def quadratic(
 
     optimizer = torch.optim.SGD([weight], lr=0.0)
     given = {"on_step": on_step, **options}
-    done = descend([weight], optimizer, list(range(steps)), loss_of, lambda batch: 7, schedule, **given)  # type: ignore[arg-type]
+    done = descend(Course([weight], optimizer, schedule, steps), list(range(steps)), loss_of, lambda batch: 7, **given)  # type: ignore[arg-type]
     return [*seen, weight.item()], done, steps_seen  # type: ignore[return-value]
 
 
@@ -74,7 +76,8 @@ def test_a_loss_that_is_not_finite_ends_it(value: float) -> None:
     weight = nn.Parameter(torch.ones(()))
     losses = [1.0, value, 1.0]
     with pytest.raises(DivergedError, match=r"the loss became (nan|inf) at step 2 of 3.* below 0.01"):
-        descend([weight], adamw([weight], 1e-2), losses, lambda loss: weight * loss, lambda loss: 1, SCHEDULE)
+        course = Course([weight], adamw([weight], 1e-2), SCHEDULE, len(losses))
+        descend(course, losses, lambda loss: weight * loss, lambda loss: 1)
 
 
 def test_the_loss_is_the_mean_over_items_of_their_learned_tokens(tiny_base: BaseModel) -> None:
@@ -102,7 +105,7 @@ def test_rivals_are_the_only_ones_to_compete(tiny_base: BaseModel) -> None:
 
 def finetuned(base: BaseModel, passes: int = 12) -> tuple[dict[str, torch.Tensor], Descent]:
     items = [[text_item(base, TEXT)] for _ in range(passes)]
-    return finetune(base, AllWeights(), {}, items, 64, SCHEDULE, "", random.Random(0))
+    return finetune(base, Training(AllWeights(), {}, items, 64, SCHEDULE, ""), random.Random(0))
 
 
 def test_finetuning_learns_a_text_and_leaves_the_base_alone(tiny_base: BaseModel) -> None:

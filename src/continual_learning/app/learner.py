@@ -22,6 +22,7 @@ from continual_learning.options import current_options
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 from continual_learning.strategies.gate import perplexity
+from continual_learning.text.words import several
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 logger = logging.getLogger(__name__)
@@ -117,13 +118,15 @@ class Learner:
         sources: Sequence[Source] = source if many else [source]  # type: ignore[list-item, assignment]
         documents: list[Document] = []
         for one in sources:
-            found, several = _documents(one, title)
+            found, listed = _documents(one, title)
             documents += found
-            many = many or several
+            many = many or listed
         asked = [_question_answer(q) for q in qa or ()]
         if many and (title is not None or asked):
-            given = f"title {title!r}" if title is not None else f"{len(asked)} questions"
-            raise InputError(f"{given} with {len(documents)} documents; expected one document, learn them one by one")
+            given = f"title {title!r}" if title is not None else several(len(asked), "question")
+            raise InputError(
+                f"{given} with {several(len(documents), 'document')}; expected one document, learn them one by one"
+            )
         if not many:
             with self._writing():
                 results = [self.strategy.learn(self.base, self._state, documents[0], asked, progress)]

@@ -19,6 +19,7 @@ from continual_learning.errors import (
     LearningError,
     MissingExtraError,
 )
+from continual_learning.text.words import several
 
 if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
@@ -211,6 +212,5 @@ def _show(
     left_out = sum(report.tokens_left_out for report in reports)
     if left_out:
         out.note(f"{left_out} tokens were left out: they are beyond the limit for a document")
-    out.line(
-        f"memory {choice.memory!r} ({choice.strategy}, {choice.model}): {accepted} of {len(reports)} documents learned"
-    )
+    learned = f"{accepted} of {several(len(reports), 'document')} learned"
+    out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}): {learned}")

@@ -11,6 +11,7 @@ import typer
 from continual_learning.cli import options
 from continual_learning.cli.output import Output, plain, size
 from continual_learning.errors import ContinualLearningError, InputError, UnknownNameError
+from continual_learning.text.words import several
 
 app = options.group("Memories: list, inspect, undo, share.")
 
@@ -120,7 +121,9 @@ def forget(
         learner.forget(found["id"])
         remaining = len(learner.documents)
     out.result({"memory": choice.memory, "forgotten": found, "documents": remaining})
-    out.line(f"forgot {found['id']} {found['title']!r}; memory {choice.memory!r} holds {remaining} documents")
+    out.line(
+        f"forgot {found['id']} {found['title']!r}; memory {choice.memory!r} holds {several(remaining, 'document')}"
+    )
 
 
 @app.command()
@@ -140,7 +143,7 @@ def rollback(
     store = _store(memory, option)
     version = store.rollback(to)
     out.result({"memory": store.name, "version": plain(version)})
-    out.line(f"memory {store.name!r} is at {version.id} ({version.note}) with {version.documents} documents")
+    out.line(f"memory {store.name!r} is at {version.id} ({version.note}) with {several(version.documents, 'document')}")
 
 
 @app.command()
@@ -214,7 +217,7 @@ def import_(
     store = Store.open(memory_name(memory))
     version = store.import_(file)
     out.result({"memory": store.name, "version": plain(version)})
-    out.line(f"memory {store.name!r} is at {version.id} with {version.documents} documents")
+    out.line(f"memory {store.name!r} is at {version.id} with {several(version.documents, 'document')}")
 
 
 @app.command()

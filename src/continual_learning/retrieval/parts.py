@@ -1,8 +1,6 @@
-"""The parts of a passage: each is recited from weights after its own cue, and found by the words of a question.
+"""The parts of a passage, and which of them the words of a question find.
 
-A passage is cut into parts of a few words, within sentences. Learning ties each to a *cue*, the document's title and
-the part's number, as a differentiable search index ties documents to identifiers (Tay et al. 2022, arXiv 2202.06991);
-here the model is given the identifier and writes the text. Which part a question asks for is decided by a key: for
+A passage is cut into parts of a few words, within sentences. Which part a question asks for is decided by a key: for
 every part, hashes of the stems of its content words, those in dates, numbers and names marked as such, and
 its sentence. Keys hold neither words nor their order, and are never shown to the model.
 
@@ -22,22 +20,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from continual_learning.model.base_model import BaseModel
-from continual_learning.model.generation import Generation, generate
 from continual_learning.retrieval.routing import Rarity, term_hash
 from continual_learning.text.answer_types import KINDS, answer_spans, asked_kind
 from continual_learning.text.chunking import CountTokens, fragments, sentences
 from continual_learning.text.words import content_stems
-from continual_learning.types import Answer, TokenCallback
 
 # Codes of the rows of a key tensor: a content word, a word of a possible answer by kind, the part's sentence and size.
 _WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KINDS, 1)}, 8, 9
 
-# A common word in each cue: numbers alone are so alike to a model that telling the parts apart takes twice the steps.
-_MARKS = (
-    "apple river king blue seven music stone night doctor horse paper winter gold train garden fire "
-    "school ocean bread chair moon war letter knife cotton tiger sugar glass bridge summer ship flag"
-).split()
 # A part of which fewer tokens fit is left out.
 _LEAST_TOKENS = 3
 
@@ -83,12 +73,6 @@ def cut_parts(text: str, count_tokens: CountTokens, limit: int) -> list[Part]:
         for number, sentence in enumerate(sentences(text))
         for piece in fragments(sentence, count_tokens, limit)
     ]
-
-
-def cue_ids(base: BaseModel, title: str, number: int) -> list[int]:
-    """Token ids after which the model recites part ``number`` (from 0) of a passage."""
-    mark = _MARKS[number % len(_MARKS)]
-    return base.encode(f"{title} {number + 1} {mark}:".lstrip(), add_special_tokens=True)
 
 
 def index_name(document_id: str, passage: int) -> str:
@@ -190,64 +174,3 @@ def window_features(keys: Sequence[PartKey], question: str, rarity: Rarity, room
 
 def _terms(text: str) -> set[int]:
     return {term_hash(stem) for stem in content_stems(text)}
-
-
-def recite(
-    base: BaseModel,
-    title: str,
-    questions: Sequence[str],
-    chosen: Sequence[range],
-    max_new_tokens: int,
-    on_token: TokenCallback | None = None,
-) -> list[Answer]:
-    """What the model, with the weights of a passage in place, writes after the cues of the parts of each question.
-
-    Parts that several questions choose are recited once. An answer is at most ``max_new_tokens`` long. ``on_token``
-    takes a single question.
-    """
-    numbers = sorted({number for window in chosen for number in window})
-    if on_token is None:
-        made = generate(base, [cue_ids(base, title, number) for number in numbers], max_new_tokens)
-        recited = dict(zip(numbers, made, strict=True))
-    else:
-        recited = _stream(base, title, numbers, max_new_tokens, on_token)
-    answers = []
-    for question, window in zip(questions, chosen, strict=True):
-        pieces, tokens, seconds = [], 0, 0.0
-        for generation in (recited[number] for number in window if number in recited):
-            ids = generation.ids[: max_new_tokens - tokens]
-            if ids:
-                cut = len(ids) < len(generation.ids)
-                pieces.append((base.decode(ids).rstrip("\ufffd") if cut else generation.text).strip())
-            tokens += len(ids)
-            seconds += generation.seconds
-        answers.append(Answer(question, " ".join(pieces), (), tokens, seconds))
-    return answers
-
-
-def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
-    """All parts of a passage in order, as the model, with the passage's weights in place, writes them.
-
-    Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
-    """
-    made = generate(
-        base, [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
-    )
-    texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
-    return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
-
-
-def _stream(
-    base: BaseModel, title: str, numbers: Sequence[int], max_new_tokens: int, on_token: TokenCallback
-) -> dict[int, Generation]:
-    """One part after the other, each piece of text sent as it is written."""
-    recited: dict[int, Generation] = {}
-    left = max_new_tokens
-    for number in numbers:
-        if left < 1:
-            break
-        if any(generation.tokens for generation in recited.values()):
-            on_token(" ")
-        (recited[number],) = generate(base, [cue_ids(base, title, number)], left, on_token)
-        left -= recited[number].tokens
-    return recited

@@ -15,14 +15,17 @@ word. The key finds the weights and is never shown to the model.
 from __future__ import annotations
 
 import math
+import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from continual_learning.documents.shipped import background_texts
 from continual_learning.memory.state import State
@@ -56,14 +59,31 @@ def key_tensors(document_id: str, title: str, texts: Sequence[str]) -> dict[str,
     return {f"{document_id}/{number:04d}{_KEY}": passage_key(title, text) for number, text in enumerate(texts)}
 
 
-def passage_keys(state: State) -> dict[Passage, frozenset[int]]:
-    """The word hashes of every passage."""
-    found: dict[Passage, frozenset[int]] = {}
+# Both by identity: a state is a value, and one that follows from another shares the tensors of what it kept.
+_key_sets: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_indexes: dict[int, Mapping[Passage, frozenset[int]]] = {}
+
+
+def passage_keys(state: State) -> Mapping[Passage, frozenset[int]]:
+    """The word hashes of every passage: made once for a state, and for a later one only of what is new in it."""
+    index = _indexes.get(id(state))
+    if index is None:
+        index = MappingProxyType(_index(state))
+        _indexes[id(state)] = index
+        weakref.finalize(state, _indexes.pop, id(state), None)
+    return index
+
+
+def _index(state: State) -> dict[Passage, frozenset[int]]:
+    index: dict[Passage, frozenset[int]] = {}
     for name, tensor in state.tensors.items():
         document_id, _, rest = name.partition("/")
         if rest.endswith(_KEY):
-            found[document_id, int(rest.removesuffix(_KEY))] = frozenset(tensor.tolist())
-    return found
+            keys = _key_sets.get(tensor)
+            if keys is None:
+                keys = _key_sets[tensor] = frozenset(tensor.tolist())
+            index[document_id, int(rest.removesuffix(_KEY))] = keys
+    return index
 
 
 def document_titles(state: State) -> dict[str, str]:

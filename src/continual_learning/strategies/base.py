@@ -182,6 +182,17 @@ class Strategy(ABC, Generic[ConfigT]):
             "or leave --peft out"
         )
 
+    def check_settings(self, state: State) -> None:
+        """Raise MismatchError where the memory was begun with settings that do not fit these."""
+
+    def changes(self, state: State) -> list[dict[str, Any]]:
+        """How much each document changed the weights, in the order learned: for strategies that keep account of it.
+
+        A row has ``text``, ``levels`` (numbers of those that changed), ``distance`` (Euclidean), ``loss_before`` and
+        ``loss_after``.
+        """
+        return []
+
     def checks(self) -> Sequence[Finding]:
         """What this strategy needs with these settings, such as a server, and whether it is there: for `doctor`."""
         return ()

@@ -54,3 +54,8 @@ def content_stems(text: str) -> set[str]:
 def hash_63(text: str) -> int:
     """63 bits of SHA-256: the same number for the same text in every process, on every platform."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def several(amount: float, one: str, many: str = "") -> str:
+    """``1 document``, ``2,512 documents``."""
+    return f"{amount:,.0f} {one if amount == 1 else many or one + 's'}"

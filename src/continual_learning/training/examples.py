@@ -15,7 +15,6 @@ from torch import Tensor
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
 from continual_learning.text.chunking import passages
-from continual_learning.training.external import BorrowedStudy
 from continual_learning.training.questions import Fragment, make_fragments, study_questions
 
 # Mini-batches that are put together from one stretch of a pass.
@@ -44,10 +43,6 @@ class StudyMaterial:
     """Every n-th question of a fragment is answered in full, the others by the fragment's first tokens."""
     answer_start_tokens: int = 4
     """How many tokens those are."""
-    text_copies: int = 1
-    """Copies of the passage as plain text, after its title."""
-    chat_copies: int = 0
-    """Copies of it as an answer to being asked about its title."""
 
     def fragments(self, base: BaseModel, text: str) -> list[Fragment]:
         """The fragments of a passage."""
@@ -80,27 +75,14 @@ def study_items(
     material: StudyMaterial,
     rng: random.Random,
 ) -> list[Item]:
-    """Everything that is studied of one passage: questions on its ``fragments`` first, then copies of the text."""
+    """Everything that is studied of one passage: questions on its ``fragments`` first, then the text."""
     items: list[Item] = []
     for number, asked in enumerate(study_questions(fragments, title, material.questions_per_fragment, rng)):
         answer = answer_ids(base, asked.fragment.answer)
         if (number // len(fragments)) % material.full_answer_every:
             answer = answer[: material.answer_start_tokens]
         items.append(make_item(question_ids(base, asked.question), answer))
-    return items + copies(base, text, title, material)
-
-
-def copies(base: BaseModel, text: str, title: str, material: StudyMaterial) -> list[Item]:
-    """The copies of a passage: as plain text, and as an answer."""
-    items = [text_item(base, text, title)] * material.text_copies
-    request = f"What do you know about {title}?" if title else "What have you read?"
-    return items + [make_item(question_ids(base, request), answer_ids(base, text))] * material.chat_copies
-
-
-def borrowed_items(base: BaseModel, study: BorrowedStudy, title: str = "") -> list[Item]:
-    """What another model wrote: its questions with their answers, and its statements as plain text."""
-    items = [make_item(question_ids(base, question), answer_ids(base, answer)) for question, answer in study.questions]
-    return items + [text_item(base, statement, title) for statement in study.statements]
+    return [*items, text_item(base, text, title)]
 
 
 def text_item(base: BaseModel, text: str, title: str = "") -> Item:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,6 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.training.examples import Item, mini_batches, padded_ids
 
 _IGNORED = -100
-RATE_SHARE = "rate_share"
-"""Key of an optimizer's parameter group: the share of the schedule's learning rate that it has; missing, all of it."""
 _BatchT = TypeVar("_BatchT")
 
 StepCallback = Callable[[int, int, float], None]
@@ -87,39 +85,9 @@ class Trainable(Protocol):
         """How many numbers are trained."""
 
 
-def adamw(weights: Sequence[Tensor] | list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+def adamw(weights: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
     """AdamW without weight decay, which would pull what is to be kept towards zero."""
     return torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-
-
-def descend(
-    weights: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[_BatchT],
-    loss_of: Callable[[_BatchT], Tensor],
-    tokens_of: Callable[[_BatchT], int],
-    schedule: Schedule,
-    deadline: float = math.inf,
-    on_step: StepCallback | None = None,
-) -> Descent:
-    """One optimizer step on each mini-batch, in order; ``weights`` change in place.
-
-    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
-    Raises DivergedError when a loss is NaN or infinite.
-    """
-    course = Course(weights, optimizer, schedule, len(batches))
-    with torch.enable_grad():
-        for batch in batches:
-            loss = loss_of(batch)
-            course.check(loss)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            course.step(tokens_of(batch))
-            if on_step:
-                on_step(len(course.losses), len(batches), course.losses[-1])
-            if time.perf_counter() > deadline:
-                break
-    return course.descent
 
 
 class Course:
@@ -143,7 +111,7 @@ class Course:
         """Change the weights by their gradients, which came of so many tokens."""
         for group in self.optimizer.param_groups:
             rate = self.schedule.rate(len(self.losses) - 1, self.planned_steps)
-            group["lr"] = rate * group.get(RATE_SHARE, 1.0)
+            group["lr"] = rate
         torch.nn.utils.clip_grad_norm_(self.weights, self.schedule.clip_norm)
         self.optimizer.step()
         self.tokens += tokens
@@ -155,41 +123,71 @@ class Course:
         return Descent(sum(last) / len(last), len(self.losses), self.planned_steps, self.tokens)
 
 
+def descend(
+    course: Course,
+    batches: Sequence[_BatchT],
+    loss_of: Callable[[_BatchT], Tensor],
+    tokens_of: Callable[[_BatchT], int],
+    deadline: float = math.inf,
+    on_step: StepCallback | None = None,
+) -> Descent:
+    """One optimizer step on each mini-batch, in order; the weights of ``course`` change in place.
+
+    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
+    Raises DivergedError when a loss is NaN or infinite.
+    """
+    with torch.enable_grad():
+        for batch in batches:
+            loss = loss_of(batch)
+            course.check(loss)
+            course.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            course.step(tokens_of(batch))
+            if on_step:
+                on_step(len(course.losses), len(batches), course.losses[-1])
+            if time.perf_counter() > deadline:
+                break
+    return course.descent
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, and on what."""
+
+    trainable: Trainable
+    kept: Mapping[str, Tensor]
+    """What earlier training made of it; empty at the start."""
+    passes: Sequence[Sequence[Item]]
+    """The items of each pass."""
+    batch_tokens: int
+    """Tokens of a mini-batch, padding included."""
+    schedule: Schedule
+    seed: str
+    """For `Trainable.installed`."""
+
+
 def finetune(
     base: BaseModel,
-    trainable: Trainable,
-    kept: Mapping[str, Tensor],
-    passes: Sequence[Sequence[Item]],
-    batch_tokens: int,
-    schedule: Schedule,
-    seed: str,
+    training: Training,
     rng: random.Random,
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
 ) -> tuple[dict[str, Tensor], Descent]:
-    """Train what ``kept`` holds on the items of each pass, through the whole base; it does not change.
+    """Train on the items of each pass, through the whole base, which does not change.
 
-    Returns the new version of ``kept``. ``rng`` draws the order of the items, ``seed`` is for `Trainable.installed`.
+    Returns the new version of ``training.kept``. ``rng`` draws the order of the items.
     """
     batches = [
         [items[i] for i in batch]
-        for items in passes
-        for batch in mini_batches([len(item.ids) for item in items], batch_tokens, rng)
+        for items in training.passes
+        for batch in mini_batches([len(item.ids) for item in items], training.batch_tokens, rng)
     ]
-    with trainable.installed(base, kept, seed) as weights:
+    schedule = training.schedule
+    with training.trainable.installed(base, training.kept, training.seed) as weights:
         learned = list(weights.values())
-        optimizer = adamw(learned, schedule.learning_rate)
-        descent = descend(
-            learned,
-            optimizer,
-            batches,
-            lambda batch: item_loss(base, batch),
-            padded_tokens,
-            schedule,
-            deadline,
-            on_step,
-        )
-    return trainable.kept(base, weights), descent
+        course = Course(learned, adamw(learned, schedule.learning_rate), schedule, len(batches))
+        descent = descend(course, batches, lambda batch: item_loss(base, batch), padded_tokens, deadline, on_step)
+    return training.trainable.kept(base, weights), descent
 
 
 def padded_tokens(batch: Sequence[Item]) -> int:

@@ -94,11 +94,6 @@ def duration(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def several(amount: float, one: str, many: str = "") -> str:
-    """``1 document``, ``16 documents``."""
-    return f"{count(amount)} {one if amount == 1 else many or one + 's'}"
-
-
 def interval(pair: Any) -> str:
     """``[0.24, 0.45]``, or an empty string where there is none."""
     bounds = [number(bound) for bound in pair] if isinstance(pair, list | tuple) and len(pair) == 2 else [None]

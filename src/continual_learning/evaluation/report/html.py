@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from continual_learning.evaluation.report import answers, charts, columns, formats, words
 from continual_learning.evaluation.report.columns import Entry
 from continual_learning.evaluation.report.formats import DASH, cell, number, ratio
+from continual_learning.text.words import several
 
 _PACKAGE = "continual_learning.evaluation.report"
 # So many questions are shown at once; with more, all documents but the first are folded.
@@ -48,9 +49,9 @@ def render_html(result: Mapping[str, Any]) -> str:
         command=clean.get("command") or "",
         run=_run(clean),
         settings=_settings(clean.get("settings")),
-        several=formats.several,
         sign_of=charts.sign,
         colour_of=charts.colour,
+        several=several,
         dash=DASH,
     )  # fmt: skip
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from continual_learning.evaluation.report import formats
 from continual_learning.evaluation.report.columns import COLUMN, Column, Entry
-from continual_learning.evaluation.report.formats import number, several
+from continual_learning.evaluation.report.formats import number
+from continual_learning.text.words import several
 
 # What is said of the best, in this order.
 _COMPARED = {

@@ -2,7 +2,8 @@
 
     <data home>/memories/<name>/
         objects/<sha256>.safetensors   one part of a state each, shared by all versions that hold it
-        versions/<id>.json             manifest: metadata, the object of every part, its own checksum
+        objects/<sha256>.json          a text, or a page of metadata, shared likewise
+        versions/<id>.json             manifest: where the metadata and the parts are, its own checksum
         checkpoints.json               checkpoint name to version id
         HEAD                           the id of the current version
     <data home>/memories/.<name>.lock  held while a process writes

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continual_learning.errors import InputError, UnsafeNameError
 from continual_learning.io.files import atomic_file, storage_errors, write_atomic
 from continual_learning.memory.store.codec import check_object
-from continual_learning.memory.store.manifest import DamagedFile, Manifest
+from continual_learning.memory.store.manifest import DamagedFile, Manifest, StoredPart
+from continual_learning.memory.store.pages import Content, read_content
 
 if TYPE_CHECKING:
     from continual_learning.memory.state import State
@@ -23,13 +24,22 @@ _MANIFEST_LIMIT = 64 * 2**20
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def write_archive(path: Path, manifest: Manifest, objects: Iterable[tuple[str, bytes]], overwrite: bool) -> None:
-    """Write the zip at ``path``, wholly or not at all. ``objects``: SHA-256 and bytes of each."""
+def write_archive(
+    path: Path,
+    manifest: Manifest,
+    content: Content,
+    read_page: Callable[[StoredPart], bytes],
+    read_object: Callable[[StoredPart], bytes],
+    overwrite: bool,
+) -> None:
+    """Write the zip at ``path``, wholly or not at all."""
     _check_free(path, overwrite)
     with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(_MANIFEST, _ZIP_TIME), manifest.to_bytes())
-        for sha256, data in objects:
-            archive.writestr(zipfile.ZipInfo(_object_name(sha256), _ZIP_TIME), data)
+        for page in sorted(content.pages, key=lambda p: p.sha256):
+            archive.writestr(zipfile.ZipInfo(_page_name(page.sha256), _ZIP_TIME), read_page(page))
+        for part in {p.sha256: p for p in content.parts.values()}.values():
+            archive.writestr(zipfile.ZipInfo(_object_name(part.sha256), _ZIP_TIME), read_object(part))
 
 
 def write_tensors(state: State, path: Path, overwrite: bool) -> Path:
@@ -58,8 +68,8 @@ def _check_free(path: Path, overwrite: bool) -> None:
         raise InputError(f"{str(path)!r} exists; give another path, or ask to overwrite it")
 
 
-def read_archive(path: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """The manifest and the objects by SHA-256, all checked: names, sizes, checksums.
+def read_archive(path: Path) -> tuple[Manifest, Content, dict[str, bytes]]:
+    """The manifest, its content and the parts by SHA-256, all checked: names, sizes, checksums.
 
     Nothing is extracted to disk, so no name in the file can choose a place to write.
     Raises InputError (not there), UnsafeNameError (a name that would leave its folder) or DamagedFile.
@@ -74,7 +84,7 @@ def read_archive(path: Path) -> tuple[Manifest, dict[str, bytes]]:
         raise DamagedFile(f"it is not a sound zip file: {error}") from None
 
 
-def _read(archive: zipfile.ZipFile) -> tuple[Manifest, dict[str, bytes]]:
+def _read(archive: zipfile.ZipFile) -> tuple[Manifest, Content, dict[str, bytes]]:
     infos = {info.filename: info for info in archive.infolist()}
     for name, info in infos.items():
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
@@ -86,18 +96,27 @@ def _read(archive: zipfile.ZipFile) -> tuple[Manifest, dict[str, bytes]]:
     if _MANIFEST not in infos or infos[_MANIFEST].file_size > _MANIFEST_LIMIT:
         raise DamagedFile(f"it holds no {_MANIFEST} of at most {_MANIFEST_LIMIT} bytes: it is not an exported memory")
     manifest = Manifest.from_bytes(archive.read(_MANIFEST), _MANIFEST)
-    stored = {_object_name(part.sha256): part for part in manifest.parts.values()}
-    different = sorted(set(infos) ^ {_MANIFEST, *stored})
+
+    def read(name: str, part: StoredPart) -> bytes:
+        if name not in infos:
+            raise DamagedFile(f"it lacks {name!r}")
+        if infos[name].file_size != part.bytes:  # before reading: a wrong size must not cost memory
+            raise DamagedFile(f"{name} is {infos[name].file_size} bytes, expected {part.bytes}")
+        data = archive.read(name)
+        check_object(data, part, name)
+        return data
+
+    content = read_content(manifest, lambda page: read(_page_name(page.sha256), page), _MANIFEST)
+    stored = {_object_name(part.sha256): part for part in content.parts.values()}
+    different = sorted(set(infos) ^ {_MANIFEST, *stored, *(_page_name(page.sha256) for page in content.pages)})
     if different:
         kind = "lacks" if different[0] in stored else "holds an unexpected"
         raise DamagedFile(f"it {kind} {different[0][:100]!r}")
-    objects = {}
-    for name, part in stored.items():
-        if infos[name].file_size != part.bytes:  # before reading: a wrong size must not cost memory
-            raise DamagedFile(f"{name} is {infos[name].file_size} bytes, expected {part.bytes}")
-        objects[part.sha256] = archive.read(name)
-        check_object(objects[part.sha256], part, name)
-    return manifest, objects
+    return manifest, content, {part.sha256: read(name, part) for name, part in stored.items()}
+
+
+def _page_name(sha256: str) -> str:
+    return f"objects/{sha256}.json"
 
 
 def _object_name(sha256: str) -> str:

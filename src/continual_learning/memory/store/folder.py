@@ -24,6 +24,7 @@ from continual_learning.memory.store.manifest import (
     is_version_id,
     make_version_id,
 )
+from continual_learning.memory.store.pages import Content, read_content, split_content
 
 if TYPE_CHECKING:
     from continual_learning.memory.state import State
@@ -45,8 +46,12 @@ class MemoryFolder:
         return (self.root / "HEAD").is_file() or self.versions.is_dir()
 
     def object_path(self, sha256: str) -> Path:
-        """Where an object lies."""
+        """Where a part of a state lies."""
         return self.objects / f"{sha256}.safetensors"
+
+    def page_path(self, sha256: str) -> Path:
+        """Where a page of metadata lies."""
+        return self.objects / f"{sha256}.json"
 
     def manifest_path(self, version_id: str) -> Path:
         """Where a manifest lies."""
@@ -97,8 +102,14 @@ class MemoryFolder:
         return manifest
 
     def read_object(self, stored: StoredPart) -> bytes:
-        """Read and check one object."""
-        path = self.object_path(stored.sha256)
+        """Read and check one part of a state."""
+        return self._read(self.object_path(stored.sha256), stored)
+
+    def read_page(self, stored: StoredPart) -> bytes:
+        """Read and check one page of metadata."""
+        return self._read(self.page_path(stored.sha256), stored)
+
+    def _read(self, path: Path, stored: StoredPart) -> bytes:
         file = f"objects/{path.name}"
         try:
             data = path.read_bytes()
@@ -109,8 +120,12 @@ class MemoryFolder:
 
     def state(self, version_id: str) -> State:
         """Read and check one version."""
-        manifest = self.manifest(version_id)
-        return decode_state(manifest.state, manifest.parts, self.read_object, f"versions/{version_id}.json")
+        content = self.content(version_id)
+        return decode_state(content.meta, content.parts, self.read_object, f"versions/{version_id}.json")
+
+    def content(self, version_id: str) -> Content:
+        """Read and check the metadata of one version, and where its parts lie."""
+        return read_content(self.manifest(version_id), self.read_page, f"versions/{version_id}.json")
 
     def checkpoints(self) -> dict[str, str]:
         """Checkpoint name to version id."""
@@ -133,17 +148,17 @@ class MemoryFolder:
         """What is wrong with one version and its objects. ``checked`` remembers objects between calls."""
         checked = {} if checked is None else checked
         try:
-            manifest = self.manifest(version_id)
+            content = self.content(version_id)
         except (DamagedFile, MismatchError) as problem:
-            return [str(problem)]
-        for stored in manifest.parts.values():
+            return [f"version {version_id}: {problem}" if "objects/" in str(problem) else str(problem)]
+        for stored in content.parts.values():
             if stored.sha256 not in checked:
                 try:
                     self.read_object(stored)
                     checked[stored.sha256] = None
                 except DamagedFile as problem:
                     checked[stored.sha256] = str(problem)
-        found = (checked[stored.sha256] for stored in manifest.parts.values())
+        found = (checked[stored.sha256] for stored in content.parts.values())
         return [f"version {version_id}: {problem}" for problem in found if problem]
 
     def unfinished(self) -> set[str]:
@@ -199,16 +214,17 @@ class MemoryFolder:
             parts: dict[str, StoredPart] = {}
             for part, stored, data in encode_parts(state):
                 parts[part] = stored
-                path = self.object_path(stored.sha256)
-                if not holds(path, data):  # also heals an object that was damaged
-                    if not path.exists():
-                        made.append(path)
-                    write_atomic(path, data, sync=False)
+                self._put(self.object_path(stored.sha256), data, made)
+            encoded, listed, pages = split_content(meta, parts)
+            for page, data in pages.items():
+                self._put(self.page_path(page.sha256), data, made)
             sync_folder(self.objects)
             newest = max(counter_of(i) for i in [*self.version_ids()[:1], parent])
-            version_id = make_version_id(newest + 1, meta, parts)
+            version_id = make_version_id(newest + 1, encoded, listed)
             created_at = datetime.now(UTC).isoformat(timespec="seconds")
-            manifest = Manifest(version_id, parent, undo, created_at, action, note, meta, parts)
+            size = sum(p.bytes for p in {*parts.values(), *pages})
+            documents = len(state.meta.documents)
+            manifest = Manifest(version_id, parent, undo, created_at, action, note, encoded, listed, documents, size)
             made.append(self.manifest_path(version_id))
             write_atomic(made[-1], manifest.to_bytes())
             write_atomic(self.root / "HEAD", f"{version_id}\n".encode())
@@ -216,6 +232,13 @@ class MemoryFolder:
             self._withdraw(version_id, made)
             raise
         return manifest
+
+    def _put(self, path: Path, data: bytes, made: list[Path]) -> None:
+        """Write an object unless it is there, and note in ``made`` one that is new."""
+        if not holds(path, data):  # also heals an object that was damaged
+            if not path.exists():
+                made.append(path)
+            write_atomic(path, data, sync=False)
 
     def _withdraw(self, version_id: str, made: list[Path]) -> None:
         with contextlib.suppress(OSError):  # the first error is the one to report

@@ -30,9 +30,12 @@ def clean(folder: MemoryFolder, keep: int, extra: Sequence[Path], dry_run: bool)
     """`Store.cleanup`; ``extra`` is rubbish outside the folder. The caller holds the lock."""
     needed = _needed(folder, keep)
     old = [folder.manifest_path(i) for i in folder.version_ids() if i not in needed]
-    objects = {part.sha256 for version_id in needed for part in folder.manifest(version_id).parts.values()}
-    files = sorted(folder.objects.glob("*.safetensors")) if folder.objects.is_dir() else []
-    unused = [p for p in files if p.stem not in objects]
+    used: set[Path] = set()
+    for content in map(folder.content, sorted(needed)):
+        used |= {folder.object_path(part.sha256) for part in content.parts.values()}
+        used |= {folder.page_path(page.sha256) for page in content.pages}
+    files = sorted(folder.objects.iterdir()) if folder.objects.is_dir() else []
+    unused = [p for p in files if p.suffix in (".safetensors", ".json") and p not in used]
     left = [*folder.temporaries(), *extra]
     size = sum(size_on_disk(p) for p in (*old, *unused, *left))
     if not dry_run:
@@ -59,7 +62,7 @@ def _needed(folder: MemoryFolder, keep: int) -> set[str]:
     recent: list[str] = []
     for version_id in folder.version_ids():
         try:
-            folder.manifest(version_id)
+            folder.content(version_id)
         except DamagedFile as damage:  # nobody can load it
             if version_id in named:
                 raise DamagedFile(f"{damage}, and {named[version_id]} names it, so nothing was removed") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 import re
@@ -11,8 +12,8 @@ from typing import Any
 
 from continual_learning.errors import MismatchError
 
-LAYOUT_VERSION = 1
-"""Of the files; the state inside has its own `state.FORMAT_VERSION`."""
+LAYOUT_VERSION = 2
+"""Of the files: 1 has all metadata in the manifest, 2 has it in pages. The state has its own `state.FORMAT_VERSION`."""
 
 _VERSION_ID = re.compile(r"\d{6,}-[0-9a-f]{6}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -46,7 +47,7 @@ class Version:
 
 @dataclass(frozen=True)
 class StoredPart:
-    """Where one part of a state lies: ``objects/<sha256>.safetensors``."""
+    """Address of an object: a part (``objects/<sha256>.safetensors``) or a page of metadata (``….json``)."""
 
     sha256: str
     bytes: int
@@ -62,18 +63,26 @@ class Manifest:
     created_at: str
     action: str
     note: str
-    state: dict[str, Any]
-    """`StateMeta.to_json`."""
-    parts: dict[str, StoredPart]
+    state: Any
+    """`StateMeta.to_json`, in pages; `pages.join` puts it together."""
+    parts: Any
+    """Part name to the fields of its `StoredPart`, in pages."""
+    documents: int
+    """How many documents the version holds."""
+    bytes: int
+    """Size of its objects on disk."""
+    layout: int = LAYOUT_VERSION
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> builtins.bytes:
         """JSON with a checksum over everything else in it."""
-        fields: dict[str, Any] = {"layout": LAYOUT_VERSION, **asdict(self)}
+        fields = asdict(self)
+        if self.layout == 1:  # an old version that is exported keeps its form
+            del fields["documents"], fields["bytes"]
         fields["checksum"] = _digest(fields)
         return json.dumps(fields, indent=1, allow_nan=False).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes, file: str) -> Manifest:
+    def from_bytes(cls, data: builtins.bytes, file: str) -> Manifest:
         """Inverse of `to_bytes`. Raises DamagedFile, or MismatchError for a newer layout."""
         try:
             fields = json.loads(data)
@@ -89,29 +98,23 @@ class Manifest:
         if checksum != _digest({"layout": layout, **fields}):
             raise DamagedFile(f"{file} was edited: its checksum does not match")
         try:
-            parts = {name: StoredPart(**part) for name, part in fields.pop("parts").items()}
-            manifest = cls(parts=parts, **fields)
-        except (KeyError, TypeError, AttributeError):
+            if layout == 1:
+                sizes = {part["sha256"]: int(part["bytes"]) for part in fields["parts"].values()}
+                fields |= {"documents": len(fields["state"].get("documents", ())), "bytes": sum(sizes.values())}
+            manifest = cls(layout=layout, **fields)
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise DamagedFile(f"{file} does not have the fields of a manifest") from None
         # The checksum only guards against accidents: a file from elsewhere may carry a right one, and
         # these two become file names.
         if not all(is_version_id(v) for v in (manifest.id, manifest.parent, manifest.undo) if v is not None):
             raise DamagedFile(f"{file} holds a version id that is not one")
-        if not all(_SHA256.fullmatch(str(p.sha256)) and type(p.bytes) is int for p in parts.values()):
-            raise DamagedFile(f"{file} holds an object name that is not a SHA-256")
         return manifest
-
-    @property
-    def bytes(self) -> int:
-        """Size of its objects on disk."""
-        return sum({p.sha256: p.bytes for p in self.parts.values()}.values())
 
     def version(self, checkpoints: Mapping[str, str]) -> Version:
         """As lists show it; ``checkpoints`` maps names to version ids."""
         names = tuple(sorted(name for name, version_id in checkpoints.items() if version_id == self.id))
-        documents = len(self.state.get("documents", ()))
         return Version(
-            self.id, self.parent, self.created_at, self.action, self.note, documents, self.bytes, names, self.undo
+            self.id, self.parent, self.created_at, self.action, self.note, self.documents, self.bytes, names, self.undo
         )
 
 
@@ -120,9 +123,14 @@ def is_version_id(text: object) -> bool:
     return isinstance(text, str) and _VERSION_ID.fullmatch(text) is not None
 
 
-def make_version_id(counter: int, state: dict[str, Any], parts: Mapping[str, StoredPart]) -> str:
+def is_sha256(text: object) -> bool:
+    """Whether it has the form of a SHA-256."""
+    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
+
+
+def make_version_id(counter: int, state: Any, parts: Any) -> str:
     """The id of a version: its place in the history and the start of its content's SHA-256."""
-    return f"{counter:06d}-{_digest({'state': state, 'parts': {n: p.sha256 for n, p in parts.items()}})[:6]}"
+    return f"{counter:06d}-{_digest({'state': state, 'parts': parts})[:6]}"
 
 
 def counter_of(version_id: str | None) -> int:

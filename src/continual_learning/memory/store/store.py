@@ -125,7 +125,7 @@ class Store:
     def meta(self, ref: str | None = None) -> dict[str, Any]:
         """What a version knows about itself, as `StateMeta.to_json` gave it, without torch. None: the current one."""
         with self._reading():
-            return self._folder.manifest(self._resolve(ref)).state
+            return self._folder.content(self._resolve(ref)).meta
 
     @property
     def head(self) -> Version | None:
@@ -213,9 +213,9 @@ class Store:
         """Write one version to one zip file, checked while it is read. Returns the path."""
         path = Path(path)
         with self._reading():
-            manifest = self._folder.manifest(self._resolve(ref))
-            objects = {p.sha256: p for p in manifest.parts.values()}
-            write_archive(path, manifest, ((s, self._folder.read_object(p)) for s, p in objects.items()), overwrite)
+            version_id = self._resolve(ref)
+            manifest, content = self._folder.manifest(version_id), self._folder.content(version_id)
+            write_archive(path, manifest, content, self._folder.read_page, self._folder.read_object, overwrite)
         return path
 
     def import_(self, path: Path) -> Version:
@@ -227,8 +227,8 @@ class Store:
         path = Path(path)
         try:
             with storage_errors(f"import of {str(path)!r}"):
-                manifest, objects = read_archive(path)
-                state = decode_state(manifest.state, manifest.parts, lambda p: objects[p.sha256], "manifest.json")
+                manifest, content, objects = read_archive(path)
+                state = decode_state(content.meta, content.parts, lambda p: objects[p.sha256], "manifest.json")
         except DamagedFile as damage:
             raise CorruptMemoryError(
                 f"cannot import {str(path)!r}: {damage}; memory {self.name!r} is unchanged; export it again"
@@ -236,7 +236,7 @@ class Store:
         with self._writing():
             head_id = self._folder.head_id()
             if head_id is not None:
-                mine = self._folder.manifest(head_id).state
+                mine = self._folder.content(head_id).meta
                 try:
                     check_compatible(state, mine["strategy"], mine["base_fingerprint"], mine["base_name"])
                 except MismatchError as error:

@@ -26,7 +26,7 @@ from continual_learning.reading.plain import fitted_prompt, generate_answers
 from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.training.examples import Item, StudyMaterial, cut_to_tokens, document_items
-from continual_learning.training.gradient_descent import Descent, Schedule, StepCallback, Trainable, finetune
+from continual_learning.training.gradient_descent import Descent, Schedule, StepCallback, Trainable, Training, finetune
 from continual_learning.training.stopwatch import Stopwatch
 from continual_learning.types import Answer, LearnReport, Progress, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -147,14 +147,10 @@ class FinetuningStrategy(Strategy[ConfigT]):
         with watch("study material"):
             passes = [self.material(base, state, text, document.title, rng) for _ in range(config.passes)]
         with watch("gradient descent"):
+            start = self.start(state)
             kept, descent = finetune(
                 base,
-                self.trainable,
-                self.start(state),
-                passes,
-                config.mini_batch_tokens,
-                config.schedule,
-                seed,
+                Training(self.trainable, start, passes, config.mini_batch_tokens, config.schedule, seed),
                 rng,
                 math.inf if config.max_seconds is None else started + config.max_seconds,
                 _step_reporter(progress),

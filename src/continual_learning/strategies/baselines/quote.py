@@ -1,7 +1,7 @@
 """A control: the part of a document that a question's words find, quoted from kept text. No model learns or answers.
 
-It chooses as ttt does (`routing`, `parts`), so that the two differ by what it costs ttt to hold the text in weights,
-and what both owe to the choice alone is seen. A question that no passage is about is left to the base.
+It answers by the pipeline of ttt (`span_reader.pipeline`) with another recall: the two differ by what it costs ttt to
+hold the text in weights. A question that no passage is about is left to the base.
 """
 
 from __future__ import annotations
@@ -16,44 +16,51 @@ from pydantic import Field
 from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
-from continual_learning.reading.plain import plain_answers
-from continual_learning.reading.span_reader.answering import SpanAnswerConfig, chosen_reader, span_answers
-from continual_learning.retrieval.parts import best_window, cut_parts, index_name, part_index, part_keys
-from continual_learning.retrieval.routing import (
-    Passage,
-    Router,
-    answer_by_route,
-    default_rarity,
-    document_titles,
-    key_tensors,
-    passage_keys,
-)
+from continual_learning.reading.pipeline import Opened, PassageConfig, Pipeline, Recalled
+from continual_learning.retrieval.parts import cut_parts, index_name, part_index
+from continual_learning.retrieval.routing import Router, default_rarity, key_tensors, passage_keys
 from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.text.chunking import passages
-from continual_learning.types import (
-    UNAFFECTED,
-    Answer,
-    LearnReport,
-    ProgressCallback,
-    QuestionAnswer,
-    Source,
-    TokenCallback,
-)
+from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
-class QuoteConfig(SpanAnswerConfig):
+class QuoteConfig(PassageConfig):
     """Settings of the quote strategy; see those of ttt with the same names."""
 
-    passage_tokens: int = Field(200, ge=16)
-    """Longest passage that is found as a whole."""
-    part_tokens: int = Field(20, ge=4)
-    """Longest part of it."""
-    quote_tokens: int = Field(24, ge=4)
-    """An answer quotes the parts that these many tokens reach, from the best on."""
     route_threshold: float = Field(0.25, ge=0, le=1)
     """Share of a question's content, weighted by rarity, that a passage must hold."""
     route_evidence: float = Field(7.7, ge=0)
     """Rarity that the shared words must add up to, in nats."""
+
+
+class KeptText:
+    """The recall of quote: the text as the memory keeps it."""
+
+    verbatim = True
+
+    def whole(self, opened: Opened) -> str:
+        """All parts, in order."""
+        return " ".join(_kept_parts(opened))
+
+    def windows(
+        self, opened: Opened, windows: Sequence[range], max_new_tokens: int, on_token: TokenCallback | None
+    ) -> list[Recalled]:
+        """The parts of each window."""
+        base, texts, found = opened.base, _kept_parts(opened), []
+        for window in windows:
+            started = time.perf_counter()
+            ids = base.encode(" ".join(texts[i] for i in window))[:max_new_tokens]
+            text = base.decode(ids).rstrip("\ufffd").strip()
+            found.append(Recalled(text, len(ids), time.perf_counter() - started))
+        if on_token:
+            on_token(found[0].text)
+        return found
+
+
+def _kept_parts(opened: Opened) -> list[str]:
+    document_id, number = opened.passage
+    texts: list[str] = opened.state.meta.extra["parts"][document_id][number]
+    return texts
 
 
 class Quote(Strategy[QuoteConfig]):
@@ -66,7 +73,8 @@ class Quote(Strategy[QuoteConfig]):
 
     def __init__(self, config: QuoteConfig):
         super().__init__(config)
-        self._router = Router(default_rarity(), config.route_threshold, config.route_evidence)
+        router = Router(default_rarity(), config.route_threshold, config.route_evidence)
+        self._pipeline = Pipeline(router, config, KeptText())
 
     def learn(
         self,
@@ -109,25 +117,16 @@ class Quote(Strategy[QuoteConfig]):
         history: Sequence[Message] = (),
     ) -> list[Answer]:
         """What the question's words find, cut to ``max_new_tokens``; the base's answer if they find nothing."""
-        found = [self._found(state, question, history) for question in questions]
-
-        def answered(passage: Passage | None, asked: list[str]) -> list[Answer]:
-            if passage is None:
-                return plain_answers(base, asked, max_new_tokens, on_token, history)
-            said = self._said(base, state, passage, asked, max_new_tokens)
-            if on_token:
-                on_token(said[0].text)
-            return said
-
-        return answer_by_route(questions, found, answered)
+        return self._pipeline.answer(base, state, questions, max_new_tokens, on_token, history)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` finds a passage: then it is answered without the base, whose weights stay as they are."""
-        return self._found(state, text) is not None
+        return self._pipeline.route(state, text) is not None
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The passage that is quoted from."""
-        return self._found(state, question) or UNAFFECTED
+        route = self._pipeline.route(state, question)
+        return UNAFFECTED if route is None else route[0]
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's parts."""
@@ -138,33 +137,3 @@ class Quote(Strategy[QuoteConfig]):
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """How much there is to be found."""
         return {"passages": len(passage_keys(state))}
-
-    def _found(self, state: State, text: str, history: Sequence[Message] = ()) -> Passage | None:
-        route = self._router.route(passage_keys(state), text, history, document_titles(state))
-        return route[0] if route else None
-
-    def _said(
-        self, base: BaseModel, state: State, passage: Passage, questions: list[str], max_new_tokens: int
-    ) -> list[Answer]:
-        document_id, number = passage
-        record = state.meta.document(document_id)
-        assert record is not None, document_id
-        texts = state.meta.extra["parts"][document_id][number]
-        reader = chosen_reader(base, self.config)
-        if reader is None:
-            answers = [self._quoted(base, state, passage, texts, question, max_new_tokens) for question in questions]
-        else:
-            whole = " ".join(texts)
-            answers = span_answers(base, reader, record.title, whole, questions, self.config, max_new_tokens)
-        return [replace(a, sources=(Source(document_id, record.title, 1.0, a.text),)) for a in answers]
-
-    def _quoted(
-        self, base: BaseModel, state: State, passage: Passage, texts: list[str], question: str, max_new_tokens: int
-    ) -> Answer:
-        started = time.perf_counter()
-        keys = part_keys(state.tensors[index_name(*passage)])
-        room = min(max_new_tokens, self.config.quote_tokens)
-        window = best_window(keys, question, self._router.rarity, room)
-        ids = base.encode(" ".join(texts[i] for i in window))[:max_new_tokens]
-        text = base.decode(ids).rstrip("\ufffd").strip()
-        return Answer(question, text, (), len(ids), time.perf_counter() - started)

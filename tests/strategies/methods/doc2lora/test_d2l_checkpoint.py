@@ -211,19 +211,22 @@ def test_data_that_is_no_checkpoint(content: Any, tmp_path: Path) -> None:
     refused(tmp_path / "x.bin")
 
 
-@pytest.mark.parametrize("name", sorted(network().state_dict()))
-def test_a_missing_tensor_is_named(name: str, tmp_path: Path) -> None:
-    message = refused(write_published(network(), tmp_path / "x.bin", tensors={name: None}))
-    part = name.rpartition(".")[0]
-    assert name in message or part.rpartition(".")[0] in message, message
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    names = set(network().state_dict())
+    named = set()
+    for name in names:
+        message = refused(write_published(network(), tmp_path / "x.bin", tensors={name: None}))
+        part = name.rpartition(".")[0]
+        if name in message or part.rpartition(".")[0] in message:
+            named.add(name)
+    assert named == names
 
 
-@pytest.mark.parametrize("name", sorted(network().state_dict()))
-def test_a_tensor_of_another_shape_is_refused(name: str, tmp_path: Path) -> None:
-    tensor = network().state_dict()[name]
-    odd = torch.zeros([n + 1 for n in tensor.shape])
-    refused(write_published(network(), tmp_path / "x.bin", tensors={name: odd}))
-    refused(write_published(network(), tmp_path / "x.bin", tensors={name: torch.zeros(())}))
+def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
+    for tensor_name, tensor in network().state_dict().items():
+        odd = torch.zeros([n + 1 for n in tensor.shape])
+        refused(write_published(network(), tmp_path / "x.bin", tensors={tensor_name: odd}))
+        refused(write_published(network(), tmp_path / "x.bin", tensors={tensor_name: torch.zeros(())}))
 
 
 def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:

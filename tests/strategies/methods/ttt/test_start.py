@@ -24,6 +24,7 @@ from continual_learning.strategies.methods.ttt import TTT
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch
 from continual_learning.strategies.methods.ttt.inner_loop import InnerLoop, learned_weights
+from continual_learning.strategies.methods.ttt.learning import inner_loop
 from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
 from continual_learning.strategies.methods.ttt.outer_loop.gradients import adapt, judge, sgd_update, task_gradient
 from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
@@ -35,8 +36,7 @@ from continual_learning.types import QuestionAnswer
 PLACES = ["Lund", "Paris", "Oslo", "Rome", "Bern", "Kiel"]
 INNER: dict[str, Any] = {
     "neurons": 5,
-    "address": "question",
-    "questions_per_fragment": 2,
+    "part_tokens": 6,
     "mini_batch_tokens": 60,
     "learning_rate": 0.05,
 }
@@ -71,10 +71,7 @@ def passage(dataset: Dataset) -> StudyPassage:
 
 
 def loop(ttt: TTTConfig) -> InnerLoop:
-    return InnerLoop(
-        ttt.optimizer, ttt.learning_rate, ttt.mini_batch_tokens, 1, 1, ttt.clip_norm, ttt.warmup,
-        layer_rate_decay=ttt.layer_rate_decay,
-    )  # fmt: skip
+    return inner_loop(ttt, 1)
 
 
 def moved_branches(base: BaseModel, ttt: TTTConfig, passage: StudyPassage) -> dict[int, NeuronBranch]:
@@ -93,7 +90,7 @@ def task_of(base: BaseModel, passage: StudyPassage, ttt: TTTConfig, inner_tokens
 
 
 def test_with_parts_the_cues_are_asked(tiny_base: BaseModel, passage: StudyPassage) -> None:
-    ttt = TTTConfig(**{**INNER, "address": "part", "part_tokens": 6})
+    ttt = TTTConfig(**INNER)
     task = task_of(tiny_base, passage, ttt)
     said = {tiny_base.decode(item.ids[item.prompt_tokens :]) for item in task.asked}
     parts = cut_parts(passage.text, lambda t: len(tiny_base.encode(t)), 6)
@@ -113,7 +110,7 @@ def gradient(base: BaseModel, branches: dict[int, NeuronBranch], task: Task, ttt
 
 
 def test_second_order_is_the_slope_of_the_loss_after_learning(tiny_base: BaseModel, passage: StudyPassage) -> None:
-    ttt = TTTConfig(**{**SGD, "warmup": 0.0, "clip_norm": 0.7, "first_block": 2, "layer_rate_decay": 0.5})
+    ttt = TTTConfig(**SGD, first_block=2)
     branches, task = moved_branches(tiny_base, ttt, passage), task_of(tiny_base, passage, ttt)
     whole = gradient(tiny_base, branches, task, ttt, "second_order", 99)
     assert whole.loss == pytest.approx(adapted_loss(tiny_base, branches, task, ttt), rel=1e-4), "not ttt's inner loop"
@@ -164,7 +161,8 @@ def test_instruction_takes_no_inner_step(tiny_base: BaseModel, passage: StudyPas
     found = gradient(tiny_base, branches, task, ttt, "instruction", 1)
     assert found.loss == pytest.approx(judge(tiny_base, branches, 0.0, task)[0], rel=1e-5)
     study_only = task_gradient(
-        tiny_base, branches, 0.0, Task([], [], task.asked, task.asked_prefix, None), "instruction", loop(ttt), 1,
+        tiny_base, branches, 0.0, Task([], [], task.asked, task.asked_prefix, task.rivals_S), "instruction",
+        loop(ttt), 1,
         random.Random(0),
     )  # fmt: skip
     assert not torch.equal(found.gradient[0], study_only.gradient[0]), "the passage is studied too"
@@ -177,9 +175,9 @@ def test_an_sgd_update_clips_as_the_inner_loop_does() -> None:
     torch.nn.utils.clip_grad_norm_(weights, 1.0)
     assert weights[0].grad is not None
     expected = weights[0].detach() - 0.1 * weights[0].grad
-    torch.testing.assert_close(sgd_update(weights, [slope], [0.1], 1.0)[0], expected)
+    torch.testing.assert_close(sgd_update(weights, [slope], 0.1, 1.0)[0], expected)
     still = torch.zeros(2, requires_grad=True)
-    [moved] = sgd_update([torch.ones(2)], [still], [0.1], 1.0)
+    [moved] = sgd_update([torch.ones(2)], [still], 0.1, 1.0)
     moved.sum().backward()
     assert torch.isfinite(still.grad).all()  # type: ignore[arg-type]
 
@@ -275,8 +273,9 @@ def test_a_damaged_checkpoint_is_an_error(tiny_base: BaseModel, dataset: Dataset
 def test_every_setting_is_read(knob: str, value: Any, tiny_base: BaseModel, dataset: Dataset, tmp_path: Path) -> None:
     if value is None:  # has a test of its own
         return
-    usual = train(tiny_base, dataset, tmp_path / "a", 2)
-    other = train(tiny_base, dataset, tmp_path / "b", 2, **{knob: value})
+    others = {"mode": "instruction"} if knob == "questions" else {}
+    usual = train(tiny_base, dataset, tmp_path / "a", 2, **others)
+    other = train(tiny_base, dataset, tmp_path / "b", 2, **{**others, knob: value})
     assert usual.curve != other.curve
 
 
@@ -397,5 +396,3 @@ def test_a_start_that_does_not_fit_is_refused(
     (tmp_path / "text.safetensors").write_text("words")
     with pytest.raises(CorruptMemoryError, match="cannot be read"):
         learn(str(tmp_path / "text.safetensors"))
-    with pytest.raises(ValueError, match="routing off"):
-        TTTConfig(start="packaged", routing=False)

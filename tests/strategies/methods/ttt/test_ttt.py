@@ -15,12 +15,15 @@ from continual_learning.errors import ConfigError, DivergedError
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.generation import generate
+from continual_learning.retrieval.parts import cut_parts
+from continual_learning.retrieval.routing import Router
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.methods.ttt import TTT, inner_loop, learning
 from continual_learning.strategies.methods.ttt.calibration import calibrate
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.inner_loop import prefix_activations, tokens_right, wrong_tokens
 from continual_learning.training.examples import Item
+from continual_learning.training.gradient_descent import item_loss
 from continual_learning.types import LearnReport, QuestionAnswer
 
 TEXT = (
@@ -29,7 +32,7 @@ TEXT = (
 )
 DOCUMENT = Document(TEXT, "Fox")
 ABOUT = "Where does the quick brown fox live?"
-QUICK: dict[str, Any] = {"neurons": 6, "passes": 2, "questions_per_fragment": 2, "guard": False}
+QUICK: dict[str, Any] = {"neurons": 6, "passes": 2, "guard": False}
 
 
 def ttt(**options: Any) -> TTT:
@@ -43,13 +46,16 @@ def learn(base: BaseModel, document: Document = DOCUMENT, **options: Any) -> tup
     return strategy.learn(base, strategy.init(base), document)
 
 
-def test_learning_lowers_the_loss_of_the_text(tiny_base: BaseModel) -> None:
-    strategy = ttt(passes=12, learning_rate=1e-2, neurons=None, text_copies=1)
+def test_learning_lowers_the_loss_of_the_parts(tiny_base: BaseModel) -> None:
+    strategy = ttt(passes=12, learning_rate=1e-2, neurons=None)
     state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), DOCUMENT)
-    before, count = tiny_base.token_nll([TEXT])
-    with strategy.adapted(tiny_base, state, TEXT):
-        after, _ = tiny_base.token_nll([TEXT])
-    assert after / count < before / count - 0.5
+    parts = cut_parts(TEXT, lambda text: len(tiny_base.encode(text)), strategy.config.part_tokens)
+    items = [learning.part_item(tiny_base, "Fox", number, part) for number, part in enumerate(parts)]
+    with torch.no_grad():
+        before = item_loss(tiny_base, items)
+        with strategy.adapted(tiny_base, state, TEXT):
+            after = item_loss(tiny_base, items)
+    assert after < before - 0.5
 
 
 def test_only_chosen_blocks_and_neurons_learn(tiny_base: BaseModel) -> None:
@@ -71,13 +77,9 @@ def test_a_learning_rate_of_zero_gives_the_base_back(tiny_base: BaseModel) -> No
             assert torch.equal(tiny_base.model(ids).logits, before)
 
 
-QUESTIONS = {"address": "question"}
-
-
-def test_the_background_decides_which_neurons_are_rare(tiny_base: BaseModel, tmp_path: Path) -> None:
-    own = tmp_path / "own.txt"
-    own.write_text("\n\n".join([TEXT] * 3), encoding="utf-8")
-    assert learn(tiny_base, background=own)[0].digest() != learn(tiny_base)[0].digest()
+def test_retired_options_are_gone_and_named() -> None:
+    assert not set(TTTConfig.RETIRED) & set(TTTConfig.model_fields)
+    assert len(TTTConfig.model_fields) <= 35
 
 
 def test_calibration_is_kept_and_made_anew_for_another_base(tiny_base: BaseModel, tmp_path: Path) -> None:
@@ -85,7 +87,7 @@ def test_calibration_is_kept_and_made_anew_for_another_base(tiny_base: BaseModel
     texts = ["The quick brown fox.", "Comb jellies eat plankton."]
 
     def run() -> dict[int, list[int]]:
-        made = calibrate(tiny_base, texts, [3], 0.1, tmp_path, lambda done, total: seen.append(done))
+        made = calibrate(tiny_base, texts, [3], tmp_path, lambda done, total: seen.append(done))
         assert made.sequences == 2
         return {block: t.tolist() for block, t in made.document_frequency.items()}
 
@@ -96,7 +98,7 @@ def test_calibration_is_kept_and_made_anew_for_another_base(tiny_base: BaseModel
     path.write_bytes(path.read_bytes()[:-5])
     assert run() == first and seen == [1, 2, 1, 2], "a damaged file is counted anew"
     other = BaseModel("other", tiny_base.model, tiny_base.tokenizer, fingerprint="another base")
-    calibrate(other, texts, [3], 0.1, tmp_path, lambda done, total: seen.append(done))
+    calibrate(other, texts, [3], tmp_path, lambda done, total: seen.append(done))
     assert seen == [1, 2] * 3 and len(list(tmp_path.iterdir())) == 2
 
 
@@ -108,8 +110,6 @@ def test_routing_opens_a_passage_for_its_questions_alone(tiny_base: BaseModel) -
     [answer] = strategy.answer(tiny_base, state, [ABOUT], 4)
     assert [s.document_id for s in answer.sources] == [DOCUMENT.id]
     assert strategy.answer(tiny_base, state, ["Who painted the Mona Lisa?"], 4)[0].sources == ()
-    always = ttt(routing=False, **QUESTIONS)
-    assert always.affects(tiny_base, state, "Who painted the Mona Lisa?")
     unnamed = "Which quick brown animal lives in Paris with seven cats?"
     assert not ttt(route_evidence=99.0).affects(tiny_base, state, unnamed)
     assert not ttt(route_threshold=1.0).affects(tiny_base, state, "Where does the purple fox live?")
@@ -163,8 +163,6 @@ def test_a_nan_loss_stops_and_changes_nothing(tiny_base: BaseModel, monkeypatch:
     [
         ({"alpha_initial": 1.0}, "alpha is still 1"),
         ({"first_block": 3, "last_block": 2}, "must be below last_block"),
-        ({"questions_per_fragment": 0, "text_copies": 0, **QUESTIONS}, "nothing to study"),
-        ({"routing": False}, "address 'part' recites one passage"),
         ({"neurons": 0}, "greater than or equal to 1"),
     ],
 )
@@ -219,12 +217,14 @@ def test_the_guard_refuses_what_did_not_raise_recall(tiny_base: BaseModel) -> No
 
 
 def memorised(base: BaseModel, **options: Any) -> LearnReport:
-    """A fragment asked for often enough that a random model learns it by heart."""
-    strategy = ttt(
-        guard=True, neurons=None, first_block=0, passes=40, learning_rate=2e-2, questions_per_fragment=6,
-        fragment_tokens=200, answer_tokens=200, full_answer_every=1, address="question", **options,
-    )  # fmt: skip
+    """A text studied often enough that a random model learns it by heart."""
+    strategy = ttt(guard=True, neurons=None, first_block=0, **{"passes": 40, "learning_rate": 2e-2, **options})
     return strategy.learn(base, strategy.init(base), Document("Otto Brand lives in Lund.", "Otto"))[1]
+
+
+def opened_by_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every text opens the first passage, as a memory without routing would."""
+    monkeypatch.setattr(Router, "route", lambda self, keys, *_: (next(iter(keys)), 1.0) if keys else None)
 
 
 def test_the_guard_accepts_what_raised_recall_and_hurt_nothing(tiny_base: BaseModel) -> None:
@@ -233,15 +233,18 @@ def test_the_guard_accepts_what_raised_recall_and_hurt_nothing(tiny_base: BaseMo
     assert report.recall_after is not None and report.recall_before is not None
     assert report.recall_after > report.recall_before
     assert report.perplexity_change == 0.0 and report.general_kept == 1.0
-    refused = memorised(tiny_base, min_recall_gain=0.99)
+    refused = memorised(tiny_base, min_recall_gain=0.99, passes=1, repair_rounds=0)
     assert not refused.accepted and "expected a rise of more than 0.99" in refused.reason
 
 
-def test_the_guard_refuses_when_unrelated_perplexity_rises(tiny_base: BaseModel) -> None:
-    report = memorised(tiny_base, routing=False)
+def test_the_guard_refuses_when_unrelated_perplexity_rises(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_by_everything(monkeypatch)
+    report = memorised(tiny_base, learning_rate=0.1)
     assert not report.accepted and "perplexity of unrelated text rose by" in report.reason
     assert report.perplexity_change is not None and report.perplexity_change > 0.03
-    assert memorised(tiny_base, routing=False, max_perplexity_rise=1e9).accepted
+    assert memorised(tiny_base, learning_rate=0.1, max_perplexity_rise=1e9).accepted
 
 
 def test_the_guard_refuses_when_general_questions_are_lost(
@@ -252,9 +255,10 @@ def test_the_guard_refuses_when_general_questions_are_lost(
     # A question that the random model happens to answer "right": its own first words.
     said = make_strategy("frozen").answer(tiny_base, make_strategy("frozen").init(tiny_base), ["Who?"], 24)[0].text
     monkeypatch.setattr(gate, "general_questions", lambda: [QuestionAnswer("Who?", (said,))])
-    report = memorised(tiny_base, routing=False, max_perplexity_rise=1e9)
+    opened_by_everything(monkeypatch)
+    report = memorised(tiny_base, max_perplexity_rise=1e9)
     assert not report.accepted and report.general_kept == 0.0 and "0% of the general questions" in report.reason
-    assert memorised(tiny_base, routing=False, max_perplexity_rise=1e9, min_general_kept=0.0).accepted
+    assert memorised(tiny_base, max_perplexity_rise=1e9, min_general_kept=0.0).accepted
 
 
 def test_parts_learned_by_heart_are_recited_whole_or_as_far_as_asked_for(tiny_base: BaseModel) -> None:
@@ -268,14 +272,6 @@ def test_parts_learned_by_heart_are_recited_whole_or_as_far_as_asked_for(tiny_ba
     [long] = strategy.answer(tiny_base, state, [asked], 60)
     assert long.text.startswith(short.text) and long.tokens >= short.tokens
     assert strategy.answer(tiny_base, state, [asked], 2)[0].tokens == 2
-
-
-def test_a_memory_learned_by_questions_answers_them(tiny_base: BaseModel) -> None:
-    state, _ = learn(tiny_base, **QUESTIONS)
-    assert not any(name.endswith(".parts") for name in state.tensors)
-    [answer] = ttt().answer(tiny_base, state, [ABOUT], 4)
-    assert [s.document_id for s in answer.sources] == [DOCUMENT.id]
-    assert answer.text == ttt(**QUESTIONS).answer(tiny_base, state, [ABOUT], 4)[0].text
 
 
 def test_given_questions_decide_instead_of_probes(tiny_base: BaseModel) -> None:
@@ -295,11 +291,10 @@ def test_the_number_of_probes_is_a_setting(tiny_base: BaseModel, monkeypatch: py
         return made(*args)
 
     monkeypatch.setattr(learning, "ask", spy)
-    for options in ({"part_tokens": 8}, {"fragment_tokens": 8, **QUESTIONS}):
-        for probes in (2, 3):
-            asked.clear()
-            learn(tiny_base, probes=probes, **options)
-            assert len(asked) == probes
+    for probes in (2, 3):
+        asked.clear()
+        learn(tiny_base, probes=probes, part_tokens=8)
+        assert len(asked) == probes
 
 
 def test_tokens_right_agrees_with_decoding(tiny_base: BaseModel) -> None:

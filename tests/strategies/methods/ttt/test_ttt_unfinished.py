@@ -16,7 +16,7 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.methods import ttt as module
 from continual_learning.strategies.methods.ttt import documents
-from continual_learning.strategies.methods.ttt.learning import learn_passages
+from continual_learning.strategies.methods.ttt.learning import Lesson, learn_passages
 from continual_learning.types import LearnReport
 
 BOOK = Document(" ".join(f"Dog number {n} lives in a house with {n + 2} cats and eats rice." for n in range(6)), "Dogs")
@@ -41,11 +41,11 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int | None) -> list[int]:
     """How many passages each call learns; the call after so many is interrupted."""
     sizes: list[int] = []
 
-    def counted(base: BaseModel, passages: Sequence[Any], *given: Any) -> Any:
+    def counted(lesson: Lesson, passages: Sequence[Any], *given: Any) -> Any:
         if len(sizes) == after:
             raise KeyboardInterrupt
         sizes.append(len(passages))
-        return learn_passages(base, passages, *given)
+        return learn_passages(lesson, passages, *given)
 
     monkeypatch.setattr(documents, "learn_passages", counted)
     return sizes
@@ -90,20 +90,6 @@ def test_other_settings_and_damaged_files_are_learned_anew(
         os.utime(path, (old, old))
     learn(tiny_base, seed=2)
     assert not list(home.iterdir()), "but for a week at most"
-
-
-def test_a_study_file_that_changed_is_studied_anew(
-    tiny_base: BaseModel, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = tmp_path / "study.jsonl"
-    study.write_text('{"context": "no such passage", "qa": []}\n')
-    stopping(monkeypatch, after=2)
-    with pytest.raises(KeyboardInterrupt):
-        learn(tiny_base, study_file=study)
-    study.write_text('{"context": "another passage", "qa": []}\n')
-    sizes = stopping(monkeypatch, after=None)
-    state, _ = learn(tiny_base, study_file=study)
-    assert sum(sizes) == state.meta.documents[0].details["passages"]
 
 
 def test_short_documents_and_limits_write_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import huggingface_hub
@@ -11,7 +12,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from continual_learning.errors import ModelNotFoundError
 
 PUBLISHED_FILE = "pytorch_model.bin"
-SHIPPED = Path(__file__).parent.parent / "data" / "hypernetworks"
+SHIPPED = Path(str(files("continual_learning"))) / "data" / "hypernetworks"
 SHIPPED_BASES = ("smollm2-135m",)
 
 

@@ -93,7 +93,7 @@ class Nested(Strategy[NestedConfig]):
         started = time.perf_counter()
         if state.meta.document(document.id):
             return state, plain_report(document, started, False, ALREADY_HELD)
-        self._check_settings(state)
+        self.check_settings(state)
         text, tokens, left_out = cut_to_tokens(base, document.text, MAX_TOKENS)
         parts = passages(text, lambda t: len(base.encode(t)), PASSAGE_TOKENS)
         memory = self._memory(base, state)
@@ -203,6 +203,23 @@ class Nested(Strategy[NestedConfig]):
         """Of each level: distance and cosine of the changes that it makes, and which weights differ most."""
         return level_differences(a, b)
 
+    def changes(self, state: State) -> list[dict[str, Any]]:
+        """From what each level's updates were, which documents remember."""
+        texts = state.meta.extra.get("texts", {})
+        rows = []
+        for record in state.meta.documents:
+            updates = record.details.get("updates", [])
+            rows.append(
+                {
+                    "text": texts.get(record.id, record.title),
+                    "levels": sorted({u["level"] + 1 for u in updates}),
+                    "distance": sum(u["distance"] ** 2 for u in updates) ** 0.5,
+                    "loss_before": record.details.get("loss_before"),
+                    "loss_after": record.details.get("loss_after"),
+                }
+            )
+        return rows
+
     def write_peft(self, state: State, folder: Path) -> Path:
         """All levels as one adapter, without rounding. It is always in place: an adapter has no gate."""
         return write_peft(state, folder)
@@ -211,7 +228,7 @@ class Nested(Strategy[NestedConfig]):
 
     @contextmanager
     def _in_place(self, base: BaseModel, state: State) -> Iterator[None]:
-        self._check_settings(state)
+        self.check_settings(state)
         memory = self._memory(base, state)
         with levels_in_place(base, self.config, memory.levels):
             yield
@@ -227,7 +244,7 @@ class Nested(Strategy[NestedConfig]):
             return True
         return self._router.route(passage_keys(state), text, history) is not None
 
-    def _check_settings(self, state: State) -> None:
+    def check_settings(self, state: State) -> None:
         """Raise MismatchError where the memory was begun with other levels."""
         if not state.meta.documents:
             return

@@ -30,7 +30,7 @@ from continual_learning.strategies.methods.nested.memory import Memory
 from continual_learning.strategies.methods.nested.optimisers import make_optimizer, optimizer_state
 from continual_learning.strategies.methods.nested.staged import Staged, rival_tokens
 from continual_learning.training.examples import Item, mini_batches
-from continual_learning.training.gradient_descent import Schedule, descend
+from continual_learning.training.gradient_descent import Course, Schedule, descend
 
 # The loss before and after is that of so many items of the newest turn.
 _PROBES = 3
@@ -135,9 +135,8 @@ def _update(
     schedule = Schedule(config.learning_rates[level], config.clip_norm, 0.0)
     with levels_in_place(base, config, memory.levels, level) as parameters:
         optimizer = make_optimizer(config, level, parameters, kept)
-        descent = descend(
-            list(parameters.values()), optimizer, batches, lambda b: staged.loss(b, rivals_S), len, schedule
-        )
+        course = Course(list(parameters.values()), optimizer, schedule, len(batches))
+        descent = descend(course, batches, lambda b: staged.loss(b, rivals_S), len)
     now = learned(base, config, parameters)
     moved = distance(memory.levels[level], now)
     memory.levels[level] = now

@@ -9,24 +9,25 @@ forgetting is deleting.
 
     config.py       the settings
     calibration.py  how often ordinary text uses each neuron
-    distillation.py what the base's own probabilities teach
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
     repair.py       what is not recited word for word then, studied further
     learning.py     passages from text to weights
     documents.py    documents cut into passages, which are learned so many at a time
     start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
+    cues.py         what a part is recited after
+    recite.py       a passage recited from weights: the recall step of answering (`span_reader.pipeline`)
     recitations.py  what was recited lately
     unfinished.py   passages of a long document whose learning was interrupted
 
-What it studies is made by `study` and `study_items`, the loop is that of `finetuning`.
+What it studies are the passage's parts (`parts`), the loop is that of `finetuning`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -37,33 +38,24 @@ from continual_learning.io.paths import data_home
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.families import mlp_parts
-from continual_learning.reading.plain import fitted_prompt, generate_answers, plain_answers
-from continual_learning.reading.span_reader.answering import chosen_reader, span_answers
-from continual_learning.retrieval.parts import PartKey, best_window, recite, recite_all
-from continual_learning.retrieval.routing import (
-    Passage,
-    Rarity,
-    Router,
-    answer_by_route,
-    document_titles,
-    passage_keys,
-    routed_sources,
-)
+from continual_learning.reading.pipeline import Opened, Pipeline
+from continual_learning.reading.span_reader.answering import chosen_reader
+from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
 from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.documents import Cut, Todo, learn_all
-from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, branch_from_deltas
-from continual_learning.strategies.methods.ttt.learning import LearnedPassage, blocks_with_branches
+from continual_learning.strategies.methods.ttt.dual_mlp import branch_from_deltas
+from continual_learning.strategies.methods.ttt.inner_loop import dual_mlps
+from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Lesson, blocks_with_branches
 from continual_learning.strategies.methods.ttt.memory import (
     passage_deltas,
-    passage_parts,
     passage_tensors,
     with_document,
     without_texts,
 )
-from continual_learning.strategies.methods.ttt.recitations import Recitations
+from continual_learning.strategies.methods.ttt.recite import Recitation
 from continual_learning.strategies.methods.ttt.start import load_start
 from continual_learning.strategies.methods.ttt.unfinished import Unfinished
 from continual_learning.strategies.methods.ttt.weak_settings import weak_settings
@@ -91,10 +83,9 @@ class TTT(Strategy[TTTConfig]):
 
     def __init__(self, config: TTTConfig):
         super().__init__(config)
-        self._background = background_texts(config.background)
-        self._router = Router(Rarity.of(self._background), config.route_threshold, config.route_evidence)
-        # Derived from the states that are asked about, and no part of any.
-        self._recitations = Recitations()
+        self._background = background_texts()
+        router = Router(default_rarity(), config.route_threshold, config.route_evidence)
+        self._pipeline = Pipeline(router, config, Recitation(_patched))
 
     @property
     def documents_together(self) -> int:
@@ -136,8 +127,8 @@ class TTT(Strategy[TTTConfig]):
         unfinished = self._unfinished(base, len(todo.passages))
         with watch("calibrate"):
             calibration = self._calibration(base, progress) if todo.passages else None
-        known = (self._background, self._router.rarity)
-        learned = learn_all(base, todo, self.config, calibration, *known, unfinished, watch, progress)
+        lesson = Lesson(base, self.config, calibration, self._background, self._pipeline.router.rarity, watch)
+        learned = learn_all(lesson, todo, unfinished, progress)
         seconds = time.perf_counter() - started
         results: list[tuple[State, LearnReport]] = []
         for document in documents:
@@ -175,7 +166,7 @@ class TTT(Strategy[TTTConfig]):
             "alpha": cut.alpha,
             "loss": learned[-1].descent.loss,
             "parts": sum(len(passage.parts) for passage in learned),
-            "parts_recited": sum(passage.recited or 0 for passage in learned),
+            "parts_recited": sum(passage.recited for passage in learned),
         }
         new = passage_tensors(document, cut.parts, learned)
         candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
@@ -193,36 +184,26 @@ class TTT(Strategy[TTTConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered with the branches of the passage that it is about, if there is one."""
-        routes = [self._route(state, question, history) for question in questions]
-
-        def answered(opened: tuple[Passage, ...], asked: list[str]) -> list[Answer]:
-            if not opened:
-                return plain_answers(base, asked, max_new_tokens, on_token, history)
-            if keys := passage_parts(state, *opened[0]):
-                return self._recite(base, state, opened[0], keys, asked, max_new_tokens, on_token)
-            return self._answer_from(base, state, opened, asked, max_new_tokens, on_token, history)
-
-        answers = answer_by_route(questions, [tuple(p for p, _ in route) for route in routes], answered)
-        return [
-            replace(answer, sources=routed_sources(state, route)) for answer, route in zip(answers, routes, strict=True)
-        ]
+        """Each question is answered from what the branches of its passage recite, if it is about one."""
+        return self._pipeline.answer(base, state, questions, max_new_tokens, on_token, history)
 
     @contextmanager
     def adapted(self, base: BaseModel, state: State, text: str) -> Iterator[None]:
         """The base with the branches that ``text`` opens."""
-        with self._patched(base, state, [passage for passage, _ in self._route(state, text)]):
+        route = self._pipeline.route(state, text)
+        with _patched(Opened(base, state, route[0])) if route else nullcontext():
             yield
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` opens a branch."""
-        return bool(self._route(state, text))
+        return self._pipeline.route(state, text) is not None
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
-        """The passages that the question opens, each with its alpha: their branches never change."""
-        opened = [passage for passage, _ in self._route(state, question)]
-        alphas = {d.id: d.details["alpha"] for d in state.meta.documents}
-        return tuple((*passage, alphas[passage[0]]) for passage in opened) or UNAFFECTED
+        """The passage that the question opens, with its alpha: its branches never change."""
+        route = self._pipeline.route(state, question)
+        if route is None:
+            return UNAFFECTED
+        return (*route[0], Opened(base, state, route[0]).record.details["alpha"])
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Delete the document's branches.
@@ -293,14 +274,13 @@ class TTT(Strategy[TTTConfig]):
 
         folder = data_home() / "calibration"
         background = self._background[: self.config.calibration_samples]
-        return calibrate(base, background, blocks, self.config.access_share, folder, report)
+        return calibrate(base, background, blocks, folder, report)
 
     def _calibrated(self, base: BaseModel) -> bool | None:
         """Whether the neuron gates' frequencies are counted; None where the gates need none."""
         if self.config.selection != "tfidf" or self.config.neurons is None or self.config.start:
             return None
-        folder, share = data_home() / "calibration", self.config.access_share
-        return calibration_file(base, self._background, self._blocks(base), share, folder).exists()
+        return calibration_file(base, self._background, self._blocks(base), data_home() / "calibration").exists()
 
     def _report(
         self,
@@ -320,7 +300,7 @@ class TTT(Strategy[TTTConfig]):
         done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
         if done < planned:
             warnings.append(f"max_seconds ended learning after {done} of {planned} steps")
-        parts, recited = sum(len(p.parts) for p in learned), sum(p.recited or 0 for p in learned)
+        parts, recited = sum(len(p.parts) for p in learned), sum(p.recited for p in learned)
         if recited < parts:
             warnings.append(f"{parts - recited} of {parts} parts are not recited word for word; more passes may help")
         losses = [p.descent.loss for p in learned]
@@ -354,77 +334,12 @@ class TTT(Strategy[TTTConfig]):
         limits = Limits(self.config.min_recall_gain, self.config.max_perplexity_rise, self.config.min_general_kept)
         return check(base, self, before, after, report, qa, limits)
 
-    # -- answering -------------------------------------------------------------------------------
 
-    def _route(self, state: State, text: str, history: Sequence[Message] = ()) -> tuple[tuple[Passage, float], ...]:
-        """The passages that ``text`` opens, with their coverage: none or one; without routing, all of them."""
-        keys = passage_keys(state)
-        if not self.config.routing:
-            return tuple((passage, 1.0) for passage in keys)
-        found = self._router.route(keys, text, history, document_titles(state))
-        return (found,) if found else ()
-
-    @contextmanager
-    def _patched(self, base: BaseModel, state: State, opened: Sequence[Passage]) -> Iterator[None]:
-        modules: dict[str, Any] = {}
-        for document_id, number in opened:
-            record = state.meta.document(document_id)
-            assert record is not None, document_id
-            for block, deltas in passage_deltas(state, document_id, number).items():
-                path = base.mlp_path(block)
-                parts = mlp_parts(base.mlp(block))
-                # Nested, they add up: frozen(x) + (1 - a) * branch_1(x) + (1 - b) * branch_2(x)
-                inside = modules.get(path, base.mlp(block))
-                modules[path] = DualMLP(inside, branch_from_deltas(parts, deltas), record.details["alpha"])
-        with base.patched(modules):
-            yield
-
-    def _recite(
-        self,
-        base: BaseModel,
-        state: State,
-        opened: Passage,
-        keys: Sequence[PartKey],
-        questions: Sequence[str],
-        max_new_tokens: int,
-        on_token: TokenCallback | None,
-    ) -> list[Answer]:
-        """What the weights recite of a passage: the spans that answer, or the part that the question's words find."""
-        record = state.meta.document(opened[0])
-        assert record is not None, opened
-        title = record.title if self.config.title_on_passages else ""
-        reader = chosen_reader(base, self.config)
-        if reader is None:
-            room = min(max_new_tokens, self.config.quote_tokens)
-            chosen = [best_window(keys, question, self._router.rarity, room) for question in questions]
-            with self._patched(base, state, [opened]):
-                return recite(base, title, questions, chosen, max_new_tokens, on_token)
-        started = time.perf_counter()
-        deltas = passage_deltas(state, *opened)
-        made_of = [tensor for by_name in deltas.values() for tensor in by_name.values()]
-
-        def text() -> str:
-            with self._patched(base, state, [opened]), base.unsteered():
-                return recite_all(base, title, keys)
-
-        recited = self._recitations.get((base.fingerprint, *opened, record.details["alpha"]), made_of, text)
-        share = (time.perf_counter() - started) / len(questions)
-        answers = span_answers(base, reader, record.title, recited, questions, self.config, max_new_tokens)
-        if on_token:
-            on_token(answers[0].text)
-        return [replace(answer, seconds=answer.seconds + share) for answer in answers]
-
-    def _answer_from(
-        self,
-        base: BaseModel,
-        state: State,
-        opened: Sequence[Passage],
-        questions: Sequence[str],
-        max_new_tokens: int,
-        on_token: TokenCallback | None,
-        history: Sequence[Message],
-    ) -> list[Answer]:
-        fitted = [fitted_prompt(base, history, q, max_new_tokens, system=False) for q in questions]
-        prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
-        with self._patched(base, state, opened):
-            return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)
+@contextmanager
+def _patched(opened: Opened) -> Iterator[None]:
+    """The base with the branches of a passage in place."""
+    base, alpha = opened.base, opened.record.details["alpha"]
+    deltas = passage_deltas(opened.state, *opened.passage)
+    branches = {block: branch_from_deltas(mlp_parts(base.mlp(block)), d) for block, d in deltas.items()}
+    with base.patched(dual_mlps(base, branches, alpha)):
+        yield

@@ -24,6 +24,8 @@ from continual_learning.strategies.methods.ttt.neuron_gate import accesses
 
 # Short sequences: over long ones every neuron is accessed sooner or later and the frequencies say nothing.
 SEQUENCE_TOKENS = 32
+# Share of a block's neurons that a token counts as accessing.
+ACCESS_SHARE = 0.03
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Calibration:
     sequences: int
 
 
-def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int], share: float) -> dict[int, Tensor]:
+def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int]) -> dict[int, Tensor]:
     """Accesses of each neuron by a token sequence in each block: int64 [I] by block.
 
-    A token accesses the ``share`` of neurons that contribute most to its block's output.
+    A token accesses the `ACCESS_SHARE` of neurons that contribute most to its block's output.
     """
     counts: dict[int, Tensor] = {}
     with torch.no_grad():
@@ -46,7 +48,7 @@ def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int], 
             base.model.base_model(input_ids=ids_BT, use_cache=False)
         for block, input_BTD in read.items():
             parts = mlp_parts(base.mlp(block))
-            top_k = max(1, round(share * parts.intermediate_size))
+            top_k = max(1, round(ACCESS_SHARE * parts.intermediate_size))
             counts[block] = accesses(parts.neurons(input_BTD.flatten(0, -2)), parts.down_w.norm(dim=0), top_k).cpu()
     return counts
 
@@ -55,12 +57,11 @@ def calibrate(
     base: BaseModel,
     background: Sequence[str],
     blocks: Sequence[int],
-    share: float,
     folder: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """The calibration for this base and background: from ``folder`` if it is there, else counted and kept there."""
-    path = calibration_file(base, background, blocks, share, folder)
+    path = calibration_file(base, background, blocks, folder)
     cached = _read(path, base.fingerprint)
     if cached is not None:
         return cached
@@ -70,7 +71,7 @@ def calibrate(
         ids = base.encode(text)[:SEQUENCE_TOKENS]
         if len(ids) < 2:
             continue
-        for block, counts_I in neuron_accesses(base, ids, blocks, share).items():
+        for block, counts_I in neuron_accesses(base, ids, blocks).items():
             accessed_I = (counts_I > 0).int()
             frequency[block] = frequency[block] + accessed_I if block in frequency else accessed_I
         sequences += 1
@@ -82,11 +83,9 @@ def calibrate(
     return calibration
 
 
-def calibration_file(
-    base: BaseModel, background: Sequence[str], blocks: Sequence[int], share: float, folder: Path
-) -> Path:
+def calibration_file(base: BaseModel, background: Sequence[str], blocks: Sequence[int], folder: Path) -> Path:
     """Where `calibrate` keeps what it counted."""
-    key = json.dumps([base.fingerprint, list(blocks), share, SEQUENCE_TOKENS, list(background)])
+    key = json.dumps([base.fingerprint, list(blocks), ACCESS_SHARE, SEQUENCE_TOKENS, list(background)])
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from continual_learning.documents import Document
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
-from continual_learning.retrieval.routing import Rarity
-from continual_learning.strategies.methods.ttt.calibration import Calibration
 from continual_learning.strategies.methods.ttt.config import TTTConfig
-from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Passage, learn_passages
+from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Lesson, Passage, learn_passages
 from continual_learning.strategies.methods.ttt.unfinished import Unfinished
 from continual_learning.text.chunking import passages
 from continual_learning.training.examples import cut_to_tokens
 from continual_learning.training.gradient_descent import StepCallback
-from continual_learning.training.stopwatch import Stopwatch
 from continual_learning.types import Progress, ProgressCallback
 
 
@@ -59,17 +56,10 @@ class Todo:
 
 
 def learn_all(
-    base: BaseModel,
-    todo: Todo,
-    config: TTTConfig,
-    calibration: Calibration | None,
-    background: Sequence[str],
-    rarity: Rarity,
-    unfinished: Unfinished | None,
-    watch: Stopwatch,
-    progress: ProgressCallback | None,
+    lesson: Lesson, todo: Todo, unfinished: Unfinished | None, progress: ProgressCallback | None
 ) -> list[LearnedPassage]:
     """Learn all passages, in order; what an earlier call left in ``unfinished`` is not learned again."""
+    config = lesson.config
     started = time.perf_counter()
     limit = math.inf if config.max_seconds is None else config.max_seconds * len(todo.texts)
     learned: list[LearnedPassage] = []
@@ -83,7 +73,7 @@ def learn_all(
         done = first + len(chosen)
         deadline = started + limit * done / total
         on_step = _step_reporter(progress, first, done, total)
-        learned += learn_passages(base, chosen, config, calibration, background, rarity, deadline, watch, on_step)
+        learned += learn_passages(lesson, chosen, deadline, on_step)
         if unfinished:
             for passage, found in zip(chosen, learned[first:], strict=True):
                 unfinished.keep(passage, found)

@@ -9,31 +9,20 @@ Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in th
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.methods.ttt.distillation import SoftStudy, soft_loss
 from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, JointDualMLP, NeuronBranch
 from continual_learning.training import gradient_descent
 from continual_learning.training.examples import Item, mini_batches, padded_ids
-from continual_learning.training.gradient_descent import (
-    RATE_SHARE,
-    Descent,
-    Schedule,
-    StepCallback,
-    adamw,
-    next_token_loss,
-)
-from continual_learning.training.muon import Muon
+from continual_learning.training.gradient_descent import Descent, Schedule, StepCallback, adamw, next_token_loss
 
 # Items whose prefix activations are computed together: enough tokens to fill the cores, few enough to stay small.
 _PREFIX_BATCH = 8
@@ -49,13 +38,11 @@ class InnerLoop:
     """Tokens of a mini-batch, padding included; a longer item is a mini-batch by itself."""
     gradient_steps: int
     passes: int
-    clip_norm: float
-    warmup: float
+    clip_norm: float = 1.0
+    warmup: float = 0.1
     """Share of the steps in which the learning rate rises to its value."""
     final: float = 0.1
     """Share of its value to which it falls in the steps after."""
-    layer_rate_decay: float = 1.0
-    """Learning rate of a block as a share of that of the next block that learns."""
 
     @property
     def schedule(self) -> Schedule:
@@ -63,25 +50,11 @@ class InnerLoop:
         return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final)
 
     def make_optimizer(self, branches: Mapping[int, NeuronBranch]) -> torch.optim.Optimizer:
-        """One of three inner rules, for what the branches learn.
-
-        SGD is the published one (arXiv 2512.23675). Muon orthogonalises the momentum of each matrix; its rate is
-        scaled so that an update is as large as AdamW's (Moonlight, arXiv 2502.16982).
-        """
-        groups: list[dict[str, Any]] = [
-            {"params": list(branches[block].learned().values()), RATE_SHARE: share}
-            for block, share in self.rate_shares(branches).items()
-        ]
+        """The inner rule, for what the branches learn: AdamW, or SGD, the published one (arXiv 2512.23675)."""
+        weights = learned_weights(branches)
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=self.learning_rate)
-        if self.optimizer == "muon":
-            return Muon(groups, lr=self.learning_rate)
-        return adamw(groups, self.learning_rate)
-
-    def rate_shares(self, branches: Mapping[int, NeuronBranch]) -> dict[int, float]:
-        """By block, in order: what share of the learning rate it has."""
-        blocks = sorted(branches)
-        return {block: self.layer_rate_decay ** (len(blocks) - 1 - n) for n, block in enumerate(blocks)}
+            return torch.optim.SGD(weights, lr=self.learning_rate)
+        return adamw(weights, self.learning_rate)
 
 
 def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: float) -> dict[str, torch.nn.Module]:
@@ -106,72 +79,44 @@ def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int)
     return [found[i] for i in range(len(items))]
 
 
-def descend(
-    base: BaseModel,
-    branches: Mapping[int, NeuronBranch],
-    alpha: float,
-    items: Sequence[Item],
-    prefix: Sequence[Tensor],
-    loop: InnerLoop,
-    rng: random.Random,
-    rivals_S: Tensor | None = None,
-    deadline: float = math.inf,
-    on_step: StepCallback | None = None,
-    soft: SoftStudy | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-) -> Descent:
-    """Train the branches on the items, in place; the base does not change.
-
-    ``optimizer`` is one that `InnerLoop.make_optimizer` made for the branches, to go on with; None: a new one.
-    ``soft`` adds what teachers say of the items and of ordinary text.
-    ``rivals_S`` are the tokens that compete in the loss, all learned ones among them, in rising order; None: the
-    whole vocabulary. The head over 49,152 words is a quarter of a step's work, and all but a few thousand of
-    them are never in question.
-    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
-    Raises DivergedError when a loss is NaN or infinite.
-    """
-    first_block = min(branches)
-    weights = learned_weights(branches)
-    optimizer = optimizer or loop.make_optimizer(branches)
-    replayed = itertools.count()
-
-    def loss_of(chosen: Sequence[int]) -> Tensor:
-        batch, before = [items[i] for i in chosen], [prefix[i] for i in chosen]
-        if soft is None:
-            return mini_batch_loss(base, batch, before, first_block, rivals_S)
-        ids_BT, hidden_BTD = run_items(base, batch, before, first_block)
-        loss = next_token_loss(base, batch, ids_BT, hidden_BTD, rivals_S)
-        if soft.distill_weight:
-            targets = [soft.distill[i] for i in chosen]
-            loss = loss + soft.distill_weight * soft_loss(base, batch, targets, hidden_BTD, rivals_S)
-        if soft.replay:
-            i = next(replayed) % len(soft.replay)
-            _, hidden_BTD = run_items(base, [soft.replay[i]], [soft.replay_prefix[i]], first_block)
-            kl = soft_loss(base, [soft.replay[i]], [soft.replay_targets[i]], hidden_BTD, rivals_S)
-            loss = loss + soft.replay_weight * kl
-        return loss
-
-    def tokens_of(chosen: Sequence[int]) -> int:
-        return len(chosen) * max(len(items[i].ids) for i in chosen)
-
-    batches = inner_batches([len(item.ids) for item in items], loop, rng)
-    with base.patched(dual_mlps(base, branches, alpha)):
-        return gradient_descent.descend(
-            weights, optimizer, batches, loss_of, tokens_of, loop.schedule, deadline, on_step
-        )
-
-
 @dataclass(frozen=True)
 class Job:
-    """One of several passages that are learned together: its own weights, items, order and schedule."""
+    """One passage to learn: its own branches, items, order of the items and optimizer."""
 
     branches: Mapping[int, NeuronBranch]
     alpha: float
     items: Sequence[Item]
     prefix: Sequence[Tensor]
+    """`prefix_activations` of the items."""
     optimizer: torch.optim.Optimizer
+    """Made by `InnerLoop.make_optimizer` for the branches; a second descent resumes with its moments."""
     rng: random.Random
     rivals_S: Tensor | None
+    """Tokens that compete in the loss, all learned ones among them, in rising order; None: the whole vocabulary. The
+    head over 49,152 words is a quarter of a step's work, and all but a few thousand of them are never in question."""
+
+
+def descend(
+    base: BaseModel, job: Job, loop: InnerLoop, deadline: float = math.inf, on_step: StepCallback | None = None
+) -> Descent:
+    """Train the branches of one passage on its items, in place; the base does not change.
+
+    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
+    Raises DivergedError when a loss is NaN or infinite.
+    """
+    first_block = min(job.branches)
+
+    def loss_of(chosen: Sequence[int]) -> Tensor:
+        batch, before = [job.items[i] for i in chosen], [job.prefix[i] for i in chosen]
+        return mini_batch_loss(base, batch, before, first_block, job.rivals_S)
+
+    def tokens_of(chosen: Sequence[int]) -> int:
+        return len(chosen) * max(len(job.items[i].ids) for i in chosen)
+
+    batches = inner_batches([len(item.ids) for item in job.items], loop, job.rng)
+    course = gradient_descent.Course(learned_weights(job.branches), job.optimizer, loop.schedule, len(batches))
+    with base.patched(dual_mlps(base, job.branches, job.alpha)):
+        return gradient_descent.descend(course, batches, loss_of, tokens_of, deadline, on_step)
 
 
 def descend_together(

@@ -25,17 +25,15 @@ def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[
     tensors = key_tensors(document.id, document.title, texts)
     for number, passage in enumerate(learned):
         prefix = f"{document.id}/{number:04d}"
-        if passage.parts:
-            tensors[index_name(document.id, number)] = part_index(passage.parts)
+        tensors[index_name(document.id, number)] = part_index(passage.parts)
         for block, deltas in passage.deltas.items():
             tensors.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
     return tensors
 
 
 def passage_parts(state: State, document_id: str, number: int) -> list[PartKey]:
-    """The keys of a passage's parts, in order; none where it was learned by questions."""
-    index_n3 = state.tensors.get(index_name(document_id, number))
-    return [] if index_n3 is None else part_keys(index_n3)
+    """The keys of a passage's parts, in order."""
+    return part_keys(state.tensors[index_name(document_id, number)])
 
 
 def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:

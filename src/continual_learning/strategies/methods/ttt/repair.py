@@ -16,10 +16,12 @@ import torch
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
-from continual_learning.strategies.methods.ttt.distillation import SoftStudy
 from continual_learning.strategies.methods.ttt.dual_mlp import rounded
 from continual_learning.strategies.methods.ttt.inner_loop import InnerLoop, Job, descend, dual_mlps, wrong_tokens
 from continual_learning.training.gradient_descent import StepCallback
+
+# Deltas are kept in half precision: they are small, and so is a memory.
+STORED_TYPE = torch.float16
 
 # A round: this many passes at this share of the learning rate over the parts that fail, with this many others for each.
 _PASSES, _RATE, _OTHERS = 2, 0.3, 2
@@ -38,28 +40,24 @@ class Repair:
 def repair(
     base: BaseModel,
     job: Job,
-    count: int,
-    kept_as: torch.dtype,
     loop: InnerLoop,
     rounds: int,
-    soft: SoftStudy | None = None,
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
 ) -> Repair:
-    """Train the branches, in place, until the first ``count`` items are the model's own choice, for at most so many
-    rounds; with 0 they are only checked.
+    """Train the branches, in place, until the items are the model's own choice, for at most ``rounds`` rounds; with 0
+    they are only checked.
 
-    What is checked are the weights as they are kept, in the type ``kept_as``. ``job`` is as it was trained, its
-    optimizer too. Of ``soft``, what is said of ordinary text goes on to count. Past ``deadline``
-    (`time.perf_counter`) no round begins. Raises DivergedError when a loss is NaN or infinite.
+    What is checked are the weights as they are kept, in `STORED_TYPE`. ``job`` is as it was trained, its optimizer
+    too. Past ``deadline`` (`time.perf_counter`) no round begins. Raises DivergedError when a loss is NaN or infinite.
     """
     again = replace(loop, learning_rate=_RATE * loop.learning_rate, passes=_PASSES, gradient_steps=1, warmup=0, final=1)
-    items, prefix, rivals_S = job.items[:count], job.prefix[:count], job.rivals_S
+    count, rivals_S = len(job.items), job.rivals_S
     done = tokens = 0
     while True:
-        kept = {b: rounded(branch, mlp_parts(base.mlp(b)), kept_as) for b, branch in job.branches.items()}
+        kept = {b: rounded(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in job.branches.items()}
         with base.patched(dual_mlps(base, kept, job.alpha)):
-            wrong = wrong_tokens(base, items, prefix, min(kept))
+            wrong = wrong_tokens(base, job.items, job.prefix, min(kept))
         failing = [i for i in range(count) if wrong[i]]
         if not failing or done == rounds or time.perf_counter() > deadline:
             return Repair(wrong, tokens)
@@ -67,19 +65,9 @@ def repair(
             winners = torch.tensor([token for i in failing for token in wrong[i]], device=rivals_S.device)
             rivals_S = torch.cat([rivals_S, winners]).unique(sorted=True)
         right = [i for i in range(count) if not wrong[i]]
-        studied = failing + job.rng.sample(right, min(len(right), _OTHERS * len(failing)))
+        chosen = failing + job.rng.sample(right, min(len(right), _OTHERS * len(failing)))
+        items, prefix = [job.items[i] for i in chosen], [job.prefix[i] for i in chosen]
         tokens += descend(
-            base,
-            job.branches,
-            job.alpha,
-            [items[i] for i in studied],
-            [prefix[i] for i in studied],
-            again,
-            job.rng,
-            rivals_S,
-            deadline,
-            on_step,
-            replace(soft, distill_weight=0.0) if soft else None,
-            job.optimizer,
+            base, replace(job, items=items, prefix=prefix, rivals_S=rivals_S), again, deadline, on_step
         ).tokens
         done += 1

@@ -30,8 +30,8 @@ class Unfinished:
     def __init__(self, folder: Path, base: BaseModel, config: TTTConfig, background: Sequence[str]):
         self._folder, self._base, self._config = folder, base, config
         settings = config.model_dump(mode="json")
-        named = [config.study_file, None if config.start in (None, PACKAGED) else Path(str(config.start)).expanduser()]
-        contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in named if path and path.is_file()]
+        start = None if config.start in (None, PACKAGED) else Path(str(config.start)).expanduser()
+        contents = [hashlib.sha256(start.read_bytes()).hexdigest()] if start and start.is_file() else []
         self._given = json.dumps([base.fingerprint, settings, contents, list(background)], sort_keys=True)
 
     def _path(self, passage: Passage) -> Path:
@@ -43,7 +43,7 @@ class Unfinished:
         try:
             artifact = read_artifact(self._path(passage))
             facts = dict(artifact.header["facts"])
-            descent, parts = Descent(**facts.pop("descent")), parts_of(self._base, passage, self._config)
+            descent, parts = Descent(**facts.pop("descent")), tuple(parts_of(self._base, passage, self._config))
             return LearnedPassage(artifact.by_block(), parts, descent, **facts)
         except DAMAGED:
             return None  # it is learned anew: the file held nothing that the document does not say

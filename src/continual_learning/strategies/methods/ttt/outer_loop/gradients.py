@@ -29,6 +29,7 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch
 from continual_learning.strategies.methods.ttt.inner_loop import (
     InnerLoop,
+    Job,
     descend,
     dual_mlps,
     inner_batches,
@@ -94,7 +95,7 @@ def adapt(
     learned = {block: copy.deepcopy(branch) for block, branch in branches.items()}
     items, prefix = (task.asked, task.asked_prefix) if asked else (task.study, task.study_prefix)
     if items:
-        descend(base, learned, alpha, items, prefix, loop, rng, task.rivals_S)
+        descend(base, Job(learned, alpha, items, prefix, loop.make_optimizer(learned), rng, task.rivals_S), loop)
     return learned
 
 
@@ -125,7 +126,6 @@ def _second_order(
     """phi_T as a function of phi_0, and the gradient through it. The outer loss is that of the other modes."""
     first_block = min(branches)
     start = learned_weights(branches)
-    shares = [share for b, share in loop.rate_shares(branches).items() for _ in branches[b].learned()]
     batches = inner_batches([len(item.ids) for item in task.study], loop, rng)
     # Fused attention has no second derivative.
     with torch.enable_grad(), sdpa_kernel([SDPBackend.MATH]), base.patched(dual_mlps(base, branches, alpha)):
@@ -143,16 +143,14 @@ def _second_order(
                 _finite(loss)
                 gradient = torch.autograd.grad(loss, phi, create_graph=through)
             rate = loop.schedule.rate(step, len(batches))
-            phi = sgd_update(phi, gradient, [rate * share for share in shares], loop.clip_norm)
+            phi = sgd_update(phi, gradient, rate, loop.clip_norm)
         with _weights(branches, phi):
             outer = mini_batch_loss(base, task.asked, task.asked_prefix, first_block)
             return TaskGradient(list(torch.autograd.grad(outer, start)), _finite(outer))
 
 
-def sgd_update(
-    phi: Sequence[Tensor], gradient: Sequence[Tensor], rates: Sequence[float], clip_norm: float
-) -> list[Tensor]:
-    """phi - rate * gradient, each with its rate; clipped to a global norm as `torch.nn.utils.clip_grad_norm_` does.
+def sgd_update(phi: Sequence[Tensor], gradient: Sequence[Tensor], rate: float, clip_norm: float) -> list[Tensor]:
+    """phi - rate * gradient, clipped to a global norm as `torch.nn.utils.clip_grad_norm_` does.
 
     Differentiable.
     """
@@ -160,7 +158,7 @@ def sgd_update(
     # The root of 0 has no slope, and a gradient of 0 is not clipped.
     norm = torch.sqrt(torch.where(square > 0, square, torch.ones_like(square)))
     scale = torch.where(square > 0, (clip_norm / (norm + 1e-6)).clamp(max=1.0), torch.ones_like(norm))
-    return [p - rate * scale * g for p, g, rate in zip(phi, gradient, rates, strict=True)]
+    return [p - rate * scale * g for p, g in zip(phi, gradient, strict=True)]
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from continual_learning.model.families import mlp_parts
 from continual_learning.strategies.methods.ttt.calibration import neuron_accesses
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch
-from continual_learning.strategies.methods.ttt.inner_loop import InnerLoop, learned_weights, prefix_activations
-from continual_learning.strategies.methods.ttt.learning import blocks_with_branches
+from continual_learning.strategies.methods.ttt.inner_loop import learned_weights, prefix_activations
+from continual_learning.strategies.methods.ttt.learning import blocks_with_branches, inner_loop
 from continual_learning.strategies.methods.ttt.neuron_gate import top_neurons
 from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
 from continual_learning.strategies.methods.ttt.outer_loop.gradients import adapt, judge, task_gradient
@@ -109,19 +109,10 @@ class _Run:
         processes: Processes,
     ):
         self.base, self.config, self.ttt, self.folder, self.processes = base, config, ttt, folder, processes
-        self.background = background_texts(ttt.background)
+        self.background = background_texts()
         self.train, held = training_passages(base, dataset, ttt.passage_tokens, VALIDATION_SHARE, config.seed)
         self.held = random.Random(f"{config.seed}:held").sample(held, min(config.validation_passages, len(held)))
-        self.loop = InnerLoop(
-            ttt.optimizer,
-            ttt.learning_rate,
-            ttt.mini_batch_tokens,
-            ttt.gradient_steps,
-            config.inner_passes,
-            ttt.clip_norm,
-            ttt.warmup,
-            layer_rate_decay=ttt.layer_rate_decay,
-        )
+        self.loop = inner_loop(ttt, config.inner_passes)
         self.identity: dict[str, Any] = {
             "base": base.fingerprint,
             "data": dataset.sha256(),
@@ -233,7 +224,7 @@ class _Run:
         given = (self.base, passage, self.ttt, self.background, self.first_block, inner, self.config.questions, rng)
         task = make_task(*given)
         if instruction:
-            task.study.append(passage_item(self.base, passage, self.ttt))
+            task.study.append(passage_item(self.base, passage))
             task.study_prefix.extend(prefix_activations(self.base, task.study, self.first_block))
         return task
 
@@ -288,7 +279,7 @@ def first_branches(base: BaseModel, ttt: TTTConfig, train: list[StudyPassage], s
     texts = random.Random(f"{seed}:neurons").sample(train, min(_CHOOSING_TEXTS, len(train)))
     counts: dict[int, Tensor] = {}
     for passage in texts:
-        for block, count_I in neuron_accesses(base, base.encode(passage.text), blocks, ttt.access_share).items():
+        for block, count_I in neuron_accesses(base, base.encode(passage.text), blocks).items():
             counts[block] = counts[block] + count_I if block in counts else count_I
     branches = {}
     for block in blocks:

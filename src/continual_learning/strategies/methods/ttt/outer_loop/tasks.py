@@ -20,7 +20,7 @@ from continual_learning.strategies.methods.ttt.inner_loop import prefix_activati
 from continual_learning.strategies.methods.ttt.learning import part_item, rival_tokens
 from continual_learning.text.chunking import passages
 from continual_learning.text.scoring import contains_answer
-from continual_learning.training.examples import Item, answer_ids, make_item, question_ids, study_items, text_item
+from continual_learning.training.examples import Item, text_item
 from continual_learning.types import QuestionAnswer
 
 
@@ -42,7 +42,7 @@ class Task:
     """[T, D] each."""
     asked: list[Item]
     asked_prefix: list[Tensor]
-    rivals_S: Tensor | None
+    rivals_S: Tensor
 
 
 def training_passages(
@@ -84,23 +84,13 @@ def make_task(
 ) -> Task:
     """What of a passage is studied and asked this time; ``inner_tokens`` 0: nothing is studied.
 
-    With the address ``question`` its questions are asked. With ``part`` a question's words choose parts, and what the
-    weights are asked are the cues of these: all parts that were studied.
+    A question's words choose parts, so what the weights are asked are the cues of parts: all that were studied.
     """
-    title = passage.title if ttt.title_on_passages else ""
-    study: list[Item] = []
-    if ttt.address == "part":
-        parts = cut_parts(passage.text, lambda t: len(base.encode(t)), ttt.part_tokens)
-        cued = [part_item(base, title, number, part) for number, part in enumerate(parts)]
-        asked = _some(cued, inner_tokens, rng) if inner_tokens else rng.sample(cued, min(questions, len(cued)))
-        study = asked if inner_tokens else []
-    else:
-        if inner_tokens:
-            material = ttt.study_material
-            fragments = material.fragments(base, passage.text)
-            study = _some(study_items(base, passage.text, title, fragments, material, rng), inner_tokens, rng)
-        asked = asked_items(base, rng.sample(passage.questions, min(questions, len(passage.questions))))
-    rivals_S = rival_tokens(base, [*study, *asked], background) if ttt.rivals == "background" else None
+    parts = cut_parts(passage.text, lambda t: len(base.encode(t)), ttt.part_tokens)
+    cued = [part_item(base, passage.title, number, part) for number, part in enumerate(parts)]
+    asked = _some(cued, inner_tokens, rng) if inner_tokens else rng.sample(cued, min(questions, len(cued)))
+    study = asked if inner_tokens else []
+    rivals_S = rival_tokens(base, asked, background)
     return Task(
         study,
         prefix_activations(base, study, first_block),
@@ -110,14 +100,9 @@ def make_task(
     )
 
 
-def asked_items(base: BaseModel, questions: Sequence[QuestionAnswer]) -> list[Item]:
-    """Questions as they are asked later, the first accepted answer to be learned."""
-    return [make_item(question_ids(base, q.question), answer_ids(base, q.answers[0])) for q in questions]
-
-
-def passage_item(base: BaseModel, passage: StudyPassage, ttt: TTTConfig) -> Item:
+def passage_item(base: BaseModel, passage: StudyPassage) -> Item:
     """The passage as plain text after its title."""
-    return text_item(base, passage.text, passage.title if ttt.title_on_passages else "")
+    return text_item(base, passage.text, passage.title)
 
 
 def _some(items: Sequence[Item], tokens: int, rng: random.Random) -> list[Item]:

@@ -1,0 +1,144 @@
+"""Route, recall, read: from a question to what a memory of passages answers.
+
+    route    the question's words open one passage, or none: then the base answers, untouched (`routing`)
+    recall   the passage's text comes back: from where it is kept, or recited by weights (`Recall`)
+    read     the span reader names the spans of that text that answer (`answering`); without a reader, the answer is
+             the parts that the question's words find (`parts`)
+
+Strategies that answer in this way share routing and reading, and differ in `Recall` alone: what separates their
+figures is what recall costs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pydantic import Field
+
+from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.span_reader.answering import SpanAnswerConfig, chosen_reader, span_answers
+from continual_learning.retrieval.parts import best_window, index_name, part_keys
+from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
+from continual_learning.types import Answer, Source, TokenCallback
+
+
+class PassageConfig(SpanAnswerConfig):
+    """Settings of strategies that answer from one passage of a document."""
+
+    passage_tokens: int = Field(200, ge=16)
+    """Longest passage; longer documents are cut into several."""
+    part_tokens: int = Field(20, ge=4)
+    """Longest part of a passage."""
+    quote_tokens: int = Field(24, ge=4)
+    """Without a reader, an answer holds the parts that this many tokens reach, from the best on."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A passage of a memory that questions are about."""
+
+    base: BaseModel
+    state: State
+    passage: Passage
+
+    @property
+    def record(self) -> DocumentRecord:
+        """What the memory knows of the passage's document."""
+        record = self.state.meta.document(self.passage[0])
+        assert record is not None, self.passage
+        return record
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A piece of a passage."""
+
+    text: str
+    tokens: int
+    seconds: float
+
+
+class Recall(Protocol):
+    """How the text of a passage comes back."""
+
+    verbatim: bool
+    """Whether it is the document's own text, so that an answer is a quotation."""
+
+    def whole(self, opened: Opened) -> str:
+        """All parts of the passage, in order."""
+
+    def windows(
+        self, opened: Opened, windows: Sequence[range], max_new_tokens: int, on_token: TokenCallback | None
+    ) -> list[Recalled]:
+        """Neighbouring parts by their numbers, each window in at most ``max_new_tokens``; ``on_token`` takes one."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Answers from the passages of a memory."""
+
+    router: Router
+    config: PassageConfig
+    recall: Recall
+
+    def route(self, state: State, text: str, history: Sequence[Message] = ()) -> tuple[Passage, float] | None:
+        """The passage that ``text`` opens, with its coverage, or None."""
+        return self.router.route(passage_keys(state), text, history, document_titles(state))
+
+    def answer(
+        self,
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        """One answer for each question, in order; those about the same passage are made in one batch.
+
+        ``on_token`` takes a single question. The base answers what no passage is about.
+        """
+        routes = [self.route(state, question, history) for question in questions]
+
+        def answered(passage: Passage | None, asked: list[str]) -> list[Answer]:
+            if passage is None:
+                return plain_answers(base, asked, max_new_tokens, on_token, history)
+            return self._read(Opened(base, state, passage), asked, max_new_tokens, on_token)
+
+        answers = answer_by_route(questions, [route and route[0] for route in routes], answered)
+        titles = document_titles(state)
+        return [
+            replace(answer, sources=(self._source(answer, titles, *route),)) if route else answer
+            for answer, route in zip(answers, routes, strict=True)
+        ]
+
+    def _source(self, answer: Answer, titles: dict[str, str], passage: Passage, coverage: float) -> Source:
+        quote = answer.text if self.recall.verbatim else ""
+        return Source(passage[0], titles[passage[0]], coverage, quote)
+
+    def _read(
+        self, opened: Opened, questions: list[str], max_new_tokens: int, on_token: TokenCallback | None
+    ) -> list[Answer]:
+        reader = chosen_reader(opened.base, self.config)
+        if reader is None:
+            keys = part_keys(opened.state.tensors[index_name(*opened.passage)])
+            room = min(max_new_tokens, self.config.quote_tokens)
+            windows = [best_window(keys, question, self.router.rarity, room) for question in questions]
+            recalled = self.recall.windows(opened, windows, max_new_tokens, on_token)
+            return [
+                Answer(question, piece.text, (), piece.tokens, piece.seconds)
+                for question, piece in zip(questions, recalled, strict=True)
+            ]
+        started = time.perf_counter()
+        text = self.recall.whole(opened)
+        share = (time.perf_counter() - started) / len(questions)
+        title = opened.record.title
+        answers = span_answers(opened.base, reader, title, text, questions, self.config, max_new_tokens)
+        if on_token:
+            on_token(answers[0].text)
+        return [replace(answer, seconds=answer.seconds + share) for answer in answers]

@@ -1,0 +1,109 @@
+"""Reciting a passage from weights: each part is written after its own cue.
+
+What is in the weights is what learning tied to the cues (`cues`). Recited text is as good as its passage was learned:
+the check after learning counts the parts that come word for word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.generation import Generation, generate
+from continual_learning.reading.pipeline import Opened, Recalled
+from continual_learning.retrieval.parts import PartKey
+from continual_learning.strategies.methods.ttt.cues import cue_ids
+from continual_learning.strategies.methods.ttt.memory import passage_deltas, passage_parts
+from continual_learning.strategies.methods.ttt.recitations import Recitations
+from continual_learning.types import TokenCallback
+
+
+class Recitation:
+    """The recall of ttt: the model, with the weights of the passage in place, writes its text."""
+
+    verbatim = False
+
+    def __init__(self, patched: Callable[[Opened], AbstractContextManager[None]]):
+        self._patched = patched
+        # Derived from the states that are asked about, and no part of any.
+        self._recitations = Recitations()
+
+    def whole(self, opened: Opened) -> str:
+        """All parts, recited once for as long as the very same weights are asked."""
+        base, record = opened.base, opened.record
+        deltas = passage_deltas(opened.state, *opened.passage)
+        made_of = [tensor for by_name in deltas.values() for tensor in by_name.values()]
+
+        def text() -> str:
+            with self._patched(opened), base.unsteered():
+                return recite_all(base, record.title, passage_parts(opened.state, *opened.passage))
+
+        return self._recitations.get((base.fingerprint, *opened.passage, record.details["alpha"]), made_of, text)
+
+    def windows(
+        self, opened: Opened, windows: Sequence[range], max_new_tokens: int, on_token: TokenCallback | None
+    ) -> list[Recalled]:
+        """The parts of each window; those of several windows are recited once."""
+        with self._patched(opened):
+            return recite(opened.base, opened.record.title, windows, max_new_tokens, on_token)
+
+
+def recite(
+    base: BaseModel,
+    title: str,
+    windows: Sequence[range],
+    max_new_tokens: int,
+    on_token: TokenCallback | None = None,
+) -> list[Recalled]:
+    """What the model, with the weights of a passage in place, writes after the cues of the parts of each window.
+
+    Parts that are in several windows are recited once. Each piece has at most ``max_new_tokens``. ``on_token`` takes a
+    single window.
+    """
+    numbers = sorted({number for window in windows for number in window})
+    if on_token is None:
+        made = generate(base, [cue_ids(base, title, number) for number in numbers], max_new_tokens)
+        recited = dict(zip(numbers, made, strict=True))
+    else:
+        recited = _stream(base, title, numbers, max_new_tokens, on_token)
+    found = []
+    for window in windows:
+        pieces, tokens, seconds = [], 0, 0.0
+        for generation in (recited[number] for number in window if number in recited):
+            ids = generation.ids[: max_new_tokens - tokens]
+            if ids:
+                cut = len(ids) < len(generation.ids)
+                pieces.append((base.decode(ids).rstrip("\ufffd") if cut else generation.text).strip())
+            tokens += len(ids)
+            seconds += generation.seconds
+        found.append(Recalled(" ".join(pieces), tokens, seconds))
+    return found
+
+
+def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
+    """All parts of a passage in order, as the model, with the passage's weights in place, writes them.
+
+    Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
+    """
+    made = generate(
+        base, [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
+    )
+    texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
+    return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
+
+
+def _stream(
+    base: BaseModel, title: str, numbers: Sequence[int], max_new_tokens: int, on_token: TokenCallback
+) -> dict[int, Generation]:
+    """One part after the other, each piece of text sent as it is written."""
+    recited: dict[int, Generation] = {}
+    left = max_new_tokens
+    for number in numbers:
+        if left < 1:
+            break
+        if any(generation.tokens for generation in recited.values()):
+            on_token(" ")
+        (recited[number],) = generate(base, [cue_ids(base, title, number)], left, on_token)
+        left -= recited[number].tokens
+    return recited

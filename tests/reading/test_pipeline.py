@@ -1,0 +1,74 @@
+"""Route, recall, read: one pipeline, whatever the recall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from continual_learning.documents import Document
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading import pipeline
+from continual_learning.reading.pipeline import Opened, Pipeline, Recalled
+from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.baselines.quote import KeptText, Quote
+from continual_learning.strategies.methods.ttt import TTT
+from continual_learning.strategies.methods.ttt.recite import Recitation
+from continual_learning.types import TokenCallback
+
+TEXT = "Otto Brand lives in Lund. His seven cats sleep all day. Comb jellies eat plankton near the harbour of Lund."
+ASKED = ["What do comb jellies eat near the harbour of Lund?", "Where does Otto Brand of Lund live?", "Who was Homer?"]
+QUICK: dict[str, dict[str, Any]] = {"quote": {}, "ttt": {"guard": False, "passes": 1, "neurons": 4}}
+
+
+def pipeline_of(name: str) -> Pipeline:
+    strategy = make_strategy(name, {"reader": None, **QUICK[name]})
+    assert isinstance(strategy, Quote | TTT)
+    return strategy._pipeline
+
+
+def test_quote_and_ttt_differ_in_their_recall_alone() -> None:
+    quote, ttt = pipeline_of("quote"), pipeline_of("ttt")
+    assert type(quote) is type(ttt) is Pipeline and quote.router == ttt.router
+    shared = set(pipeline.PassageConfig.model_fields)
+    assert quote.config.model_dump(include=shared) == ttt.config.model_dump(include=shared)
+    assert isinstance(quote.recall, KeptText) and isinstance(ttt.recall, Recitation)
+
+
+class LastWord:
+    """A reader that finds the last word of a text likeliest."""
+
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], considered: int) -> list[Any]:
+        return [[SimpleNamespace(text=text.split()[-1], probability=1.0)] for _ in questions]
+
+
+class Perfect:
+    """Recites as weights would that learned every part by heart."""
+
+    verbatim = False
+
+    def whole(self, opened: Opened) -> str:
+        return KeptText().whole(opened)
+
+    def windows(
+        self, opened: Opened, windows: Sequence[range], max_new_tokens: int, on_token: TokenCallback | None
+    ) -> list[Recalled]:
+        return KeptText().windows(opened, windows, max_new_tokens, on_token)
+
+
+@pytest.mark.parametrize("with_reader", [False, True])
+def test_the_same_text_gives_the_same_answers(
+    with_reader: bool, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if with_reader:
+        monkeypatch.setattr(pipeline, "chosen_reader", lambda *_: LastWord())
+    strategy = make_strategy("quote", {})
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(TEXT, "Lund"))
+    ttt = pipeline_of("ttt")
+    recited = Pipeline(ttt.router, ttt.config, Perfect()).answer(tiny_base, state, ASKED, 12)
+    quoted = pipeline_of("quote").answer(tiny_base, state, ASKED, 12)
+    assert [a.text for a in recited] == [a.text for a in quoted]
+    assert [bool(a.sources) for a in recited] == [True, True, False]
+    assert recited[0].sources[0].quote == "" and quoted[0].sources[0].quote == quoted[0].text
