@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 
-from continual_learning.cli import options, output
+from continual_learning.cli import options
+from continual_learning.cli.output import Output, note, percent, plain, progress_bar, size
 from continual_learning.strategies import registry
 from continual_learning.strategies.commands import Command
 
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 class Context:
     """`continual_learning.strategies.commands.CommandContext` on this program's session, settings and output."""
 
-    def output(self, as_json: bool) -> output.Output:
+    def output(self, as_json: bool) -> Output:
         """The output of this command."""
-        return output.Output(as_json)
+        return Output(as_json)
 
     def progress_bar(self, title: str) -> AbstractContextManager[Any]:
         """A callback that draws a bar, or None."""
-        return output.progress_bar(title)
+        return progress_bar(title)
 
     def config(
         self, flags: Mapping[str, Any] | None = None, variables: Mapping[str, tuple[str, str]] | None = None
@@ -89,17 +90,17 @@ class Context:
 
     def plain(self, data: Any) -> Any:
         """Plain JSON values."""
-        return output.plain(data)
+        return plain(data)
 
     def percent(self, share: float | None) -> str | None:
         """A share for people."""
-        return output.percent(share)
+        return percent(share)
 
     def size(self, count: int) -> str:
         """Bytes for people."""
-        return output.size(count)
+        return size(count)
 
-    def answer_notes(self, out: output.Output, answer: Any) -> None:
+    def answer_notes(self, out: Output, answer: Any) -> None:
         """The notes of an answer."""
         from continual_learning.cli.ask import notes_of
 
@@ -112,14 +113,14 @@ def mount(app: typer.Typer, groups: Mapping[str, typer.Typer]) -> None:
     A command of another package whose name is taken is left out with a warning.
     """
     known = dict(groups)
-    taken = {info.name for info in (*app.registered_commands, *app.registered_groups)}
+    taken = {info.name for info in app.registered_commands} | {info.name for info in app.registered_groups}
     mounted: set[str] = set()
     for place, module in registry.command_modules():
         helps: Mapping[str, str] = getattr(module, "GROUPS", {})
         for command in getattr(module, "COMMANDS", ()):
             group, _, name = command.name.rpartition(" ")
             if command.name in mounted or (not group and name in taken):
-                output.note(
+                note(
                     f"warning: the command {command.name!r} of strategy {place.name!r} (package {place.package!r}) is "
                     "left out: there is one of this name; expected another name"
                 )
