@@ -159,7 +159,18 @@ def test_an_installed_strategy_is_everywhere(packages: Path, home: Path, tiny_ll
 
 def test_the_conformance_suite_runs_on_it(packages: Path, home: Path) -> None:
     install_parrot(packages)
-    options = ["-q", "-k", "parrot", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={SUITE.parents[2]}"]
+    options = [
+        "-q",
+        "-k",
+        "parrot",
+        "-m",
+        "conformance",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        f"--rootdir={SUITE.parents[2]}",
+    ]
     said = run(["-m", "pytest", str(SUITE), *options], packages, home)
     assert "passed" in said and "failed" not in said and "error" not in said
 
