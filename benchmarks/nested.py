@@ -376,7 +376,7 @@ def _use_table(part: str, entries: Json) -> str:
     for result in found.values():
         low, high = result["recall_interval"] or (None, None)
         interval = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-        cells = [result["strategy"], _show(result["recall"], ".2f") + interval,
+        cells = [result.get("label") or result["strategy"], _show(result["recall"], ".2f") + interval,
                  *(f"{b['recall']:.2f}" for b in result.get("by_distance", ())),
                  _show(result["general_kept"], ".0%"), _show(result["learn_seconds"], ".1f"),
                  _show(result.get("turn_seconds_worst"), ".1f"), _show(result["answer_seconds"], ".2f"),

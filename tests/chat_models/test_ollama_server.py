@@ -32,7 +32,7 @@ def script(server: tuple[str, Script], monkeypatch: pytest.MonkeyPatch) -> Scrip
 
 
 def model(url: str, name: str = NAME, window: int = 4096, timeout: float = 5.0, retries: int = 1) -> OllamaModel:
-    return OllamaModel(ServerSettings(name, url, window, timeout, retries))
+    return OllamaModel(ServerSettings(name, url, window, timeout, retries, "strategies.ace"))
 
 
 def ask(one: OllamaModel, text: str = "What?", **given: object) -> str:

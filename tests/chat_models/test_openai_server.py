@@ -31,7 +31,7 @@ def script(server: tuple[str, Script], monkeypatch: pytest.MonkeyPatch) -> Scrip
 
 
 def model(url: str, name: str = "small", window: int = 4096, timeout: float = 5.0, retries: int = 0) -> OpenAIModel:
-    return OpenAIModel(ServerSettings(name, url, window, timeout, retries))
+    return OpenAIModel(ServerSettings(name, url, window, timeout, retries, "strategies.ace"))
 
 
 def ask(one: OpenAIModel, text: str = "What?", **given: object) -> str:

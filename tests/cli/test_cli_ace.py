@@ -146,13 +146,13 @@ def test_ask_shows_what_stood_before_the_question(ace: Any) -> None:
 
 
 def test_doctor_checks_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    [base] = doctor._chat_server()
+    [base] = doctor._strategies()
     assert base.status == "ok" and "base model" in base.detail
     monkeypatch.setenv("CONTINUAL_LEARNING_STRATEGIES__ACE__BACKEND", "ollama")
     with ollama_server(Script(context=4096)) as url:
         monkeypatch.setenv("CONTINUAL_LEARNING_STRATEGIES__ACE__HOST", url)
-        found = list(doctor._chat_server())
+        found = list(doctor._strategies())
     assert [c.status for c in found] == ["ok", "ok", "fail"]
     assert found[-1].fix == "set strategies.ace.num_ctx to 4096"
-    [gone] = doctor._chat_server()
+    [gone] = doctor._strategies()
     assert (gone.status, gone.fix) == ("fail", "ollama serve")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from continual_learning.cli.nested_environment import read_environment
-from continual_learning.cli.nested_repl import joined
 from continual_learning.errors import ConfigError
+from continual_learning.strategies.methods.nested.environment import read_environment
+from continual_learning.strategies.methods.nested.repl import joined
 
 SMALL = [
     arg
@@ -168,7 +168,7 @@ def test_benchmark_conversation(cli: Any, tiny: Any) -> None:
                  "--max-new-tokens", 3, "--fresh", "--json")  # fmt: skip
     assert result.code == 0, result.err
     rows = result.json["results"]
-    assert [r["strategy"] for r in rows] == ["no adaptation", "history in the prompt", "nested, several levels"]
+    assert [r["label"] for r in rows] == ["no adaptation", "history in the prompt", "nested, several levels"]
     assert rows[0]["questions"] == 3 and sum(b["questions"] for b in rows[2]["by_distance"]) == 3
     assert rows[2]["config"]["steps"] == [1]
 
@@ -177,7 +177,7 @@ def test_needle_has_the_rows_too(cli: Any, tiny: Any) -> None:
     result = cli("benchmark", "needle", "--rows", "one,several", *SMALL_ROW, "--tokens", 60, "--documents", 1,
                  "--max-new-tokens", 3, "--fresh", "--no-flops", "--json")  # fmt: skip
     assert result.code == 0, result.err
-    assert [r["strategy"] for r in result.json["results"]] == ["nested, one level", "nested, several levels"]
+    assert [r["label"] for r in result.json["results"]] == ["nested, one level", "nested, several levels"]
     assert cli("benchmark", "needle", "--rows", "one", "--strategies", "rag").code == 2
 
 

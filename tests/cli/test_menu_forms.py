@@ -15,9 +15,9 @@ from menu_terminal import CTRL_C, CTRL_D, DOWN, ENTER, MENU, SPACE, Terminal
 
 PROGRAM = """
 import pathlib, sys
-from continual_learning import config
 from continual_learning.cli import main, session
-from continual_learning.cli.menu import doc2lora, run_menu
+from continual_learning.settings import schema
+from continual_learning.cli.menu import entry, run_menu
 def fake(words):
     if words[:2] == ["train", "start"]:
         folder = pathlib.Path(words[words.index("--out") + 1])
@@ -25,9 +25,9 @@ def fake(words):
         (folder / "start.safetensors").touch()
     return 0
 main.main = fake
-doc2lora._mode = lambda: "text"
+entry.Menu.options = lambda self, strategy: {"mode": "text"}
 session.stored_names = lambda memory: ("frozen", "model") if memory == "default" else None
-config.strategy_names = lambda: ["ace", "frozen", "ttt"]
+schema.strategy_names = lambda: ["ace", "frozen", "ttt"]
 sys.exit(run_menu())
 """
 

@@ -23,6 +23,7 @@ from continual_learning.evaluation.protocols import (
     benchmark_stream,
     compare,
 )
+from continual_learning.evaluation.report.columns import entries
 from continual_learning.evaluation.sequence import SequenceRunner
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.baselines.in_context import InContext
@@ -61,6 +62,15 @@ def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("sequence", "protocols"):
         monkeypatch.setattr(f"continual_learning.evaluation.{module}.general_questions", lambda: questions)
         monkeypatch.setattr(f"continual_learning.evaluation.{module}.unrelated_texts", lambda: ["A cat sat there."])
+
+
+def test_a_label_does_not_hide_the_strategy(tiny_base: BaseModel) -> None:
+    entrants = [Contender("frozen", label="no adaptation"), Contender("in_context", label="history in the prompt")]
+    rows = compare(data(), entrants, tiny_base, settings=QUICK)["results"]
+    assert [(r["strategy"], r["label"]) for r in rows] == [(c.strategy, c.label) for c in entrants]
+    found = {e.label: e for e in entries({"results": rows})}
+    assert all(e.baseline for e in found.values()) and set(found) == {c.label for c in entrants}
+    assert found["no adaptation"].data["refused"] is None and found["no adaptation"].data["notes"] == []
 
 
 def test_compare_runs_every_strategy_on_the_same_questions(tiny_base: BaseModel) -> None:

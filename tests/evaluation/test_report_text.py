@@ -164,7 +164,7 @@ def test_csv_columns_do_not_depend_on_what_was_measured() -> None:
     head = render_csv(result()).partition("\n")[0]
     assert render_csv({"results": [{"strategy": "ttt"}]}).splitlines() == [head, "ttt" + "," * head.count(",") + "{}"]
     assert head.startswith(
-        "strategy,recall,recall_interval_low,recall_interval_high,f1,f1_interval_low,f1_interval_high,"
+        "strategy,label,recall,recall_interval_low,recall_interval_high,f1,f1_interval_low,f1_interval_high,"
     )
 
 

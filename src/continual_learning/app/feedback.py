@@ -26,6 +26,7 @@ import torch
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import State
 from continual_learning.model.logits_processors import Advantages, Step, shifted
+from continual_learning.reading.span_reader.answering import BETWEEN
 from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.text.answer_types import asked_for
 from continual_learning.text.scoring import answer_words, token_f1
@@ -247,7 +248,7 @@ class FeedbackSteer:
         for choice in moved:
             for answer, value in returns.items():
                 # Of two candidates that were named together and punished, each was wrong.
-                named = {_same(answer), *(_same(one) for one in answer.split(" / ") if value < 0)}
+                named = {_same(answer), *(_same(one) for one in answer.split(BETWEEN) if value < 0)}
                 if _same(choice) in named:
                     moved[choice] += _BETA * max(-1.0, min(1.0, value)) / (_KAPPA + total)
         norm = math.log(math.fsum(math.exp(v - max(moved.values())) for v in moved.values())) + max(moved.values())

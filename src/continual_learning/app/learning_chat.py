@@ -180,8 +180,7 @@ class NestedSession:
         check_compatible(found, self.strategy.name, self.base.fingerprint, self.base.name)
         extra = {k: v for k, v in found.meta.extra.items() if k not in (_HISTORY, _UNLEARNED)}
         state = State(found.tensors, replace(found.meta, extra=extra))
-        with self.strategy.adapted(self.base, state, "my"):
-            pass  # says now whether it was begun with other levels
+        self.strategy.check_settings(state)  # says now whether it was begun with others
         self._change(state)
         self.clear()
         self.unlearned = _messages(found.meta.extra.get(_UNLEARNED, []))
@@ -191,21 +190,8 @@ class NestedSession:
         return state
 
     def why(self, count: int = 10) -> list[dict[str, Any]]:
-        """The turns that changed the weights most: ``text``, ``levels``, ``distance`` (Euclidean), ``loss``."""
-        rows = []
-        texts = self.state.meta.extra.get("texts", {})
-        for record in self.state.meta.documents:
-            updates = record.details.get("updates", [])
-            rows.append(
-                {
-                    "text": texts.get(record.id, record.title),
-                    "levels": sorted({u["level"] + 1 for u in updates}),
-                    "distance": sum(u["distance"] ** 2 for u in updates) ** 0.5,
-                    "loss_before": record.details.get("loss_before"),
-                    "loss_after": record.details.get("loss_after"),
-                }
-            )
-        return sorted(rows, key=lambda row: -row["distance"])[:count]
+        """The turns that changed the weights most: see `Strategy.changes`."""
+        return sorted(self.strategy.changes(self.state), key=lambda row: -row["distance"])[:count]
 
     def stats(self) -> dict[str, Any]:
         """Facts about the conversation and the levels: JSON values."""

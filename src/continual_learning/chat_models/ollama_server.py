@@ -81,7 +81,10 @@ class OllamaModel:
         window = self._settings.window
         if context is not None and context < window:
             detail = f"{name} has a context of {context} tokens, and num_ctx is {window}"
-            return [*found, Finding("ollama context", False, detail, f"set strategies.ace.num_ctx to {context}")]
+            return [
+                *found,
+                Finding("ollama context", False, detail, f"set {self._settings.setting('num_ctx')} to {context}"),
+            ]
         return [*found, Finding("ollama context", True, f"{window} tokens of {context or 'an unknown number'}")]
 
     # -- inside ------------------------------------------------------------------------------------
@@ -113,7 +116,7 @@ class OllamaModel:
         if needed > self.window:
             raise InputError(
                 f"a prompt and reply of about {needed} tokens; expected at most num_ctx, {self.window}: shorten the "
-                "prompt, or raise strategies.ace.num_ctx"
+                f"prompt, or raise {self._settings.setting('num_ctx')}"
             )
         given: dict[str, Any] = {
             "model": self.name,
@@ -136,7 +139,8 @@ class OllamaModel:
         read, wrote = last.prompt_eval_count or 0, last.eval_count or 0
         if read + request.max_new_tokens > self.window and read >= self.window - 1:
             raise ChatModelError(
-                f"the Ollama server cut the prompt to its {self.window} tokens; raise strategies.ace.num_ctx"
+                f"the Ollama server cut the prompt to its {self.window} tokens; "
+                f"raise {self._settings.setting('num_ctx')}"
             )
         return ChatReply(text.strip(), read, wrote, seconds, last.done_reason == "length")
 
@@ -172,7 +176,8 @@ class OllamaModel:
 
         if isinstance(error, httpx.TimeoutException):
             return (
-                f"no answer within {self._settings.timeout:g} s; raise strategies.ace.timeout, or take a smaller model"
+                f"no answer within {self._settings.timeout:g} s; raise {self._settings.setting('timeout')}, "
+                "or take a smaller model"
             )
         if isinstance(error, ConnectionError | httpx.ConnectError):
             return "cannot be reached; run `ollama serve`"

@@ -65,10 +65,11 @@ class OpenAIModel:
             with self._errors():
                 known = [str(one.id) for one in self._client.with_options(max_retries=0).models.list()]
         except ChatModelError as error:
-            return [Finding("chat server", False, str(error), "start the server, or set strategies.ace.base_url")]
+            fix = f"start the server, or set {self._settings.setting('base_url')}"
+            return [Finding("chat server", False, str(error), fix)]
         if self.name not in known:
             listed = ", ".join(known[:5]) or "no model"
-            fix = "set strategies.ace.server_model to one of its models"
+            fix = f"set {self._settings.setting('server_model')} to one of its models"
             return [Finding("chat server", False, f"{self.name} is not at {url}, but {listed}", fix)]
         return [Finding("chat server", True, f"{self.name} at {url}")]
 
@@ -79,7 +80,7 @@ class OpenAIModel:
         if needed > self.window:
             raise InputError(
                 f"a prompt and reply of about {needed} tokens; expected at most num_ctx, {self.window}: shorten the "
-                "prompt, or raise strategies.ace.num_ctx"
+                f"prompt, or raise {self._settings.setting('num_ctx')}"
             )
         given: dict[str, Any] = {
             "model": self.name,
@@ -135,8 +136,9 @@ class OpenAIModel:
         try:
             yield
         except self._package.APITimeoutError as error:
-            seconds = f"{self._settings.timeout:g} s"
-            raise ChatModelError(f"{what} gave no answer within {seconds}; raise strategies.ace.timeout") from error
+            raise ChatModelError(
+                f"{what} gave no answer within {self._settings.timeout:g} s; raise {self._settings.setting('timeout')}"
+            ) from error
         except transport as error:
             raise ChatModelError(f"{what} cannot be reached or cut the connection; start it and try again") from error
         except self._package.AuthenticationError as error:

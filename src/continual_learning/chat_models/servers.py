@@ -39,6 +39,12 @@ class ServerSettings:
     """Seconds without an answer."""
     retries: int
     """Attempts after the first."""
+    section: str = ""
+    """Where these settings are in the settings file, such as ``strategies.NAME``: messages name what to change."""
+
+    def setting(self, name: str) -> str:
+        """A setting as the user sets it."""
+        return f"{self.section}.{name}" if self.section else name
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def doctor(as_json: options.Json = False) -> None:
     """Check the installation, the model and every memory. Exit code 1 if something fails."""
     out = Output(as_json)
     found: list[Check] = []
-    for check in (_python, _packages, _threads, _settings, _model, _chat_server, _data_home, _disk, _memories):
+    for check in (_python, _packages, _threads, _settings, _model, _strategies, _data_home, _disk, _memories):
         for result in _run(check):
             found.append(result)
             out.line(f"{result.status:<4}  {result.name}: {result.detail}{'; ' if result.fix else ''}{result.fix}")
@@ -121,19 +121,20 @@ def _model() -> Iterator[Check]:
     yield Check("model", OK, f"{name} in {file.parent}; {ready}")
 
 
-def _chat_server() -> Iterator[Check]:
-    from continual_learning.chat_models import OllamaModel, OpenAIModel
-    from continual_learning.settings.schema import load_config
-    from continual_learning.strategies.methods.ace import ACE, ACEConfig
+def _strategies() -> Iterator[Check]:
+    """What each strategy needs with its settings, and whether strategies of other packages can be loaded."""
+    from continual_learning.settings.schema import load_config, strategy_names
+    from continual_learning.strategies.base import make_strategy
 
-    config = ACEConfig(**load_config().strategy_options("ace"))
-    if not config.on_server:
-        yield Check("chat server", OK, "none is used: the base model plays the roles of ace")
-        return
-    server = ACE(config).chat_model()
-    assert isinstance(server, OllamaModel | OpenAIModel)
-    for found in server.check():
-        yield Check(found.name, OK if found.ok else FAIL, found.detail, found.fix)
+    config = load_config()
+    for name in strategy_names():
+        try:
+            findings = make_strategy(name, config.strategy_options(name)).checks()
+        except ContinualLearningError as error:
+            yield Check(f"strategy {name}", FAIL, str(error))
+            continue
+        for found in findings:
+            yield Check(found.name, OK if found.ok else FAIL, found.detail, found.fix)
 
 
 def _data_home() -> Iterator[Check]:

@@ -127,7 +127,7 @@ def _show(out: Output, result: dict[str, Any]) -> None:
         low_high = r["recall_interval"]
         rows.append(
             (
-                r["strategy"],
+                r["label"],
                 _number(r["recall"], ".2f"),
                 f"{low_high[0]:.2f}-{low_high[1]:.2f}" if low_high else None,
                 _number(r["f1"], ".2f"),
@@ -144,16 +144,16 @@ def _show(out: Output, result: dict[str, Any]) -> None:
     for r in result["results"]:
         if r.get("matrix"):
             parts = [f"{k} {_number(r[k], '.2f') or '-'}" for k in ("final_recall", "bwt", "fwt", "forgetting")]
-            out.line(f"{r['strategy']}: {', '.join(parts)}")
+            out.line(f"{r['label']}: {', '.join(parts)}")
         for row in r.get("by_distance", ()):
-            out.line(f"{r['strategy']}: told {row['from']} to {row['to']} turns before: recall {row['recall']:.2f} "
+            out.line(f"{r['label']}: told {row['from']} to {row['to']} turns before: recall {row['recall']:.2f} "
                      f"of {row['questions']}")  # fmt: skip
         if r["holdout_before"] is not None:
             ratio = _number(r["forgetting_ratio"], ".2f") or "undefined: the base had none right"
-            out.line(f"{r['strategy']}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "
+            out.line(f"{r['label']}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "
                      f"forgetting ratio {ratio}")  # fmt: skip
         for text in r["notes"]:
-            out.note(f"{r['strategy']}: {text}")
+            out.note(f"{r['label']}: {text}")
     for text in result["notes"]:
         out.note(text)
 

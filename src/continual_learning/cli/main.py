@@ -13,7 +13,6 @@ import typer.core
 
 from continual_learning import __version__
 from continual_learning.cli import (
-    ace,
     ask,
     benchmark,
     chat,
@@ -29,8 +28,8 @@ from continual_learning.cli import (
     memory_new,
     memory_report,
     model,
-    nested,
     serve,
+    strategy_commands,
     train,
 )
 from continual_learning.cli.output import note, print_json
@@ -99,7 +98,6 @@ app.command("learn")(learn.learn)
 app.command("ask")(ask.ask)
 app.command("chat")(chat.chat)
 app.add_typer(feedback.app, name="feedback")
-app.command("nested")(nested.nested)
 app.command("compare")(compare.compare)
 app.add_typer(benchmark.app, name="benchmark")
 memory.app.command("new")(memory_new.new)
@@ -108,13 +106,13 @@ memory.app.command("forgetting")(memory_report.forgetting)
 app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(documents.app, name="documents")
-app.add_typer(ace.app, name="ace")
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(train.app, name="train")
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 app.command("serve")(serve.serve)
+strategy_commands.mount(app, {"train": train.app})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 app = options.group("Base models: list, pull, inspect.")
 
-MODIFIED = ("modified_blocks", "dual_mlp_blocks", "fast_blocks")
-TRAINABLE = ("trainable_parameters", "trainable_parameters_per_passage")
-"""How strategies call what `model info` shows under the first of these names."""
-
 Name = Annotated[
     str | None, typer.Argument(metavar="[MODEL]", help="smollm2-135m, a Hugging Face name, or a local folder.")
 ]
@@ -110,7 +106,7 @@ def _learning_facts(learner: Learner) -> dict[str, Any]:
     from continual_learning.strategies.base import Strategy
 
     described = learner.strategy.describe(learner.base, learner.state)
-    modified = _first(described, MODIFIED)
+    modified = described.get("modified_blocks")
     if modified is None and type(learner.strategy).adapted is Strategy.adapted:
         modified = []  # it puts nothing into the model
     total = learner.base.block_count
@@ -121,16 +117,12 @@ def _learning_facts(learner: Learner) -> dict[str, Any]:
         "layers_total": total,
         "layers_modified": None if modified is None else len(modified),
         "layers_frozen": None if modified is None else total - len(modified),
-        "trainable_parameters": 0 if modified == [] else _first(described, TRAINABLE),
+        "trainable_parameters": 0 if modified == [] else described.get("trainable_parameters"),
         "alpha": described.get("alpha"),
         "gates_calibrated": described.get("gates_calibrated"),
         **{key: value for key, value in described.items() if key != "parameters"},
         "modified_blocks": modified,
     }
-
-
-def _first(facts: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((facts[name] for name in names if facts.get(name) is not None), None)
 
 
 def _facts(base: BaseModel) -> dict[str, Any]:

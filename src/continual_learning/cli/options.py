@@ -6,6 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from continual_learning.strategies.commands import Json as Json  # noqa: PLC0414 - exported
+from continual_learning.strategies.commands import MaxNewTokens as MaxNewTokens  # noqa: PLC0414
+from continual_learning.strategies.commands import Memory as Memory  # noqa: PLC0414
+from continual_learning.strategies.commands import Model as Model  # noqa: PLC0414
+from continual_learning.strategies.commands import Overwrite as Overwrite  # noqa: PLC0414
+from continual_learning.strategies.commands import Set as Set  # noqa: PLC0414
+
 if TYPE_CHECKING:
     from continual_learning.documents import Limits
 
@@ -22,28 +29,13 @@ def group(help_text: str) -> typer.Typer:
     return app
 
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
-Memory = Annotated[
-    str | None, typer.Option("--memory", "-m", help="Name of the memory [default: the setting `memory`].")
-]
 MemoryArgument = Annotated[
     str | None, typer.Argument(metavar="[MEMORY]", help="Name of the memory [default: the setting `memory`].")
 ]
 Strategy = Annotated[
     str | None, typer.Option("--strategy", "-s", help="How a new memory learns; one that exists keeps its own.")
 ]
-Model = Annotated[
-    str | None, typer.Option("--model", help="Base model: smollm2-135m, a Hugging Face name, or a local folder.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An option of the strategy; may be given several times."),
-]
-MaxNewTokens = Annotated[
-    int | None, typer.Option("--max-new-tokens", metavar="N", help="Longest answer, in tokens.", min=1)
-]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name.")]
 AllowPrivate = Annotated[
     bool, typer.Option("--allow-private", help="Read pages from private addresses too, such as localhost.")
 ]

@@ -1,10 +1,8 @@
-"""`train`: what is trained once per base model."""
+"""`train`: what is trained once per base model. Strategies add what they train."""
 
 from __future__ import annotations
 
-from continual_learning.cli import options, train_hypernetwork, train_reader, train_start
+from continual_learning.cli import options, train_reader
 
 app = options.group("Train what is needed once for a base model.")
-app.command("start")(train_start.start)
-app.command("hypernetwork")(train_hypernetwork.hypernetwork)
 app.command("reader")(train_reader.reader)

@@ -20,6 +20,11 @@ class Contender:
     label: str = ""
     """What its row is called; empty: by the strategy."""
 
+    @property
+    def name(self) -> str:
+        """What its row is called."""
+        return self.label or self.strategy
+
     def make(self, seed: int) -> Strategy[Any]:
         """The strategy. ``seed`` is given to a strategy that has such a setting, unless the options set it.
 

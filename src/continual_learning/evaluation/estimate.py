@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Seconds at 60 GFLOP/s (one thread) with the embedded model, for strategies that were never run here: of passages of
-# about 160 tokens and answers of at most 24 (benchmarks/squad.json; the trained baselines and ace are rough).
+from continual_learning.strategies.base import strategy_class
+
+# The machine and the model that `Strategy.cost` is of.
 _REFERENCE_GFLOPS, _REFERENCE_PARAMETERS = 60.0, 134.5e6
-_LEARN_SECONDS_PER_TOKEN = {
-    "ttt": 0.08, "jitrl_full": 0.005, "nested": 0.1, "doc2lora": 0.02, "ace": 0.5,
-    "lora": 0.35, "lora_per_document": 0.35, "full_finetune": 0.6, "replay": 0.7,
-}  # fmt: skip
-_ANSWER_SECONDS = {"quote": 0.03, "rag": 1.25, "in_context": 1.25, "jitrl_mvp": 1.25, "ace": 1.25}
-_PLAIN_ANSWER_SECONDS = 0.6
 _RETENTION_QUESTIONS = 55
 """The general questions, and the unrelated texts counted as questions."""
 
@@ -53,14 +48,14 @@ class Estimate:
         speed = self.speeds.get(strategy, Speed())
         if speed.learn_tokens:
             return tokens * speed.learn_seconds / speed.learn_tokens
-        return tokens * _LEARN_SECONDS_PER_TOKEN.get(strategy, 0.0) * self._scale
+        return tokens * strategy_class(strategy).cost.learn_token * self._scale
 
     def answer(self, strategy: str, questions: int) -> float:
         """Seconds to answer so many questions."""
         speed = self.speeds.get(strategy, Speed())
         if speed.answers:
             return questions * speed.answer_seconds / speed.answers
-        return questions * _ANSWER_SECONDS.get(strategy, _PLAIN_ANSWER_SECONDS) * self._scale
+        return questions * strategy_class(strategy).cost.answer * self._scale
 
     def retention(self, strategy: str) -> float:
         """Seconds to find out what was kept: an upper bound, for a memory that touches few questions asks few."""

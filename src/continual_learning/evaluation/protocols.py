@@ -311,7 +311,7 @@ def _run(
             "unrelated_texts": len(unrelated_texts()),
         },
         "results": results,
-        "notes": [f"{contender.label or contender.strategy} was not run: {error}" for contender, error in failed],
+        "notes": [f"{contender.name} was not run: {error}" for contender, error in failed],
     }
 
 

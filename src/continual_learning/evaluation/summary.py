@@ -79,11 +79,15 @@ def summarise(done: Sequence[Done]) -> Record:
     kept = [step["retention"] for d in done for step in d.steps if "retention" in step]
     seeds = sorted({d.task.plan.seed for d in done})
     contender = done[0].task.plan.contender
+    strategy = contender.make(seeds[0])
     holdout_before, holdout_after = _holdout(done, 0), _holdout(done, -1)
     general_kept = _mean([k["general_kept"] for k in kept])
     return {
-        "strategy": contender.label or contender.strategy,
-        "config": contender.make(seeds[0]).config.model_dump(mode="json"),
+        "strategy": contender.strategy,
+        "label": contender.name,
+        "role": strategy.role,
+        "learns": strategy.learns,
+        "config": strategy.config.model_dump(mode="json"),
         "documents": len(learned) // len(seeds),
         "questions": len(answers) // len(seeds),
         "refused": sum(not r["accepted"] for r in learned),

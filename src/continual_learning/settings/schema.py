@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ import platformdirs
 import pydantic
 import yaml
 
-import continual_learning.strategies
 from continual_learning.documents.limits import Limits
 from continual_learning.errors import ConfigError
 from continual_learning.io.paths import HOME_VARIABLE, data_home
 from continual_learning.settings import aliases
+from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414 - exported
 
 PREFIX = "CONTINUAL_LEARNING_"
 NOT_SETTINGS = {HOME_VARIABLE, PREFIX + "DEBUG"}
@@ -211,13 +210,6 @@ def core_keys() -> list[str]:
 def canonical(key: str) -> str:
     """The name that `config show` gives to a setting, for it or for its documented name."""
     return aliases.canonical(key, strategy_names())
-
-
-def strategy_names() -> list[str]:
-    """Names of all strategies, sorted. As `continual_learning.strategies.base.strategy_names`, without torch."""
-    here = Path(continual_learning.strategies.__file__).parent
-    modules = pkgutil.iter_modules([str(here / "baselines"), str(here / "methods")])
-    return sorted(m.name for m in modules if not m.name.startswith("_"))
 
 
 def user_file() -> Path:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
-import pkgutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import State, StateMeta
 from continual_learning.options import ConfigT, StrategyConfig, parse_config
+from continual_learning.strategies import registry
+from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 if TYPE_CHECKING:
+    from continual_learning.chat_models.servers import Finding
     from continual_learning.documents import Document
     from continual_learning.model.base_model import BaseModel, Message
 
@@ -43,14 +44,37 @@ def plain_report(
     return LearnReport(accepted, reason, document.id, document.title, tokens, 0.0, size, warnings=warnings)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a strategy takes on the reference machine (60 GFLOP/s, one thread) with the embedded model, in seconds.
+
+    For strategies that were never run here: of passages of about 160 tokens and answers of at most 24 tokens.
+    """
+
+    learn_token: float = 0.0
+    """Seconds to learn a token."""
+    answer: float = 0.6
+    """Seconds to answer a question."""
+
+
 class Strategy(ABC, Generic[ConfigT]):
-    """One way of learning. Instances hold their configuration and nothing else."""
+    """One way of learning. Instances hold their configuration and nothing else.
+
+    Only ``summary``, `learn` and `answer` are required. Commands and menu entries of a strategy are in the file
+    ``commands.py`` of its folder: see `continual_learning.strategies.commands`.
+    """
 
     name: ClassVar[str]
     """The file's name; set by the registry."""
     summary: ClassVar[str]
     """One line for lists."""
     Config: ClassVar[type[StrategyConfig]] = StrategyConfig
+    role: ClassVar[Literal["baseline", "control", "method"]] = "method"
+    """What it is for in a comparison: something to compare with, a control experiment of a method, or a method."""
+    learns: ClassVar[bool] = True
+    """Whether it ever learns anything; if not, a refused document is no finding about the document."""
+    cost: ClassVar[Cost] = Cost()
+    """For the estimate of how long a benchmark takes, until it was measured on this machine."""
 
     def __init__(self, config: ConfigT):
         self.config = config
@@ -157,7 +181,25 @@ class Strategy(ABC, Generic[ConfigT]):
 
         Raises InputError where no adapter does.
         """
-        raise InputError(f"strategy {self.name!r} keeps no PEFT adapter; expected a nested memory, or leave --peft out")
+        raise InputError(
+            f"strategy {self.name!r} keeps no PEFT adapter; expected a memory whose strategy trains adapters, "
+            "or leave --peft out"
+        )
+
+    def check_settings(self, state: State) -> None:
+        """Raise MismatchError where the memory was begun with settings that do not fit these."""
+
+    def changes(self, state: State) -> list[dict[str, Any]]:
+        """How much each document changed the weights, in the order learned: for strategies that keep account of it.
+
+        A row has ``text``, ``levels`` (numbers of those that changed), ``distance`` (Euclidean), ``loss_before`` and
+        ``loss_after``.
+        """
+        return []
+
+    def checks(self) -> Sequence[Finding]:
+        """What this strategy needs with these settings, such as a server, and whether it is there: for `doctor`."""
+        return ()
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Facts about this strategy on this base, for `model info` and the menu. JSON values only.
@@ -193,40 +235,27 @@ def _new_and_timed(learn: _Learn) -> _Learn:
     return learn_new
 
 
-ROOMS = ("baselines", "methods")
-"""Folders of ``strategies/`` in which a file's name is a strategy's."""
-
-
-def strategy_modules() -> dict[str, str]:
-    """The module of each strategy by its name, without importing any."""
-    here = Path(__file__).parent
-    return {
-        module.name: f"continual_learning.strategies.{room}.{module.name}"
-        for room in ROOMS
-        for module in pkgutil.iter_modules([str(here / room)])
-        if not module.name.startswith("_")
-    }
-
-
-def strategy_names() -> list[str]:
-    """Names of all strategies, sorted, without importing them."""
-    return sorted(strategy_modules())
-
-
 def strategy_class(name: str) -> type[Strategy[Any]]:
-    """The class of a strategy. Raises UnknownNameError naming the nearest."""
-    if name not in strategy_names():
-        near = difflib.get_close_matches(name, strategy_names(), n=1, cutoff=0.4)
+    """The class of a strategy. Raises UnknownNameError naming the nearest, ConfigError for a package that is broken."""
+    known = registry.places()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownNameError(f"no strategy {name!r}; expected one of {', '.join(strategy_names())}{hint}")
-    module = importlib.import_module(strategy_modules()[name])
+        raise UnknownNameError(f"no strategy {name!r}; expected one of {', '.join(known)}{hint}")
+    place = known[name]
+    module = registry.load(place)
     found = [
         v
-        for v in vars(module).values()
-        if isinstance(v, type) and issubclass(v, Strategy) and v is not Strategy and "summary" in vars(v)
+        for k, v in vars(module).items()
+        if isinstance(v, type)
+        and issubclass(v, Strategy)
+        and v is not Strategy
+        and "summary" in vars(v)
+        and place.attribute in ("", k)
     ]
     if len(found) != 1:
-        raise TypeError(f"strategies/{name} must define exactly one Strategy with a summary, found {len(found)}")
+        problem = f"{place.module} must define exactly one Strategy with a summary, found {len(found)}"
+        raise registry.broken(place, problem) if place.package else TypeError(problem)
     found[0].name = name
     return found[0]
 

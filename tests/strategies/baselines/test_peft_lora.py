@@ -96,7 +96,7 @@ def test_plain_peft_loads_it_to_the_same_logits(base: BaseModel, tmp_path: Path)
     kept = trained(base, lora)
     with lora.installed(base, kept, ""):
         expected = logits(base)
-    lora.config(base).save_pretrained(str(tmp_path))
+    lora.peft_config(list(lora.targets(base)), lora.transposed(base), base.name).save_pretrained(str(tmp_path))
     save_file(peft_state_dict(kept), tmp_path / "adapter_model.safetensors")
     other = BaseModel.load(base.name, device="cpu")
     model = PeftModel.from_pretrained(other.model, str(tmp_path)).eval()

@@ -7,8 +7,8 @@ that whatever the menu does can be scripted.
     entry.py      what an entry is, and how it runs a command
     prompts.py    questions at the terminal
     panel.py      the status panel
-    talk.py, documents.py, outer_loop.py, measure.py, memories.py, engines.py, ace.py, doc2lora.py, nested.py,
-    configure.py  the entries
+    talk.py, documents.py, measure.py, memories.py, engines.py, configure.py
+                  the entries; those of a strategy are in its ``commands.py``
 """
 
 from __future__ import annotations

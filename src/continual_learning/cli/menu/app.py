@@ -13,33 +13,23 @@ EXIT = "Exit"
 
 
 def entries() -> list[tuple[str, Sequence[Entry]]]:
-    """All entries, by group, in the order in which they are shown."""
-    from continual_learning.cli.menu import (
-        ace,
-        configure,
-        doc2lora,
-        documents,
-        engines,
-        measure,
-        memories,
-        nested,
-        outer_loop,
-        talk,
-    )
+    """All entries, by group, in the order in which they are shown: those of strategies between ours."""
+    from continual_learning.cli.menu import configure, documents, engines, measure, memories, talk
+    from continual_learning.strategies.registry import command_modules
 
-    return [
-        ("Talk", talk.ENTRIES),
-        ("Learn", documents.ENTRIES),
-        ("Train", outer_loop.ENTRIES),
-        ("Measure", measure.ENTRIES),
-        ("Memory", memories.ENTRIES),
-        ("JitRL", engines.JITRL),
-        ("Compare", engines.COMPARE),
-        ("ACE", ace.ENTRIES),
-        ("Doc2LoRA", doc2lora.ENTRIES),
-        ("Nested", nested.ENTRIES),
-        ("Settings", configure.ENTRIES),
-    ]
+    groups: dict[str, list[Entry]] = {
+        "Talk": [*talk.ENTRIES],
+        "Learn": [*documents.ENTRIES],
+        "Train": [],
+        "Measure": [*measure.ENTRIES],
+        "Memory": [*memories.ENTRIES],
+    }
+    for _, module in command_modules():
+        for entry in getattr(module, "MENU", ()):
+            groups.setdefault(entry.group, []).append(Entry(entry.title, entry.help, entry.action))
+    groups.setdefault("Compare", []).extend(engines.COMPARE)
+    groups.setdefault("Settings", []).extend(configure.ENTRIES)
+    return [(name, group) for name, group in groups.items() if group]
 
 
 def run() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 from continual_learning.cli.menu import prompts
@@ -69,16 +68,4 @@ def _new_file(given: str) -> bool | str:
     return True if place.parent.is_dir() else f"{place.parent}: there is no such folder"
 
 
-JITRL = (
-    Entry(
-        "JitRL MVP (learn, then ask)",
-        "remember what was rewarded, without gradients",
-        partial(learn_then_ask, strategy="jitrl_mvp"),
-    ),
-    Entry(
-        "JitRL Full (learn, then ask)",
-        "just-in-time reinforcement from a memory of what worked",
-        partial(learn_then_ask, strategy="jitrl_full"),
-    ),
-)
 COMPARE = (Entry("Compare All Engines", "one document, the same questions, every strategy", compare_all),)

@@ -6,8 +6,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from continual_learning.cli.output import clean
+
+if TYPE_CHECKING:
+    from continual_learning.settings.schema import Config
 
 
 @dataclass
@@ -48,6 +52,52 @@ class Menu:
     def say(self, text: str) -> None:
         """A line for the user."""
         print(clean(text), flush=True)
+
+    # For entries that strategies bring: `continual_learning.strategies.commands.MenuContext`.
+
+    @property
+    def prompts(self) -> Any:
+        """Questions at the terminal."""
+        from continual_learning.cli.menu import prompts
+
+        return prompts
+
+    def config(self) -> Config:
+        """All settings."""
+        from continual_learning.settings.schema import load_config
+
+        return load_config()
+
+    def options(self, strategy: str) -> dict[str, Any]:
+        """All options of a strategy as the settings have them."""
+        from continual_learning.strategies.base import make_strategy
+
+        options: dict[str, Any] = make_strategy(strategy, self.config().strategy_options(strategy)).config.model_dump(
+            mode="json"
+        )
+        return options
+
+    def model_for(self, strategy: str) -> str:
+        """The model that a new memory of this strategy gets."""
+        return self.config().model_for(strategy, self.options(strategy))
+
+    def learn(self, source: str, memory: str, *more: str, strategy: str | None = None, qa: str = "") -> int:
+        """`learn` into a memory."""
+        from continual_learning.cli.menu.documents import learn
+
+        return learn(self, source, memory, *more, strategy=strategy, qa=qa)
+
+    def ask_in_turn(self, memory: str, feedback: bool = False) -> None:
+        """Questions to a memory until an empty one."""
+        from continual_learning.cli.menu.engines import ask_in_turn
+
+        ask_in_turn(self, memory, feedback)
+
+    def learn_then_ask(self, strategy: str) -> None:
+        """Documents into a memory of this strategy, then questions with feedback."""
+        from continual_learning.cli.menu.engines import learn_then_ask
+
+        learn_then_ask(self, strategy)
 
 
 @dataclass(frozen=True)

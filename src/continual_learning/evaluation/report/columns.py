@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from continual_learning.errors import ContinualLearningError
 from continual_learning.evaluation.report import formats
+from continual_learning.strategies.base import strategy_class
 
-# What the other strategies are compared with.
-BASELINES = frozenset({"frozen", "full_finetune", "in_context", "lora", "lora_per_document", "rag", "replay"})
 _LABEL_LENGTH = 28
 
 
@@ -25,7 +25,7 @@ class Entry:
     @property
     def baseline(self) -> bool:
         """Whether it is there to compare with."""
-        return self.data.get("strategy") in BASELINES
+        return self.data.get("role") == "baseline"
 
     @property
     def idle(self) -> bool:
@@ -207,7 +207,7 @@ def entries(result: Mapping[str, Any]) -> list[Entry]:
     rows = list(result.get("results") or ())
     labels = _labels(rows)
     order = sorted(range(len(rows)), key=lambda i: -_or(formats.number(rows[i].get("recall")), -1.0))
-    return [Entry(index, labels[i], _without_refusals(rows[i])) for index, i in enumerate(order)]
+    return [Entry(index, labels[i], _without_refusals(_with_role(rows[i]))) for index, i in enumerate(order)]
 
 
 def visible(found: Sequence[Entry]) -> list[Column]:
@@ -215,16 +215,27 @@ def visible(found: Sequence[Entry]) -> list[Column]:
     return [column for column in COLUMNS if column.visible(found)]
 
 
+def _with_role(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of a result that was written before rows said what their strategy is for: as the strategy says today."""
+    if "role" in row:
+        return row
+    try:
+        found = strategy_class(str(row.get("strategy")))
+    except ContinualLearningError:
+        return row  # of a package that is not installed here, say
+    return {**row, "role": found.role, "learns": found.learns}
+
+
 def _without_refusals(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``frozen`` refuses every document by definition, which is no finding about them."""
-    if row.get("strategy") != "frozen":
+    """A strategy that never learns refuses every document by definition, which is no finding about them."""
+    if row.get("learns") is not False:
         return row
     notes = [note for note in row.get("notes") or () if not str(note).startswith("refused:")]
     return {**row, "refused": None, "notes": notes}
 
 
 def _labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = [str(row.get("strategy") or "unnamed") for row in rows]
+    names = [str(row.get("label") or row.get("strategy") or "unnamed") for row in rows]
     labels: list[str] = []
     for name, row in zip(names, rows, strict=True):
         label = name

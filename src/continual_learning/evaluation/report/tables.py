@@ -20,7 +20,7 @@ def render_csv(result: Mapping[str, Any]) -> str:
     Numbers are not rounded; seconds and bytes are what their names say. An interval is two columns, ``…_low`` and
     ``…_high``; ``config`` is JSON. What was not measured is empty.
     """
-    fields = ["strategy"]
+    fields = ["strategy", "label"]
     for column in COLUMNS:
         fields += [column.name, *([f"{column.interval}_low", f"{column.interval}_high"] if column.interval else [])]
     rows = []
@@ -46,8 +46,8 @@ def render_answers_csv(result: Mapping[str, Any]) -> str:
         for answer in found.get("answers") or []:
             row = {name: answer.get(name) for name in _ANSWER_FIELDS}
             gold = json.dumps(answer.get("answers") or [], ensure_ascii=False)
-            rows.append({"strategy": found.get("strategy"), "answers": gold, **row})
-    return _csv(["strategy", *_ANSWER_FIELDS[:4], "answers", *_ANSWER_FIELDS[4:]], rows)
+            rows.append({"strategy": found.get("strategy"), "label": found.get("label"), "answers": gold, **row})
+    return _csv(["strategy", "label", *_ANSWER_FIELDS[:4], "answers", *_ANSWER_FIELDS[4:]], rows)
 
 
 def _csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

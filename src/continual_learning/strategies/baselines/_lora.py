@@ -92,19 +92,22 @@ class LoRA:
         chosen = {path for paths in found.values() for path in paths}
         return {path: module for path, module in linears.items() if path in chosen}
 
-    def config(self, base: BaseModel) -> Any:
-        """PEFT's own configuration of this adapter: a `peft.LoraConfig`."""
-        return self._peft_config(list(self.targets(base)), base)
+    def transposed(self, base: BaseModel) -> bool:
+        """Whether a layer with an adapter keeps its weight as [in, out]."""
+        return any(isinstance(module, Conv1D) for module in self.targets(base).values())
 
-    def _peft_config(self, names: list[str], base: BaseModel) -> Any:
-        transposed = any(isinstance(module, Conv1D) for module in self.targets(base).values())
+    def peft_config(self, names: list[str], transposed: bool, base_name: str) -> Any:
+        """PEFT's own configuration of this adapter, a `peft.LoraConfig`: of the layers with these paths.
+
+        Raises MissingExtraError without PEFT.
+        """
         return _peft().LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             target_modules=names,
             fan_in_fan_out=transposed,
             task_type="CAUSAL_LM",
-            base_model_name_or_path=base.name,
+            base_model_name_or_path=base_name,
         )
 
     def _layers(self, base: BaseModel, seed: str) -> dict[str, Any]:
@@ -114,8 +117,14 @@ class LoRA:
         holder = nn.ModuleDict({names[path]: module for path, module in targets.items()})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash_63(seed))
-            _peft().inject_adapter_in_model(self._peft_config(list(names.values()), base), holder, _ADAPTER)
+            config = self.peft_config(list(names.values()), self.transposed(base), base.name)
+            _peft().inject_adapter_in_model(config, holder, _ADAPTER)
         return {path: holder[name] for path, name in names.items()}
+
+
+def adapter_paths(kept: Mapping[str, Tensor]) -> list[str]:
+    """Paths of the layers that an adapter is of, sorted."""
+    return sorted({name.rpartition(".")[0] for name in kept})
 
 
 def peft_state_dict(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:

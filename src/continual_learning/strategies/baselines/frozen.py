@@ -22,6 +22,8 @@ class Frozen(Strategy[FrozenConfig]):
 
     summary = "the base model as it is; never learns"
     Config = FrozenConfig
+    role = "baseline"
+    learns = False
 
     def learn(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from continual_learning.strategies.base import Cost
 from continual_learning.strategies.baselines._finetuning import FinetuningConfig
 from continual_learning.strategies.baselines._sequential import SequentialFinetuning
 from continual_learning.training.all_weights import AllWeights
@@ -29,6 +30,8 @@ class FullFinetune(SequentialFinetuning[FullFinetuneConfig]):
 
     summary = "all weights, trained on one document after the other"
     Config = FullFinetuneConfig
+    role = "baseline"
+    cost = Cost(learn_token=0.6)
 
     @property
     def trainable(self) -> AllWeights:

@@ -10,7 +10,7 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, Source, TokenCallback
 
 
@@ -23,6 +23,8 @@ class InContext(Strategy[InContextConfig]):
 
     summary = "the documents in the prompt; no learning, bounded by the window"
     Config = InContextConfig
+    role = "baseline"
+    cost = Cost(answer=1.25)
 
     def learn(
         self,

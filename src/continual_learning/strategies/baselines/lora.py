@@ -1,21 +1,28 @@
 """LoRA, sequentially: one adapter that is trained on document after document.
 
 Hu et al. 2021 (arXiv 2106.09685) by PEFT. Each document goes on with the adapter that the last one left, so later
-documents may overwrite earlier ones: the plain baseline of continual learning with few parameters. An exported
-adapter is an ordinary PEFT folder.
+documents may overwrite earlier ones: the plain baseline of continual learning with few parameters. `write_peft`
+gives an ordinary PEFT folder.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
+from safetensors.torch import save
+from torch import Tensor
 
+from continual_learning.documents import Document
 from continual_learning.errors import InputError
-from continual_learning.memory.state import State
+from continual_learning.io.files import make_folder, storage_errors, write_atomic
+from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import Cost
 from continual_learning.strategies.baselines._finetuning import AdapterConfig
-from continual_learning.strategies.baselines._lora import LoRA, peft_state_dict
+from continual_learning.strategies.baselines._lora import LoRA, adapter_paths, peft_state_dict
 from continual_learning.strategies.baselines._sequential import SequentialFinetuning
 
 
@@ -34,6 +41,8 @@ class SequentialLoRA(SequentialFinetuning[LoRAConfig]):
 
     summary = "one LoRA adapter (PEFT), trained on one document after the other"
     Config = LoRAConfig
+    role = "baseline"
+    cost = Cost(learn_token=0.35)
     fixed = ("rank", "alpha")
 
     @property
@@ -41,18 +50,30 @@ class SequentialLoRA(SequentialFinetuning[LoRAConfig]):
         """The adapter."""
         return LoRA(self.config.rank, self.config.alpha)
 
-    def export(self, base: BaseModel, state: State, folder: Path) -> None:
-        """Write the adapter as PEFT does, for `peft.PeftModel.from_pretrained(model, folder)`.
+    def with_document(
+        self,
+        base: BaseModel,
+        state: State,
+        document: Document,
+        text: str,
+        kept: Mapping[str, Tensor],
+        record: DocumentRecord,
+    ) -> State:
+        """The new adapter; its document remembers what PEFT needs to know of the base."""
+        known = {**record.details, "transposed": self.trainable.transposed(base)}
+        return super().with_document(base, state, document, text, kept, replace(record, details=known))
 
-        Raises InputError for a memory that has learned nothing, MismatchError, MissingExtraError.
-        """
-        from safetensors.torch import save_file
-
+    def write_peft(self, state: State, folder: Path) -> Path:
+        """The adapter as PEFT writes it. Raises InputError for an empty memory, MismatchError, MissingExtraError."""
         if not state.meta.documents:
-            raise InputError(
-                "this memory has learned nothing, so there is no adapter to export; learn a document first"
-            )
+            raise InputError("this memory has learned nothing; expected at least one document to export: learn one")
         self.check_settings(state)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.trainable.config(base).save_pretrained(str(folder))
-        save_file(peft_state_dict(self.start(state)), folder / "adapter_model.safetensors")
+        # Of a memory that does not say, PEFT finds it out when it loads the adapter, with a warning.
+        transposed = any(record.details.get("transposed", False) for record in state.meta.documents)
+        adapter = self.start(state)
+        config = self.trainable.peft_config(adapter_paths(adapter), transposed, state.meta.base_name)
+        with storage_errors(f"adapter {folder.name!r}"):
+            make_folder(folder)
+            config.save_pretrained(str(folder))
+            write_atomic(folder / "adapter_model.safetensors", save(peft_state_dict(adapter)))
+        return folder

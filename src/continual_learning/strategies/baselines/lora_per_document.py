@@ -29,6 +29,7 @@ from continual_learning.retrieval.routing import (
     passage_keys,
     routed_sources,
 )
+from continual_learning.strategies.base import Cost
 from continual_learning.strategies.baselines._finetuning import (
     PASSAGE_TOKENS,
     AdapterConfig,
@@ -61,6 +62,8 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
 
     summary = "a LoRA adapter (PEFT) for each document, opened by a router"
     Config = LoRAPerDocumentConfig
+    role = "baseline"
+    cost = Cost(learn_token=0.35)
     fixed = ("rank", "alpha")
 
     def __init__(self, config: LoRAPerDocumentConfig):

@@ -24,7 +24,7 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.text.chunking import passages
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -70,6 +70,8 @@ class Quote(Strategy[QuoteConfig]):
 
     summary = "quotes the part of a document that a question's words find; no model (a control for ttt)"
     Config = QuoteConfig
+    role = "control"
+    cost = Cost(answer=0.03)
 
     def __init__(self, config: QuoteConfig):
         super().__init__(config)

@@ -29,7 +29,7 @@ from continual_learning.retrieval.chunk_store import (
     kept_chunks,
     without_chunks,
 )
-from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
@@ -59,6 +59,8 @@ class RAG(Strategy[RAGConfig]):
 
     summary = "retrieves passages (BM25) and puts them before the question"
     Config = RAGConfig
+    role = "baseline"
+    cost = Cost(answer=1.25)
 
     def __init__(self, config: RAGConfig):
         super().__init__(config)

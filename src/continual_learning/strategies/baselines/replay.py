@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from continual_learning.documents.shipped import background_texts
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import Cost
 from continual_learning.strategies.baselines._finetuning import PASSAGE_TOKENS, AdapterConfig
 from continual_learning.strategies.baselines._lora import LoRA
 from continual_learning.strategies.baselines._sequential import SequentialFinetuning, kept_texts
@@ -56,6 +57,8 @@ class Replay(SequentialFinetuning[ReplayConfig]):
 
     summary = "sequential training with replay of earlier documents and ordinary text"
     Config = ReplayConfig
+    role = "baseline"
+    cost = Cost(learn_token=0.7)
     fixed = ("rank", "alpha")
 
     @property

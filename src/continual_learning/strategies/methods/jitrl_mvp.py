@@ -38,7 +38,7 @@ from continual_learning.retrieval.chunk_store import (
 )
 from continual_learning.retrieval.passages import Found, QuestionFinder
 from continual_learning.retrieval.quoting import Quotations
-from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
@@ -73,6 +73,7 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
 
     summary = "retrieves passages and moves the logits towards quoting them (JitRL, no hidden states)"
     Config = JitRLMVPConfig
+    cost = Cost(answer=1.25)
 
     def __init__(self, config: JitRLMVPConfig):
         super().__init__(config)

@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from continual_learning.chat_models import ChatModel, InProcessModel, OllamaModel, OpenAIModel, ServerSettings
+from continual_learning.chat_models.servers import Finding
 from continual_learning.documents import Document
 from continual_learning.errors import InputError
 from continual_learning.memory.state import State
@@ -40,7 +41,7 @@ from continual_learning.retrieval.chunk_store import (
     keep_document,
     kept_chunks,
 )
-from continual_learning.strategies.base import Strategy
+from continual_learning.strategies.base import Cost, Strategy
 from continual_learning.strategies.methods.ace.config import ACEConfig
 from continual_learning.strategies.methods.ace.loops import LearnResult, offline, online
 from continual_learning.strategies.methods.ace.memory import (
@@ -81,6 +82,7 @@ class ACE(Strategy[ACEConfig]):
 
     summary = "a playbook of strategies that improves with use; no weights change (ACE)"
     Config = ACEConfig
+    cost = Cost(learn_token=0.5, answer=1.25)
 
     def __init__(self, config: ACEConfig):
         super().__init__(config)
@@ -185,6 +187,12 @@ class ACE(Strategy[ACEConfig]):
         }
 
     # -- for loops over a whole memory -----------------------------------------------------------
+
+    def checks(self) -> Sequence[Finding]:
+        """The chat server, if one plays the roles."""
+        if not self.config.on_server:
+            return [Finding("chat server", True, f"none is used: the base model plays the roles of {self.name}")]
+        return _server(self.config).check()
 
     def roles(self, base: BaseModel, state: State) -> Roles:
         """The three roles over the documents of a state. Raises MissingExtraError and ConfigError for a server."""
@@ -293,9 +301,10 @@ def _entry_source(entry: Entry, score: float) -> Source:
     return Source(document, f"playbook {entry.id}", score, entry.text)
 
 
-def _server(config: ACEConfig) -> ChatModel:
+def _server(config: ACEConfig) -> OllamaModel | OpenAIModel:
     url = config.host if config.backend == "ollama" else config.base_url
-    settings = ServerSettings(config.server_model, url, config.num_ctx, config.timeout, _RETRIES)
+    section = f"strategies.{ACE.name}"
+    settings = ServerSettings(config.server_model, url, config.num_ctx, config.timeout, _RETRIES, section)
     return OllamaModel(settings) if config.backend == "ollama" else OpenAIModel(settings, config.api_key_variable)
 
 

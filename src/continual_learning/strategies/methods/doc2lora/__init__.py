@@ -55,7 +55,7 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.strategies.gate import LIMITS, guarded
 from continual_learning.strategies.methods.doc2lora.adapter import (
     in_place,
@@ -137,6 +137,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
     summary = "a hypernetwork writes documents into LoRA adapters in one pass (Doc-to-LoRA)"
     Config = Doc2LoRAConfig
+    cost = Cost(learn_token=0.02)
 
     def __init__(self, config: Doc2LoRAConfig):
         super().__init__(config)

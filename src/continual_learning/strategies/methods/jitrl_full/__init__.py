@@ -30,7 +30,7 @@ from continual_learning.reading.plain import fitted_prompt, generate_answers, pl
 from continual_learning.retrieval.chunk_store import cut, kept_chunks, with_chunks, without_chunks
 from continual_learning.retrieval.datastore import ExactNeighbours
 from continual_learning.retrieval.passages import Found, QuestionFinder
-from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.strategies.methods.jitrl_full.config import PASSAGE_TOKENS, JitRLFullConfig
 from continual_learning.strategies.methods.jitrl_full.memory import positions_of, read_document, sentence_numbers
 from continual_learning.strategies.methods.jitrl_full.policy import AnswerSteer, Moved, ReadingSteer, Routed
@@ -43,6 +43,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
 
     summary = "remembers what came next at every position and moves the logits towards it (JitRL)"
     Config = JitRLFullConfig
+    cost = Cost(learn_token=0.005)
 
     def __init__(self, config: JitRLFullConfig):
         super().__init__(config)

@@ -30,7 +30,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.sampling import sampler
 from continual_learning.reading.plain import fitted_prompt, generate_answers
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
-from continual_learning.strategies.base import Strategy, plain_report
+from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.export import level_differences, write_peft
 from continual_learning.strategies.methods.nested.learning import TurnReport, learn_turn
@@ -66,6 +66,7 @@ class Nested(Strategy[NestedConfig]):
 
     summary = "fast and slow weights, each updated at a pace of its own (nested learning)"
     Config = NestedConfig
+    cost = Cost(learn_token=0.1)
 
     def __init__(self, config: NestedConfig):
         super().__init__(config)
@@ -83,7 +84,7 @@ class Nested(Strategy[NestedConfig]):
 
         ``qa`` takes no part. Raises MismatchError for a memory that was begun with other levels.
         """
-        self._check_settings(state)
+        self.check_settings(state)
         text, tokens, left_out = cut_to_tokens(base, document.text, MAX_TOKENS)
         parts = passages(text, lambda t: len(base.encode(t)), PASSAGE_TOKENS)
         memory = self._memory(base, state)
@@ -175,6 +176,7 @@ class Nested(Strategy[NestedConfig]):
         return {
             "blocks": base.block_count,
             "fast_blocks": list(fast_blocks(base, self.config.slow_ratio)),
+            "modified_blocks": list(fast_blocks(base, self.config.slow_ratio)),
             "levels": [
                 {
                     "period": self.config.periods[i],
@@ -192,6 +194,23 @@ class Nested(Strategy[NestedConfig]):
         """Of each level: distance and cosine of the changes that it makes, and which weights differ most."""
         return level_differences(a, b)
 
+    def changes(self, state: State) -> list[dict[str, Any]]:
+        """From what each level's updates were, which documents remember."""
+        texts = state.meta.extra.get("texts", {})
+        rows = []
+        for record in state.meta.documents:
+            updates = record.details.get("updates", [])
+            rows.append(
+                {
+                    "text": texts.get(record.id, record.title),
+                    "levels": sorted({u["level"] + 1 for u in updates}),
+                    "distance": sum(u["distance"] ** 2 for u in updates) ** 0.5,
+                    "loss_before": record.details.get("loss_before"),
+                    "loss_after": record.details.get("loss_after"),
+                }
+            )
+        return rows
+
     def write_peft(self, state: State, folder: Path) -> Path:
         """All levels as one adapter, without rounding. It is always in place: an adapter has no gate."""
         return write_peft(state, folder)
@@ -200,7 +219,7 @@ class Nested(Strategy[NestedConfig]):
 
     @contextmanager
     def _in_place(self, base: BaseModel, state: State) -> Iterator[None]:
-        self._check_settings(state)
+        self.check_settings(state)
         memory = self._memory(base, state)
         with levels_in_place(base, self.config, memory.levels):
             yield
@@ -216,7 +235,7 @@ class Nested(Strategy[NestedConfig]):
             return True
         return self._router.route(passage_keys(state), text, history) is not None
 
-    def _check_settings(self, state: State) -> None:
+    def check_settings(self, state: State) -> None:
         """Raise MismatchError where the memory was begun with other levels."""
         if not state.meta.documents:
             return

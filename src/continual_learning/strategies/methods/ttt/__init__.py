@@ -41,7 +41,7 @@ from continual_learning.model.families import mlp_parts
 from continual_learning.reading.pipeline import Opened, Pipeline
 from continual_learning.reading.span_reader.answering import chosen_reader
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
-from continual_learning.strategies.base import ALREADY_HELD, Strategy, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.methods.ttt.config import TTTConfig
@@ -79,6 +79,7 @@ class TTT(Strategy[TTTConfig]):
 
     summary = "writes documents into trainable neurons beside the frozen ones (TTT-E2E)"
     Config = TTTConfig
+    cost = Cost(learn_token=0.08)
 
     def __init__(self, config: TTTConfig):
         super().__init__(config)
@@ -236,12 +237,15 @@ class TTT(Strategy[TTTConfig]):
         if start:
             first = start.deltas[blocks.start]
             neurons, matrices = len(first["neurons"]), len(first) - 1
+        trainable = len(blocks) * neurons * parts.hidden_size * matrices
         return {
             "blocks": base.block_count,
             "dual_mlp_blocks": list(blocks),
+            "modified_blocks": list(blocks),
             "neurons_per_block": neurons,
             "parameters": sum(p.numel() for p in base.model.parameters()),
-            "trainable_parameters_per_passage": len(blocks) * neurons * parts.hidden_size * matrices,
+            "trainable_parameters": trainable,
+            "trainable_parameters_per_passage": trainable,
             "start": self.config.start,
             "reader": self.config.reader if chosen_reader(base, self.config) else None,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),

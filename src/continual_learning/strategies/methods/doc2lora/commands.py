@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from continual_learning.cli import options
-from continual_learning.cli.output import Output, progress_bar
+from continual_learning.strategies.commands import (
+    Command,
+    CommandContext,
+    CommandOutput,
+    Json,
+    MenuContext,
+    MenuEntry,
+    Model,
+)
 
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
@@ -33,33 +40,33 @@ Ladder = Annotated[
 
 
 def hypernetwork(
+    cli: CommandContext,
     folder: Folder,
     settings: Setting = None,
     data: Data = None,
     stop_after: StopAfter = None,
     ladder: Ladder = 0,
-    model: options.Model = None,
-    as_json: options.Json = False,
+    model: Model = None,
+    as_json: Json = False,
 ) -> None:
     """Train a hypernetwork for a base model; interrupted, the same command goes on."""
     from continual_learning.errors import InputError
     from continual_learning.options import parse_config
-    from continual_learning.settings.schema import load_config, parse_assignments
     from continual_learning.strategies.methods.doc2lora.training.devices import local_device, process_rank
     from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 
-    out = Output(as_json)
+    out = cli.output(as_json)
     if ladder == 1:
         raise InputError("--ladder 1; expected 0, or at least 2 documents, to have one that does not match")
-    place = load_config({"model.name": model}).settings.model
-    given: dict[str, Any] = dict(parse_assignments(list(settings or ())))
+    place = cli.config({"model.name": model}).settings.model
+    given: dict[str, Any] = dict(cli.assignments(list(settings or ())))
     run = parse_config(HypernetworkTraining, {**given, **({"data": data} if data else {})}, "train hypernetwork")
 
     from continual_learning.model.base_model import BaseModel
     from continual_learning.strategies.methods.doc2lora.training.run import train_hypernetwork
 
     base = BaseModel.load(place.name, local_device(place.device), place.dtype)
-    with progress_bar("hypernetwork") as progress:
+    with cli.progress_bar("hypernetwork") as progress:
         result = train_hypernetwork(base, run, folder, progress, stop_after)
     if process_rank():
         return
@@ -82,7 +89,7 @@ def hypernetwork(
 
 
 def _ladder(
-    out: Output, base: BaseModel, network: DocumentHypernetwork, documents: int, data: str | None
+    out: CommandOutput, base: BaseModel, network: DocumentHypernetwork, documents: int, data: str | None
 ) -> list[dict[str, Any]]:
     if not documents:
         return []
@@ -102,3 +109,53 @@ def _ladder(
 
 def _short(value: float | int | None) -> str | None:
     return None if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+NAME = "doc2lora"
+MODES = {
+    "doc": "doc: documents become adapters",
+    "text": "text: descriptions of tasks become adapters",
+    "simulated": "simulated: random weights, to see the steps and nothing more",
+}
+
+
+def _menu_learn(menu: MenuContext) -> None:
+    """A document, or in mode text a description, into an adapter."""
+    source = menu.prompts.path("Description of a task" if _mode(menu) == "text" else "Document")
+    menu.learn(source, menu.memory_of(NAME), "--set", f"mode={_mode(menu)}", strategy=NAME)
+
+
+def _menu_ask(menu: MenuContext) -> None:
+    """Questions to the adapted model until an empty one."""
+    menu.ask_in_turn(menu.memory_of(NAME))
+
+
+def _menu_switch(menu: MenuContext) -> None:
+    """Another mode, kept in the settings; says what that mode still needs."""
+    mode = menu.prompts.select("Mode", MODES, default=_mode(menu))
+    if menu.run("config", "set", f"strategies.{NAME}.mode", mode) != 0:
+        return
+    if _mode(menu) != mode:
+        menu.say(f"the setting doc2lora.simulated goes before mode {mode}; set it to false")
+    elif lacking := _lacking(menu):
+        menu.say(f"mode {mode} cannot learn yet: {lacking}")
+
+
+def _mode(menu: MenuContext) -> str:
+    return str(menu.options(NAME)["mode"])
+
+
+def _lacking(menu: MenuContext) -> str | None:
+    from continual_learning.strategies.methods.doc2lora.generators import missing
+
+    options = menu.options(NAME)
+    source = options["hypernetwork"]
+    return missing(menu.model_for(NAME), options["mode"], None if source is None else str(source))
+
+
+COMMANDS = (Command("train hypernetwork", hypernetwork),)
+MENU = (
+    MenuEntry("Doc2LoRA", "Doc-to-LoRA Learn", "a document into an adapter, in one pass", _menu_learn),
+    MenuEntry("Doc2LoRA", "Doc-to-LoRA Ask", "questions to the adapted model", _menu_ask),
+    MenuEntry("Doc2LoRA", "Doc-to-LoRA Switch Mode", "documents, descriptions, or simulated", _menu_switch),
+)

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from continual_learning.cli.output import Output, progress_bar, size
 from continual_learning.errors import ContinualLearningError, InputError
+from continual_learning.strategies.commands import CommandContext, CommandOutput
 
 if TYPE_CHECKING:
-    from continual_learning.app.learning_chat import NestedSession, Turn
     from continual_learning.types import LearnReport
 
 HELP = """\
@@ -30,9 +29,10 @@ A line that ends in \\ goes on in the next one."""
 
 
 class Repl:
-    """One run of the loop over a session."""
+    """One run of the loop over a session, a `NestedSession`: a conversation that learns."""
 
-    def __init__(self, out: Output, session: NestedSession):
+    def __init__(self, cli: CommandContext, out: CommandOutput, session: Any):
+        self._cli = cli
         self._out = out
         self._session = session
         self._commands: dict[str, Callable[[list[str]], None]] = {
@@ -48,12 +48,12 @@ class Repl:
             "/help": lambda _: out.line(HELP),
         }
 
-    def run(self) -> list[Turn]:
+    def run(self) -> list[Any]:
         """Read until the end or /quit; the turns."""
         interactive = sys.stdin.isatty()
         if interactive:
             self._out.note(f"{self._session.base.name}: what you say is learned; /help lists the commands")
-        turns: list[Turn] = []
+        turns: list[Any] = []
         for text in joined(self._prompted() if interactive else (line.rstrip("\n") for line in sys.stdin)):
             if text in ("/quit", "/exit"):
                 break
@@ -76,7 +76,7 @@ class Repl:
             self._out.note("what was learned is not saved; /save before /quit keeps it")
         return turns
 
-    def _say(self, text: str) -> Turn:
+    def _say(self, text: str) -> Any:
         turn = self._session.say(text, self._out.token if self._out.terminal else None)
         self._out.line("" if self._out.terminal else turn.answer.text)
         sys.stdout.flush()
@@ -100,7 +100,7 @@ class Repl:
     def _learn(self, arguments: list[str]) -> None:
         if len(arguments) != 1 or arguments == ["-"]:
             raise InputError(f"/learn {' '.join(arguments)}: expected one file or folder")
-        with progress_bar("learn") as progress:
+        with self._cli.progress_bar("learn") as progress:
             reports, skipped = self._session.learn_file(arguments[0], progress)
         for item in skipped:
             self._out.note(f"skipped {item.source}: {item.reason}")
@@ -150,7 +150,7 @@ class Repl:
         if len(arguments) > 1:
             raise InputError(f"/save with {len(arguments)} names; expected one, or none for the time")
         version = self._session.save(arguments[0] if arguments else None)
-        self._out.line(f"saved as {version.checkpoints[-1]} ({size(version.bytes)})")
+        self._out.line(f"saved as {version.checkpoints[-1]} ({self._cli.size(version.bytes)})")
 
     def _load(self, arguments: list[str]) -> None:
         names = [a for a in arguments if a != "--with-history"]
@@ -167,13 +167,13 @@ class Repl:
         if not found:
             self._out.line("nothing saved yet; /save NAME does")
             return
-        rows = [(name, v.created_at, v.documents, size(v.bytes)) for name, v in found.items()]
+        rows = [(name, v.created_at, v.documents, self._cli.size(v.bytes)) for name, v in found.items()]
         self._out.table(("name", "saved", "turns learned", "size"), rows)
 
     def _stats(self, _: list[str]) -> None:
         facts: dict[str, Any] = self._session.stats()
         levels = facts.pop("levels")
-        self._out.facts({**facts, "bytes": size(facts["bytes"])})
+        self._out.facts({**facts, "bytes": self._cli.size(facts["bytes"])})
         columns = ("level", "period", "optimizer", "parameters", "updates", "waiting_tokens")
         self._out.table(columns, [(i + 1, *(level[c] for c in columns[1:])) for i, level in enumerate(levels)])
 

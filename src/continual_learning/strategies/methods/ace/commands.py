@@ -8,34 +8,44 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from continual_learning.cli import options
-from continual_learning.cli.ask import notes_of
-from continual_learning.cli.output import Output, percent, plain, progress_bar
 from continual_learning.errors import InputError
+from continual_learning.strategies.commands import (
+    Command,
+    CommandContext,
+    CommandOutput,
+    Json,
+    MaxNewTokens,
+    Memory,
+    MenuContext,
+    MenuEntry,
+    Model,
+    Overwrite,
+    Set,
+)
 
 if TYPE_CHECKING:
-    from continual_learning.cli.session import Choice
     from continual_learning.memory.store import Store
     from continual_learning.strategies.methods.ace.loops import LearnResult
     from continual_learning.strategies.methods.ace.memory import Task
     from continual_learning.strategies.methods.ace.playbook import Playbook
 
-app = options.group("The playbook of an ace memory: show, save, load, compare, edit, learn, ask.")
+NAME = "ace"
+GROUPS = {NAME: "The playbook of an ace memory: show, save, load, compare, edit, learn, ask."}
 
 Version = Annotated[str | None, typer.Option("--version", help="A version or checkpoint [default: the current one].")]
 Section = Annotated[str, typer.Option("--section", help="general, strategies, facts or pitfalls.")]
 
 
-@app.command()
 def show(
-    memory: options.Memory = None,
+    cli: CommandContext,
+    memory: Memory = None,
     version: Version = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown, as `ace save FILE.md` writes it.")] = False,
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """All entries, with what they are worth and where they came from."""
-    out = Output(as_json)
-    store = _store(memory)
+    out = cli.output(as_json)
+    store = _store(cli, memory)
     playbook = _playbook(store, version)
     out.result({"memory": store.name, "playbook": playbook.to_json()})
     if markdown:
@@ -50,25 +60,25 @@ def show(
     out.line(f"memory {store.name!r}: {len(playbook)} entries, {len(playbook.log)} patches in the log")
 
 
-@app.command()
 def save(
+    cli: CommandContext,
     file: Annotated[
         Path,
         typer.Argument(help="FILE.json, which `ace load` reads, or FILE.md; without a folder: in ace.playbook_dir."),
     ],
-    memory: options.Memory = None,
+    memory: Memory = None,
     version: Version = None,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Write the playbook to a file."""
     import json
 
-    out = Output(as_json)
+    out = cli.output(as_json)
     if file.suffix not in (".json", ".md"):
         raise InputError(f"{file}: suffix {file.suffix!r}; expected .json, or .md for people")
-    given, file = file, placed(file)
-    store = _store(memory)
+    given, file = file, placed(cli, file)
+    store = _store(cli, memory)
     playbook = _playbook(store, version)
     text = json.dumps(playbook.to_json(), indent=1, ensure_ascii=False) + "\n"
     try:
@@ -84,35 +94,35 @@ def save(
     out.line(f"wrote {len(playbook)} entries of memory {store.name!r} to {file}")
 
 
-@app.command()
 def load(
+    cli: CommandContext,
     file: Annotated[Path, typer.Argument(help="A file that `ace save FILE.json` wrote.")],
-    memory: options.Memory = None,
-    model: options.Model = None,
-    as_json: options.Json = False,
+    memory: Memory = None,
+    model: Model = None,
+    as_json: Json = False,
 ) -> None:
     """Replace the playbook by one from a file, as a new version. A memory that is not there is made."""
-    out = Output(as_json)
-    file = placed(file)
+    out = cli.output(as_json)
+    file = placed(cli, file)
     given = _from_file(file)
-    name = _change(memory, given.loaded_over, "load", file.name, model)
-    playbook = _playbook(_store(name), None)
+    name = _change(cli, memory, given.loaded_over, "load", file.name, model)
+    playbook = _playbook(_store(cli, name), None)
     out.result({"memory": name, "entries": len(playbook), "next_number": playbook.next_number})
     out.line(f"memory {name!r} has the {len(playbook)} entries of {file}; `memory rollback {name}` undoes it")
 
 
-@app.command()
 def diff(
+    cli: CommandContext,
     before: Annotated[str, typer.Argument(help="A version, a checkpoint or a FILE.json.")],
     after: Annotated[str | None, typer.Argument(help="Another [default: the current version].")] = None,
-    memory: options.Memory = None,
-    as_json: options.Json = False,
+    memory: Memory = None,
+    as_json: Json = False,
 ) -> None:
     """What changed from one playbook to another."""
     from continual_learning.strategies.methods.ace.playbook import difference
 
-    out = Output(as_json)
-    first, second = _referred(memory, before), _referred(memory, after)
+    out = cli.output(as_json)
+    first, second = _referred(cli, memory, before), _referred(cli, memory, after)
     found = difference(first, second)
     out.result({"before": before, "after": after or "current", **found})
     for sign, entries in (("-", found["removed"]), ("+", found["added"])):
@@ -124,20 +134,20 @@ def diff(
         out.line("no difference")
 
 
-@app.command()
 def edit(
+    cli: CommandContext,
     entries: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The entries to change.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="New text; without an ID it is a new entry.")] = None,
     section: Section = "",
     remove: Annotated[bool, typer.Option("--remove", help="Remove the entries.")] = False,
     tag: Annotated[str | None, typer.Option("--tag", help="Count the entries as helpful or harmful once.")] = None,
-    memory: options.Memory = None,
-    as_json: options.Json = False,
+    memory: Memory = None,
+    as_json: Json = False,
 ) -> None:
     """Add, update, merge (several IDs with --text), remove or tag entries by hand, as one patch in the log."""
     from continual_learning.strategies.methods.ace.patch import Operation, apply_all, operation_json
 
-    out = Output(as_json)
+    out = cli.output(as_json)
     ids = tuple(entries or ())
     if (text is not None) + remove + (tag is not None) != 1:
         raise InputError("expected exactly one of --text, --remove and --tag: see continual-learning ace edit --help")
@@ -149,26 +159,25 @@ def edit(
             raise InputError("no entry is named; expected ids such as str-00001, see continual-learning ace show")
         kind = "REMOVE" if remove else "TAG"
         operations = [Operation(kind, (one,), tag=tag or "") for one in ids]
-    name = _change(memory, lambda playbook: apply_all(playbook, operations).playbook, "edit", kind.lower())
-    playbook = _playbook(_store(name), None)
+    name = _change(cli, memory, lambda playbook: apply_all(playbook, operations).playbook, "edit", kind.lower())
+    playbook = _playbook(_store(cli, name), None)
     out.result({"memory": name, "operations": [operation_json(o) for o in operations], "entries": len(playbook)})
     out.line(f"memory {name!r}: {kind} applied, {len(playbook)} entries; `ace undo` takes it back")
 
 
-@app.command()
-def undo(memory: options.Memory = None, as_json: options.Json = False) -> None:
+def undo(cli: CommandContext, memory: Memory = None, as_json: Json = False) -> None:
     """Take back the last patch of the playbook, an edit or one batch of learning."""
     from continual_learning.strategies.methods.ace.patch import undo as undo_patch
 
-    out = Output(as_json)
-    name = _change(memory, undo_patch, "undo", "the last patch")
-    playbook = _playbook(_store(name), None)
+    out = cli.output(as_json)
+    name = _change(cli, memory, undo_patch, "undo", "the last patch")
+    playbook = _playbook(_store(cli, name), None)
     out.result({"memory": name, "entries": len(playbook), "patches_left": len(playbook.log)})
     out.line(f"memory {name!r}: undone, {len(playbook)} entries, {len(playbook.log)} patches are left in the log")
 
 
-@app.command()
 def learn(
+    cli: CommandContext,
     qa: Annotated[Path, typer.Option("--qa", metavar="FILE", help="Questions with answers (.jsonl, .json, .csv).")],
     mode: Annotated[
         Literal["offline", "online", "evaluate"],
@@ -180,18 +189,17 @@ def learn(
     self_reflection: Annotated[
         bool, typer.Option("--self-reflection", help="Do not use the answers in --qa; needs --held-out. Online.")
     ] = False,
-    memory: options.Memory = None,
-    settings: options.Set = None,
-    as_json: options.Json = False,
+    memory: Memory = None,
+    settings: Set = None,
+    as_json: Json = False,
 ) -> None:
     """Learn the playbook from questions about the documents of a memory. Exit code 0 also if nothing changed."""
-    from continual_learning.cli.session import choose, learner_for
     from continual_learning.documents.qa_files import load_qa, load_questions
     from continual_learning.strategies.methods.ace.memory import Task
     from continual_learning.types import QuestionAnswer
 
-    out = Output(as_json)
-    choice = choose(memory, None, None, settings or ())
+    out = cli.output(as_json)
+    choice = cli.choose(memory, None, None, settings or ())
     _check_strategy(choice.memory, choice.strategy)
     if self_reflection:
         tasks = [Task(QuestionAnswer(question, ())) for question in load_questions(qa)]
@@ -199,39 +207,37 @@ def learn(
         tasks = [Task(one) for one in load_qa(qa)]
     judged_by = [Task(one) for one in load_qa(held_out)] if held_out is not None else []
     if mode == "evaluate":
-        _evaluate(out, choice, tasks)
+        _evaluate(cli, out, choice, tasks)
         return
     if self_reflection and (mode != "online" or not judged_by):
         raise InputError(f"--self-reflection with --mode {mode}; expected --mode online and --held-out FILE")
-    with learner_for(choice) as learner, progress_bar("ace") as progress:
+    with cli.learner(choice) as learner, cli.progress_bar(NAME) as progress:
         result = _learn(learner, tasks, judged_by, mode, progress)
-    _show_result(out, choice, result)
+    _show_result(cli, out, choice, result)
 
 
-@app.command()
 def ask(
+    cli: CommandContext,
     question: Annotated[str, typer.Argument(help="A question.")],
-    memory: options.Memory = None,
-    settings: options.Set = None,
-    max_new_tokens: options.MaxNewTokens = None,
-    as_json: options.Json = False,
+    memory: Memory = None,
+    settings: Set = None,
+    max_new_tokens: MaxNewTokens = None,
+    as_json: Json = False,
 ) -> None:
     """Ask one question, and show the entries and excerpts that stood before it."""
-    from continual_learning.cli.session import choose, learner_for
-
-    out = Output(as_json)
+    out = cli.output(as_json)
     if not question.strip():
         raise InputError("the question is empty; expected some words")
-    choice = choose(memory, None, None, settings or (), max_new_tokens)
+    choice = cli.choose(memory, None, None, settings or (), max_new_tokens)
     _check_strategy(choice.memory, choice.strategy)
-    with learner_for(choice) as learner:
+    with cli.learner(choice) as learner:
         limit = choice.config.settings.max_new_tokens
         answer = learner.ask(question.strip(), limit, out.token if out.terminal else None)
-    out.result({**choice.names, "answer": plain(answer)})
+    out.result({**choice.names, "answer": cli.plain(answer)})
     out.line("" if out.terminal else answer.text)
     for source in answer.sources:
         out.line(f"  {source.title or source.document_id} ({source.score:.2f}): {source.quote}")
-    notes_of(out, answer)
+    cli.answer_notes(out, answer)
 
 
 def _learn(learner: Any, tasks: list[Task], judged_by: list[Task], mode: str, progress: Any) -> LearnResult:
@@ -256,26 +262,29 @@ def _learn(learner: Any, tasks: list[Task], judged_by: list[Task], mode: str, pr
     return results[0]
 
 
-def _evaluate(out: Output, choice: Choice, tasks: list[Task]) -> None:
-    from continual_learning.cli.session import learner_for
+def _evaluate(cli: CommandContext, out: CommandOutput, choice: Any, tasks: list[Task]) -> None:
     from continual_learning.strategies.methods.ace import ACE
     from continual_learning.strategies.methods.ace.loops import evaluate
     from continual_learning.strategies.methods.ace.memory import playbook_of
 
-    with learner_for(choice) as learner:
+    with cli.learner(choice) as learner:
         assert isinstance(learner.strategy, ACE)
         roles = learner.strategy.roles(learner.base, learner.state)
         score = evaluate(roles, playbook_of(learner.state.meta.extra), tasks)
     cost = roles.costs["generator"]
-    out.result({**choice.names, "questions": len(tasks), "recall": score.recall, "f1": score.f1, "cost": plain(cost)})
-    out.line(f"{len(tasks)} questions: recall {percent(score.recall)}, F1 {percent(score.f1)}; nothing was learned")
+    out.result(
+        {**choice.names, "questions": len(tasks), "recall": score.recall, "f1": score.f1, "cost": cli.plain(cost)}
+    )
+    out.line(
+        f"{len(tasks)} questions: recall {cli.percent(score.recall)}, F1 {cli.percent(score.f1)}; nothing was learned"
+    )
 
 
-def _show_result(out: Output, choice: Choice, result: LearnResult) -> None:
+def _show_result(cli: CommandContext, out: CommandOutput, choice: Any, result: LearnResult) -> None:
     out.result(
         {
             **choice.names,
-            "loops": plain(result.reports),
+            "loops": cli.plain(result.reports),
             "entries": len(result.playbook),
             "recall_before": result.before.recall if result.before else None,
             "recall_after": result.after.recall if result.after else None,
@@ -285,50 +294,62 @@ def _show_result(out: Output, choice: Choice, result: LearnResult) -> None:
     rows = []
     for r in result.reports:
         tokens = sum(int(c["prompt_tokens"] + c["tokens"]) for c in r.costs.values())
-        held = percent(r.validation)
+        held = cli.percent(r.validation)
         kept = "yes" if r.kept else "no"
         rows.append(
-            (r.loop, percent(r.recall), held, kept, r.entries, r.rejected, len(r.failures), tokens, f"{r.seconds:.1f}")
+            (
+                r.loop,
+                cli.percent(r.recall),
+                held,
+                kept,
+                r.entries,
+                r.rejected,
+                len(r.failures),
+                tokens,
+                f"{r.seconds:.1f}",
+            )
         )
     columns = ("loop", "recall", "held out", "kept", "entries", "rejected", "failed", "tokens", "seconds")
     out.table(columns, rows)
     for failure in result.failures:
         out.note(f"warning: {failure}")
-    before, after = (None if s is None else percent(s.recall) for s in (result.before, result.after))
+    before, after = (None if s is None else cli.percent(s.recall) for s in (result.before, result.after))
     held = f"; held-out recall {before} before, {after} after" if before is not None else ""
     out.line(f"{result.stopped}; the playbook has {len(result.playbook)} entries{held}")
 
 
 def _change(
-    memory: str | None, change: Callable[[Playbook], Playbook], action: str, note: str, model: str | None = None
+    cli: CommandContext,
+    memory: str | None,
+    change: Callable[[Playbook], Playbook],
+    action: str,
+    note: str,
+    model: str | None = None,
 ) -> str:
     """Change the playbook of a memory as a new version, and return its name. Loads a model only to make a memory."""
-    from continual_learning.cli.session import choose, learner_for
     from continual_learning.strategies.methods.ace.memory import playbook_of, with_playbook
 
     if action == "load":
-        choice = choose(memory, None, model, must_exist=False)
+        choice = cli.choose(memory, None, model, must_exist=False)
         if not choice.exists:
-            with learner_for(choose(choice.memory, "ace", model, must_exist=False)) as learner:
+            with cli.learner(cli.choose(choice.memory, NAME, model, must_exist=False)) as learner:
                 learner.revise(lambda state: with_playbook(state, change(playbook_of(state.meta.extra))), action, note)
             return choice.memory
-    store = _store(memory)
+    store = _store(cli, memory)
     with store.lock():
         state = store.load()
         store.save(with_playbook(state, change(playbook_of(state.meta.extra))), action, note)
     return store.name
 
 
-def _store(memory: str | None) -> Store:
-    from continual_learning.cli.session import head_meta, open_store
-
-    store = open_store(memory)
-    _check_strategy(store.name, str((head_meta(store) or {}).get("strategy")))
+def _store(cli: CommandContext, memory: str | None) -> Store:
+    store = cli.store(memory)
+    _check_strategy(store.name, str((store.meta() if store.head is not None else {}).get("strategy")))
     return store
 
 
 def _check_strategy(memory: str, strategy: str) -> None:
-    if strategy != "ace":
+    if strategy != NAME:
         step = "name another with --memory, or make one: continual-learning learn PATH --strategy ace --memory NAME"
         raise InputError(f"memory {memory!r} was made with strategy {strategy!r}, which has no playbook; {step}")
 
@@ -339,18 +360,16 @@ def _playbook(store: Store, version: str | None) -> Playbook:
     return playbook_of(store.meta(version).get("extra", {}))
 
 
-def _referred(memory: str | None, ref: str | None) -> Playbook:
+def _referred(cli: CommandContext, memory: str | None, ref: str | None) -> Playbook:
     """The playbook that a version, a checkpoint or a file holds; None: the current version."""
     if ref is not None and ref.endswith(".json"):
-        return _from_file(placed(Path(ref)))
-    return _playbook(_store(memory), ref)
+        return _from_file(placed(cli, Path(ref)))
+    return _playbook(_store(cli, memory), ref)
 
 
-def placed(file: Path) -> Path:
+def placed(cli: CommandContext | MenuContext, file: Path) -> Path:
     """Where a playbook is: a name without a folder is in the folder that ``ace.playbook_dir`` names."""
-    from continual_learning.settings.schema import load_config
-
-    folder = load_config().settings.strategies.get("ace", {}).get("playbook_dir")
+    folder = cli.config().settings.strategies.get("ace", {}).get("playbook_dir")
     if folder is None or file.is_absolute() or len(file.parts) > 1:
         return file
     return Path(str(folder)).expanduser() / file
@@ -372,3 +391,40 @@ def _from_file(file: Path) -> Playbook:
 def _from(origins: Any) -> str | None:
     first = next((o for o in origins if o.question), None)
     return None if first is None else f"{first.question} (loop {first.loop})"
+
+
+def _menu_learn(menu: MenuContext) -> None:
+    """A document, with questions and answers if there are some."""
+    document = menu.prompts.path("Document")
+    qa = menu.prompts.path("File with questions and answers (empty: none)", required=False)
+    menu.learn(document, menu.memory_of(NAME), strategy=NAME, qa=qa)
+
+
+def _menu_ask(menu: MenuContext) -> None:
+    """Questions to the playbook until an empty one."""
+    menu.ask_in_turn(menu.memory_of(NAME))
+
+
+def _menu_save(menu: MenuContext) -> None:
+    """The playbook into a file."""
+    file = str(Path(menu.prompts.text("Write the playbook to", "playbook.json")).expanduser())
+    overwrite: list[str] = []
+    if placed(menu, Path(file)).exists():
+        if not menu.prompts.confirm(f"{file} is there. Replace it?"):
+            return
+        overwrite = ["--overwrite"]
+    menu.run(NAME, "save", file, "--memory", menu.memory_of(NAME), *overwrite)
+
+
+def _menu_load(menu: MenuContext) -> None:
+    """A playbook from a file."""
+    menu.run(NAME, "load", menu.prompts.path("Playbook"), "--memory", menu.memory_of(NAME))
+
+
+COMMANDS = tuple(Command(f"{NAME} {run.__name__}", run) for run in (show, save, load, diff, edit, undo, learn, ask))
+MENU = (
+    MenuEntry("ACE", "ACE Learn Document", "a document into the playbook, questions optional", _menu_learn),
+    MenuEntry("ACE", "ACE Ask", "questions to the playbook", _menu_ask),
+    MenuEntry("ACE", "ACE Save Playbook", "the playbook into a file", _menu_save),
+    MenuEntry("ACE", "ACE Load Playbook", "a playbook from a file", _menu_load),
+)

@@ -1,16 +1,24 @@
-"""`train start`: where the branches of ttt begin, trained once per base model."""
+"""The command `train start` and its entry in the menu: where the branches of ttt begin, trained once per base model."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from continual_learning.cli import options
-from continual_learning.cli.output import Output, progress_bar, size
 from continual_learning.errors import InputError
+from continual_learning.strategies.commands import (
+    Command,
+    CommandContext,
+    Json,
+    MenuContext,
+    MenuEntry,
+    Model,
+    Overwrite,
+)
 
 if TYPE_CHECKING:
     from continual_learning.strategies.methods.ttt.outer_loop.run_folder import Point
@@ -39,6 +47,7 @@ Inner = Annotated[
 
 
 def start(
+    cli: CommandContext,
     data: Data,
     out_folder: Out,
     mode: Mode = "first_order",
@@ -46,10 +55,10 @@ def start(
     half: Half = "all",
     outer: Outer = None,
     settings: Inner = None,
-    model: options.Model = None,
+    model: Model = None,
     max_seconds: MaxSeconds = None,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Meta-learn where ttt's branches begin; use the result with `--set start=FOLDER/start.safetensors`.
 
@@ -58,7 +67,6 @@ def start(
     from continual_learning.datasets.base import halves, load_dataset
     from continual_learning.model.base_model import BaseModel
     from continual_learning.options import parse_config
-    from continual_learning.settings.schema import from_text, load_config, parse_assignments
     from continual_learning.strategies.methods.ttt.config import TTTConfig
     from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
     from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
@@ -66,10 +74,10 @@ def start(
     from continual_learning.strategies.methods.ttt.outer_loop.run_folder import CHECKPOINT, START
     from continual_learning.types import Progress
 
-    config = load_config({"model.name": model})
-    inner = parse_config(TTTConfig, config.strategy_options("ttt", parse_assignments(settings or [])), "strategy 'ttt'")
-    texts = parse_assignments(outer or [])
-    given = {"mode": mode, **{key: from_text(StartConfig, key, text) for key, text in texts.items()}}
+    config = cli.config({"model.name": model})
+    inner = parse_config(TTTConfig, config.strategy_options("ttt", cli.assignments(settings or [])), "strategy 'ttt'")
+    texts = cli.assignments(outer or [])
+    given = {"mode": mode, **{key: cli.from_text(StartConfig, key, text) for key, text in texts.items()}}
     chosen = parse_config(StartConfig, given, "train start --outer")
     if inner.start is not None:
         raise InputError(f"--set start={inner.start}: a start is what is trained here; leave it out")
@@ -83,7 +91,7 @@ def start(
         dataset = halves(dataset)[0 if half == "first" else 1]
     place = config.settings.model
     processes = Processes.join(place.device)
-    out = Output(as_json and processes.main)
+    out = cli.output(as_json and processes.main)
     if overwrite and processes.main and (out_folder / CHECKPOINT).exists():
         shutil.rmtree(out_folder)
     processes.wait()
@@ -96,7 +104,7 @@ def start(
                 f"answer tokens right {point.right_off:.1%}, {point.right_on:.1%}"
             )
 
-    with progress_bar(f"train start ({mode})") as bar:
+    with cli.progress_bar(f"train start ({mode})") as bar:
 
         def show_step(done: int, total: int, loss: float) -> None:
             if bar and processes.main:
@@ -130,6 +138,37 @@ def start(
             for p in found.curve
         ],
     )
-    out.line(f"{found.steps} of {steps} steps in {found.seconds:.0f} s; {path} ({size(facts['bytes'])})")
+    out.line(f"{found.steps} of {steps} steps in {found.seconds:.0f} s; {path} ({cli.size(facts['bytes'])})")
     if found.steps < steps:
         out.line("give the same command again to go on")
+
+
+def _menu_start(menu: MenuContext) -> None:
+    """Train where the inner loop begins; then, if it is wanted, let ttt begin there."""
+    data = menu.prompts.path("Documents with questions (SQuAD's JSON, or JSON lines)")
+    folder = menu.prompts.text("Folder of the run (one that holds a run goes on)", "outer-loop")
+    steps = menu.prompts.number("Steps in all", 100)
+    more = menu.prompts.text("More options, such as --mode reptile (empty: none)", required=False, check=_words)
+    code = menu.run("train", "start", data, "--out", folder, "--steps", steps, *shlex.split(more))
+    found = Path(folder).expanduser().resolve() / "start.safetensors"
+    if code == 0 and found.exists() and menu.prompts.confirm("Let new ttt memories begin there?"):
+        menu.run("config", "set", "strategies.ttt.start", found)
+
+
+def _words(given: str) -> bool | str:
+    try:
+        shlex.split(given)
+    except ValueError as error:
+        return f"{error}; expected options as in a shell"
+    return True
+
+
+COMMANDS = (Command("train start", start),)
+MENU = (
+    MenuEntry(
+        "Train",
+        "Run Outer Loop (Meta-Learning)",
+        "train the starting point from which documents are learned",
+        _menu_start,
+    ),
+)
