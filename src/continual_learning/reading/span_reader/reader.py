@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from continual_learning.reading.span_reader.states import ReadStates, read_state
 from continual_learning.retrieval.routing import default_rarity
 
 FORMAT = "continual-learning span reader 1"
-_PACKAGED = Path(__file__).parent.parent / "data" / "span_readers"
+_PACKAGED = Path(str(files("continual_learning"))) / "data" / "span_readers"
 _CANDIDATES = 64  # best spans that are looked through for those that do not overlap
 _EDGES = ' .,;:()"“”'  # what an answer neither begins nor ends with
 
