@@ -56,8 +56,7 @@ def test_every_experiment_is_one_that_its_strategy_takes(records: ModuleType) ->
     from protocols import protocol_module  # type: ignore[import-not-found]
 
     for experiment in records.experiments().values():
-        if experiment.protocol != "cold_start":
-            assert callable(protocol_module(experiment.protocol).measure)
+        assert callable(protocol_module(experiment.protocol).measure)
         assert experiment.strategy in strategy_names(), experiment.name
         make_strategy(experiment.strategy, experiment.options)
 

@@ -208,8 +208,8 @@ class _Canonical(ast.NodeTransformer):
         self._scopes.pop()
         return node
 
-    visit_FunctionDef = _function  # type: ignore[assignment]
-    visit_AsyncFunctionDef = _function  # type: ignore[assignment]
+    visit_FunctionDef = _function
+    visit_AsyncFunctionDef = _function
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
         node.args = self.visit(node.args)
@@ -228,7 +228,7 @@ class _Canonical(ast.NodeTransformer):
         node.generators[0].iter = first
         return node
 
-    visit_ListComp = visit_SetComp = visit_GeneratorExp = visit_DictComp = _comprehension  # type: ignore[assignment]
+    visit_ListComp = visit_SetComp = visit_GeneratorExp = visit_DictComp = _comprehension
 
 
 def _imported(node: ast.stmt, package: str) -> dict[str, Place]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 # Seconds at 60 GFLOP/s (one thread) with the embedded model, for strategies that were never run here: of passages of
-# about 160 tokens and answers of at most 24 (benchmarks/squad.json; the trained baselines and ace are rough).
+# about 160 tokens and answers of at most 24 (benchmarks/results/squad; the trained baselines and ace are rough).
 _REFERENCE_GFLOPS, _REFERENCE_PARAMETERS = 60.0, 134.5e6
 _LEARN_SECONDS_PER_TOKEN = {
     "ttt": 0.08, "jitrl_full": 0.005, "nested": 0.1, "doc2lora": 0.02, "ace": 0.5,
