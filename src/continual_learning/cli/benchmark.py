@@ -12,7 +12,7 @@ from continual_learning.cli.output import Output
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
-    from continual_learning.datasets.base import Dataset, QADocument
+    from continual_learning.datasets.base import Dataset
 
 app = options.group("Compare strategies on many documents.")
 app.command("conversation")(nested_benchmarks.conversation)
@@ -60,11 +60,12 @@ def squad(
     as_json: options.Json = False,
 ) -> None:
     """Closed-book question answering: each document learned alone, then asked about."""
+    from continual_learning.datasets.base import first_questions
     from continual_learning.evaluation.protocols import benchmark_squad
 
     out = Output(as_json)
     chosen, others = _documents(out, data, documents, split, data_seed)
-    held = _first_questions(others, holdout_questions)
+    held = first_questions(others, holdout_questions)
     entrants = evaluation.contenders_from(strategies, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, retention_documents, no_flops, fresh)
     evaluation.run(
@@ -187,32 +188,9 @@ def needle(
 
 def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
     """The documents to learn, one an article, and the articles that none of them is from."""
-    from continual_learning.datasets.base import halves, load_dataset, split_by_article
+    from continual_learning.datasets.base import choose_documents, load_dataset
 
     dataset = load_dataset(data)
     for text in dataset.notes:
         out.note(text)
-    if split == "all":
-        chosen = _spread(dataset, count, seed)
-        learned = {item.article for item in chosen.documents}
-        return chosen, replace(dataset, documents=tuple(d for d in dataset.documents if d.article not in learned))
-    parts = halves(dataset) if split in ("first", "second") else split_by_article(dataset, seed)
-    mine, others = parts if split in ("first", "learn") else parts[::-1]
-    return _spread(mine, count, seed), others
-
-
-def _spread(dataset: Dataset, count: int, seed: int) -> Dataset:
-    """Documents of as many articles as there are: one of each while that is enough."""
-    from continual_learning.datasets.base import sample
-
-    articles = {item.article for item in dataset.documents}
-    return sample(dataset, count, seed, one_per_article=count <= len(articles))
-
-
-def _first_questions(dataset: Dataset, count: int) -> Dataset | None:
-    """At most one question of each article, ``count`` in all."""
-    found: dict[str, QADocument] = {}
-    for document in dataset.documents:
-        if len(found) < count and document.article not in found and document.questions:
-            found[document.article] = replace(document, questions=document.questions[:1])
-    return replace(dataset, documents=tuple(found.values())) if found else None
+    return choose_documents(dataset, count, split, seed)

@@ -196,6 +196,33 @@ def sample(
     return replace(dataset, documents=tuple(drawn[:count]), seed=seed)
 
 
+def choose_documents(dataset: Dataset, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
+    """The documents to learn, of as many articles as there are, and those of articles that none of them is from.
+
+    ``split``: "learn" or "holdout", drawn by the seed; "first" or "second", halves in the file's order; or "all".
+    """
+
+    def spread(part: Dataset) -> Dataset:
+        return sample(part, count, seed, one_per_article=count <= len({item.article for item in part.documents}))
+
+    if split == "all":
+        chosen = spread(dataset)
+        learned = {item.article for item in chosen.documents}
+        return chosen, replace(dataset, documents=tuple(d for d in dataset.documents if d.article not in learned))
+    parts = halves(dataset) if split in ("first", "second") else split_by_article(dataset, seed)
+    mine, others = parts if split in ("first", "learn") else parts[::-1]
+    return spread(mine), others
+
+
+def first_questions(dataset: Dataset, count: int) -> Dataset | None:
+    """At most one question of each article, ``count`` in all; None if there is none."""
+    found: dict[str, QADocument] = {}
+    for document in dataset.documents:
+        if len(found) < count and document.article not in found and document.questions:
+            found[document.article] = replace(document, questions=document.questions[:1])
+    return replace(dataset, documents=tuple(found.values())) if found else None
+
+
 def _plain(questions: Iterable[QuestionAnswer]) -> list[list[object]]:
     return [[q.question, list(q.answers)] for q in questions]
 

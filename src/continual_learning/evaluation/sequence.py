@@ -18,14 +18,15 @@ from typing import Any
 from continual_learning.documents import Document
 from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.errors import LearningError, MemoryStoreError
-from continual_learning.evaluation.cache import ResultCache, digest, source_digest
+from continual_learning.evaluation.cache import ResultCache, digest
+from continual_learning.evaluation.code_digest import code_digest
 from continual_learning.evaluation.contender import Contender, base_key
 from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_key
 from continual_learning.memory.state import State
 from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.base import Strategy
+from continual_learning.strategies.base import Strategy, strategy_class
 from continual_learning.strategies.gate import retention
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback
 
@@ -55,7 +56,7 @@ class LearningSequence:
         return {
             "what": "step",
             **self.contender.key(base, self.seed),
-            "source": source_digest(),
+            "source": measured_code(self.contender.strategy),
             "machine": machine_key(base),
             "documents": [d.sha256 for d in self.documents[:step]],
             "questions": digest([self.questions[i] for i in self.asked_after(step)]),
@@ -85,7 +86,7 @@ class SequenceRunner:
         self.base_answers_key = {
             "what": "base answers",
             "base": base_key(base),
-            "source": source_digest(),
+            "source": measured_code(),
             "machine": machine_key(base),
         }
         self._base_answers: dict[str, dict[str, Any]] = cache.get(self.base_answers_key) or {}
@@ -246,6 +247,11 @@ class _Scratch:
         if self._store is not None and self._store.root.exists():
             shutil.rmtree(self._store.root)
             Path(self._store.root.parent, f".{self._store.name}.lock").unlink(missing_ok=True)
+
+
+def measured_code(strategy: str = "") -> str:
+    """Digest of what measuring runs: the strategy of this name, if any, the base model, and the measuring itself."""
+    return code_digest(SequenceRunner, *([strategy_class(strategy)] if strategy else []))
 
 
 def kept_bytes(state: State) -> int:

@@ -1,0 +1,150 @@
+"""Experiments (what to measure) and results (what was measured): one small file each.
+
+experiments/<protocol>/_protocol.yaml              title and text of its table; setting: what all of it has in common
+experiments/<protocol>/<strategy>--<variant>.yaml  label, options of the strategy, setting
+results/<protocol>/<strategy>--<variant>.json      the summary, at most 20 kB; schema in `check`
+answers/<protocol>/<strategy>--<variant>.json.gz   all that was answered; not in git
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+FORMAT = 1
+MOST_BYTES = 20_000
+Json = dict[str, Any]
+
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "format": (int,),
+    "protocol": (str,),
+    "strategy": (str,),
+    "variant": (str,),
+    "label": (str,),
+    "model": (str,),
+    "date": (str,),  # ISO 8601, UTC
+    "commit": (str,),  # of the code that was measured, or that recorded the measurement
+    "digest": (str, type(None)),  # of the experiment and the code that it ran; None: not recorded
+    "command": (str,),
+    "seconds": (float, int, type(None)),
+    "machine": (dict, str, type(None)),
+    "setting": (dict,),
+    "figures": (dict,),
+    "notes": (list,),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row to measure."""
+
+    protocol: str
+    strategy: str
+    variant: str = "default"
+    label: str = ""
+    """What its row is called."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the strategy, those that are not left at their defaults."""
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    """Of the protocol: documents, split, seeds and the like."""
+
+    @property
+    def name(self) -> str:
+        """``protocol/strategy--variant``: its files, and what it is called on the command line."""
+        return f"{self.protocol}/{self.strategy}--{self.variant}"
+
+    def content(self) -> Json:
+        """What the digest of its result covers, beside code."""
+        return {"name": self.name, "options": dict(self.options), "setting": dict(self.setting)}
+
+
+def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
+    """All experiments by name, sorted."""
+    found = {}
+    for path in sorted(folder.glob("*/[!_]*.yaml")):
+        shared = protocol_facts(path.parent.name, folder)["setting"]
+        own = _yaml(path)
+        if unknown := own.keys() - {"label", "options", "setting"}:
+            raise ValueError(f"{path}: key {min(unknown)!r}; expected label, options or setting")
+        strategy, dashes, variant = path.stem.partition("--")
+        if not dashes:
+            raise ValueError(f"{path}: expected a name such as quote--default.yaml")
+        experiment = Experiment(
+            path.parent.name,
+            strategy,
+            variant,
+            own.get("label", strategy),
+            own.get("options", {}),
+            {**shared, **own.get("setting", {})},
+        )
+        found[experiment.name] = experiment
+    return found
+
+
+def protocol_facts(protocol: str, folder: Path = HERE / "experiments") -> Json:
+    """``title`` and ``about`` of its table, and ``setting``, what its experiments have in common."""
+    return {"setting": {}, **_yaml(folder / protocol / "_protocol.yaml")}
+
+
+def results(protocol: str = "*", folder: Path = HERE / "results") -> dict[str, Json]:
+    """Results by name, each checked."""
+    found = {}
+    for path in sorted(folder.glob(f"{protocol}/*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        check(result, path)
+        found[f"{path.parent.name}/{path.stem}"] = result
+    return found
+
+
+def check(result: Mapping[str, Any], path: Path) -> None:
+    """Raises ValueError, one line, where a result does not have the one schema or is too large."""
+    if missing := _FIELDS.keys() ^ result.keys():
+        raise ValueError(f"{path}: field {min(missing)!r}; expected exactly {', '.join(_FIELDS)}")
+    for name, types in _FIELDS.items():
+        if not isinstance(result[name], types):
+            raise ValueError(f"{path}: {name} = {result[name]!r}; expected {' or '.join(t.__name__ for t in types)}")
+    if f"{result['protocol']}/{result['strategy']}--{result['variant']}" != f"{path.parent.name}/{path.stem}":
+        raise ValueError(f"{path}: holds {result['protocol']}/{result['strategy']}--{result['variant']}")
+    if path.exists() and path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes; expected at most {MOST_BYTES}: answers go to answers/")
+
+
+def write(result: Json, answers: Any, results: Path = HERE / "results", answers_to: Path = HERE / "answers") -> Path:
+    """Write a result, and the answers beside it. Returns the result's file."""
+    stem = Path(result["protocol"]) / f"{result['strategy']}--{result['variant']}"
+    path = results / stem.with_name(f"{stem.name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_rounded(result), indent=1, ensure_ascii=False) + "\n"
+    if len(text.encode()) > MOST_BYTES:
+        raise ValueError(f"{path}: {len(text.encode())} bytes; expected at most {MOST_BYTES}: answers go to answers/")
+    check(result, path)
+    partial = path.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    if answers:
+        to = answers_to / stem.with_name(f"{stem.name}.json.gz")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(to, "wt", encoding="utf-8") as file:
+            json.dump(answers, file, ensure_ascii=False)
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    """Floats with eight significant digits: no measurement here has more."""
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _yaml(path: Path) -> Json:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}

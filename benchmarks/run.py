@@ -1,0 +1,149 @@
+"""Run benchmarks: one experiment gives one result.
+
+    python benchmarks/run.py --list                     what there is, and what is stale
+    python benchmarks/run.py squad/quote--default       these
+    python benchmarks/run.py stream --data FILE         a whole protocol
+    python benchmarks/run.py --stale                    all whose code, options or setting have changed
+
+An experiment is written as soon as it is measured, so that the same command after an interruption goes on with the
+rest; within squad, stream and the like every document that was learned is kept, too. A result is stale where the digest
+of its experiment and of the code that it runs is not today's, or was not recorded. Then `report.py` writes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import report
+from protocols import Bench, protocol_module
+from records import FORMAT, HERE, Experiment, Json, experiments, results, write
+
+from continual_learning.evaluation.cache import digest
+from continual_learning.evaluation.code_digest import code_digest
+from continual_learning.evaluation.machine import machine_facts
+from continual_learning.evaluation.sequence import SequenceRunner
+from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import strategy_class, strategy_names
+
+
+def experiment_digest(experiment: Experiment) -> str:
+    """SHA-256 of the experiment and of the code that it runs."""
+    strategies = [experiment.strategy] if experiment.strategy in strategy_names() else []
+    roots = [SequenceRunner, protocol_module(experiment.protocol).measure, *map(strategy_class, strategies)]
+    return digest({**experiment.content(), "code": code_digest(*roots)})
+
+
+def state_of(experiment: Experiment, known: Json) -> str:
+    """missing, fresh, stale, or unknown where the digest was not recorded."""
+    if experiment.name not in known:
+        return "missing"
+    kept = known[experiment.name]["digest"]
+    return "unknown" if kept is None else "fresh" if kept == experiment_digest(experiment) else "stale"
+
+
+def chosen(every: dict[str, Experiment], names: Sequence[str]) -> list[Experiment]:
+    """Experiments by name or by protocol; all without names. Raises ValueError."""
+    found: dict[str, Experiment] = {}
+    for name in names:
+        matching = {n: e for n, e in every.items() if name in (n, e.protocol)}
+        if not matching:
+            protocols = ", ".join(sorted({e.protocol for e in every.values()}))
+            raise ValueError(f"no experiment {name!r}; expected one that --list names, or a protocol: {protocols}")
+        found |= matching
+    return list((found if names else every).values())
+
+
+def run(experiment: Experiment, bench: Bench, command: str) -> tuple[Json, Any]:
+    """The result of an experiment, and its answers."""
+    started, now = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    figures, setting, answers = protocol_module(experiment.protocol).measure(experiment, bench)
+    return {
+        "format": FORMAT,
+        "protocol": experiment.protocol,
+        "strategy": experiment.strategy,
+        "variant": experiment.variant,
+        "label": experiment.label,
+        "model": bench.base.name,
+        "date": now,
+        "commit": _commit(),
+        "digest": experiment_digest(experiment),
+        "command": command,
+        "seconds": time.perf_counter() - started,
+        "machine": machine_facts(bench.base),
+        "setting": {**experiment.setting, "fingerprint": bench.base.fingerprint, **setting},
+        "figures": figures,
+        "notes": figures.pop("notes", []),
+    }, answers
+
+
+def _commit() -> str:
+    """Of the code as it is; with a plus sign where files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+
+    return (git("rev-parse", "--short=7", "HEAD") or "unknown") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="experiments or protocols [default: all]")
+    parser.add_argument("--list", action="store_true", help="show experiments and whether their results are stale")
+    parser.add_argument("--stale", action="store_true", help="only those whose result is missing, stale or unknown")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else")
+    parser.add_argument("--data", type=Path, default=Path("squad_dev_open.jsonl"), help="SQuAD's development file")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder with results/ and answers/")
+    given = parser.parse_args(words)
+    try:
+        todo = chosen(experiments(), given.names)
+        known = results(folder=given.out / "results")
+    except ValueError as error:
+        parser.error(str(error))
+    if given.list or given.stale:
+        states = {e.name: state_of(e, known) for e in todo}
+        if given.list:
+            rows = [{"name": n, "state": s, "date": known.get(n, {}).get("date")} for n, s in states.items()]
+            lines = "\n".join(f"{row['state']:8} {(row['date'] or '')[:10]:10} {row['name']}" for row in rows)
+            print(json.dumps(rows, indent=1) if given.json else lines)
+            return 0
+        todo = [e for e in todo if states[e.name] != "fresh"]
+    elif not given.names:
+        parser.error("no experiment; expected names, --stale or --list")
+    written = _run_all(todo, given)
+    if given.json:
+        print(json.dumps(written, indent=1, ensure_ascii=False))
+    if given.out == HERE:
+        report.write_tables()
+    return 0
+
+
+def _run_all(todo: Sequence[Experiment], given: argparse.Namespace) -> list[Json]:
+    base = BaseModel.load(given.model) if todo else None
+    written = []
+    for number, experiment in enumerate(todo, start=1):
+        print(f"{number}/{len(todo)} {experiment.name}", file=sys.stderr, flush=True)
+        assert base is not None
+        command = shlex.join(["python", "benchmarks/run.py", experiment.name, "--data", given.data.name])
+        result, answers = run(experiment, Bench(base, given.data), command)
+        path = write(result, answers, given.out / "results", given.out / "answers")
+        written.append(result)
+        print(f"  {result['seconds']:.0f} s; wrote {path}", file=sys.stderr, flush=True)
+    return written
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was measured is kept: the same command with --stale goes on")

@@ -1,0 +1,158 @@
+"""The benchmarks: experiments that can be run, results of one schema, tables that are those of the results."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from continual_learning.strategies.base import make_strategy, strategy_names
+
+BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.fixture
+def records() -> ModuleType:
+    import records  # type: ignore[import-not-found]
+
+    return records  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, records: ModuleType) -> Iterator[ModuleType]:
+    """The runner, with two experiments on made-up passages."""
+    import run  # type: ignore[import-not-found]
+
+    setting = {"documents": 2, "split": "all", "holdout_questions": 0, "retention_documents": 0, "count_flops": False}
+    made = [records.Experiment("squad", name, label=name, setting=setting) for name in ("frozen", "rag")]
+    monkeypatch.setattr(run, "experiments", lambda: {e.name: e for e in made})
+    yield run
+    sys.modules.pop("run")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "passages.jsonl"
+    rows = [
+        {"title": f"House {n}", "context": f"The dog of house {n} was born in 190{n}. It has {n} cats and a red ball.",
+         "questions": [{"question": f"{word} of house {n}?", "answer": f"190{n}"} for word in ("Dog", "Year", "Born")]}
+        for n in range(3)
+    ]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_every_experiment_is_one_that_its_strategy_takes(records: ModuleType) -> None:
+    from protocols import protocol_module  # type: ignore[import-not-found]
+
+    for experiment in records.experiments().values():
+        assert callable(protocol_module(experiment.protocol).measure)
+        assert experiment.strategy in strategy_names(), experiment.name
+        make_strategy(experiment.strategy, experiment.options)
+
+
+def test_results_have_one_schema_and_are_small(records: ModuleType) -> None:
+    results = records.results()
+    assert len(results) > 60
+    files = [p for p in BENCHMARKS.rglob("*") if p.is_file() and not {"answers", "__pycache__"} & set(p.parts)]
+    assert sum(p.stat().st_size for p in files) < 1e6
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"figures": 3}, "figures = 3; expected dict"),
+        ({"extra": 1}, "'extra'"),
+        ({"variant": "other"}, "holds squad/quote--other"),
+        ({"notes": ["x" * 30_000]}, "expected at most 20000"),
+    ],
+)
+def test_a_result_of_another_form_is_refused(
+    records: ModuleType, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    [(name, result)] = [(n, r) for n, r in records.results().items() if n == "squad/quote--default"]
+    path = tmp_path / f"{name}.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({**result, **change}))
+    with pytest.raises(ValueError, match=says):
+        records.results(folder=tmp_path)
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    import report  # type: ignore[import-not-found]
+
+    assert report.main(["--check"]) == 0, "run python benchmarks/report.py"
+
+
+def test_a_difference_is_paired() -> None:
+    from protocols import sequences
+
+    def row(*right: str) -> dict[str, object]:
+        return {"figures": {"right_by_document": list(right)}}
+
+    better = row("111", "110", "111", "101")
+    assert sequences.difference(row("110", "100", "110", "100"), better) == "-0.33 [-0.33, -0.33]"
+    assert sequences.difference(better, better) == ""
+    assert sequences.difference(row("11", "1"), better) == "", "other questions"
+
+
+def test_the_runner_writes_results_and_runs_what_is_stale(
+    runner: ModuleType,
+    records: ModuleType,
+    data: Path,
+    tiny_llama_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = ["--data", str(data), "--model", str(tiny_llama_dir), "--out", str(tmp_path)]
+
+    def states() -> dict[str, str]:
+        assert runner.main(["--list", "--json", *given]) == 0
+        return {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+
+    frozen, rag = "squad/frozen--default", "squad/rag--default"
+    assert states() == {frozen: "missing", rag: "missing"}
+    assert runner.main([frozen, "--json", *given]) == 0
+    [written] = json.loads(capsys.readouterr().out)
+    result = records.results(folder=tmp_path / "results")[frozen]
+    assert result["digest"] == written["digest"]
+    assert result["figures"]["questions"] == 6
+    assert "answers" not in result["figures"]
+    with gzip.open(tmp_path / "answers" / f"{frozen}.json.gz", "rt") as file:
+        assert len(json.load(file)) == 6
+    assert states() == {frozen: "fresh", rag: "missing"}
+
+    before = (tmp_path / "results" / f"{frozen}.json").read_bytes()
+    assert runner.main(["--stale", *given]) == 0
+    assert (tmp_path / "results" / f"{frozen}.json").read_bytes() == before, "measured again"
+    assert states() == {frozen: "fresh", rag: "fresh"}
+
+    changed = {e.name: records.Experiment("squad", e.strategy, setting={**e.setting, "documents": 3}) for e in runner.experiments().values()}  # fmt: skip  # noqa: E501
+    monkeypatch.setattr(runner, "experiments", lambda: changed)
+    assert states() == {frozen: "stale", rag: "stale"}
+
+
+def test_the_runner_names_what_there_is(runner: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        runner.main(["squat"])
+    assert error.value.code == 2
+    assert "no experiment 'squat'; expected one that --list names, or a protocol: squad" in capsys.readouterr().err
+
+
+def test_results_from_before_digests_are_unknown(records: ModuleType) -> None:
+    import run
+
+    known = records.results()
+    experiment = records.experiments()["squad/quote--default"]
+    assert run.state_of(experiment, {experiment.name: {**known[experiment.name], "digest": None}}) == "unknown"
