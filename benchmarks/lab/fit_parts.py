@@ -1,4 +1,4 @@
-"""Fits the weights by which a question finds the part of a passage that answers it (`continual_learning.retrieval.parts`).
+"""Fit the weights of `retrieval.parts`: which part of a passage a question asks for.
 
     python benchmarks/fit_parts.py DATA [--part-tokens 12] [--room 24]
 
