@@ -1,6 +1,6 @@
 """Fit the weights of `retrieval.parts`: which part of a passage a question asks for.
 
-    python benchmarks/fit_parts.py DATA [--part-tokens 12] [--room 24]
+    python benchmarks/lab/fit_parts.py DATA [--part-tokens 12] [--room 24]
 
 Uses the passages of the first half of the articles alone, and of the model only its tokenizer. Prints the share of
 questions whose gold answer stands in the window that is chosen, cross-validated by article, and the weights.

@@ -1,6 +1,6 @@
 """Chooses settings for the trained baselines within a stated budget, on passages that nothing is reported on.
 
-    python benchmarks/tune_baselines.py --data squad_dev_open.jsonl --out benchmarks
+    python benchmarks/lab/tune_baselines.py --data squad_dev_open.jsonl --out benchmarks
 
 Four passages of the first half of the articles (at most 160 tokens, at most 6 questions each) are learned and asked
 about with the document gone. What was tried, in this order, each time going on with what had the highest recall (F1
@@ -113,7 +113,7 @@ class Tuner:
         if self.out is None:
             return
         result = {
-            "command": "python benchmarks/tune_baselines.py --data squad_dev_open.jsonl --out benchmarks",
+            "command": "python benchmarks/lab/tune_baselines.py --data squad_dev_open.jsonl --out benchmarks",
             "machine": self.machine,
             "passages": [[d.document.title, len(d.questions)] for d in self.data.documents],
             "dataset_sha256": self.data.sha256(),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from continual_learning.errors import InputError
-from continual_learning.evaluation.bootstrap import clustered_interval
+from continual_learning.evaluation.bootstrap import clustered_interval, paired_interval
 
 
 def answers(random: np.random.Generator, documents: int, spread: float) -> list[list[float]]:
@@ -69,6 +69,25 @@ def test_fewer_than_two_documents_have_no_interval(values: list[list[float]]) ->
 def test_documents_without_questions_take_no_part() -> None:
     values = answers(np.random.default_rng(4), 6, 0.2)
     assert clustered_interval([[], *values, []]) == clustered_interval(values)
+
+
+def test_a_paired_interval_sees_what_two_intervals_do_not() -> None:
+    random = np.random.default_rng(5)
+    easy = [list(random.random(5) + 3 * random.random()) for _ in range(25)]
+    better = [[value + 0.1 + 0.02 * random.standard_normal() for value in document] for document in easy]
+    first, second, paired = clustered_interval(better), clustered_interval(easy), paired_interval(better, easy)
+    assert first and second and paired
+    assert first[0] < second[1]  # side by side they overlap
+    assert 0.08 < paired[0] < 0.1 < paired[1] < 0.12
+    turned = paired_interval(easy, better)
+    assert turned == pytest.approx((-paired[1], -paired[0]))
+
+
+def test_pairs_must_match() -> None:
+    with pytest.raises(InputError, match="2 documents with 3 values against 2 documents with 2 values"):
+        paired_interval([[1.0, 0.0], [1.0]], [[1.0], [1.0]])
+    with pytest.raises(InputError, match="expected the same questions"):
+        paired_interval([[1.0]], [[1.0], [0.0]])
 
 
 @pytest.mark.parametrize("arguments", [{"confidence": 0.0}, {"confidence": 1.0}, {"confidence": 95}, {"resamples": 0}])

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _KEY = "feedback"
 _ALIKE = 0.55
-"""Least likeness of two questions that ask the same (benchmarks/jitrl.md)."""
+"""Least likeness of two questions that ask the same (benchmarks/LOG.md)."""
 _OTHER_KIND = 0.6
 """What is left of the likeness of two questions that ask for different kinds of answer."""
 _STEM = 5

@@ -3,7 +3,7 @@
 Chunks are ranked by an index, their sentences by `spans.SpanFinder`, and a sentence counts only if it is relevant at
 all: with its title and the sentence before it, it must hold a share of what the question says (coverage) in words that
 are rare enough to mean something (evidence; see `routing`). Judged by single sentences rather than by whole chunks, a
-memory of many documents leaves general questions alone (benchmarks/jitrl.md).
+memory of many documents leaves general questions alone (benchmarks/LOG.md).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ at a word is the sum over the words that still fit behind it. A sentence is rank
 holds, those that most sentences hold counting less; by a part of those of the sentence before, to which its pronouns
 refer; and by whether it holds a word of the kind.
 
-The weights were chosen on articles that no figure of the benchmarks was measured on (benchmarks/jitrl.md).
+The weights were chosen on articles that no figure of the benchmarks was measured on (benchmarks/LOG.md).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from continual_learning.training.all_weights import AllWeights
 class FullFinetuneConfig(FinetuningConfig):
     """Settings of the full_finetune strategy.
 
-    Learning rate, questions and passes are what benchmarks/tune_baselines.py chose; the rest was not tuned.
+    Learning rate, questions and passes are what benchmarks/lab/tune_baselines.py chose; the rest was not tuned.
     """
 
     learning_rate: float = Field(1e-4, ge=0)

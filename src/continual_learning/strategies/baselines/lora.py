@@ -29,7 +29,7 @@ from continual_learning.strategies.baselines._sequential import SequentialFinetu
 class LoRAConfig(AdapterConfig):
     """Settings of the lora strategy.
 
-    Learning rate, questions and passes are what benchmarks/tune_baselines.py chose; the rest was not tuned.
+    Learning rate, questions and passes are what benchmarks/lab/tune_baselines.py chose; the rest was not tuned.
     """
 
     learning_rate: float = Field(5e-3, ge=0)

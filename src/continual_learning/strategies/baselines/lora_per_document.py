@@ -44,7 +44,7 @@ from continual_learning.types import UNAFFECTED, Answer, TokenCallback
 class LoRAPerDocumentConfig(AdapterConfig):
     """Settings of the lora_per_document strategy.
 
-    Learning rate, questions and passes are what benchmarks/tune_baselines.py chose; the rest was not tuned.
+    Learning rate, questions and passes are what benchmarks/lab/tune_baselines.py chose; the rest was not tuned.
     """
 
     learning_rate: float = Field(5e-3, ge=0)

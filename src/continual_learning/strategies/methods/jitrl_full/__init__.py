@@ -8,7 +8,7 @@ the question alone.
 A question's last hidden state is not that of the place where its answer stands, so the neighbours of the first token
 are restricted in two stages: retrieval finds the sentences that the question is about, and a rule the places in them
 where an answer is likely to begin (`retrieval.spans`). From the second token on it is hidden states that find the
-place. What was tried to make the two meet, with figures: benchmarks/jitrl.md.
+place. What was tried to make the two meet, with figures: benchmarks/LOG.md.
 
     config.py  the settings
     memory.py  the tensors, and reading a document into them
