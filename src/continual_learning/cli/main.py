@@ -32,12 +32,9 @@ from continual_learning.cli import (
     strategy_commands,
     train,
 )
+from continual_learning.cli.outcome import INTERRUPTED, PROGRAM, is_usage, outcome
 from continual_learning.cli.output import note, print_json
-from continual_learning.errors import ContinualLearningError
 
-PROGRAM = "continual-learning"
-INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells report it."""
 PIPE_CLOSED = 141
 """128 and the number of SIGPIPE: whoever read standard output has had enough."""
 HELP = ["--help", "-h"]
@@ -91,7 +88,7 @@ def _root(
     if ctx.invoked_subcommand is None:
         from continual_learning.cli.menu import run_menu
 
-        raise typer.Exit(run_menu())
+        raise typer.Exit(run_menu(main))
 
 
 app.command("learn")(learn.learn)
@@ -141,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
             return PIPE_CLOSED
         if isinstance(error, SystemExit):
             raise
-        if debug and not _is_usage(error):
+        if debug and not is_usage(error):
             traceback.print_exception(error)
         code, message = outcome(error)
         note(f"{'' if code == INTERRUPTED else 'error: '}{message}")
@@ -174,35 +171,6 @@ def _show_log(debug: bool) -> None:
     # by name: run as a program, this module is there twice
     if not any(type(handler).__name__ == _NoteHandler.__name__ for handler in logger.handlers):
         logger.addHandler(_NoteHandler())
-
-
-def outcome(error: BaseException) -> tuple[int, str]:
-    """Exit code and one line for an error."""
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return INTERRUPTED, f"interrupted; {str(error) or 'the memory is as it was'}"
-    if isinstance(error, ContinualLearningError):
-        return error.exit_code, _one_line(error)
-    if _is_usage(error):
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else PROGRAM
-        text = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
-        return 2, f"{text}{_refused_value(error)}; see {command} --help"
-    return 1, f"{type(error).__name__}: {_one_line(error)}; this was not expected: run with --debug for the traceback"
-
-
-def _is_usage(error: BaseException) -> bool:
-    # by what it has, not by its class: typer has moved that class between versions
-    return hasattr(error, "format_message")
-
-
-def _refused_value(error: BaseException) -> str:
-    """The value that typer refused, which its message leaves out where pydantic judged it."""
-    details = getattr(error.__context__, "errors", None)
-    return f", not {details()[0]['input']!r}" if callable(details) else ""
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -13,9 +13,14 @@ that whatever the menu does can be scripted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 
-def run_menu() -> int:
-    """Show the menu until the user leaves it; the exit code. Raises InputError where there is no terminal."""
+
+def run_menu(run_command: Callable[[list[str]], int]) -> int:
+    """Show the menu until the user leaves it; the exit code. Raises InputError where there is no terminal.
+
+    ``run_command`` runs a command line and returns its exit code.
+    """
     from continual_learning.cli.menu.app import run
 
-    return run()
+    return run(run_command)

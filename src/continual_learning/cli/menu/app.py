@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from continual_learning.cli.menu.entry import Entry, Menu
+from continual_learning.cli.outcome import outcome
 from continual_learning.cli.output import note
 from continual_learning.errors import InputError, MissingExtraError
 
 EXIT = "Exit"
+
+
+class StrategyMenu(Menu):
+    """The menu for entries that strategies bring: `continual_learning.strategies.commands.MenuContext`."""
+
+    def learn(self, source: str, memory: str, *more: str, strategy: str | None = None, qa: str = "") -> int:
+        """`learn` into a memory."""
+        from continual_learning.cli.menu import documents
+
+        return documents.learn(self, source, memory, *more, strategy=strategy, qa=qa)
+
+    def ask_in_turn(self, memory: str, feedback: bool = False) -> None:
+        """Questions to a memory until an empty one."""
+        from continual_learning.cli.menu import engines
+
+        engines.ask_in_turn(self, memory, feedback)
+
+    def learn_then_ask(self, strategy: str) -> None:
+        """Documents into a memory of this strategy, then questions with feedback."""
+        from continual_learning.cli.menu import engines
+
+        engines.learn_then_ask(self, strategy)
 
 
 def entries() -> list[tuple[str, Sequence[Entry]]]:
@@ -32,7 +55,7 @@ def entries() -> list[tuple[str, Sequence[Entry]]]:
     return [(name, group) for name, group in groups.items() if group]
 
 
-def run() -> int:
+def run(run_command: Callable[[list[str]], int]) -> int:
     """Show the menu until Exit, Ctrl-D, or Ctrl-C twice. Raises InputError where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError(
@@ -46,7 +69,7 @@ def run() -> int:
     from continual_learning.cli.session import models_kept
 
     with models_kept():
-        _loop(Menu())
+        _loop(StrategyMenu(run_command))
     return 0
 
 
@@ -91,7 +114,6 @@ def _choose(last: str | None, above: int) -> str:
 
 def _perform(menu: Menu, entry: Entry) -> None:
     """Run one entry. Whatever it raises is told as a command would tell it, and the menu goes on."""
-    from continual_learning.cli import main
     from continual_learning.cli.menu import prompts
 
     try:
@@ -100,4 +122,4 @@ def _perform(menu: Menu, entry: Entry) -> None:
     except (KeyboardInterrupt, EOFError):
         note("back to the menu")
     except Exception as error:
-        note(f"error: {main.outcome(error)[1]}")
+        note(f"error: {outcome(error)[1]}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from continual_learning.cli.outcome import PROGRAM
 from continual_learning.cli.output import clean
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 class Menu:
     """What the menu remembers from one entry to the next."""
 
+    run_command: Callable[[list[str]], int]
+    """Runs a command line; its exit code."""
     chosen_memory: str | None = None
     """The memory that was switched to; None: the one of the settings."""
 
@@ -37,14 +40,12 @@ class Menu:
 
     def run(self, *arguments: object) -> int:
         """Run a command as the shell would, after showing it; its exit code. Errors are told, not raised."""
-        from continual_learning.cli import main
-
         words = [str(a) for a in arguments]
-        self.say(f"$ {shlex.join([main.PROGRAM, *words])}")
+        self.say(f"$ {shlex.join([PROGRAM, *words])}")
         before = sys.argv
         sys.argv = [before[0], *words]  # reports name the command that made them
         try:
-            return main.main(words)
+            return self.run_command(words)
         finally:
             sys.argv = before
             sys.stdout.flush()
@@ -80,24 +81,6 @@ class Menu:
     def model_for(self, strategy: str) -> str:
         """The model that a new memory of this strategy gets."""
         return self.config().model_for(strategy, self.options(strategy))
-
-    def learn(self, source: str, memory: str, *more: str, strategy: str | None = None, qa: str = "") -> int:
-        """`learn` into a memory."""
-        from continual_learning.cli.menu.documents import learn
-
-        return learn(self, source, memory, *more, strategy=strategy, qa=qa)
-
-    def ask_in_turn(self, memory: str, feedback: bool = False) -> None:
-        """Questions to a memory until an empty one."""
-        from continual_learning.cli.menu.engines import ask_in_turn
-
-        ask_in_turn(self, memory, feedback)
-
-    def learn_then_ask(self, strategy: str) -> None:
-        """Documents into a memory of this strategy, then questions with feedback."""
-        from continual_learning.cli.menu.engines import learn_then_ask
-
-        learn_then_ask(self, strategy)
 
 
 @dataclass(frozen=True)

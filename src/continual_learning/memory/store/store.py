@@ -125,7 +125,14 @@ class Store:
     def meta(self, ref: str | None = None) -> dict[str, Any]:
         """What a version knows about itself, as `StateMeta.to_json` gave it, without torch. None: the current one."""
         with self._reading():
-            return self._folder.content(self._resolve(ref)).meta
+            while True:
+                version_id = self._resolve(ref)
+                try:
+                    return self._folder.content(version_id).meta
+                except DamagedFile:
+                    # Another process may have saved and cleaned up in between; then HEAD has moved.
+                    if self._resolve(ref) == version_id:
+                        raise
 
     @property
     def head(self) -> Version | None:
