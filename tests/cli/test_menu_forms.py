@@ -15,7 +15,7 @@ from menu_terminal import CTRL_C, CTRL_D, DOWN, ENTER, MENU, SPACE, Terminal
 
 PROGRAM = """
 import pathlib, sys
-from continual_learning.cli import main, session
+from continual_learning.cli import session
 from continual_learning.settings import schema
 from continual_learning.cli.menu import entry, run_menu
 def fake(words):
@@ -24,11 +24,10 @@ def fake(words):
         folder.mkdir()
         (folder / "start.safetensors").touch()
     return 0
-main.main = fake
 entry.Menu.options = lambda self, strategy: {"mode": "text"}
 session.stored_names = lambda memory: ("frozen", "model") if memory == "default" else None
 schema.strategy_names = lambda: ["ace", "frozen", "ttt"]
-sys.exit(run_menu())
+sys.exit(run_menu(fake))
 """
 
 

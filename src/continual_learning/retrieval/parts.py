@@ -31,7 +31,7 @@ _WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KI
 # A part of which fewer tokens fit is left out.
 _LEAST_TOKENS = 3
 
-# Fitted on the questions of the first 16 articles of the open SQuAD data by benchmarks/lab/fit_parts.py: the chance that
+# Fitted on questions of the first 16 articles of the open SQuAD data by benchmarks/lab/fit_parts.py: the chance that
 # the best window holds the gold answer, by gradient ascent.
 WEIGHTS: Mapping[str, float] = {
     "window": 2.00,

@@ -30,7 +30,7 @@ _BACKGROUND_RATIO = 0.25
 class ReplayConfig(AdapterConfig):
     """Settings of the replay strategy.
 
-    Rates, questions, passes and the replay ratio are what benchmarks/lab/tune_baselines.py chose; the rest was not tuned.
+    Rates, questions, passes and the replay ratio are from benchmarks/lab/tune_baselines.py; the rest was not tuned.
     """
 
     learning_rate: float = Field(5e-3, ge=0)
