@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 from document_makers import html, sitemap
+from generations import watch_generations
 from sites import Site
 from tiny_models import make_tiny
 
@@ -155,13 +156,8 @@ def observe(name: str, options: dict[str, Any], base: BaseModel, field: str, rea
     ``read`` takes the names of the options whose values are read on the way.
     """
     seen: Seen = []
-    original = base.generate
-
-    def generate(prompts: Any, max_new_tokens: int, *arguments: Any, **more: Any) -> Any:
-        seen.append([list(map(int, p)) for p in prompts])
-        return original(prompts, max_new_tokens, *arguments, **more)
-
-    base.generate = generate  # type: ignore[method-assign]
+    monkeypatch = pytest.MonkeyPatch()
+    calls = watch_generations(monkeypatch)
     try:
         strategy = make_strategy(name, options)
         if read is not None:
@@ -184,8 +180,8 @@ def observe(name: str, options: dict[str, Any], base: BaseModel, field: str, rea
     except ContinualLearningError as error:
         seen.append(f"{type(error).__name__}: {error}")
     finally:
-        del base.generate
-    return seen
+        monkeypatch.undo()
+    return [*seen, [call.prompts for call in calls]]
 
 
 def labelled(name: str, field: str) -> bool:

@@ -17,6 +17,7 @@ import yaml
 
 from continual_learning.documents import Limits
 from continual_learning.errors import ConfigError, StorageError
+from continual_learning.options import StrategyConfig
 from continual_learning.settings import aliases, edit
 from continual_learning.settings import schema as config_module
 from continual_learning.settings.edit import default_yaml, file_to_write, set_value
@@ -37,10 +38,9 @@ DOCUMENTED_SECTIONS = ("model", "ttt", "alpha", "tfidf_gate", "ace", "doc2lora")
 DEFAULT_FILE = Path(__file__).parents[2] / "configs" / "default.yaml"
 
 
-class ToyConfig(pydantic.BaseModel):
+class ToyConfig(StrategyConfig):
     """Options of a strategy that exists in these tests alone."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     rate: float = pydantic.Field(0.1, gt=0)
     steps: int | None = None
     mode: str = "fast"
@@ -392,7 +392,7 @@ def test_set_refuses_and_leaves_the_file(key: str, text: str, words: list[str]) 
 def test_set_changes_one_line_of_the_documented_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.chdir(folder)
-    before = (Path(__file__).parent / "fixtures" / "documented-settings.yaml").read_text("utf-8")
+    before = (Path(__file__).parents[1] / "fixtures" / "documented-settings.yaml").read_text("utf-8")
     path = local(before)
     set_value("ttt.learning_rate", "2e-2", path)
     changed = "  learning_rate: 0.02          # Adam learning rate for TTT-E2E"

@@ -227,8 +227,8 @@ def test_many_layers_are_read_in_slices_with_the_same_result(monkeypatch: pytest
         whole = network.generate(*given_)
         monkeypatch.setattr(module, "_SLICE_TOKENS", 10)
         sliced = network.generate(*given_)
-        assert close(whole, sliced, 1e-6)
-        assert not close(whole, network.generate(given_[0]), 1e-6), "without a mask, padding is read"
+        assert close(whole, sliced, 1e-5)
+        assert not close(whole, network.generate(given_[0]), 1e-5), "without a mask, padding is read"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

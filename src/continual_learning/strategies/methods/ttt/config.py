@@ -86,7 +86,7 @@ class TTTConfig(PassageConfig):
     """Steps on each mini-batch."""
     passes: int = Field(12, ge=1)
     """Passes over the parts of a passage."""
-    repair_rounds: int = Field(5, ge=0)
+    repair_rounds: int = Field(8, ge=0)
     """Rounds of two passes more over the parts that are then not recited word for word."""
     max_seconds: float | None = Field(None, gt=0)
     """Wall-clock limit for a document; what is learned by then is checked and kept. None: as long as it takes."""
