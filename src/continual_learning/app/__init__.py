@@ -1,1 +1,1 @@
-"""What users meet: the learner, feedback, a chat that learns."""
+"""The user-facing objects: the learner, feedback, and a chat that learns."""

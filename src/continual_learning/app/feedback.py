@@ -1,14 +1,14 @@
-"""Feedback: what was said of an answer, and how it changes the next one, on top of any strategy.
+"""Feedback: what was said about an answer, and how it changes later answers, with any strategy.
 
 A feedback is a state, an action and a return (arXiv 2601.18510): the question, the answer that was given, and a reward
 from -1 to 1. A correction is worth one good and one bad: +1 on its own tokens, -1 on those of the answer that was given
-from the first one that differs. When the same is asked again, or something like it, then at every step
+from the first one that differs. When the same or a similar question is asked again, then at every step
 
     Q(a) = sum of w_i G_i over the feedbacks in whose state a was taken / (kappa + sum of w_i),
 
-with w_i the likeness of the questions, faded by age, and V = 0 for what was never tried (all returns may be good ones,
-and then Q - mean Q would be 0). The advantages go to the logits in closed form (`steering.shifted`). Questions that are
-like none are answered as if there were no feedback.
+with w_i the similarity of the questions, faded by age, and V = 0 for what was never tried (all returns may be good
+ones, and then Q - mean Q would be 0). The advantages go to the logits in closed form (`logits_processors.shifted`).
+Questions that resemble none are answered as if there were no feedback.
 
 It is kept in the state's ``extra["feedback"]``, so that it is versioned and rolled back with the memory.
 """
@@ -37,29 +37,29 @@ if TYPE_CHECKING:
 
 _KEY = "feedback"
 _ALIKE = 0.55
-"""Least likeness of two questions that ask the same (benchmarks/LOG.md)."""
+"""Least similarity of two questions that ask the same (benchmarks/LOG.md)."""
 _OTHER_KIND = 0.6
-"""What is left of the likeness of two questions that ask for different kinds of answer."""
+"""Factor on the similarity of two questions that ask for different kinds of answer."""
 _STEM = 5
-"""Letters of a stem that are compared: "launch" and "launched", "defend" and "defence" are alike."""
+"""Letters of a stem that are compared: "launch" equals "launched", and "defend" equals "defence"."""
 _KAPPA = 0.1
-"""Shrinkage: what a return counts against never having tried."""
+"""Shrinkage: the weight of V = 0, as of an answer never tried, against the returns."""
 _BETA = 40.0
 """Logits for an advantage of 1: a user's word outweighs what the model and its memory expect."""
 _FADED = 0.02
-"""A weight below this is gone."""
+"""A weight below this counts as zero."""
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What was said of one answer."""
+    """What was said about one answer."""
 
     id: str
     """``f1``, ``f2`` … within a memory, in the order in which they were given."""
     question: str
     answer: str
     reward: float
-    """Of the answer, -1 (bad) to 1 (good)."""
+    """The reward of the answer, from -1 (bad) to 1 (good)."""
     correction: str | None
     """What the answer should have been."""
     given_at: str
@@ -77,18 +77,18 @@ class FeedbackMemory:
 
     items: tuple[Feedback, ...] = ()
     half_life_days: float | None = None
-    """After how many days a feedback counts half; None: it does not fade."""
+    """Number of days after which feedback counts half; None if it does not fade."""
     given: int = 0
-    """How many were ever given, so that no id is used twice."""
+    """Number of feedbacks ever given, so that no id is used twice."""
 
     @classmethod
     def of(cls, state: State) -> FeedbackMemory:
-        """What a state holds."""
+        """The feedback that a state holds."""
         return cls.in_extra(state.meta.extra)
 
     @classmethod
     def in_extra(cls, extra: Mapping[str, Any]) -> FeedbackMemory:
-        """What a state's extra data hold."""
+        """The feedback in a state's extra data."""
         kept: Mapping[str, Any] = extra.get(_KEY, {})
         items = tuple(Feedback(**item) for item in kept.get("items", ()))
         return cls(items, kept.get("half_life_days"), kept.get("given", 0))
@@ -102,7 +102,7 @@ class FeedbackMemory:
         return State(state.tensors, replace(state.meta, extra=extra))
 
     def add(self, question: str, answer: str, reward: float | None, correction: str | None) -> FeedbackMemory:
-        """With one feedback more, as its last. Without a reward, a correction gives 2 F1 - 1, at most 0.
+        """This memory with one more feedback at the end. Without a reward, a correction gives 2 F1 - 1, at most 0.
 
         Raises InputError for a reward outside -1 to 1, for neither reward nor correction, and for empty texts.
         """
@@ -123,7 +123,7 @@ class FeedbackMemory:
         return replace(self, items=(*self.items, item), given=self.given + 1)
 
     def without(self, feedback_id: str | None = None) -> FeedbackMemory:
-        """Without the last one, or the one with this id. Raises UnknownNameError if it is not there."""
+        """Without the last feedback, or without the one with this id. Raises UnknownNameError if it is not there."""
         wanted = feedback_id or (self.items[-1].id if self.items else "")
         if all(item.id != wanted for item in self.items):
             known = ", ".join(item.id for item in self.items) or "none"
@@ -131,16 +131,16 @@ class FeedbackMemory:
         return replace(self, items=tuple(item for item in self.items if item.id != wanted))
 
     def fading(self, half_life_days: float | None) -> FeedbackMemory:
-        """With another half-life; None ends the fading. Raises InputError unless it is above 0."""
+        """This memory with another half-life; None ends the fading. Raises InputError unless it is above 0."""
         if half_life_days is not None and not 0 < half_life_days < math.inf:
             raise InputError(f"a half-life of {half_life_days} days; expected more than 0, or none")
         return replace(self, half_life_days=half_life_days)
 
     def about(self, question: str, now: datetime | None = None) -> list[tuple[Feedback, float]]:
-        """The feedback that concerns a question, with its weight, 0 to 1: likeness, faded by age.
+        """The feedback that concerns a question, with its weight, 0 to 1: similarity, faded by age.
 
-        Of several on the same question the last correction stands for all earlier ones, and where it is known what to
-        answer to this very question, what was said of others like it does not count.
+        Of several feedbacks on the same question, the last correction replaces all earlier ones. If the answer to this
+        very question is known, feedback on similar questions does not count.
         """
         now = now or datetime.now(UTC)
         found = []
@@ -158,7 +158,7 @@ class FeedbackMemory:
             if item.positive:
                 last[_same(item.question)] = item.id
         kept: list[Feedback] = []
-        passed: set[str] = set()  # questions whose last word has come up, looking from the end
+        passed: set[str] = set()  # questions that already have their last correction, going backwards
         for item in reversed(self.items):
             same = _same(item.question)
             if not (item.positive and same in passed):
@@ -175,9 +175,9 @@ class FeedbackMemory:
 
 
 def likeness(a: str, b: str) -> float:
-    """How much two questions ask the same, 0 to 1: the cosine of their content stems, weighted by rarity.
+    """Similarity of two questions, 0 to 1: the cosine of their content stems, weighted by rarity.
 
-    Less where one asks "when" and the other "who".
+    It is reduced if the questions ask for different kinds of answer, such as "when" and "who".
     """
     if _same(a) == _same(b):
         return 1.0
@@ -203,14 +203,14 @@ def _weights(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Episode:
-    """Tokens that were, or should have been, written, and what came of each."""
+    """Tokens that were, or should have been, written, and the return of each."""
 
     ids: tuple[int, ...]
     returns: tuple[float, ...]
 
 
 class FeedbackSteer:
-    """Leans towards what was rewarded and away from what was punished, for one question. See `steering.Steer`."""
+    """Favours what was rewarded and disfavours what was punished, for one question. See `logits_processors.Steer`."""
 
     def __init__(self, base: BaseModel, feedback: Sequence[tuple[Feedback, float]]):
         self._feedback = tuple(feedback)
@@ -229,14 +229,14 @@ class FeedbackSteer:
         )
 
     def weigh(self, choices: Mapping[str, float]) -> dict[str, float]:
-        """See `steering.ChoiceSteer`: the same Q, of whole answers. What was rewarded becomes a choice."""
+        """See `logits_processors.ChoiceSteer`: the same Q, of whole answers. What was rewarded becomes a choice."""
         self.begun += 1
         returns: dict[str, float] = {}
         total = 0.0
         for item, weight in self._feedback:
             said = {item.answer: item.reward if item.correction is None else min(item.reward, -1.0)}
             if item.correction is not None:
-                said[item.correction] = 1.0  # an answer that is corrected to itself was right
+                said[item.correction] = 1.0  # an answer whose correction is the answer itself was right
             for answer, reward in said.items():
                 returns[answer] = returns.get(answer, 0.0) + weight * reward
             total = max(total, weight)

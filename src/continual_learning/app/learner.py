@@ -1,4 +1,4 @@
-"""Learner: a base, a strategy, a state, a store and one lock. What users meet."""
+"""Learner: a base model, a strategy, a state, a store and one lock. The main class for users."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QA = QuestionAnswer | Mapping[str, Any]
 class Learner:
     """Learns documents, answers from them, keeps them. Safe for use by several threads, one at a time.
 
-    Without a ``memory`` name what is learned lives as long as this object; named checkpoints and history need one.
+    Without a ``memory`` name, what is learned lasts as long as this object; named checkpoints and history need one.
     """
 
     def __init__(self, base: BaseModel, strategy: Strategy[Any], store: Store | None = None):
@@ -42,7 +42,7 @@ class Learner:
         self.strategy = strategy
         self.store = store
         self._lock = threading.RLock()
-        self._earlier: list[State] = []  # for rollback where there is no store
+        self._earlier: list[State] = []  # for rollback without a store
         self._state = strategy.init(base)
         self._version: str | None = None
         self._last_answer: tuple[str, str] | None = None
@@ -62,13 +62,13 @@ class Learner:
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
 
-        No ``model`` is the strategy's option ``base_model``, if it has one that is set, else smollm2-135m.
-        ``options`` are fields of the strategy's Config; over a memory that exists they go over the ones that it was
+        Without ``model``, the strategy's option ``base_model`` is used if it is set, else smollm2-135m.
+        ``options`` are fields of the strategy's Config; for an existing memory they override the ones that it was
         made with. Raises ConfigError for an unknown one, UnknownNameError for an unknown strategy,
         ModelNotFoundError, UnsafeNameError, MismatchError (also for a retired option: `options.current_options`) and
         CorruptMemoryError.
         """
-        make_strategy(strategy, options)  # a wrong name or option is told before seconds of loading
+        make_strategy(strategy, options)  # a wrong name or option is reported before seconds of loading
         store = Store.open(memory, home) if memory is not None else None
         if store is not None and store.head is not None:
             kept = store.meta()  # the tensors are read once, below
@@ -108,11 +108,11 @@ class Learner:
         """Learn a text, a path, a URL, a Document, or a list of them.
 
         A list, a folder, a .jsonl or a sitemap gives a list of reports. A `str` that is a URL or names an existing file
-        or folder is that, any other is the text itself; files of a folder and pages of a sitemap that cannot be read
-        or repeat another are passed over, with a warning in the log. ``qa`` are
-        questions known beforehand, for strategies and checks that use them: mappings with ``question`` and ``answer``
-        (a string or a list of accepted ones). A document that is refused, or an exception, Ctrl-C among
-        them, leaves the memory as it was before that document (of a list: before those `documents_together`).
+        or folder is read as a source, any other is the text itself. Files of a folder and pages of a sitemap that
+        cannot be read or repeat another are skipped, with a warning in the log. ``qa`` are questions known
+        beforehand, for strategies and checks that use them: mappings with ``question`` and ``answer`` (a string or a
+        list of accepted ones). A document that is refused, or an exception (Ctrl-C included), leaves the memory as it
+        was before that document (for a list: before the group of `documents_together` documents).
         """
         many = isinstance(source, Sequence) and not isinstance(source, str)
         sources: Sequence[Source] = source if many else [source]  # type: ignore[list-item, assignment]
@@ -139,7 +139,7 @@ class Learner:
 
     @property
     def documents_together(self) -> int:
-        """How many documents of a list are learned at a time; those are lost together if learning is interrupted."""
+        """Number of documents of a list that are learned at a time; an interruption loses all of these."""
         return self.strategy.documents_together
 
     def _learn_together(self, documents: Sequence[Document], progress: ProgressCallback | None) -> list[LearnReport]:
@@ -154,7 +154,7 @@ class Learner:
         for document, (state, report) in zip(documents, results, strict=True):
             reports.append(report)
             if report.accepted:
-                # Each state follows from the one before, which had no figures yet.
+                # Each state was made from the one before it, which had no figures yet.
                 for one in reports:
                     state = _with_figures(state, one)
                 self._keep(state, "learn", document.title or document.source)
@@ -200,11 +200,11 @@ class Learner:
     def feedback(
         self, answer: Answer | None = None, reward: float | None = None, correction: str | None = None
     ) -> Feedback:
-        """Say how good an answer was, from -1 to 1, or what it should have been. Without one, the last is meant.
+        """Say how good an answer was, from -1 to 1, or what it should have been. The default is the last answer.
 
-        Asked the same, or something like it, the model then prefers what was rewarded and avoids what was punished,
-        whatever the strategy. Without a reward, a correction gives 2 F1 - 1, at most 0. Raises InputError for a reward
-        out of range, for neither reward nor correction, and where nothing was answered yet.
+        For the same or a similar question, the model then prefers what was rewarded and avoids what was punished,
+        with any strategy. Without a reward, a correction gives 2 F1 - 1, at most 0. Raises InputError for a reward
+        out of range, for neither reward nor correction, and if nothing was answered yet.
         """
         given = self.last_answer if answer is None else (answer.question, answer.text)
         if given is None:
@@ -229,14 +229,14 @@ class Learner:
             return gone
 
     def fade_feedback(self, half_life_days: float | None) -> None:
-        """Let feedback count half after so many days, a quarter after twice as many; None: it does not fade."""
+        """Let feedback count half after this many days, a quarter after twice as many; None: it does not fade."""
         with self._writing():
             memory = FeedbackMemory.of(self._state).fading(half_life_days)
             self._keep(memory.in_state(self._state), "feedback", f"half-life {half_life_days} days")
 
     @property
     def last_answer(self) -> tuple[str, str] | None:
-        """Question and text of the last answer, in a named memory also another process's; None before the first."""
+        """Question and text of the last answer, in a named memory even by another process; None before the first."""
         if self._last_answer is None and self.store is not None:
             return read_last_answer(self.store.root)
         return self._last_answer
@@ -245,7 +245,7 @@ class Learner:
 
     @property
     def state(self) -> State:
-        """What is learned now."""
+        """The current state: everything that is learned."""
         return self._state
 
     @property
@@ -259,7 +259,7 @@ class Learner:
         return self.store.history() if self.store else []
 
     def save(self, name: str, overwrite: bool = False) -> Version:
-        """Name the present version as a checkpoint."""
+        """Name the current version as a checkpoint."""
         store = self._needs_store(f"save {name!r}")
         with self._writing():
             if store.head is None:
@@ -267,7 +267,7 @@ class Learner:
             return store.checkpoint(name, overwrite)
 
     def load(self, name: str) -> None:
-        """Make a checkpoint or version the present one. `rollback` undoes that; nothing leaves the history."""
+        """Make a checkpoint or version the current one. `rollback` undoes that; nothing leaves the history."""
         store = self._needs_store(f"load {name!r}")
         with self._writing():
             state = store.load(name)
@@ -294,9 +294,9 @@ class Learner:
             self._keep(state, "forget", document_id)
 
     def revise(self, change: Callable[[State], State], action: str, note: str = "") -> None:
-        """Make what ``change`` gives for the present state the present one, as a new version.
+        """Replace the current state by what ``change`` returns for it, as a new version.
 
-        ``change`` runs alone with the memory; where it gives back the very state that it got, nothing is written.
+        ``change`` has the memory to itself; if it returns the same state object that it received, nothing is written.
         """
         with self._writing():
             state = change(self._state)
@@ -326,7 +326,7 @@ class Learner:
             }
 
     def close(self) -> None:
-        """Nothing is left to write: every change is on disk when its call returns."""
+        """Close the learner. Nothing is left to write: every change is on disk when its call returns."""
 
     def __enter__(self) -> Learner:
         return self
@@ -343,7 +343,7 @@ class Learner:
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """The strategy's answers, with what feedback says of some of the questions; the caller holds the lock."""
+        """The strategy's answers, changed by feedback on some of the questions; the caller holds the lock."""
         memory = FeedbackMemory.of(self._state)
         about = [memory.about(question) if memory.items else [] for question in questions]
         plain = [question for question, items in zip(questions, about, strict=True) if not items]
@@ -367,9 +367,9 @@ class Learner:
     ) -> Answer:
         """An answer to a question that feedback is about. Streamed as one piece: it may be written twice."""
         steer = FeedbackSteer(self.base, feedback)
-        with self.base.steered(steer):  # by itself: what is steered is this question
+        with self.base.steered(steer):  # alone: the steering is for this question only
             [answer] = self.strategy.answer(self.base, self._state, [question], max_new_tokens, None, history)
-            # Not in one piece by the base: quoted, put together from several recitations, or a server's.
+            # The base did not write it in one piece: it is quoted, joined from several generations, or from a server.
             apart = steer.begun != 1
             if apart and any(item.positive for item, _ in feedback):
                 [answer] = plain_answers(self.base, [question], max_new_tokens, None, history)
@@ -392,7 +392,7 @@ class Learner:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Alone with the memory, in this process and among processes, and with its newest version."""
+        """Hold the memory exclusively, among threads and processes, at its newest version."""
         with self._lock:
             if self.store is None:
                 yield
@@ -413,7 +413,7 @@ class Learner:
         self._state = state
 
     def _refresh(self) -> None:
-        """Take over what another process, or a rollback, made the current version."""
+        """Adopt the current version if another process or a rollback has changed it."""
         if self.store is None:
             return
         head = self.store.head
@@ -456,7 +456,7 @@ class Chat:
 
 
 def _with_figures(state: State, report: LearnReport) -> State:
-    """The state whose record of the document also says what its learning came to, where the strategy did not."""
+    """The state, its record of the document completed with the figures of learning that the strategy left out."""
     figures = {key: getattr(report, key) for key in ("loss", "seconds", "recall_before", "recall_after")}
     documents = tuple(
         replace(d, details={**figures, **d.details}) if d.id == report.document_id else d for d in state.meta.documents

@@ -1,6 +1,6 @@
-"""A conversation whose weights learn as it goes: what `continual-learning nested` talks to.
+"""A conversation whose weights learn as it proceeds: the session behind `continual-learning nested`.
 
-Each turn is learned first and answered then. The state is a value, so taking an adaptation back is keeping the one
+Each turn is first learned and then answered. The state is a value, so taking an adaptation back is keeping the one
 before it, and a reset is the empty one.
 """
 
@@ -25,23 +25,23 @@ from continual_learning.types import Answer, LearnReport, ProgressCallback, Toke
 
 UNDO_DEPTH = 8
 """Adaptations that `undo` can take back, each the size of a checkpoint in main memory."""
-# What a saved version holds beside the weights.
+# What a saved version holds in addition to the weights.
 _HISTORY, _UNLEARNED = "history", "unlearned"
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn did."""
+    """The result of one turn."""
 
     answer: Answer
     adaptation: LearnReport | None
-    """None where nothing was to be learned at this turn."""
+    """None if there was nothing to learn at this turn."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class OneShot:
-    """Adapted on a text, asked, reset, asked again."""
+    """Result of adapting on a text, asking, resetting, and asking again."""
 
     before: Answer
     adaptation: LearnReport
@@ -75,7 +75,7 @@ class NestedSession:
         self.saved = True
         """Whether what is learned now is on disk."""
         self.unlearned: list[Message] = []
-        """Said since the last adaptation, to be learned at the next: it outlasts `clear`, `save` and `load`."""
+        """What was said since the last adaptation, learned at the next: it survives `clear`, `save` and `load`."""
         self._undo: deque[State] = deque(maxlen=UNDO_DEPTH)
 
     # -- talking -----------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class NestedSession:
     ) -> tuple[list[LearnReport], list[Skipped]]:
         """Learn a file or a folder: all of it as one adaptation for `undo`, or, interrupted, none of it.
 
-        Also returns what was passed over, with the reason. Raises DocumentError for what cannot be read.
+        Also returns what was skipped, with the reason. Raises DocumentError for what cannot be read.
         """
         documents, skipped = read_documents(Path(path), limits=self.limits, progress=progress)
         state, reports = self.state, []
@@ -136,7 +136,7 @@ class NestedSession:
     # -- the conversation and the weights ----------------------------------------------------------
 
     def clear(self) -> None:
-        """Forget the conversation; the weights stay, and so does what they still wait for."""
+        """Forget the conversation; the weights stay, and so does what is still to be learned."""
         self.history.clear()
 
     def reset(self) -> None:
@@ -149,7 +149,7 @@ class NestedSession:
     def undo(self) -> bool:
         """Take the last adaptation (or `load`, or `reset`) back, exactly; False if there is none to take back.
 
-        The conversation stays as it is.
+        The conversation is unchanged.
         """
         if not self._undo:
             return False
@@ -158,7 +158,7 @@ class NestedSession:
         return True
 
     def save(self, name: str | None = None) -> Version:
-        """Save weights, what the levels wait for, and the conversation under a name; none: the time."""
+        """Save the weights, the levels' pending input and the conversation under a name, by default the time."""
         chosen = name or datetime.now().strftime("saved-%Y%m%d-%H%M%S-%f")
         kept = {_HISTORY: [dict(m) for m in self.history], _UNLEARNED: [dict(m) for m in self.unlearned]}
         extra = {**self.state.meta.extra, **kept}
@@ -172,7 +172,7 @@ class NestedSession:
         return version
 
     def load(self, name: str, with_history: bool = False) -> State:
-        """Take saved weights; the conversation is empty then, unless ``with_history``.
+        """Load saved weights; the conversation is then empty, unless ``with_history``.
 
         Raises UnknownNameError, and MismatchError for another model or strategy.
         """
@@ -242,7 +242,7 @@ class NestedSession:
         self.saved = False
 
     def _automatic(self) -> list[str]:
-        """Automatic saving and resetting, and a word about each."""
+        """Save and reset automatically, with a note about each."""
         notes = []
         if self.settings.auto_save_every_n and self.turns % self.settings.auto_save_every_n == 0:
             version = self.save()

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from continual_learning.types import Answer
 
 Question = Annotated[
-    str | None, typer.Argument(metavar="[QUESTION]", help="A question, or - for one a line on standard input.")
+    str | None,
+    typer.Argument(metavar="[QUESTION]", help="The question, or - to read one question per line from stdin."),
 ]
 File = Annotated[
     Path | None,
-    typer.Option("--file", "-f", metavar="FILE", help="Questions: .txt with one a line, or .jsonl, .json, .csv."),
+    typer.Option(
+        "--file", "-f", metavar="FILE", help="File of questions: .txt with one per line, or .jsonl, .json, .csv."
+    ),
 ]
 
 
@@ -78,13 +81,13 @@ def _questions(question: str | None, file: Path | None) -> list[str]:
 
 
 def note_if_empty(out: Output, learner: Learner, memory: str) -> None:
-    """Say so when it is the base model alone that will answer."""
+    """Write a note if the base model alone will answer, since nothing has been learned."""
     if not learner.documents:
         out.note(f"note: memory {memory!r} holds no document yet; the base model answers")
 
 
 def notes_of(out: Output, answer: Answer) -> None:
-    """What came with an answer, on standard error."""
+    """Write the notes that come with an answer to standard error."""
     for text in answer.notes:
         out.note(f"note: {text}")
     if answer.sources and out.terminal:

@@ -27,16 +27,21 @@ Data = Annotated[
     ),
 ]  # fmt: skip
 Count = Annotated[
-    int, typer.Option("--documents", metavar="N", help="How many; of different articles while there are enough.", min=1)
+    int,
+    typer.Option(
+        "--documents", metavar="N", help="Number of documents, from different articles as far as possible.", min=1
+    ),
 ]
 Half = Annotated[
     Literal["learn", "holdout", "first", "second", "all"],
     typer.Option(
         "--split",
-        help="Which articles: tune on learn, report on holdout, drawn by the seed; or a half in the file's order.",
+        help="Articles to use: tune on learn, report on holdout (drawn by the seed), or take a half in file order.",
     ),
 ]
-DataSeed = Annotated[int, typer.Option("--data-seed", metavar="N", help="Seed of the split and of the choice.")]
+DataSeed = Annotated[
+    int, typer.Option("--data-seed", metavar="N", help="Seed of the split and of the sample of documents.")
+]
 
 
 @app.command("squad")
@@ -44,7 +49,10 @@ def squad(
     data: Data,
     documents: Count = 16,
     holdout_questions: Annotated[
-        int, typer.Option("--holdout-questions", min=0, help="Questions about other articles, before and after.")
+        int,
+        typer.Option(
+            "--holdout-questions", min=0, help="Questions about other articles, asked before and after learning."
+        ),
     ] = 20,
     split: Half = "holdout",
     data_seed: DataSeed = 0,
@@ -89,7 +97,7 @@ def stream(
         Literal["whole", "ends"],
         typer.Option(
             "--matrix",
-            help="whole: all questions after each document; ends: its own then, and all at the end (quicker).",
+            help="whole: all questions after each document; ends: only its own, and all at the end (quicker).",
         ),
     ] = "whole",
     model: options.Model = None,
@@ -147,12 +155,16 @@ def needle(
     tokens: Annotated[
         str, typer.Option("--tokens", metavar="N,N,…", help="Lengths of the documents, in tokens.")
     ] = "250,500,1000",
-    documents: Annotated[int, typer.Option("--documents", metavar="N", min=1, help="How many of each length.")] = 5,
+    documents: Annotated[
+        int, typer.Option("--documents", metavar="N", min=1, help="Number of documents of each length.")
+    ] = 5,
     strategies: evaluation.Strategies = None,
     rows: Annotated[
         str | None,
         typer.Option(
-            "--rows", metavar="A,B,…", help="In place of strategies, rows of `benchmark conversation`: one,several."
+            "--rows",
+            metavar="A,B,…",
+            help="Rows of `benchmark conversation` to run instead of strategies: one,several.",
         ),
     ] = None,
     settings: evaluation.Options = None,
@@ -187,7 +199,7 @@ def needle(
 
 
 def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
-    """The documents to learn, one an article, and the articles that none of them is from."""
+    """The documents to learn, one per article, and the articles that none of them comes from."""
     from continual_learning.datasets.base import choose_documents, load_dataset
 
     dataset = load_dataset(data)

@@ -25,7 +25,7 @@ def chat(
     max_new_tokens: options.MaxNewTokens = None,
     as_json: options.Json = False,
 ) -> None:
-    """Talk with a memory: at the prompt, or one turn a line from standard input."""
+    """Talk with a memory: at the prompt, or with one turn per line from standard input."""
     from continual_learning.cli.session import choose, learner_for
 
     out = Output(as_json)

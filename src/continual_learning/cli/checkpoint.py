@@ -42,7 +42,7 @@ def save(
 
 @app.command()
 def load(name: Name, memory: Memory = None, as_json: options.Json = False) -> None:
-    """Make a checkpoint the present version. `memory rollback` undoes that."""
+    """Make a checkpoint the current version. `memory rollback` undoes that."""
     out = Output(as_json)
     store = _open(memory)
     version = store.save(store.load(_checkpoint(store, name).id), "load", name)
@@ -87,7 +87,7 @@ def compare(
     memory: Memory = None,
     as_json: options.Json = False,
 ) -> None:
-    """What differs from one checkpoint or version to another: documents and weights."""
+    """Compare two checkpoints or versions: their documents and weights."""
     out = Output(as_json)
     store = _open(memory)
     found = store.diff(first, second)
@@ -120,15 +120,16 @@ def compare(
 @app.command()
 def export(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="The file to write; .safetensors for the weights alone.")],
+    file: Annotated[Path, typer.Argument(help="The file to write; with the suffix .safetensors, the weights alone.")],
     memory: Memory = None,
     peft: Annotated[
-        bool, typer.Option("--peft", help="A folder with a PEFT adapter, of a memory that is one exactly.")
+        bool,
+        typer.Option("--peft", help="Write a folder with a PEFT adapter (only for memories that are adapters)."),
     ] = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a checkpoint to one file of safetensors and JSON, which `memory import` reads; or its weights alone."""
+    """Write a checkpoint to one file that `memory import` reads (safetensors and JSON), or its weights alone."""
     from continual_learning.memory.store.archive import write_tensors
 
     out = Output(as_json)
@@ -162,9 +163,9 @@ def delete(name: Name, memory: Memory = None, as_json: options.Json = False) -> 
 @app.command()
 def cleanup(
     memory: Memory = None,
-    keep: Annotated[int, typer.Option("--keep", metavar="N", help="Checkpoints to keep.", min=0)] = 10,
+    keep: Annotated[int, typer.Option("--keep", metavar="N", help="Number of checkpoints to keep.", min=0)] = 10,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run/--remove", help="Say what would go and change nothing, or remove it.")
+        bool, typer.Option("--dry-run/--remove", help="List what would be removed and change nothing, or remove it.")
     ] = True,
     as_json: options.Json = False,
 ) -> None:

@@ -13,13 +13,13 @@ from continual_learning.errors import InputError
 
 Documents = Annotated[
     Path,
-    typer.Argument(metavar="DOCUMENT", help="A document or a folder of them; or a SQuAD file, with its questions."),
+    typer.Argument(metavar="DOCUMENT", help="A document, a folder of documents, or a SQuAD file with its questions."),
 ]
 QA = Annotated[
     Path | None,
     typer.Option("--qa", metavar="FILE", help="Questions with their answers (.jsonl, .json, .csv)."),
 ]
-Each = Annotated[bool, typer.Option("--each", help="A memory for each document, not one for all of them.")]
+Each = Annotated[bool, typer.Option("--each", help="Use a separate memory for each document instead of one for all.")]
 
 
 def compare(

@@ -18,14 +18,14 @@ Key = Annotated[str, typer.Argument(help="Dotted, such as model.name or strategi
 @app.command()
 def show(
     everything: Annotated[
-        bool, typer.Option("--all", help="Every option of every strategy too, not only those that are set.")
+        bool, typer.Option("--all", help="Also show the options of every strategy, not only those that are set.")
     ] = False,
     defaults: Annotated[
-        bool, typer.Option("--defaults", help="A settings file with every default and what it means.")
+        bool, typer.Option("--defaults", help="Print a settings file with every default and its meaning.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """All settings with the place that each comes from."""
+    """Show all settings and where each comes from."""
     from continual_learning.cli.output import plain
     from continual_learning.settings.schema import load_config
 
@@ -46,7 +46,7 @@ def show(
 
 @app.command()
 def get(key: Key, as_json: options.Json = False) -> None:
-    """One setting."""
+    """Show one setting."""
     import difflib
 
     from continual_learning.cli.output import plain
@@ -85,7 +85,7 @@ def set_(
 
 @app.command("path")
 def path_(as_json: options.Json = False) -> None:
-    """The files that are read, the weakest first, and the one that `config set` writes."""
+    """Show the files that are read, lowest precedence first, and the one that `config set` writes."""
     from continual_learning.settings.edit import file_to_write
     from continual_learning.settings.schema import config_files
 

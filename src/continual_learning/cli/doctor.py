@@ -1,4 +1,4 @@
-"""`doctor`: does everything that is needed work here, and if not, which command mends it?"""
+"""`doctor`: checks the installation, the model and the memories, and suggests fixes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from continual_learning.errors import ContinualLearningError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 ENOUGH_DISK = 2_000_000_000
-"""The dequantised embedded model takes 540 MB, and is written beside the old one."""
+"""The dequantised embedded model takes 540 MB, and is written next to the old one."""
 LEAST_DISK = 50_000_000
 
 
@@ -32,7 +32,7 @@ class Check:
     """ok, warn or fail."""
     detail: str
     fix: str = ""
-    """The command or setting that mends it."""
+    """The command or setting that fixes it."""
 
 
 def doctor(as_json: options.Json = False) -> None:
@@ -50,7 +50,7 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def _run(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """A check that itself breaks is a finding, and must not hide the others."""
+    """Run a check. One that itself fails is a finding, and must not hide the rest."""
     name = check.__name__.strip("_").replace("_", " ")
     try:
         yield from check()

@@ -17,7 +17,7 @@ app = options.group("Documents: what a file, a page or a site holds, and pages a
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", help="Files, folders, URLs, sitemaps; also the name of a list, or its YAML file."),
+    typer.Argument(metavar="SOURCE", help="Files, folders, URLs, sitemaps, the name of a list, or its YAML file."),
 ]
 
 
@@ -25,10 +25,13 @@ Sources = Annotated[
 def fetch(
     sources: Sources,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the chunks go, as JSON lines.", dir_okay=False)
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="File to write the chunks to, as JSON lines.", dir_okay=False
+        ),
     ] = Path("documents.jsonl"),
     words: Annotated[
-        int, typer.Option("--words", metavar="N", help="Longest chunk, in words; 0 keeps documents whole.", min=0)
+        int, typer.Option("--words", metavar="N", help="Maximum words per chunk; 0 keeps documents whole.", min=0)
     ] = 150,
     allow_private: options.AllowPrivate = False,
     as_json: options.Json = False,
@@ -54,11 +57,11 @@ def fetch(
 @app.command()
 def show(
     sources: Sources,
-    text: Annotated[bool, typer.Option("--text", help="The whole text of each document too.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Also show the whole text of each document.")] = False,
     allow_private: options.AllowPrivate = False,
     as_json: options.Json = False,
 ) -> None:
-    """What would be learned of sources, and what would be passed over and why; nothing is written."""
+    """Show what would be learned from sources, and what would be skipped and why. Nothing is written."""
     out = Output(as_json)
     documents, skipped = _gather(out, sources, options.limits(allow_private))
     rows = _rows(documents)
@@ -75,7 +78,7 @@ def show(
 
 @app.command()
 def lists(as_json: options.Json = False) -> None:
-    """The lists of sources that come with the package."""
+    """Show the lists of sources that come with the package."""
     from continual_learning.documents.lists import load_list, shipped_lists
 
     out = Output(as_json)
@@ -85,7 +88,7 @@ def lists(as_json: options.Json = False) -> None:
 
 
 def _gather(out: Output, sources: list[str], limits: Limits) -> tuple[list[Document], list[Skipped]]:
-    """Documents of all sources, those of lists among them; what cannot be read is said and passed over."""
+    """The documents of all sources, lists included. What cannot be read is reported and skipped."""
     from continual_learning.documents.lists import gather, load_list, shipped_lists
 
     places: list[str] = []

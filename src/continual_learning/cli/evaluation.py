@@ -28,17 +28,17 @@ Strategies = Annotated[
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="STRATEGY.KEY=VALUE", help="An option of a strategy; may be given several times."),
+    typer.Option("--set", metavar="STRATEGY.KEY=VALUE", help="An option of a strategy; may be repeated."),
 ]
 Seeds = Annotated[str, typer.Option("--seeds", metavar="N,N,…", help="Run once with each of these seeds.")]
 MaxNewTokens = Annotated[
-    int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer, in tokens.", min=1, show_default=True)
+    int, typer.Option("--max-new-tokens", metavar="N", help="Maximum tokens per answer.", min=1, show_default=True)
 ]
 Retention = Annotated[
     int,
     typer.Option(
         "--retention-documents", metavar="N", min=0,
-        help="Where each document is learned alone: after how many of them to measure what was kept.",
+        help="Measure retention after every N documents (when each is learned alone).",
     ),
 ]  # fmt: skip
 Report = Annotated[
@@ -47,8 +47,10 @@ Report = Annotated[
         "--report", metavar="FILE", help="Write the result to a .html, .md, .csv or .json file; may be repeated."
     ),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Measure everything anew; keep no results to go on from.")]
-NoFlops = Annotated[bool, typer.Option("--no-flops", help="Do not count operations (saves learning one document).")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure everything anew, and store no results to resume from.")]
+NoFlops = Annotated[
+    bool, typer.Option("--no-flops", help="Do not count operations (saves learning one extra document).")
+]
 
 
 def contenders_from(strategies: str | None, assignments: Sequence[str]) -> list[Contender]:
@@ -72,7 +74,7 @@ def contenders_from(strategies: str | None, assignments: Sequence[str]) -> list[
         given[name][option] = value
     config = load_config({})
     for name in names:
-        strategy_class(name)  # an unknown name is told before the first of them is run
+        strategy_class(name)  # an unknown name is reported before the first of them is run
     return [Contender(name, config.strategy_options(name, given[name])) for name in names]
 
 
@@ -97,11 +99,11 @@ def load_base(model: str | None) -> BaseModel:
 
 
 def run(out: Output, reports: Sequence[Path], work: Callable[[ProgressCallback], dict[str, Any]]) -> None:
-    """Do the work with a bar, show its result and write the reports."""
+    """Do the work with a progress bar, show the result and write the reports."""
     from continual_learning.evaluation.report import RENDERERS, write_report
 
     for path in reports:
-        if path.suffix.lower() not in RENDERERS:  # before the hours, not after
+        if path.suffix.lower() not in RENDERERS:  # before hours of work, not after
             raise InputError(f"--report {path}: expected a name that ends in one of {', '.join(RENDERERS)}")
     try:
         with _bar() as progress:
@@ -164,7 +166,7 @@ def _number(value: float | None, form: str) -> str | None:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[ProgressCallback]:
-    """A bar on a terminal; elsewhere a line now and then. How long it will take is always told, once."""
+    """A bar on a terminal, elsewhere an occasional line. The estimated time is always reported, once."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bar

@@ -1,4 +1,4 @@
-"""`feedback`: what was good or bad about the last answer of a memory."""
+"""`feedback`: say whether the last answer of a memory was good or bad, or correct it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SHOWN = 60
 
 @app.command("good")
 def good(memory: options.Memory = None, as_json: options.Json = False) -> None:
-    """The last answer was good: prefer it when the same, or the like, is asked again."""
+    """The last answer was good: prefer it when the same or a similar question is asked again."""
     _give(memory, 1.0, None, as_json)
 
 
 @app.command("bad")
 def bad(memory: options.Memory = None, as_json: options.Json = False) -> None:
-    """The last answer was bad: avoid it when the same, or the like, is asked again."""
+    """The last answer was bad: avoid it when the same or a similar question is asked again."""
     _give(memory, -1.0, None, as_json)
 
 
@@ -37,13 +37,13 @@ def correct(
     memory: options.Memory = None,
     as_json: options.Json = False,
 ) -> None:
-    """The last answer should have been another one."""
+    """Correct the last answer: say what it should have been."""
     _give(memory, None, answer, as_json)
 
 
 @app.command("list")
 def list_(memory: options.Memory = None, as_json: options.Json = False) -> None:
-    """All feedback of a memory, oldest first."""
+    """Show all feedback of a memory, oldest first."""
     from continual_learning.app.feedback import FeedbackMemory
     from continual_learning.cli.session import head_meta, memory_name, open_store
 
@@ -63,11 +63,13 @@ def list_(memory: options.Memory = None, as_json: options.Json = False) -> None:
 
 @app.command("undo")
 def undo(
-    feedback_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Which one [default: the last].")] = None,
+    feedback_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Id of the feedback [default: the last].")
+    ] = None,
     memory: options.Memory = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take a feedback back."""
+    """Take back one feedback."""
     before, after = _change(memory, lambda kept: kept.without(feedback_id), "undo")
     [gone] = [item for item in before.items if item not in after.items]
     out = Output(as_json)
@@ -77,7 +79,7 @@ def undo(
 
 @app.command("fade")
 def fade(
-    days: Annotated[str, typer.Argument(metavar="DAYS|never", help="After how many days feedback counts half.")],
+    days: Annotated[str, typer.Argument(metavar="DAYS|never", help="Number of days after which feedback counts half.")],
     memory: options.Memory = None,
     as_json: options.Json = False,
 ) -> None:
@@ -121,7 +123,7 @@ def _show(out: Output, given: Feedback) -> None:
 def _change(
     memory: str | None, change: Callable[[FeedbackMemory], FeedbackMemory], note: str
 ) -> tuple[FeedbackMemory, FeedbackMemory]:
-    """Write a version with changed feedback; the base model is not needed for that. What was, and what is now."""
+    """Write a version with changed feedback, without loading the base model; returns the feedback before and after."""
     from continual_learning.app.feedback import FeedbackMemory
     from continual_learning.cli.session import open_store
 

@@ -44,7 +44,7 @@ def info(memory: options.Memory = None, as_json: options.Json = False) -> None:
 
 
 def device() -> str:
-    """What ``device: auto`` takes here, with its name."""
+    """The device that ``device: auto`` selects here, with its name."""
     import torch
 
     if torch.cuda.is_available():

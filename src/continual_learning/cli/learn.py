@@ -35,12 +35,10 @@ Paths = Annotated[
         "standard input.",
     ),
 ]
-Title = Annotated[str | None, typer.Option("--title", help="Title of the document; only with a single one.")]
+Title = Annotated[str | None, typer.Option("--title", help="Title of the document; only for a single document.")]
 QA = Annotated[
     Path | None,
-    typer.Option(
-        "--qa", metavar="FILE", help="Questions with their answers (.jsonl, .json, .csv) for a single document."
-    ),
+    typer.Option("--qa", metavar="FILE", help="Questions with answers about a single document (.jsonl, .json, .csv)."),
 ]
 
 
@@ -76,10 +74,10 @@ def learn(
 
 
 def _read(paths: Sequence[str], title: str | None, limits: Limits) -> tuple[list[Document], list[Skipped]]:
-    """All documents of all paths, before anything is learned.
+    """Read the documents of all paths, before anything is learned.
 
-    A name that leads nowhere stops everything: it is a slip of the pen. Of several that are there, one that cannot be
-    read is passed over.
+    A path that does not exist stops everything, as it is probably a typing error. Of several that exist, one that
+    cannot be read is skipped.
     """
     from continual_learning.documents import (
         STDIN,
@@ -166,7 +164,7 @@ def _learn_group(
                 return learner.learn(documents, progress=progress)
             return [learner.learn(documents[0], qa=questions, progress=progress)]
     except LearningError as error:  # this document cannot be learned; the next one may
-        if len(documents) > 1:  # which one it was shows when each is learned by itself
+        if len(documents) > 1:  # learning each by itself shows which one it was
             return [r for one in documents for r in _learn_group(learner, [one], questions, one.title or one.source)]
         seconds = time.perf_counter() - started
         return [LearnReport(False, str(error), documents[0].id, documents[0].title, 0, seconds, 0)]

@@ -1,4 +1,4 @@
-"""Entry of the command line: the commands, and what becomes of their errors."""
+"""Entry point of the command line: the commands, and how their errors are reported."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from continual_learning.cli.outcome import INTERRUPTED, PROGRAM, is_usage, outco
 from continual_learning.cli.output import note, print_json
 
 PIPE_CLOSED = 141
-"""128 and the number of SIGPIPE: whoever read standard output has had enough."""
+"""128 plus the number of SIGPIPE: the reader of standard output has closed it."""
 HELP = ["--help", "-h"]
 
 
 class _PassedOn(Exception):
-    """Carries an exception past typer, which has its own ideas about some."""
+    """Carries an exception past typer, which handles some by itself."""
 
     def __init__(self, error: BaseException):
         super().__init__(str(error))
@@ -115,12 +115,12 @@ strategy_commands.mount(app, {"train": train.app})
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 bad input, 1 failure, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Accepted anywhere, so that it can be put behind the command that has just failed.
+    # Accepted anywhere, so that it can be appended to the command that has just failed.
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in options or os.environ.get("CONTINUAL_LEARNING_DEBUG", "") not in ("", "0")
     arguments = [a for a in options if a != "--debug"] + arguments[len(options) :]
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # an answer may hold what the terminal's encoding lacks
+        if hasattr(stream, "reconfigure"):  # an answer may hold characters that the terminal's encoding lacks
             stream.reconfigure(errors="replace")
     _show_log(debug)
     try:
@@ -153,7 +153,7 @@ class _NoteHandler(logging.Handler):
 
 
 def _help_of(names: list[str]) -> str | None:
-    """The help of a command; None where the words name none. Typer's own way there imports pydantic, for 0.2 s."""
+    """The help of a command; None if the words name no command. Typer's own way imports pydantic, which takes 0.2 s."""
     command: Any = typer.main.get_command(app)
     context = typer.Context(command, info_name=PROGRAM, **command.context_settings)
     for name in names:
@@ -165,7 +165,7 @@ def _help_of(names: list[str]) -> str | None:
 
 
 def _show_log(debug: bool) -> None:
-    """What the package logs, such as that the first use of a model takes a while, goes to standard error."""
+    """Send the package's log, such as the note that a model's first use takes a while, to standard error."""
     logger = logging.getLogger("continual_learning")
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     # by name: run as a program, this module is there twice

@@ -15,13 +15,13 @@ from continual_learning.text.words import several
 
 app = options.group("Memories: list, inspect, undo, share.")
 
-Keep = Annotated[int, typer.Option("--keep", metavar="N", help="Versions to keep.", min=0)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")]
+Keep = Annotated[int, typer.Option("--keep", metavar="N", help="Number of versions to keep.", min=0)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and change nothing.")]
 
 
 @app.command("list")
 def list_(as_json: options.Json = False) -> None:
-    """All memories."""
+    """List all memories."""
     from continual_learning.cli.session import head_meta, memory_names
     from continual_learning.memory.store import Store
 
@@ -35,7 +35,7 @@ def list_(as_json: options.Json = False) -> None:
             row |= {"strategy": meta.get("strategy"), "model": meta.get("base_name")}
             row |= {"documents": len(meta.get("documents", ())), "versions": len(store.history())}
             row |= {"updated_at": head.created_at if head else None, "problem": None}
-        except ContinualLearningError as error:  # one damaged memory must not hide the others
+        except ContinualLearningError as error:  # one damaged memory must not hide the rest
             row |= dict.fromkeys(("strategy", "model", "documents", "versions", "updated_at"))
             row["problem"] = str(error)
         rows.append(row)
@@ -52,7 +52,7 @@ def list_(as_json: options.Json = False) -> None:
 
 @app.command()
 def show(memory: options.MemoryArgument = None, option: options.Memory = None, as_json: options.Json = False) -> None:
-    """One memory: its documents, strategy, model and size."""
+    """Show one memory: its documents, strategy, model and size."""
     from continual_learning.cli.session import head_meta
 
     out = Output(as_json)
@@ -107,11 +107,11 @@ def history(
 
 @app.command()
 def forget(
-    document: Annotated[str, typer.Argument(help="Its id, the start of its id, or its title.")],
+    document: Annotated[str, typer.Argument(help="The document's id, the start of its id, or its title.")],
     memory: options.Memory = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take one document out, as if it had never been learned."""
+    """Remove one document, as if it had never been learned."""
     from continual_learning.cli.session import choose, learner_for
 
     out = Output(as_json)
@@ -132,7 +132,7 @@ def rollback(
     to: Annotated[
         str | None,
         typer.Option(
-            "--to", metavar="VERSION", help="A version or checkpoint [default: what was before the last change]."
+            "--to", metavar="VERSION", help="A version or checkpoint [default: the one before the last change]."
         ),
     ] = None,
     option: options.Memory = None,
@@ -167,7 +167,7 @@ def delete(
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Delete a whole memory with its history. Nothing brings it back."""
+    """Delete a whole memory with its history. This cannot be undone."""
     out = Output(as_json)
     name = one_name(memory, option)
     if name is None:
@@ -209,7 +209,7 @@ def import_(
     memory: options.Memory = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read an exported memory: as a new one, or as a new version of one with the same strategy and model."""
+    """Import a memory: as a new one, or as a new version of one with the same strategy and model."""
     from continual_learning.cli.session import memory_name
     from continual_learning.memory.store import Store
 
@@ -263,7 +263,7 @@ def find_document(memory: str, wanted: str) -> dict[str, Any]:
 
 
 def one_name(argument: str | None, option: str | None) -> str | None:
-    """The memory that is named in either way; None if in neither. Raises InputError for two names."""
+    """The memory's name, given in either of two ways; None if in neither. Raises InputError for two names."""
     if argument is not None and option is not None and argument != option:
         raise InputError(f"two memories are named, {argument!r} and --memory {option!r}; expected one of them")
     return argument if argument is not None else option

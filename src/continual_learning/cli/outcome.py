@@ -1,4 +1,4 @@
-"""What becomes of an error: the exit code and the one line that tells it."""
+"""How an error is reported: the exit code and one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from continual_learning.errors import ContinualLearningError
 
 PROGRAM = "continual-learning"
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells report it."""
+"""128 plus the number of SIGINT, as shells report it."""
 
 
 def outcome(error: BaseException) -> tuple[int, str]:
@@ -27,7 +27,7 @@ def outcome(error: BaseException) -> tuple[int, str]:
 
 def is_usage(error: BaseException) -> bool:
     """Whether typer refused the command line itself."""
-    # by what it has, not by its class: typer has moved that class between versions
+    # by its attributes, not by its class: typer has moved that class between versions
     return hasattr(error, "format_message")
 
 

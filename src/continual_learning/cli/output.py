@@ -27,7 +27,7 @@ class Output:
 
     @property
     def terminal(self) -> bool:
-        """Whether a person reads standard output as it comes."""
+        """Whether standard output is a terminal that a person reads."""
         return not self.as_json and sys.stdout.isatty()
 
     def line(self, text: str = "") -> None:
@@ -55,7 +55,7 @@ class Output:
             self.line(f"{name:<{width}}  {value}")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table as wide as the terminal, or as wide as it needs where there is none."""
+        """A table as wide as the terminal, or as wide as it needs to be if there is none."""
         if self.as_json:
             return
         from rich.console import Console
@@ -107,7 +107,7 @@ def plain(data: Any) -> Any:
 
 
 def size(count: int) -> str:
-    """Bytes for people: ``824 B``, ``3.1 MB``."""
+    """Bytes in readable form: ``824 B``, ``3.1 MB``."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000 or unit == "GB":
@@ -117,13 +117,13 @@ def size(count: int) -> str:
 
 
 def percent(share: float | None) -> str | None:
-    """A share for people: ``0.25`` is ``25%``."""
+    """A share as a percentage: ``0.25`` is ``25%``."""
     return None if share is None else f"{share:.0%}"
 
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[ProgressCallback | None]:
-    """A callback that draws a bar on standard error; None where that is no terminal."""
+    """A callback that draws a bar on standard error; None if that is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""`serve`: a memory behind HTTP."""
+"""`serve`: a memory over HTTP."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from continual_learning.errors import InputError, MissingExtraError
 PORT = 8765
 MAX_MEGABYTES = 10
 
-Host = Annotated[str, typer.Option("--host", help="Address to listen at; all but this machine's own need a token.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at; 0 takes a free one.")]
+Host = Annotated[str, typer.Option("--host", help="Address to bind; anything but localhost requires a token.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to bind; 0 picks a free one.")]
 TokenFile = Annotated[
     Path | None,
-    typer.Option("--token-file", metavar="FILE", help="Requests must bring this file's first line as a bearer token."),
+    typer.Option(
+        "--token-file", metavar="FILE", help="Require the first line of this file as a bearer token in every request."
+    ),
 ]
-Megabytes = Annotated[int, typer.Option("--max-megabytes", min=1, help="Largest request.")]
+Megabytes = Annotated[int, typer.Option("--max-megabytes", min=1, help="Maximum size of a request.")]
 
 
 def serve(
@@ -96,14 +98,14 @@ def _is_local(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The socket, taken before the model is loaded: a port in use is told at once."""
+    """The socket, taken before the model is loaded: a port in use is reported at once."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen()  # whoever comes while the model is being loaded waits
+            listening.listen()  # clients that connect while the model is being loaded wait
         except OSError:
             listening.close()
             raise

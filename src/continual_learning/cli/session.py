@@ -1,4 +1,4 @@
-"""From flags and settings to an open Learner or Store: the one place where commands get theirs."""
+"""From flags and settings to an open Learner or Store: the one place where commands obtain them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _kept: dict[_Place, BaseModel] | None = None
 
 @contextlib.contextmanager
 def models_kept() -> Iterator[None]:
-    """Commands run in here use the last loaded model again: the menu and the server run many in one process."""
+    """Commands run inside reuse the last loaded model: the menu and the server run many in one process."""
     global _kept  # noqa: PLW0603 - commands are functions that share nothing else
     before, _kept = _kept, {}
     try:
@@ -60,7 +60,7 @@ class Choice:
     exists: bool
     """Whether the memory is on disk already."""
     options: dict[str, Any]
-    """Options of the strategy that are not left to it."""
+    """Options of the strategy that are set explicitly."""
     config: Config
 
     @property
@@ -97,7 +97,7 @@ def choose(
     if strategy is not None and strategy != made_with:
         found = f"--strategy {strategy}: memory {settings.memory!r} was made with strategy {made_with!r}"
         raise ConfigError(f"{found}; leave --strategy out, or give --memory another name")
-    # A model is known by its weights, not by its name, so a flag that differs is for the Learner to judge.
+    # A model is known by its weights, not by its name, so the Learner decides whether a flag that differs fits.
     # The memory keeps the options that it was made with; only what this command sets goes over them.
     options = {key: value for key, value in config.strategy_options(made_with, texts).items() if key in texts}
     return Choice(settings.memory, made_with, model or made_on, True, options, config)
@@ -109,7 +109,7 @@ def open_learner(choice: Choice) -> Learner:
     from continual_learning.strategies.base import make_strategy
 
     place = choice.config.settings.model
-    make_strategy(choice.strategy, choice.options)  # a wrong option is told before seconds of loading
+    make_strategy(choice.strategy, choice.options)  # a wrong option is reported before seconds of loading
     base = load_base(choice.model, place.device, place.dtype, place.precision)
     return Learner.open(base, choice.strategy, choice.memory, **choice.options)
 

@@ -51,7 +51,7 @@ class Context:
         return NestedSession(base, strategy, store, settings.nested, settings.max_new_tokens, settings.documents)
 
     def assignments(self, texts: Sequence[str]) -> dict[str, str]:
-        """What ``--set`` says."""
+        """The assignments given with ``--set``."""
         from continual_learning.settings.schema import parse_assignments
 
         return parse_assignments(list(texts))
@@ -93,11 +93,11 @@ class Context:
         return plain(data)
 
     def percent(self, share: float | None) -> str | None:
-        """A share for people."""
+        """A share as a percentage."""
         return percent(share)
 
     def size(self, count: int) -> str:
-        """Bytes for people."""
+        """Bytes in readable form."""
         return size(count)
 
     def answer_notes(self, out: Output, answer: Any) -> None:
@@ -108,7 +108,7 @@ class Context:
 
 
 def mount(app: typer.Typer, groups: Mapping[str, typer.Typer]) -> None:
-    """Add the commands of all strategies. ``groups`` are those there are already, such as ``train``.
+    """Add the commands of all strategies. ``groups`` are the existing ones, such as ``train``.
 
     A command of another package whose name is taken is left out with a warning.
     """

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from continual_learning.reading.span_reader.training import Point
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Texts with questions: SQuAD's JSON, or JSON lines.")]
-Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run: given again, it goes on from there.")]
-Epochs = Annotated[int, typer.Option("--epochs", metavar="N", help="Passes over the questions.", min=1)]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Run folder; an existing run is resumed.")]
+Epochs = Annotated[int, typer.Option("--epochs", metavar="N", help="Number of passes over the questions.", min=1)]
 Half = Annotated[
-    Literal["all", "first", "second"], typer.Option("--half", help="Which half of the articles, in the file's order.")
+    Literal["all", "first", "second"], typer.Option("--half", help="Half of the articles to use, in file order.")
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training; may be given several times."),
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training; may be repeated."),
 ]
 
 

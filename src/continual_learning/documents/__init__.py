@@ -1,10 +1,10 @@
 """Documents: text with a title and the place it came from, read from files, folders, pages and standard input.
 
 document.py   what a document is
-sources.py    a path, a URL, a folder or standard input becomes documents: start here
+sources.py    from a path, a URL, a folder or standard input to documents: start here
 formats.py    which parser reads a file, by its suffix or its content type
 plain.py pdf.py word.py html.py epub.py   the parsers: bytes in, `Parsed` out
-web.py        one page over HTTP, within limits and from public addresses alone
+web.py        one page over HTTP, within limits and from public addresses only
 sitemap.py    the pages of a site
 lists.py      lists of sources, such as the documentation of a product, and their chunks as JSON lines
 """

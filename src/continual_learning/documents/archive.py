@@ -1,4 +1,4 @@
-"""Packed files (.docx, .epub are ZIP archives): opened only if what they unpack to stays within limits."""
+"""Packed files (.docx and .epub are ZIP archives): opened only if their unpacked size is within the limits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MAX_PARTS = 10_000
 
 
 def open_archive(data: bytes, limits: Limits, what: str) -> zipfile.ZipFile:
-    """The archive, whose declared sizes are within the limits.
+    """Open an archive whose declared sizes are within the limits.
 
-    zipfile unpacks no more of a part than its declared size, so that a false one gives an error and not a bomb.
+    zipfile unpacks no more of a part than its declared size, so that a false size gives an error and not a ZIP bomb.
     """
-    if data.startswith(b"\xd0\xcf\x11\xe0"):  # an OLE container holds an encrypted .docx, or an old .doc
+    if data.startswith(b"\xd0\xcf\x11\xe0"):  # an OLE container: an encrypted .docx, or an old .doc
         raise DocumentError(f"it is encrypted, or of an old format; expected {what} without a password; save it anew")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""What a document is, and what every parser gives back."""
+"""The document, and what every parser returns."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Parsed:
 
     text: str
     title: str = ""
-    """As the file gives it; empty where it gives none."""
+    """As given in the file; empty if it gives none."""
     left_out: tuple[Skipped, ...] = ()
     """Parts without text, such as a scanned page; the source is the part's name: ``page 3``."""
 
@@ -77,11 +77,11 @@ def shortened(text: str, limit: int = 200) -> str:
 
 
 def printable(name: str | Path) -> str:
-    """File names that are not UTF-8 come from the system as lone surrogates, which cannot be printed or hashed."""
+    """Printable text: file names that are not UTF-8 hold lone surrogates, which cannot be printed or hashed."""
     return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
 def clean_text(text: str) -> str:
-    """Text out of a parser: newlines as ``\\n``, and without the characters that no document may hold."""
+    """A parser's text with newlines as ``\\n``, and without the characters that no document may hold."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     return text.encode("utf-8", "replace").decode("utf-8")

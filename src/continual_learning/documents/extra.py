@@ -1,4 +1,4 @@
-"""The libraries of the extra ``documents``: imported when a file needs one, and what they raise as one line."""
+"""The libraries of the extra ``documents``: imported when a file needs one, their errors reported in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def library(module: str, what: str) -> Any:
             f"reading {what} needs {error.name or module}, which is not installed; "
             "install it with: pip install 'continual-learning-slm[documents]'"
         ) from None
-    # These libraries tell their log about every oddity of a file; a program that wants to see that adds its handler.
+    # These libraries log every oddity of a file; a program that wants to see that adds its own handler.
     logger = logging.getLogger(module.partition(".")[0])
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
@@ -30,9 +30,9 @@ def library(module: str, what: str) -> Any:
 
 @contextlib.contextmanager
 def damage(what: str) -> Iterator[None]:
-    """Whatever a parser raises over a damaged file, as a DocumentError.
+    """Turn whatever a parser raises for a damaged file into a DocumentError.
 
-    Parsers of such formats raise nearly everything over damaged input (KeyError, IndexError, RecursionError,
+    Parsers of such formats raise nearly every class of error for damaged input (KeyError, IndexError, RecursionError,
     AttributeError, …) and document none of it, so the class of the error says nothing.
     """
     try:

@@ -26,7 +26,7 @@ CODE = tuple(
 PROSE = (*TEXT, *MARKDOWN, JSON_LINES, *HTML, ".pdf", ".docx", ".epub")
 SUFFIXES = (*PROSE, *CODE)
 KINDS = ".txt, .md, .jsonl, .html, .pdf, .docx, .epub or source code such as .py"
-"""`SUFFIXES` for people."""
+"""`SUFFIXES` in readable form."""
 
 _CONTENT_TYPES = {
     "text/html": ".html",
@@ -49,7 +49,7 @@ def check_suffix(suffix: str) -> None:
 
 
 def parse(data: bytes, suffix: str, limits: Limits, charset: str | None = None) -> Parsed:
-    """One document out of the bytes of a file or page; ``charset`` is what a server said of it.
+    """One document out of the bytes of a file or page; ``charset`` is what the server declared.
 
     Raises DocumentError, one line, and MissingExtraError.
     """
@@ -65,7 +65,7 @@ def parse(data: bytes, suffix: str, limits: Limits, charset: str | None = None) 
 
 
 def page_suffix(content_type: str, url: str) -> str:
-    """The suffix whose parser reads a page. What the server says counts, unless it says nothing useful.
+    """The suffix whose parser reads a page. The server's content type decides, unless it says nothing useful.
 
     Raises DocumentError for a kind that no parser reads.
     """

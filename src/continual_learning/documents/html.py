@@ -20,9 +20,9 @@ _LATIN = {"iso8859-1", "ascii"}
 
 
 def parse_html(data: bytes, charset: str | None = None, whole: bool = False) -> Parsed:
-    """The main text of a page. ``charset`` is what the server said.
+    """The main text of a page. ``charset`` is what the server declared.
 
-    ``whole``: all of the text belongs to it, as in a book: if the main text is less than half of all, take all.
+    ``whole``: all of the text matters, as in a book: if the main text is less than half of it, take all of it.
     Raises DocumentError for a page without text, MissingExtraError.
     """
     trafilatura = library("trafilatura", "a web page")
@@ -52,7 +52,7 @@ def decode_html(data: bytes, charset: str | None = None) -> str:
             known = codecs.lookup(name).name
             return data.decode("cp1252" if known in _LATIN else known, "replace")
         except (LookupError, ValueError):
-            continue  # a name that nobody knows, or one that is no encoding of text, says nothing
+            continue  # an unknown name, or one that is not a text encoding, is ignored
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

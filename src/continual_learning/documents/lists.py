@@ -66,7 +66,7 @@ def load_list(name: str | Path) -> SourceList:
 
 
 def gather(sources: Sequence[str], limits: Limits | None = None, progress: ProgressCallback | None = None) -> Found:
-    """Read many sources; one that cannot be read is passed over with its reason, and so is a text met before."""
+    """Read many sources; one that cannot be read is skipped with its reason, and so is a repeated text."""
     limits = limits or Limits()
     documents: list[Document] = []
     skipped = [Skipped(s, f"beyond the limit of {limits.max_pages} pages") for s in sources[limits.max_pages :]]
@@ -88,7 +88,7 @@ def gather(sources: Sequence[str], limits: Limits | None = None, progress: Progr
 
 
 def chunk(document: Document, words: int) -> list[Document]:
-    """The document in chunks of whole sentences, of at most ``words`` words each and of about one length.
+    """The document in chunks of whole sentences, of similar length and at most ``words`` words each.
 
     Each is titled with its number, ``Transactions (2/5)``, and keeps the document's source.
     """
@@ -102,7 +102,7 @@ def chunk(document: Document, words: int) -> list[Document]:
 
 
 def save_json_lines(documents: Iterable[Document], path: Path) -> int:
-    """Write title, text, source and sha256 of each document as a line; returns how many. All of the file or nothing."""
+    """Write title, text, source and sha256 of each document as a line, all or nothing; returns the number of lines."""
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

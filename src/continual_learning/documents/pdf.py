@@ -1,4 +1,4 @@
-"""PDF files, by pypdf: the text of each page, and a word about pages that have none."""
+"""PDF files, by pypdf: the text of each page, and a note about pages that have none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _unlock(pypdf: Any, reader: Any) -> None:
 
 
 def _page_text(reader: Any, number: int) -> str | Skipped:
-    """The text of a page; one page that is damaged costs that page alone."""
+    """The text of a page; a damaged page loses only its own text."""
     name = f"page {number + 1}"
     try:
         with damage("page"):
@@ -70,4 +70,4 @@ def _title(reader: Any) -> str:
         with damage("title"):
             return clean_text(str((reader.metadata or {}).get("/Title") or ""))
     except DocumentError:
-        return ""  # the title is no reason to lose the text; the file's name will do
+        return ""  # a broken title must not lose the text; the file's name will do

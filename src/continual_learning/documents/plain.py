@@ -31,12 +31,12 @@ def decode(data: bytes) -> str:
 
 
 def parse_text(data: bytes) -> Parsed:
-    """A text file as it is."""
+    """A text file, unchanged."""
     return Parsed(decode(data))
 
 
 def parse_markdown(data: bytes) -> Parsed:
-    """A Markdown file as it is, titled by its first heading."""
+    """A Markdown file, unchanged, titled by its first heading."""
     text = decode(data)
     return Parsed(text, _first_heading(text))
 
@@ -53,7 +53,7 @@ def _first_heading(text: str) -> str:
 
 
 def json_lines(data: bytes, source: str) -> Iterator[Document]:
-    """One document a line: ``text``, and ``title`` and ``source`` where they are known."""
+    """One document per line: ``text``, and ``title`` and ``source`` if they are known."""
     empty = True
     for number, line in enumerate(decode(data).split("\n"), 1):
         if not line.strip():

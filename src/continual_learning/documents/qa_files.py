@@ -1,7 +1,7 @@
 """Files of questions: JSON lines, a JSON list or CSV, with ``question`` and ``answer``.
 
-An answer is a string, or a list of the strings that count as right; in CSV, several of them stand in several
-columns named ``answer``, of which some may be empty. A row may have a ``document``: the file name, path or title of
+An answer is a string, or a list of accepted strings; in CSV, several answers are in several columns named ``answer``,
+of which some may be empty. A row may have a ``document``: the file name, path or title of
 the one document that it is about. The files are UTF-8.
 """
 
@@ -35,7 +35,7 @@ class QARow:
     document: str
     """The document that it is about, as the file names it; empty for a question about all of them."""
     at: str
-    """Where it stands, for messages: file and line or item."""
+    """Its place, for messages: file and line or item."""
 
 
 def load_qa(path: str | Path) -> list[QuestionAnswer]:
@@ -53,14 +53,14 @@ def load_qa_rows(path: str | Path) -> list[QARow]:
 
 
 def question_answer(row: dict[str, Any], at: str) -> QuestionAnswer:
-    """The ``question`` and ``answer`` of one row, equal answers once; ``at`` says where it stands, for InputError."""
+    """The ``question`` and ``answer`` of one row, repeated answers removed; ``at`` is its place, for InputError."""
     from continual_learning.types import QuestionAnswer
 
     return QuestionAnswer(_question(row, at), _answers(row, at))
 
 
 def load_questions(path: str | Path) -> list[str]:
-    """Questions alone: one a line of a ``.txt`` file, or the ``question`` fields of a QA file."""
+    """Questions alone: one per line of a ``.txt`` file, or the ``question`` fields of a QA file."""
     path = Path(path)
     if path.suffix.lower() == ".txt":
         return _not_empty(question_lines(read_text(path, QUESTION_SUFFIXES)), path)
@@ -68,18 +68,18 @@ def load_questions(path: str | Path) -> list[str]:
 
 
 def question_lines(text: str) -> list[str]:
-    """One question a line; empty lines do not count."""
+    """One question per line; empty lines are ignored."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _rows(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row with words that say where it stands, for messages."""
+    """Each row with a description of its place, for messages."""
     text = read_text(path, suffixes)
     suffix = path.suffix.lower()
     if suffix == ".csv":
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         try:
-            cells = filter(None, reader)  # an empty line is no row
+            cells = filter(None, reader)  # an empty line is not a row
             header = next(cells, [])
             for row in cells:
                 yield f"{path}, line {reader.line_num}", _csv_row(header, row)

@@ -1,7 +1,7 @@
 """Texts that ship with the package: what a model should still know, and ordinary text to calibrate on.
 
-The files are described in ``data/README.md``. What calibrates (`background_texts`) shares no topic with
-what judges (`general_questions`, `unrelated_texts`).
+The files are described in ``data/README.md``. The texts for calibration (`background_texts`) share no topic with
+those for evaluation (`general_questions`, `unrelated_texts`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def general_questions() -> list[QuestionAnswer]:
-    """60 simple general-knowledge questions, for what a model must not forget."""
+    """60 simple general-knowledge questions that a model must not forget."""
     with as_file(files("continual_learning") / "data" / "general_questions.jsonl") as path:
         return load_qa(path)
 
@@ -34,7 +34,7 @@ def background_texts(path: Path | None = None) -> list[str]:
     """Texts to calibrate on: how often a neuron is active on ordinary text, and what relevance is normal.
 
     Without ``path``, the 150 that ship with the package (30 to 60 words each). A ``.jsonl`` file gives the
-    ``text`` of each line, a ``.txt`` or ``.md`` file its paragraphs (parted by empty lines), and a folder
+    ``text`` of each line, a ``.txt`` or ``.md`` file its paragraphs (separated by empty lines), and a folder
     all of these. Raises DocumentError when it cannot be read or holds fewer than two texts.
     """
     if path is None:

@@ -38,7 +38,7 @@ def read_documents(
 ) -> Found:
     """Read a file, a folder (with all folders in it, in sorted order), a page, a sitemap or standard input (``-``).
 
-    ``title`` replaces the title of a single document. Returns the documents, and what was passed over with the
+    ``title`` replaces the title of a single document. Returns the documents, and what was skipped with the
     reason: files of a folder and pages of a sitemap that cannot be read, and parts of a file without text. Two files
     with the same text are two documents here (see `without_repeats`). Raises DocumentError, one line, when the source
     cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not installed.
@@ -73,7 +73,7 @@ def is_url(text: str) -> bool:
 
 
 def names_source(text: str) -> bool:
-    """Whether a text names a source and is not a text to learn: a URL, a file that is there, or one by its form."""
+    """Whether a text names a source and is not a text to learn: a URL, an existing file, or a file name by its form."""
     if "\n" in text or len(text) > 1000:
         return False
     if is_url(text):
@@ -90,7 +90,7 @@ def without_secret(source: str) -> str:
 
 
 def without_repeats(documents: Iterable[Document]) -> Found:
-    """The documents without those whose text, white space aside, stands in one before."""
+    """The documents without those whose text, white space aside, repeats an earlier one."""
     first: dict[str, Document] = {}
     kept, skipped = [], []
     for document in documents:

@@ -1,8 +1,8 @@
-"""One page over HTTP, within limits and from public addresses alone.
+"""One page over HTTP, within limits and from public addresses only.
 
 The name is resolved here, once for every request; every address is checked, and the connection goes to a checked
 address and not to the name again, so that an answer of the name server that changes in between (DNS rebinding) leads
-nowhere. Redirects are followed one by one through the same door. Proxies are not used: behind one, nobody could tell
+nowhere. Redirects are followed one by one with the same checks. Proxies are not used: behind one, nobody could tell
 where a request ends.
 """
 
@@ -36,7 +36,7 @@ IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Page:
-    """What a server gave."""
+    """The response of a server."""
 
     url: str
     """The address after all redirects."""
@@ -47,7 +47,7 @@ class Page:
 
 
 class _Clock:
-    """Time left for one page."""
+    """The time limit of one page."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
@@ -61,7 +61,7 @@ class _Clock:
 
     @contextlib.contextmanager
     def closing(self, client: Any) -> Iterator[None]:
-        """Close the client when time is up: its own timeouts begin anew with every byte that drips in."""
+        """Close the client when time is up: its own timeouts restart with every byte received."""
         timer = threading.Timer(self.left(), client.close)
         timer.daemon = True
         timer.start()
@@ -103,7 +103,7 @@ def fetch(url: str, limits: Limits) -> Page:
 
 
 def _target(url: str) -> tuple[str, int]:
-    """Host and port. Refuses what is not plain HTTP and what holds a secret, which would become the source."""
+    """Host and port. Refuses anything but HTTP(S), and URLs with a secret, as the URL becomes the source."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

@@ -14,7 +14,7 @@ from continual_learning.errors import DocumentError
 
 
 def parse_docx(data: bytes, limits: Limits) -> Parsed:
-    """Paragraphs, one a line with an empty line between two, and rows of tables. Raises DocumentError."""
+    """Paragraphs separated by empty lines, and rows of tables. Raises DocumentError."""
     docx = library("docx", "a .docx file")
     open_archive(data, limits, "Word file (.docx)").close()
     with damage("Word file (.docx)"):

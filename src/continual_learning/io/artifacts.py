@@ -1,4 +1,4 @@
-"""Artifacts: a safetensors file that holds tensors and, in its header, JSON values that say what they are.
+"""Artifacts: a safetensors file that holds tensors and, in its header, JSON values that describe them.
 
 Readers, starts, calibrations, checkpoints of training runs and learned passages are such files. Nothing in one is
 executed. ``format`` and ``base`` (the fingerprint of the base model that an artifact was made for) are plain text in
@@ -52,7 +52,7 @@ def write_artifact(path: Path, tensors: Mapping[str, Tensor], header: Mapping[st
     """Write an artifact, wholly or not at all.
 
     Args:
-        path: Its folder is made if it is missing.
+        path: The file to write; its folder is created if it is missing.
         tensors: No two may share memory.
         header: ``format`` and ``base`` are strings, everything else JSON values.
         sync: Whether it must survive a power cut; what can be computed anew need not.
@@ -74,8 +74,8 @@ def read_artifact(path: Path, *, kind: str | None = None) -> Artifact:
         kind: The ``format`` that its header must name.
 
     Raises:
-        ValueError: It is of another format, or its header is no JSON.
-        OSError, SafetensorError: It cannot be read, or is no safetensors file.
+        ValueError: It is of another format, or its header is not JSON.
+        OSError, SafetensorError: It cannot be read, or is not a safetensors file.
     """
     with safe_open(str(path), "pt") as file:
         text: dict[str, str] = file.metadata() or {}

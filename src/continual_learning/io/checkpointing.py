@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written aside and renamed, so that a kill leaves the last whole one.
+"""Checkpoints of a training run: written to a temporary file and renamed, so that a kill leaves the last complete one.
 
 A checkpoint is one safetensors file: the tensors, and a JSON document in its header. Nothing in it is executed.
 """
@@ -22,7 +22,7 @@ _HEADER = "run"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on exactly where it was."""
+    """What a run needs to resume exactly where it stopped."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
@@ -37,7 +37,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The checkpoint of a run, or None where there is none. Raises CorruptMemoryError for one that cannot be read."""
+    """The checkpoint of a run, or None if there is none. Raises CorruptMemoryError for one that cannot be read."""
     path = folder / CHECKPOINT_FILE
     if not path.exists():
         return None
@@ -50,7 +50,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer keeps of each parameter: ``<place>.<name>``, the place being its order in the groups."""
+    """The optimizer's state for each parameter: ``<place>.<name>``, the place being its order in the groups."""
     found: dict[str, Tensor] = {}
     for place, parameter in enumerate(_parameters(optimizer)):
         for name, value in optimizer.state.get(parameter, {}).items():

@@ -1,7 +1,7 @@
 """SHA-256 of large files, computed again only when a file has changed.
 
 A hash is kept with the file's size, modification time and inode. As in git's index, a file that changed less than two
-seconds ago is not trusted yet: within the clock's grain it could change again unseen.
+seconds ago is not trusted yet: within the clock's resolution it could change again unnoticed.
 """
 
 from __future__ import annotations

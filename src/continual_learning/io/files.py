@@ -15,7 +15,7 @@ from continual_learning.errors import StorageError, UnsafeNameError
 
 TEMPORARY_SUFFIX = ".tmp"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# Windows opens a device under these names, whatever the extension.
+# Windows opens a device under these names, with any extension.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 

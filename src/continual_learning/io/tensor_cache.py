@@ -1,4 +1,4 @@
-"""What is computed once in a training run: in memory, and on disk for when the run goes on."""
+"""Tensors computed once in a training run: kept in memory, and on disk for when the run is resumed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Kept:
     """Tensors by key. A file that cannot be read is computed anew."""
 
     def __init__(self, folder: Path | None, limit_bytes: float = math.inf):
-        """``folder``: where to keep them on disk, too; it must belong to this run alone.
+        """``folder``: where to keep them on disk as well; it must belong to this run alone.
 
-        What would pass ``limit_bytes``, in memory and again on disk, is not kept and computed anew each time.
+        ``limit_bytes`` applies to memory and to disk, each; what would exceed both is computed anew each time.
         """
         self._folder, self._limit = folder, limit_bytes
         self._known: dict[str, dict[str, Tensor]] = {}
@@ -49,7 +49,7 @@ class Kept:
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
         if path.exists():
             try:
-                # Copies: products of tensors that lie in a file's memory round differently where it is not aligned.
+                # Copies: products of tensors that lie in a file's memory round differently if it is not aligned.
                 return {name: tensor.clone() for name, tensor in read_artifact(path).tensors.items()}
             except DAMAGED:
                 path.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""What is learned: a state, and a store in which every state is a version on disk."""
+"""What was learned: a state, and a store that keeps every state as a version on disk."""

@@ -1,10 +1,10 @@
 """State: what a strategy has learned, as tensors and plain data.
 
 A state is a value. `Strategy.learn` takes one and returns another; the model holds none of it.
-So clear is `Strategy.init`, rollback is keeping an older state, and fork is a copy.
+So to clear is `Strategy.init`, to roll back is to take an older state, and to fork is to copy.
 
-Tensor names are ``<part>/<name>``. A part is what is written, shared between versions and deleted as
-a whole: one document's weights, say (``doc-1f3a…/22.down``). Names and bytes depend only on what
+Tensor names are ``<part>/<name>``. A part is written, shared between versions and deleted as
+a whole: for instance, one document's weights (``doc-1f3a…/22.down``). Names and bytes depend only on what
 was learned, never on when, so that learning A, B, C and forgetting B gives the bytes of A, C.
 """
 
@@ -34,17 +34,17 @@ class DocumentRecord:
     source: str
     """Where it came from: a path, ``-`` for standard input, or ``text``."""
     sha256: str
-    """Of the title and the text, UTF-8."""
+    """SHA-256 of the title and the text, in UTF-8."""
     tokens: int
     """Tokens actually learned, counted by the base's tokenizer."""
     learned_at: str
     """UTC, ISO 8601."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What the strategy wants to remember about it: loss, recall, seconds … JSON values only."""
+    """What the strategy records about it: loss, recall, seconds … JSON values only."""
 
     @classmethod
     def of(cls, document: Document, tokens: int, details: Mapping[str, Any] | None = None) -> DocumentRecord:
-        """The record of a document that is learned now."""
+        """The record of a document, with the current time as the time of learning."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(document.id, document.title, document.source, document.sha256, tokens, now, dict(details or {}))
 
@@ -59,7 +59,7 @@ class StateMeta:
     base_name: str
     base_fingerprint: str
     documents: tuple[DocumentRecord, ...] = ()
-    """In the order in which they were learned."""
+    """Records of the documents, in the order in which they were learned."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Whatever else the strategy keeps, JSON values only."""
     format_version: int = FORMAT_VERSION
@@ -104,7 +104,7 @@ class State:
     def digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and bytes of all tensors, and the learned documents.
 
-        Times and file paths take no part, so two states that learned the same give the same digest.
+        Times and file paths are left out, so two states that learned the same give the same digest.
         """
         h = hashlib.sha256()
         for name in sorted(self.tensors):

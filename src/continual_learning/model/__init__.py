@@ -1,1 +1,1 @@
-"""One base model: loaded, generating, decoding, patched."""
+"""The base model: loading, generation, decoding and patching."""

@@ -31,15 +31,15 @@ _T = TypeVar("_T")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Logits of this many tokens at a time: 8,192 tokens by 49,152 words would take 1.6 GB.
 _LOGITS_CHUNK = 256
-# Descents that take turns on one model: ttt's passages_together.
+# Training runs that take turns on one model: ttt's passages_together.
 _MOST_KEPT_ROWS = 4
 
 
 class Attention(NamedTuple):
-    """Who attends to whom, and where tokens stand, in rows that are no plain sequences."""
+    """Attention mask and positions of the tokens in rows that are not plain sequences."""
 
     allowed_BTT: Tensor
-    """Of every token, which tokens of its row it attends to: bool."""
+    """For every token, which tokens of its row it attends to: bool."""
     position_BT: Tensor
 
 
@@ -68,7 +68,7 @@ class BaseModel:
         """Wrap a loaded model. It is put into eval mode and its parameters stop taking gradients.
 
         ``precision`` is that of decoding alone: ``int8`` and ``int4`` answer faster from weights rounded to 8 or 4
-        bits, and learn with the weights as they are.
+        bits, and learn with the unrounded weights.
 
         Raises UnsupportedModelError when it cannot be patched or run in stages.
         """
@@ -90,7 +90,7 @@ class BaseModel:
         self._remembered: dict[Hashable, Any] = {}
         self._kept_rows: deque[_HeadRows] = deque(maxlen=_MOST_KEPT_ROWS)
         self.steers: tuple[Steer, ...] = ()
-        """What changes the logits of every generation now; see `steered`."""
+        """Processors that currently change the logits of every generation; see `steered`."""
         self._check_stages()
         self.has_softcap = self._softcap is not None
         self.mlp_class = type(self.mlp(0))
@@ -105,7 +105,7 @@ class BaseModel:
         ``device``: ``auto`` (cuda if there is one, else cpu), ``cpu``, ``cuda``, ``cuda:1`` …
         ``dtype``: ``auto`` (float32 on a CPU, bfloat16 on a GPU that has it), ``float32``, ``bfloat16``, ``float16``.
         ``precision``: ``int8`` and ``int4`` answer faster on a CPU, from weights rounded to 8 or 4 bits; learning is
-        not touched.
+        not affected.
         Raises ConfigError for another device or dtype, ModelNotFoundError, ModelError, UnsupportedModelError.
         """
         place = _device(device)
@@ -118,7 +118,7 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return torch.device(self.model.device)
 
     @property
@@ -151,15 +151,15 @@ class BaseModel:
         return f"{self.block_path(i)}.{self.family.mlp_name}"
 
     def mlp(self, i: int) -> nn.Module:
-        """Block ``i``'s MLP, as it is now: a replacement while it is patched."""
+        """Block ``i``'s MLP, in its current form: the replacement while it is patched."""
         mlp: nn.Module = self.model.get_submodule(self.mlp_path(i))
         return mlp
 
     @contextmanager
     def patched(self, modules: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Put modules in place of others (dotted path inside `model` to replacement) and take them out again.
+        """Replace modules (dotted path inside `model` to replacement) within a ``with`` block.
 
-        The originals come back however the block is left. May be nested. Raises KeyError for a path
+        The originals are restored however the block is left. May be nested. Raises KeyError for a path
         that leads nowhere, before anything is changed.
         """
         places: list[tuple[nn.Module, str, nn.Module]] = []
@@ -180,7 +180,7 @@ class BaseModel:
 
     @contextmanager
     def steered(self, steer: Steer) -> Iterator[None]:
-        """What is generated or scored inside has its logits changed by ``steer``, after the caller's own.
+        """Within the block, ``steer`` changes the logits of what is generated or scored, after the caller's own.
 
         In `token_nll` a row is a token of the text, and nothing counts as written. May be nested.
         """
@@ -193,7 +193,7 @@ class BaseModel:
 
     @contextmanager
     def unsteered(self) -> Iterator[None]:
-        """What is generated or scored inside has its logits as the weights make them."""
+        """Within the block, what is generated or scored has the logits that the weights give."""
         before, self.steers = self.steers, ()
         try:
             yield
@@ -201,7 +201,7 @@ class BaseModel:
             self.steers = before
 
     def weighed(self, choices: Mapping[str, float]) -> dict[str, float]:
-        """Log-likelihoods of whole answers, moved by the steers that know of such (`steering.ChoiceSteer`)."""
+        """Log-likelihoods of whole answers, moved by steers of whole answers (`logits_processors.ChoiceSteer`)."""
         moved = dict(choices)
         steers: tuple[object, ...] = self.steers
         for steer in steers:
@@ -210,7 +210,7 @@ class BaseModel:
         return moved
 
     def remember(self, key: Hashable, compute: Callable[[], _T]) -> _T:
-        """What ``compute`` gives, computed once for this base: for facts about the base alone, unpatched."""
+        """The result of ``compute``, computed once for this base: for facts about the unpatched base alone."""
         if key not in self._remembered:
             self._remembered[key] = compute()
         found: _T = self._remembered[key]
@@ -221,8 +221,8 @@ class BaseModel:
     def encode(self, text: str, add_special_tokens: bool = False, special_words: bool = False) -> list[int]:
         """Token ids of a text of any length.
 
-        ``<|im_end|>`` and the like, written in a text, are ordinary characters; ``special_words`` makes them the
-        special tokens that they name, as a rendered chat template means them.
+        ``<|im_end|>`` and the like, written in a text, are ordinary characters; with ``special_words`` they become the
+        special tokens that they name, as in a rendered chat template.
         """
         ids: list[int] = self.tokenizer(
             text, add_special_tokens=add_special_tokens, split_special_tokens=not special_words, verbose=False
@@ -252,10 +252,10 @@ class BaseModel:
 
     @torch.no_grad()
     def hidden_before(self, input_ids_BT: Tensor, block: int, attention: Attention | None = None) -> Tensor:
-        """What block ``block`` reads, ``[B, T, D]``, without gradients; the blocks from there on are not run.
+        """What block ``block`` reads, ``[B, T, D]``, without gradients; it and later blocks are not run.
 
-        Rows are padded on the right, with any token: attention is causal, so no padding reaches what precedes it;
-        or as ``attention`` says.
+        Rows are padded on the right, with any token: attention is causal, so no token attends to the padding after it.
+        ``attention`` replaces this mask.
         """
         with captured_inputs({block: self.blocks[block]}, stop=True) as captured:
             self._run(input_ids_BT, attention)
@@ -271,8 +271,8 @@ class BaseModel:
         """
 
         # The model's own forward prepares masks, positions and rotary embeddings, which differ from
-        # family to family; blocks that are already done hand on what they are given, and this block
-        # is given the hidden states to start from.
+        # family to family; blocks that are already done pass on their input, and this block
+        # receives the hidden states to start from.
         def feed(
             _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -290,7 +290,7 @@ class BaseModel:
     def logits(self, hidden_ND: Tensor, tokens_S: Tensor | None = None) -> Tensor:
         """Logits ``[..., V]`` of final hidden states ``[..., D]``, with the family's soft cap.
 
-        With ``tokens_S`` only those of the given tokens, ``[..., S]``, at S / V of the work.
+        With ``tokens_S``, only the logits of these tokens, ``[..., S]``, at S / V of the work.
         """
         head = self.model.get_output_embeddings()
         logits: Tensor = head(hidden_ND) if tokens_S is None else F.linear(hidden_ND, *self._head_rows(head, tokens_S))
@@ -301,8 +301,8 @@ class BaseModel:
     def _head_rows(self, head: nn.Module, tokens_S: Tensor) -> tuple[Tensor, Tensor | None]:
         """The head's weights and biases of some tokens: [S, D], [S].
 
-        The same tokens come at every step of a descent, and to gather their rows takes a tenth of a small model's
-        step; so the rows last gathered are kept, unless they learn.
+        The same tokens recur at every step of a training run, and gathering their rows takes a tenth of a small
+        model's step; so the rows last gathered are kept, unless they are trained.
         """
         weight, bias = head.weight, getattr(head, "bias", None)
         assert isinstance(weight, Tensor)
@@ -328,7 +328,7 @@ class BaseModel:
         for text in texts:
             text_ids = self.encode(text, add_special_tokens=not before)
             ids = torch.tensor([*before, *text_ids], dtype=torch.long, device=self.device)
-            # ids before this one are done; of a context, the windows that hold nothing else are not run
+            # ids before this one are done; windows that hold nothing but context are not run
             scored = len(before) + 1
             while scored < len(ids):
                 start = 0 if scored < self.window else scored - self.window // 2
@@ -351,7 +351,7 @@ class BaseModel:
         embedded_BTD = self.model.get_input_embeddings()(input_ids_BT)
         given: dict[str, Tensor] = {}
         if attention is not None:
-            # With four axes Transformers takes a mask as it is: what is added to the scores.
+            # Transformers uses a mask with four axes unchanged, adding it to the scores.
             added_BTT = torch.zeros_like(attention.allowed_BTT, dtype=embedded_BTD.dtype)
             added_BTT.masked_fill_(~attention.allowed_BTT, torch.finfo(embedded_BTD.dtype).min)
             given = {"attention_mask": added_BTT[:, None], "position_ids": attention.position_BT}
@@ -380,7 +380,7 @@ class BaseModel:
 
 
 class _Skipped(nn.Module):
-    """Stands for a block whose work is done: hands on its input. Other attributes are the block's own."""
+    """Replaces a block whose work is done and passes on its input. Other attributes are the block's own."""
 
     def __init__(self, block: nn.Module):
         super().__init__()

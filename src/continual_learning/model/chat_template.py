@@ -14,7 +14,7 @@ from continual_learning.errors import InputError
 
 ROLES = ("system", "user", "assistant")
 
-# Stands for a special token's name that a message holds; the number is its place in `ChatFormat.shielded`'s words.
+# Replaces a special token's name in a message; the number is its place in `ChatFormat.shielded`'s words.
 SHIELD = re.compile("\ue000(\\d+)\ue001")
 
 
@@ -55,7 +55,7 @@ class ChatFormat:
     def shielded(self, messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
         """The messages with special tokens' names replaced by `SHIELD` marks, and the names.
 
-        Words of a user or a document are no part of the template: ``<|im_end|>`` among them ends no turn.
+        Words of a user or a document are not part of the template: ``<|im_end|>`` among them ends no turn.
         """
         words = sorted(set(self._tokenizer.all_special_tokens), key=len, reverse=True)
         found: list[Message] = []
@@ -68,7 +68,7 @@ class ChatFormat:
 
     @property
     def stop_text(self) -> str | None:
-        """Text that ends an answer where no token does: the next question of a plain transcript."""
+        """Text that ends an answer if no token does: the next question of a plain transcript."""
         return None if self.has_template else "\nQuestion:"
 
     @cached_property
@@ -84,7 +84,7 @@ class ChatFormat:
 
     @cached_property
     def _default_system(self) -> tuple[str, str]:
-        """What the template puts before the first user turn, and the part of that which must stay (a bos token).
+        """What the template puts before the first user turn, and the part of it that must stay (a bos token).
 
         Found by comparing the first user turn of a conversation with a later one.
         """
@@ -94,7 +94,7 @@ class ChatFormat:
         later = self._apply([user, assistant, user], False)
         turn = later.removeprefix(earlier)
         if turn == later or not turn or not first.endswith(turn):
-            return "", ""  # turns are not written alike, so nothing can be said about what precedes them
+            return "", ""  # turns differ in form, so what precedes them cannot be determined
         prefix = first.removesuffix(turn)
         bos = str(self._tokenizer.bos_token or "")
         return prefix, bos if bos and prefix.startswith(bos) and not turn.startswith(bos) else ""

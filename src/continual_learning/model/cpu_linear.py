@@ -1,9 +1,10 @@
-"""Matrix products with few rows on a CPU: the base's own weights, laid out once for it.
+"""Matrix products with few rows on a CPU: the base's own weights, laid out once for this purpose.
 
 For one to some dozens of rows MKL's product with a weight as PyTorch stores it runs at a third of the speed that the
 memory or the cores allow. oneDNN multiplies a weight that it has reordered beforehand two to three times as fast, and
-one in 8 or 4 bits faster still (benchmarks/README.md). What is reordered is a copy: the weights stay as they are.
-Only weights that are the base's own, and have not been written to since it was loaded, are taken from a copy.
+one in 8 or 4 bits faster still (benchmarks/README.md). The reordered weights are a copy; the original ones
+are unchanged. Only weights that are the base's own, and have not been written to since it was loaded, are taken from
+a copy.
 
 Shapes: N = rows, D = inputs, F = outputs, G = groups of inputs, I = inputs of a group.
 """
@@ -29,7 +30,7 @@ _GROUP, _INT4_OUTPUTS = 32, 16
 # With more rows its arithmetic takes longer than reading whole weights (one thread: 22 against 40 ms a token for one
 # row, 121 against 105 for 16).
 _MOST_INT4_ROWS = 8
-# The copy takes as much memory as the weights: none is made of a model that takes more than this share of all there is.
+# The copy takes as much memory as the weights: none is made of a model that takes more than this share of all memory.
 _MOST_MEMORY = 0.2
 
 
@@ -49,13 +50,13 @@ class FastLinears:
 
     @classmethod
     def none(cls) -> FastLinears:
-        """Without copies: every product is the ordinary one."""
+        """An instance without copies: every product is the ordinary one."""
         return cls(nn.Module())
 
     def together(self, modules: Sequence[nn.Module], rounded_in: Collection[Precision] = ("int8", "int4")) -> LinearMap:
         """The outputs of linear maps of one input, side by side: [..., D] to [..., F].
 
-        ``rounded_in``: the precisions in which these weights are rounded; in others they are as they are.
+        ``rounded_in``: the precisions in which these weights are rounded; in others they are not.
         """
         if all(self._is_own(module) for module in modules):
             linears = [module for module in modules if isinstance(module, nn.Linear)]
@@ -137,14 +138,14 @@ def _int4(weight_FD: Tensor, bias_F: Tensor | None) -> LinearMap:
     """Weights in 4 bits, with a scale and an offset for each output and group of inputs; inputs in bfloat16.
 
     A group's codes run from its least weight to its greatest. That is how GGUF's Q4_1 is made, so that the codes of a
-    model which was read from it come out as they were: what is lost is what bfloat16 rounds.
+    model read from it are reproduced exactly: only the rounding to bfloat16 is lost.
     """
     groups_FGI = weight_FD.unflatten(1, (-1, _GROUP))
     low_FG, high_FG = groups_FGI.amin(-1), groups_FGI.amax(-1)
     scale_FG = ((high_FG - low_FG) / 15).clamp_min(1e-12)
     code_FGI = ((groups_FGI - low_FG[..., None]) / scale_FG[..., None]).round_().int()
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(code_FGI.flatten(1), 1)
-    # The product takes codes from -8 to 7, and what a code of 0 stands for.
+    # The product takes codes from -8 to 7, and the value that a code of 0 represents.
     rule_GF2 = torch.stack([scale_FG, low_FG + 8 * scale_FG], dim=-1).transpose(0, 1).contiguous().bfloat16()
 
     def product(x: Tensor) -> Tensor:

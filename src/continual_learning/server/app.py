@@ -1,4 +1,4 @@
-"""The application: routes that call one Learner and hand back what it gave."""
+"""The application: routes that call one Learner and return its results."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _talking(app: FastAPI, learner: Learner, answers: _Answers) -> None:
 
     @app.post("/feedback")
     def feedback(request: schemas.Feedback) -> dict[str, Any]:
-        """Say what an answer was worth, where the strategy learns from that."""
+        """Give feedback on an answer."""
         if request.reward is None and request.correction is None:
             raise InputError("neither reward nor correction was given; expected one of them")
         answer = answers.get(request.answer_id)
@@ -117,7 +117,7 @@ def _talking(app: FastAPI, learner: Learner, answers: _Answers) -> None:
 def _memory(app: FastAPI, learner: Learner) -> None:
     @app.get("/health")
     def health() -> dict[str, Any]:
-        """Whether the server answers. Waits for no lock."""
+        """Whether the server is up. Waits for no lock."""
         return {
             "status": "ok",
             "version": __version__,
@@ -134,7 +134,7 @@ def _memory(app: FastAPI, learner: Learner) -> None:
 
     @app.get("/documents")
     def documents() -> dict[str, Any]:
-        """What the memory holds, in the order in which it was learned."""
+        """The documents of the memory, in the order in which they were learned."""
         return {"documents": jsonable_encoder(learner.documents)}
 
     @app.get("/history")
@@ -150,12 +150,12 @@ def _memory(app: FastAPI, learner: Learner) -> None:
 
     @app.post("/save")
     def save(request: schemas.Save) -> dict[str, Any]:
-        """Name the present version."""
+        """Name the current version."""
         return {"checkpoint": request.name, "version": jsonable_encoder(learner.save(request.name, request.overwrite))}
 
     @app.post("/load")
     def load(request: schemas.Load) -> dict[str, Any]:
-        """Make a checkpoint or version the present one."""
+        """Make a checkpoint or version the current one."""
         learner.load(request.name)
         return documents()
 

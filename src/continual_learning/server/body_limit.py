@@ -23,7 +23,7 @@ class BodyLimit:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Hand the request on, or answer 413."""
+        """Pass the request on, or answer 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -45,7 +45,7 @@ class BodyLimit:
         async def again() -> Message:
             nonlocal read
             if read:
-                return await receive()  # the client leaving
+                return await receive()  # the client disconnecting
             read = True
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 

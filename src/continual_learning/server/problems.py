@@ -20,7 +20,7 @@ from continual_learning.errors import (
 
 logger = logging.getLogger(__name__)
 
-# The first that fits; everything else that we raise is this machine's fault.
+# The first match counts; every other error of ours is a fault of this machine.
 _STATUS: tuple[tuple[type[ContinualLearningError], int], ...] = (
     (UnknownNameError, 404),
     (InputError, 400),

@@ -1,4 +1,4 @@
-"""What requests hold."""
+"""The contents of requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NewTokens = Annotated[int, Field(ge=1, le=8192)]
 
 
 class Request(BaseModel):
-    """Base of requests: an unknown field is refused, as it would silently do nothing."""
+    """Base of requests: an unknown field is refused, since it would silently have no effect."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -25,7 +25,7 @@ class QA(Request):
 
     question: Text
     answer: Text | Annotated[list[Text], Field(min_length=1)]
-    """One answer, or all that count as right."""
+    """One answer, or all accepted ones."""
 
 
 class Learn(Request):
@@ -42,22 +42,22 @@ class Ask(Request):
     question: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_QUESTIONS)]
     max_new_tokens: NewTokens = 64
     stream: bool = False
-    """The answer piece by piece, as server-sent events; for a single question."""
+    """Whether to send the answer piece by piece, as server-sent events; for a single question."""
 
 
 class Feedback(Request):
-    """What an answer was worth."""
+    """Feedback on an answer."""
 
     answer_id: Text
     """The ``id`` that came with the answer."""
     reward: float | None = Field(None, ge=-1, le=1, allow_inf_nan=False)
     """-1 (bad) to 1 (good)."""
     correction: str | None = None
-    """What would have been right."""
+    """The right answer."""
 
 
 class Save(Request):
-    """A name for the present version."""
+    """A name for the current version."""
 
     name: Text
     overwrite: bool = False
@@ -70,7 +70,7 @@ class Load(Request):
 
 
 class Rollback(Request):
-    """Back to a version or checkpoint; none: to what was before the last change."""
+    """The version or checkpoint to return to; by default, the one before the last change."""
 
     to: Text | None = None
 

@@ -12,11 +12,11 @@ from continual_learning.types import Answer, TokenCallback
 
 
 class _ReaderLeft(Exception):
-    """Nobody reads the answer any more."""
+    """Raised in the writing thread when nobody reads the answer any more."""
 
 
 def pieces(write: Callable[[TokenCallback], Answer]) -> Iterator[str | Answer]:
-    """What ``write`` hands to its callback, as it comes, and at last the whole answer. Raises what ``write`` raises.
+    """Yield what ``write`` passes to its callback, as it comes, then the whole answer. Raises what ``write`` raises.
 
     Closing the iterator ends the writing at its next token, so that the next request gets its turn.
     """
@@ -31,7 +31,7 @@ def pieces(write: Callable[[TokenCallback], Answer]) -> Iterator[str | Answer]:
     def work() -> None:
         try:
             came.put(write(on_token))
-        except BaseException as error:  # handed to the reader, who raises it
+        except BaseException as error:  # passed to the reader, which raises it
             came.put(error)
 
     threading.Thread(target=work, daemon=True, name="answer").start()
@@ -48,7 +48,7 @@ def pieces(write: Callable[[TokenCallback], Answer]) -> Iterator[str | Answer]:
 
 
 def begun(stream: Iterator[str | Answer]) -> Iterator[str | Answer]:
-    """The same stream, once its first piece is there: an error before it can still become an HTTP status."""
+    """The same stream, once its first piece is there: an error before that can still become an HTTP status."""
     first = next(stream)
 
     def again() -> Iterator[str | Answer]:

@@ -1,8 +1,8 @@
-"""Names that the documented settings file gives to settings which have another name here.
+"""Names in the documented settings file for settings that have a different name here.
 
 The documented sections are model, ttt, alpha, tfidf_gate, ace and doc2lora. `ttt`, `ace` and `doc2lora` are the
-strategies of these names, so that ``ttt.passes`` is ``strategies.ttt.passes``; the keys below differ in more than that.
-Files, variables and `config get | set` take either name.
+strategies of these names, so that ``ttt.passes`` is ``strategies.ttt.passes``; the keys below differ in more than the
+prefix. Files, variables and `config get | set` take either name.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ RENAMED = {
 
 
 def renamed(strategies: Collection[str]) -> dict[str, str]:
-    """Documented key -> the key here, of the strategies that there are."""
+    """Map of documented keys to the keys here, for the existing strategies."""
     return {old: new for old, new in RENAMED.items() if new.split(".")[1] in strategies}
 
 
 def canonical(key: str, strategies: Collection[str]) -> str:
-    """The name that a setting has here, whichever name is given."""
+    """The name of a setting here, given either name."""
     section, _, rest = key.partition(".")
     if key in RENAMED:
         return renamed(strategies).get(key, key)
@@ -43,7 +43,7 @@ def canonical(key: str, strategies: Collection[str]) -> str:
 
 
 def documented(key: str, strategies: Collection[str]) -> str:
-    """The name that the documented file gives to a setting; the key itself if it has no other there."""
+    """The name of a setting in the documented file; the key itself if it has no other name there."""
     by_new = {new: old for old, new in renamed(strategies).items()}
     section, _, rest = key.partition(".")
     if key in by_new:

@@ -1,4 +1,4 @@
-"""Writing settings: one value in a file, whose comments and order stay, and a file with all defaults."""
+"""Writing settings: one value in a file, keeping its comments and order, and a file with all defaults."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def default_yaml() -> str:
 
 
 def _position(section: str) -> int:
-    """Where a section stands in the file: the documented ones in their documented order, then ours."""
+    """The position of a section in the file: the documented ones in their documented order, then ours."""
     order = ("model", "ttt", "alpha", "tfidf_gate", "ace", "doc2lora")
     return order.index(section) if section in order else len(order)
 
 
 def _described(model: type[pydantic.BaseModel], prefix: str, indent: str) -> list[str]:
-    """The fields of a model, but for sections and `strategies`, each under its description."""
+    """The fields of a model, except sections and `strategies`, each under its description."""
     lines: list[str] = []
     for name in model.model_fields:
         if prefix or name in core_keys():
@@ -112,7 +112,7 @@ def _field(model: type[pydantic.BaseModel], name: str, key: str, indent: str) ->
 
 
 def _name_in_file(key: str, text: str) -> str:
-    """The name by which a file sets ``key`` already; else the key as it was given."""
+    """The name by which a file already sets ``key``; otherwise the key as given."""
     root = yaml.safe_load(text)
     wanted = canonical(key)
     names = [wanted, aliases.documented(wanted, strategy_names())]
@@ -130,7 +130,7 @@ def _has(data: Any, parts: list[str]) -> bool:
 
 
 def _parsed(key: str, text: str) -> Any:
-    """The value that ``text`` means for this key, of the type that the setting has."""
+    """``text`` as a value of this key's type."""
     given, key = key, canonical(key)
     section, _, rest = key.partition(".")
     if key in core_keys():
@@ -146,14 +146,14 @@ def _parsed(key: str, text: str) -> Any:
         # the field's own type, so that 1e-3 is written as a number and not as the text "1e-3"
         return model(**{option: value}).model_dump(mode="json")[option]
     try:
-        check_file(_flow(_nested(given.split("."), text)), Path("key"))  # says what is unknown and what is near
+        check_file(_flow(_nested(given.split("."), text)), Path("key"))  # reports what is unknown and the nearest name
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("key, line 1: ")) from None
     raise ConfigError(f"{given!r} names no setting; expected a key that `continual-learning config show` lists")
 
 
 def _edited(text: str, key: str, parts: list[str], value: Any, path: Path) -> str:
-    """``text`` with ``value`` at ``parts``; nothing else that it says, comments included, changes."""
+    """``text`` with ``value`` at ``parts``; everything else, comments included, is unchanged."""
     before = yaml.safe_load(text)
     wanted = _merged(before or {}, parts, value)
     if before is None:  # nothing, or comments alone, which belong to no key
@@ -162,7 +162,7 @@ def _edited(text: str, key: str, parts: list[str], value: Any, path: Path) -> st
     data = _round_trip(text).load(text)
     _put(data, parts, _node(value))
     after = _dumped(data, text)
-    if yaml.safe_load(after) != wanted:  # an alias, say, by which the value stands in another place too
+    if yaml.safe_load(after) != wanted:  # for instance an alias, by which the value also appears elsewhere
         raise ConfigError(f"{path}: the way {key} is written cannot be changed from here; edit the file by hand")
     return after
 
@@ -187,7 +187,7 @@ def _put(data: CommentedMap, parts: list[str], value: Any) -> None:
 
 
 def _comment_behind(value: Any) -> Any:
-    """The comment that belongs to the last item of a list or section, and with it what is said before the next key."""
+    """The comment attached to the last item of a list or section, which includes any comment before the next key."""
     if not isinstance(value, CommentedSeq | CommentedMap) or not value:
         return None
     last = len(value) - 1 if isinstance(value, CommentedSeq) else list(value)[-1]
@@ -208,7 +208,7 @@ def _round_trip(text: str) -> YAML:
 
 
 def _node(value: Any) -> Any:
-    """The value as it is written in a file that YAML 1.1 readers read: quoted where they would take it for another."""
+    """The value as it is written in a file that YAML 1.1 readers read: quoted if they would misread it."""
     editor = YAML()
     editor.preserve_quotes = True
     return editor.load(_flow(value))

@@ -4,7 +4,7 @@ A file is YAML (``configs/default.yaml`` shows every key). A variable is ``CONTI
 with ``__`` for each dot: ``CONTINUAL_LEARNING_MODEL__NAME``. Options of a strategy live under
 ``strategies.<name>`` (some have a documented name too: `documented_keys`) and are validated by that strategy's own
 Config when it is used, because finding it imports torch; everything else is validated on loading. An unknown key is
-refused with the place where it stands and the nearest name.
+refused with its place in the file and the nearest name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from continual_learning.strategies.registry import strategy_names as strategy_na
 
 PREFIX = "CONTINUAL_LEARNING_"
 NOT_SETTINGS = {HOME_VARIABLE, PREFIX + "DEBUG"}
-"""Variables with the prefix that are no settings."""
+"""Variables with the prefix that are not settings."""
 LOCAL_NAME = "continual-learning.yaml"
 DEFAULT = "default"
 IMPLIED = "implied by the options that are set"
@@ -130,7 +130,7 @@ class Config:
         """Name of the base model of a new memory.
 
         That is the option ``base_model`` of a strategy that has one, if it is set, else ``model.name``; a flag for
-        ``model.name`` goes before both. ``options`` are the strategy's; None: those of the settings.
+        ``model.name`` takes precedence over both. ``options`` are the strategy's; None: those of the settings.
         """
         known = self.settings.strategies.get(strategy, {}) if options is None else options
         given = known.get("base_model")
@@ -161,7 +161,7 @@ class Config:
         try:
             parse_config(model, options, what)
         except ConfigError:
-            for key, value in options.items():  # which of them is it, and where does it stand?
+            for key, value in options.items():  # which option is it, and where was it set?
                 parse_config(model, {key: value}, f"{origins[key]}: {what}")
             raise
         return options
@@ -225,7 +225,7 @@ def local_file(folder: Path | None = None) -> Path:
 
 
 def config_files(folder: Path | None = None) -> list[Path]:
-    """The files that are looked for, the weakest first."""
+    """The files that are looked for, lowest precedence first."""
     return [user_file(), local_file(folder)]
 
 
@@ -235,9 +235,9 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     variables: Mapping[str, tuple[str, str]] | None = None,
 ) -> Config:
-    """Read and validate all settings. ``flags`` maps dotted keys to values; a None is a flag not given.
+    """Read and validate all settings. ``flags`` maps dotted keys to values; None means that the flag is not given.
 
-    ``variables`` maps dotted keys to a text and the environment variable that it is from, for names of other programs.
+    ``variables`` maps dotted keys to a text and the environment variable it comes from, for names of other programs.
 
     Raises ConfigError, one line: where, the value, what was expected.
     """
@@ -351,7 +351,7 @@ def _flat(node: Any, data: Any, path: Path, above: tuple[str, ...]) -> Iterator[
         if _is_section(key):
             yield from _flat(value_node, data[part], path, key)
         elif data[part] is not None or canonical(".".join(key)).startswith("strategies."):
-            # elsewhere nothing means the default
+            # elsewhere an empty value means the default
             yield ".".join(key), data[part], key_node.start_mark.line + 1
 
 
@@ -373,7 +373,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, _Entry]:
 
 
 def _is_section(key: tuple[str, ...]) -> bool:
-    """Whether a name holds settings and is none itself."""
+    """Whether a name is a section, not a setting."""
     if key[0] == "strategies":
         return len(key) < 3
     return len(key) == 1 and (key[0] in SECTIONS or key[0] in aliases.names_below("", strategy_names()))
@@ -381,7 +381,7 @@ def _is_section(key: tuple[str, ...]) -> bool:
 
 def _check_name(where: str, above: tuple[str, ...], part: str) -> None:
     if above and canonical(".".join((*above, part))).startswith("strategies.") and above != ("strategies",):
-        return  # an option: the strategy's Config will say
+        return  # an option: the strategy's Config will check it
     known = _names(above)
     if part not in known:
         raise _unknown(where, "strategy" if above == ("strategies",) else "setting", ".".join((*above, part)), known)
@@ -412,7 +412,7 @@ def _core_from_text(key: str, value: Any) -> Any:
 
 
 def from_text(model: type[pydantic.BaseModel], key: str, text: str) -> Any:
-    """Text from a flag or a variable as the field's type: read as YAML if that fits, else as it is."""
+    """Text from a flag or a variable as the field's type: read as YAML if that fits, else taken verbatim."""
     field = model.model_fields.get(key)
     if field is None:
         return text  # refused later, by name

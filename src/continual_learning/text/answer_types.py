@@ -70,13 +70,13 @@ class Span:
 
 
 def asked_for(question: str) -> AnswerKind | None:
-    """The kind of answer that is asked for; None where the question does not say: ``what`` asks for anything."""
+    """The kind of answer that is asked for; None if the question does not say: ``what`` asks for anything."""
     lowered = question.lower()
     return next((kind for kind, pattern in _ASKED_FOR if pattern.search(lowered)), None)
 
 
 def asked_kind(question: str) -> str | None:
-    """Which of `KINDS` a question's words ask for; None where they do not show it."""
+    """Which of `KINDS` a question's words ask for; None if they do not show it."""
     lowered = question.lower()
     return next((kind for kind, pattern in _KIND_ASKED if pattern.search(lowered)), None)
 

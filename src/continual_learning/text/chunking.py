@@ -1,4 +1,4 @@
-"""Cutting text where it can be cut: passages of sentences, sentences, fragments of a sentence."""
+"""Cutting text at suitable places: into passages of sentences, sentences, and fragments of a sentence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sentences(text: str) -> list[str]:
 
 
 def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
-    """Whole sentences joined into passages of about one length: as few as ``limit`` tokens allow, and none longer.
+    """Whole sentences joined into passages of similar length: as few as possible, each of at most ``limit`` tokens.
 
     Only a sentence that is longer than the limit by itself is cut, into fragments.
     """
@@ -45,7 +45,7 @@ def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
 
 
 def _even_groups(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
-    """Neighbours in as few groups within the limit as can be, their sums as equal as can be: (start, end) of each.
+    """Group neighbours into as few groups within the limit as possible, with sums as equal as possible: (start, end).
 
     Equal means the least sum of squares. Dynamic programming over the end of the last group.
     """
@@ -74,8 +74,8 @@ def _even_groups(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
 def sentence_chunks(text: str, count_tokens: CountTokens, limit: int, overlap: int) -> list[str]:
     """Whole sentences joined into chunks of at most ``limit`` tokens, each beginning with the end of the one before.
 
-    The repeated end is as many whole sentences as ``overlap`` tokens hold, fewer where the next sentence would no
-    longer fit behind them. Only a sentence that is longer than the limit by itself is cut, into fragments. Tokens
+    The repeated end is as many whole sentences as ``overlap`` tokens hold, fewer if the next sentence would no
+    longer fit after them. Only a sentence that is longer than the limit by itself is cut, into fragments. Tokens
     are counted sentence by sentence.
     """
     pieces: list[tuple[str, int]] = []

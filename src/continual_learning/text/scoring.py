@@ -2,7 +2,7 @@
 
 Exact match and F1 are those of SQuAD's official evaluation, script version 2.0 (Rajpurkar et al. 2016, arXiv
 1606.05250, section 6.1; Rajpurkar et al. 2018, arXiv 1806.03822): lower case, every character of ASCII punctuation
-deleted, the words a, an and the replaced by a space, white space collapsed. So "nine-hole" is the one word
+deleted, the words a, an and the replaced by a space, white space collapsed. So "nine-hole" becomes the one word
 "ninehole" there, and a dash beyond ASCII stays. Version 1.1 differs in one case alone: where nothing is left of the
 answer or of the gold answer, its F1 is 0, while that of 2.0 is 1 if nothing is left of both.
 
@@ -33,7 +33,7 @@ def answer_words(text: str, keep_articles: bool = False) -> list[str]:
 
 
 def contains_answer(text: str, answers: Sequence[str]) -> bool:
-    """Whether one of the accepted answers stands in ``text`` as whole words, in order."""
+    """Whether ``text`` contains one of the accepted answers as whole words, in order."""
     return any(_contains(text, answer) for answer in answers)
 
 
@@ -61,7 +61,7 @@ def _normalised(text: str) -> str:
 
 
 def _gold(answers: Sequence[str]) -> list[str]:
-    """Gold answers, normalised. Those of which nothing is left do not count; if none is left, silence is right."""
+    """Gold answers, normalised. Those left empty do not count; if none is left, an empty answer is right."""
     return [wanted for answer in answers if (wanted := _normalised(answer))] or [""]
 
 

@@ -113,7 +113,7 @@ def _choose(last: str | None, above: int) -> str:
 
 
 def _perform(menu: Menu, entry: Entry) -> None:
-    """Run one entry. Whatever it raises is told as a command would tell it, and the menu goes on."""
+    """Run one entry. Errors are reported as a command would report them, and the menu continues."""
     from continual_learning.cli.menu import prompts
 
     try:

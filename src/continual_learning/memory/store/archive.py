@@ -45,7 +45,7 @@ def write_archive(
 def write_tensors(state: State, path: Path, overwrite: bool) -> Path:
     """All tensors of a state as one safetensors file, with strategy, settings and base in its header. Returns the path.
 
-    Texts and other data beside the tensors are left out. Raises InputError and StorageError.
+    Texts and other data besides the tensors are left out. Raises InputError and StorageError.
     """
     from safetensors.torch import save
 

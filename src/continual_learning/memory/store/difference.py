@@ -16,7 +16,7 @@ def state_difference(a: State, b: State) -> dict[str, Any]:
     """JSON values: documents ``added`` and ``removed`` going from a to b, and ``parts``.
 
     Of each part: ``status`` (same, changed, added, removed), ``tensors``, ``tensors_changed``,
-    ``l2`` (Euclidean distance over all floating-point tensors) and ``cosine`` (None where either side
+    ``l2`` (Euclidean distance over all floating-point tensors) and ``cosine`` (None if either side
     is all zeros). A tensor that one side lacks, or has in another shape, counts as zeros there.
     """
     ids_a, ids_b = ({d.id for d in s.meta.documents} for s in (a, b))

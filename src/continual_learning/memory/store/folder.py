@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from continual_learning.memory.state import State
 
 _NOTHING_YET = "none"
-"""What HEAD holds before the first version. A missing HEAD beside versions is damage, not an empty memory."""
+"""What HEAD holds before the first version. A missing HEAD next to versions is damage, not an empty memory."""
 
 
 class MemoryFolder:

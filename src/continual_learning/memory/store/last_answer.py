@@ -1,6 +1,6 @@
 """The last answer of a memory, so that feedback can be given on it by another process.
 
-It lies beside the versions and is none: asking changes nothing that could be rolled back.
+It is kept next to the versions and is not one itself: asking changes nothing that could be rolled back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def write_last_answer(root: Path, question: str, text: str) -> None:
 
 
 def read_last_answer(root: Path) -> tuple[str, str] | None:
-    """Question and answer, or None where none was remembered, or what was is damaged. Raises StorageError."""
+    """Question and answer, or None if none was saved or the saved one is damaged. Raises StorageError."""
     with storage_errors(f"memory {root.name!r}"):
         try:
             found = json.loads((root / _FILE).read_bytes())

@@ -73,7 +73,7 @@ def split_content(meta: dict[str, Any], parts: dict[str, StoredPart]) -> tuple[A
 
 
 def split(value: Any) -> tuple[Any, Pages]:
-    """A small JSON value that stands for ``value``, and the pages it refers to. Raises ValueError for reserved keys."""
+    """A small JSON value that represents ``value``, and the pages it refers to. Raises ValueError for reserved keys."""
     pages: Pages = {}
     return _split(value, pages), pages
 
