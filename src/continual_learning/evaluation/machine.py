@@ -104,7 +104,7 @@ class PeakMemory:
 def count_gflop(work: Callable[[], object]) -> float:
     """Floating-point operations of ``work`` in GFLOP, as PyTorch counts them: a multiply-add is two.
 
-    Products from weights that were laid out anew (`fast_linear`) and attention on a CPU count too, which PyTorch's
+    Products from weights that were laid out anew (`cpu_linear`) and attention on a CPU count too, which PyTorch's
     counter does not know. Counting takes time of its own: never time what is counted.
     """
     from torch.utils import flop_counter

@@ -70,7 +70,7 @@ def stability(kept: float | None) -> float | None:
     """Mean change of the score on what the base knew: 0 keeps all of it, -1 loses all. None if it knew none.
 
     ``kept`` is the share of the questions right before that are right after, each 0 or 1, so that the mean is kept - 1.
-    Its other half, the change of the perplexity of unrelated text, is measured in `retention`.
+    Its other half, the change of the perplexity of unrelated text, is measured in `strategies.gate`.
     """
     return None if kept is None else kept - 1.0
 

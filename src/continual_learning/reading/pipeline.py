@@ -3,7 +3,7 @@
     route    the question's words open one passage, or none: then the base answers, untouched (`routing`)
     recall   the passage's text comes back: from where it is kept, or recited by weights (`Recall`)
     read     the span reader names the spans of that text that answer (`answering`); without a reader, the answer is
-             the parts that the question's words find (`parts`)
+             the parts that the question's words find (`retrieval.parts`)
 
 Strategies that answer in this way share routing and reading, and differ in `Recall` alone: what separates their
 figures is what recall costs.

@@ -2,7 +2,7 @@
 
 A file is YAML (``configs/default.yaml`` shows every key). A variable is ``CONTINUAL_LEARNING_`` and the key
 with ``__`` for each dot: ``CONTINUAL_LEARNING_MODEL__NAME``. Options of a strategy live under
-``strategies.<name>`` (some have a documented name too: `documented_keys`) and are validated by that strategy's own
+``strategies.<name>`` (some have a documented name too: `settings.aliases`) and are validated by that strategy's own
 Config when it is used, because finding it imports torch; everything else is validated on loading. An unknown key is
 refused with its place in the file and the nearest name.
 """

@@ -18,7 +18,7 @@ STORED_TYPE = torch.float16
 
 
 class AllWeights:
-    """Every parameter of the base (`finetuning.Trainable`). Kept is the change of each, under its name, in fp16."""
+    """Every parameter of the base (`gradient_descent.Trainable`). The change of each is kept in fp16, by name."""
 
     @contextmanager
     def installed(

@@ -1,7 +1,7 @@
 """Answers that name spans of a text, for strategies that have one to read: recited from weights, or kept.
 
 The text need not be cut to what an answer may hold, and an answer is as long as what was asked for. Feedback moves the
-choice: each span's log-likelihood takes what the base's steers know of it (`steering.ChoiceSteer`).
+choice: each span's log-likelihood takes what the base's steers know of it (`logits_processors.ChoiceSteer`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the trained baselines share: their settings, and learning one document by gradient descent.
 
-A baseline says what is trained (`finetuning.Trainable`), where it starts, how it stands in a state, and how questions
-find it.
+A baseline says what is trained (`gradient_descent.Trainable`), where it starts, how it is laid out in a state, and how
+questions find it.
 """
 
 from __future__ import annotations

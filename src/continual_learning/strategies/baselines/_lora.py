@@ -34,7 +34,7 @@ _ADAPTER = "default"
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA adapter as what is trained (`finetuning.Trainable`).
+    """A LoRA adapter as what is trained (`gradient_descent.Trainable`).
 
     Kept are ``<path of the linear>.lora_A`` [R, D] and ``….lora_B`` [F, R].
     """

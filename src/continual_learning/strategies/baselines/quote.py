@@ -1,6 +1,6 @@
 """A control: the part of a document that a question's words find, quoted from kept text. No model learns or answers.
 
-It answers by the pipeline of ttt (`span_reader.pipeline`) with another recall: the two differ by what it costs ttt to
+It answers by the pipeline of ttt (`reading.pipeline`) with another recall: the two differ by what it costs ttt to
 hold the text in weights. A question that no passage is about is left to the base.
 """
 

@@ -1,8 +1,8 @@
-"""Retrieval-augmented generation: the passages that BM25 finds for a question stand before it in the prompt.
+"""Retrieval-augmented generation: the passages that BM25 finds for a question precede it in the prompt.
 
 Lewis et al. 2020 (arXiv 2005.11401) with a fixed retriever: documents are cut into chunks of sentences that overlap,
-the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`reading`). Where nothing relevant is found
-(`retrieval.relevance`) nothing is put into the prompt, and the base answers as it always did.
+the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`reading.in_prompt`). If nothing relevant is
+found (`retrieval.relevance`), nothing is put into the prompt, and the base answers as it always did.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
                                             would make every advantage 0
     z' = z + beta A                         with the largest beta for which KL(pi' || pi) stays within its limit
 
-A closed form after arXiv 2601.18510; see `steering`.
+A closed form after arXiv 2601.18510; see `logits_processors`.
 
 The state of a step is more than its last hidden state: that is made to choose the next token, and is much alike behind
 every "the". So the last few tokens written are compared as well.
@@ -65,7 +65,7 @@ class Moved:
 
 
 class AnswerSteer:
-    """Moves the logits while answers are written. See `steering.Steer`."""
+    """Moves the logits while answers are written. See `logits_processors.Steer`."""
 
     def __init__(self, routed: Sequence[Routed], config: JitRLFullConfig, stop: int | None):
         self._routed = routed

@@ -1,7 +1,7 @@
 """Levels: weights with a pace of their own, in place in the base while they learn and answer.
 
 Level 0 is the base, which never changes. The others are changes to the last blocks: of low rank and one beside
-another on the linear layers of the MLPs (`nn.low_rank`), or, where there is one level alone, fp32 copies of all
+another on the linear layers of the MLPs (`low_rank`), or, where there is one level alone, fp32 copies of all
 weights of those blocks.
 
     out = (W_0 + sum over levels l of Delta_l) x

@@ -5,7 +5,7 @@
     W  <- W - lr s (NS(M1) + a NS(M2))
 
 after Nested Learning (Behrouz et al. 2025, the section on optimisers as associative memories); NS is the
-Newton-Schulz iteration of `nn.muon`, and s = 0.2 sqrt(max(rows, columns)) its scale, so that rates compare with
+Newton-Schulz iteration of `training.muon`, and s = 0.2 sqrt(max(rows, columns)) its scale, so that rates compare with
 AdamW's. The paper's division by a second moment is left out.
 
 Shapes: R, C = rows and columns of a matrix; N = matrices of one shape.

@@ -3,7 +3,7 @@
 Next-token steps on "My dog is called Biko." do not make a small model answer "What is my dog called?". So each
 statement is asked for in the ways in which a person would ask, and answered in the second person: "Your dog is
 called Biko." The rules know simple English clauses: copulas, possession, verbs with an object, a place or a time. A
-sentence that none of them fits gives nothing here; `study` asks about it with telegraphic questions.
+sentence that none of them fits gives nothing here; `training.questions` asks about it with telegraphic questions.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Staged:
         self._cache = base.remember(("nested hidden states", first_block), HiddenCache)
 
     def loss(self, batch: Sequence[Item], rivals_S: Tensor | None = None) -> Tensor:
-        """`finetuning.next_token_loss`."""
+        """`gradient_descent.next_token_loss`."""
         if self._first is None:
             return item_loss(self._base, batch)
         ids_BT = padded_ids(batch, self._base.device)

@@ -1,8 +1,8 @@
 """TTT-E2E: a document is written into trainable MLP neurons by gradient descent at test time.
 
-The last quarter of the blocks get a Dual MLP (`nn.dual_mlp`): the frozen MLP and beside it a branch that
+The last quarter of the blocks get a Dual MLP (`dual_mlp`): the frozen MLP and beside it a branch that
 learns, after End-to-End Test-Time Training (arXiv 2512.23675). A branch holds the few neurons that TF-IDF
-ranks first for the passage (`nn.neuron_gate`), after Sparse Memory Finetuning (arXiv 2510.15103). Each
+ranks first for the passage (`neuron_gate`), after Sparse Memory Finetuning (arXiv 2510.15103). Each
 passage has branches of its own, and a question opens those of the passage that it is about (`routing`),
 so that passages do not overwrite one another, anything else is answered by the untouched base, and
 forgetting is deleting.
@@ -16,11 +16,11 @@ forgetting is deleting.
     start.py        where branches begin, if that was trained beforehand
     memory.py       what of it stands in a state
     cues.py         what a part is recited after
-    recite.py       a passage recited from weights: the recall step of answering (`span_reader.pipeline`)
+    recite.py       a passage recited from weights: the recall step of answering (`reading.pipeline`)
     recitations.py  what was recited lately
     unfinished.py   passages of a long document whose learning was interrupted
 
-What it studies are the passage's parts (`parts`), the loop is that of `finetuning`.
+What it studies are the passage's parts (`retrieval.parts`), the loop is that of `gradient_descent`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from continual_learning.reading.pipeline import PassageConfig
 
 
 class TTTConfig(PassageConfig):
-    """Settings of the ttt strategy. The defaults take about 8 s for 140 tokens on two cores (benchmarks/)."""
+    """Settings of the ttt strategy."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         "access_share": 0.03,
@@ -40,24 +40,24 @@ class TTTConfig(PassageConfig):
         "warmup": 0.1,
         "routing": True,
     }
-    """Options of earlier memories, each with the value that means what is done today."""
+    """Options of older memories, each with the value that means what the strategy does now."""
 
     # Where the weights are that learn.
     first_block: int | None = Field(None, ge=0)
-    """First block with a Dual MLP; none: the last quarter of the blocks."""
+    """First block with a Dual MLP. None: the last quarter of the blocks."""
     last_block: int | None = Field(None, ge=1)
-    """Block after the last one with a Dual MLP; none: all to the end."""
+    """Block after the last one with a Dual MLP. None: up to the last block."""
     neurons: int | None = Field(28, ge=1)
-    """Neurons of each block that learn a passage; none: all of them."""
+    """Neurons per block that learn a passage. None: all of them."""
     selection: Literal["tfidf", "tf", "random"] = "tfidf"
-    """How they are chosen: by accesses and rarity in background text, by accesses alone, or by chance."""
+    """How neurons are chosen: by TF-IDF of their accesses against background text, by accesses alone, or at random."""
     train: Literal["values", "all"] = "all"
-    """Which of their weights learn: the output weights, or the input weights too."""
+    """Which of their weights learn: the output weights only, or the input weights as well."""
     start: str | None = None
     """Where every branch begins: a file that `continual-learning train start` wrote, or `packaged`. Its blocks, neurons
     and kind of weights go before those above. None: a copy of the passage's neurons with output weights of zero."""
     calibration_samples: int | None = Field(None, ge=2)
-    """Background texts that are counted for it; none: all."""
+    """Number of background texts used to calibrate it. None: all."""
     gate_threshold: float = Field(0.0, ge=0, le=1)
     """Neurons whose TF-IDF score is below this share of their block's highest do not learn, whatever `neurons` says."""
 
@@ -65,51 +65,51 @@ class TTTConfig(PassageConfig):
     alpha_initial: float = Field(0.0, ge=0, le=1)
     """alpha before anything is learned."""
     alpha_decay: float = Field(0.0, ge=0, le=1)
-    """How much alpha falls with every document; it falls before the document is learned."""
+    """How much alpha decreases per document, before the document is learned."""
     alpha_min: float = Field(0.0, ge=0, lt=1)
-    """What alpha never falls below."""
+    """Lower bound of alpha."""
 
     # What is studied.
     max_tokens: int = Field(4096, ge=1)
-    """Longest document; what is beyond is left out, with a word about it."""
+    """Documents longer than this are truncated, with a warning."""
 
     # The inner loop.
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """The inner rule; sgd is the published one."""
+    """Optimizer of the inner loop; sgd is the published one."""
     learning_rate: float = Field(2e-2, ge=0, le=10)
-    """Its highest value; it rises during the warm-up and falls to a tenth after."""
+    """Peak learning rate; it rises during warm-up and then decays to a tenth."""
     passages_together: int = Field(4, ge=1)
-    """Passages of a document, and documents given together, that descend in step: a larger batch, more memory."""
+    """Passages trained in one batch, of one document or of several given together: faster, but takes more memory."""
     mini_batch_tokens: int = Field(160, ge=1)
-    """Tokens of a mini-batch, padding included."""
+    """Tokens per mini-batch, including padding."""
     gradient_steps: int = Field(1, ge=1)
-    """Steps on each mini-batch."""
+    """Gradient steps per mini-batch."""
     passes: int = Field(12, ge=1)
     """Passes over the parts of a passage."""
     repair_rounds: int = Field(8, ge=0)
-    """Rounds of two passes more over the parts that are then not recited word for word."""
+    """Maximum number of extra rounds, of two passes each, over the parts that are not yet recited word for word."""
     max_seconds: float | None = Field(None, gt=0)
-    """Wall-clock limit for a document; what is learned by then is checked and kept. None: as long as it takes."""
+    """Time limit per document in seconds; what is learned by then is checked and kept. None: no limit."""
     seed: int = 0
-    """Seeds the probes and the shuffling of mini-batches."""
+    """Seeds the probe questions and the shuffling of mini-batches."""
 
     # Answering.
     route_threshold: float = Field(0.25, ge=0, le=1)
-    """Share of a question's content, weighted by rarity, that a passage must hold to be opened."""
+    """Share of a question's content words, weighted by rarity, that a passage must contain to be opened."""
     route_evidence: float = Field(7.7, ge=0)
-    """Rarity that the shared words must add up to, in nats: a word that no background text uses counts 5."""
+    """Minimum total rarity of the shared words, in nats; a word that no background text uses counts 5."""
 
     # Refusing to get worse.
     guard: bool = True
-    """Check after learning, and keep the previous memory if a limit is passed."""
+    """Check after learning, and keep the previous memory if a limit is exceeded."""
     probes: int = Field(6, ge=1)
-    """Held-out cloze questions of the document in that check."""
+    """Number of held-out cloze questions about the document in that check."""
     min_recall_gain: float = Field(0.0, ge=0, lt=1)
-    """Recall of the probes must rise by more than this."""
+    """Recall on the probe questions must rise by more than this."""
     max_perplexity_rise: float = Field(0.03, ge=0)
-    """Largest relative rise of the perplexity of unrelated text."""
+    """Maximum relative rise in perplexity on unrelated text."""
     min_general_kept: float = Field(0.95, ge=0, le=1)
-    """Smallest share of general questions that must stay right."""
+    """Minimum share of general questions that must still be answered correctly."""
 
     @model_validator(mode="after")
     def _can_learn(self) -> Self:

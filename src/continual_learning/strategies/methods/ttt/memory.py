@@ -2,7 +2,7 @@
 
 ``<document id>/<passage>.key`` holds the passage's word hashes, ``<document id>/<passage>.parts`` those of its parts
 (`parts.part_index`), and ``<document id>/<passage>.<block>.<name>`` what its branch in that block learned
-(`nn.dual_mlp.branch_deltas`).
+(`dual_mlp.branch_deltas`).
 """
 
 from __future__ import annotations

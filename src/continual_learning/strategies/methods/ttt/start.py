@@ -1,8 +1,8 @@
-"""A start: where the branches of every passage begin, trained once per base model (`training.start`).
+"""A start: where the branches of every passage begin, trained once per base model (`outer_loop`).
 
 Without one, a branch begins as a copy of neurons that the passage chooses, with output weights of zero. A start fixes
 the neurons and gives each of their weights another beginning. Its file is safetensors: ``<block>.neurons`` and
-``<block>.<weight>`` hold what `nn.dual_mlp.branch_deltas` gives, and the metadata say which base it belongs to and
+``<block>.<weight>`` hold what `dual_mlp.branch_deltas` gives, and the metadata say which base it belongs to and
 how it was made. Weights learned from a start are kept as differences from the base, so that a memory can be
 answered from, exported and forgotten without the start.
 """

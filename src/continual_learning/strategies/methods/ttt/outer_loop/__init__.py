@@ -5,7 +5,7 @@
 
 after End-to-End Test-Time Training (arXiv 2512.23675, section 2.2), MAML (Finn et al. 2017, arXiv 1703.03400),
 Reptile (Nichol et al. 2018, arXiv 1803.02999) and Pre-Instruction-Tuning (Jiang et al. 2024, arXiv 2402.12847).
-phi_0 are the weights of one branch a block (`nn.dual_mlp.NeuronBranch`); the base stays frozen.
+phi_0 are the weights of one branch a block (`dual_mlp.NeuronBranch`); the base stays frozen.
 
     config.py      the settings
     tasks.py       passages with questions, and what is studied of each
