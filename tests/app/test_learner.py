@@ -115,15 +115,6 @@ def test_a_memory_keeps_its_options(tiny_base: BaseModel) -> None:
     assert open_(tiny_base, "work", instruction="Be long.").strategy.config.instruction == "Be long."
 
 
-def test_opening_reads_the_tensors_of_a_memory_once(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_(tiny_base, "work").learn(TEXT)
-    loads = []
-    load = Store.load
-    monkeypatch.setattr(Store, "load", lambda store, ref=None: loads.append(ref) or load(store, ref))
-    open_(tiny_base, "work")
-    assert loads == [None]
-
-
 def test_one_document_is_not_called_documents(tiny_base: BaseModel) -> None:
     with pytest.raises(InputError, match="with 1 document;"):
         open_(tiny_base).learn([TEXT], title="T")
