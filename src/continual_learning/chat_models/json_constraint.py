@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import llguidance
-import llguidance.hf
 import numpy as np
 import torch
 from torch import Tensor
@@ -150,11 +150,13 @@ def in_string(text: str) -> bool:
 
 def _grammar_tokenizer(base: BaseModel) -> Any:
     def make() -> Any:
-        try:
-            stops = sorted(base.stop_ids) or None
-            return llguidance.hf.from_tokenizer(base.tokenizer, n_vocab=base.vocab_size, eos_token=stops)
-        except ValueError as error:
-            raise UnsupportedModelError(f"the tokenizer of {base.name} takes no grammar: {error}") from None
+        if not base.tokenizer.is_fast:
+            raise UnsupportedModelError(f"the tokenizer of {base.name} takes no grammar: only fast tokenizers do")
+        backend = copy(base.tokenizer.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        stops = sorted(base.stop_ids) or None
+        return llguidance.LLTokenizer(backend.to_str(), n_vocab=base.vocab_size, eos_token=stops)
 
     return base.remember("grammar tokenizer", make)
 

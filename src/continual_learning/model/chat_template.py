@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import jinja2
-from transformers import PreTrainedTokenizerBase
 
 from continual_learning.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from continual_learning.model.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")
 
@@ -29,8 +33,8 @@ class Message(TypedDict):
 class ChatFormat:
     """How one tokenizer writes a conversation, and how it ends a turn."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | Tokenizer):
+        self._tokenizer: Any = tokenizer
         self.has_template = bool(getattr(tokenizer, "chat_template", None))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = True, system: bool = True) -> str:

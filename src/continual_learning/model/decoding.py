@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from continual_learning.errors import UnsupportedModelError
 from continual_learning.model.cpu_linear import FastLinears, LinearMap, Precision
@@ -60,7 +59,7 @@ def make_decoder(base: BaseModel, room: int) -> Decoder:
 
 def decodes_fast(base: BaseModel) -> bool:
     """Whether the fast decoder agrees with the model itself. Tried once, when the base first generates."""
-    return base.remember("decodes fast", lambda: _agrees(base))
+    return base.is_known or base.remember("decodes fast", lambda: _agrees(base))
 
 
 def _agrees(base: BaseModel) -> bool:
@@ -88,7 +87,7 @@ class TransformersDecoder:
 
     def __init__(self, base: BaseModel):
         self._base = base
-        self._cache = DynamicCache(config=base.model.config)
+        self._cache = base.new_cache()
 
     def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """See `Decoder`."""

@@ -7,6 +7,7 @@ number of tokens; ``...`` stands for any leading axes.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import UnsupportedModelError
 
@@ -262,23 +262,30 @@ def captured_inputs(modules: Mapping[K, nn.Module], *, stop: bool = False) -> It
             handle.remove()
 
 
+def is_transposed(module: object) -> bool:
+    """Whether a linear map keeps its weight as [in, out]: Transformers' ``Conv1D``, as in GPT-2."""
+    # Only a process that has imported Transformers, which takes seconds, can hold one.
+    library: Any = sys.modules.get("transformers.pytorch_utils")
+    return library is not None and isinstance(module, library.Conv1D)
+
+
 def linear_sizes(linear: nn.Module) -> tuple[int, int]:
     """Inputs and outputs of an `nn.Linear` or a `Conv1D`, whose weight is transposed."""
     weight = linear.weight
     assert isinstance(weight, Tensor)
     first, second = weight.shape
-    return (first, second) if isinstance(linear, Conv1D) else (second, first)
+    return (first, second) if is_transposed(linear) else (second, first)
 
 
 def _is_linear(module: object) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
+    return isinstance(module, nn.Linear) or is_transposed(module)
 
 
 def _weight_FD(module: nn.Module) -> Tensor:
     """Weight as [out, in]. Conv1D stores [in, out]."""
     weight = module.weight
     assert isinstance(weight, Tensor)
-    return weight.t() if isinstance(module, Conv1D) else weight
+    return weight.t() if is_transposed(module) else weight
 
 
 def _parts(mlp: nn.Module, layout: MLPLayout) -> MLPParts:

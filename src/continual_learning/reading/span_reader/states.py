@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from continual_learning.errors import UnsupportedModelError
 from continual_learning.model.base_model import BaseModel
@@ -54,7 +54,7 @@ def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str]
     ids, offsets = encoded["input_ids"][:room], encoded["offset_mapping"][:room]
     longest = max(map(len, asked))
     asked_CN = torch.tensor([[*one, *[0] * (longest - len(one))] for one in asked], device=base.device)
-    cache = DynamicCache(config=base.model.config)
+    cache = base.new_cache()
     prefix_1NLD, _ = _block_inputs(base, torch.tensor([[*before, *ids]], device=base.device), cache, blocks)
     cache.batch_repeat_interleave(len(asked))
     # Padding stands on the right, where causal attention lets nobody see it.
@@ -71,7 +71,7 @@ def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str]
     )
 
 
-def _block_inputs(base: BaseModel, ids_CN: Tensor, cache: DynamicCache, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _block_inputs(base: BaseModel, ids_CN: Tensor, cache: Any, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
     """What the given blocks read, ``[C, N, L, D]``, and the last hidden states, ``[C, N, D]``; the cache grows."""
     with captured_inputs({i: base.blocks[i] for i in blocks}) as seen:
         out = base.backbone(input_ids=ids_CN, past_key_values=cache, use_cache=True)

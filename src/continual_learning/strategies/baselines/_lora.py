@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import ConfigError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.families import linear_sizes
+from continual_learning.model.families import is_transposed, linear_sizes
 from continual_learning.text.words import hash_63
 
 ALL_LINEAR = "all-linear"
@@ -77,7 +76,7 @@ class LoRA:
         linears: dict[str, nn.Module] = {
             path: module
             for path, module in base.model.named_modules()
-            if isinstance(module, nn.Linear | Conv1D) and module is not head
+            if (isinstance(module, nn.Linear) or is_transposed(module)) and module is not head
         }
         if self.target_modules == ALL_LINEAR:
             return linears
@@ -94,7 +93,7 @@ class LoRA:
 
     def transposed(self, base: BaseModel) -> bool:
         """Whether a layer with an adapter keeps its weight as [in, out]."""
-        return any(isinstance(module, Conv1D) for module in self.targets(base).values())
+        return any(is_transposed(module) for module in self.targets(base).values())
 
     def peft_config(self, names: list[str], transposed: bool, base_name: str) -> Any:
         """PEFT's own configuration of this adapter, a `peft.LoraConfig`: of the layers with these paths.

@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import InputError, MismatchError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.families import linear_sizes
+from continual_learning.model.families import is_transposed, linear_sizes
 from continual_learning.strategies.methods.doc2lora.config import (
     DocumentConfig,
     HypernetworkConfig,
@@ -104,7 +103,7 @@ def module_path(base: BaseModel, block: int, name: str) -> str:
 
 def linear_modules(block: nn.Module) -> list[str]:
     """Paths, inside a block, of its linear modules."""
-    return [path for path, module in block.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    return [path for path, module in block.named_modules() if isinstance(module, nn.Linear) or is_transposed(module)]
 
 
 def check_fits(base: BaseModel, config: NetworkConfig) -> tuple[str, ...]:
@@ -162,7 +161,7 @@ def lora_layers(base: BaseModel, adapter: Adapter) -> dict[str, nn.Module]:
     originals = [base.model.get_submodule(path) for path in changes]
     holder = nn.ModuleDict({str(n): original for n, original in enumerate(originals)})
     ranks = {str(n): low_rank.rank for n, low_rank in enumerate(changes.values())}
-    config = _lora_config(r"\d+", ranks, any(isinstance(m, Conv1D) for m in originals))
+    config = _lora_config(r"\d+", ranks, any(is_transposed(m) for m in originals))
     _peft().inject_adapter_in_model(config, holder, adapter_name=_NAME, low_cpu_mem_usage=True)
     for number, (low_rank, original) in enumerate(zip(changes.values(), originals, strict=True)):
         layer: Any = holder[str(number)]
@@ -201,7 +200,7 @@ def write_peft_files(base_name: str, changes: Mapping[str, LowRank], transposed:
 
 def transposed(base: BaseModel, adapter: Adapter) -> bool:
     """Whether a module that the adapter changes keeps its weight as [in, out]."""
-    return any(isinstance(base.model.get_submodule(module_path(base, *place)), Conv1D) for place in adapter)
+    return any(is_transposed(base.model.get_submodule(module_path(base, *place))) for place in adapter)
 
 
 def _by_path(base: BaseModel, adapter: Adapter) -> dict[str, LowRank]:

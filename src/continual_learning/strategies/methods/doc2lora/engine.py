@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
@@ -35,6 +34,9 @@ from continual_learning.strategies.methods.doc2lora.generators import (
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
 from continual_learning.types import Answer, LearnReport
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from continual_learning.errors import ConfigError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.families import is_transposed
 from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.low_rank import LowRankLevels, new_factors
 from continual_learning.training.all_weights import parameters_in_place
@@ -40,7 +40,7 @@ def fast_blocks(base: BaseModel, slow_ratio: float) -> range:
 
 def keeps_transposed(base: BaseModel) -> bool:
     """Whether the MLPs' weights are [inputs, outputs], which an adapter must say of itself."""
-    return any(isinstance(module, Conv1D) for module in base.mlp(-1).modules())
+    return any(is_transposed(module) for module in base.mlp(-1).modules())
 
 
 def level_name(number: int) -> str:
@@ -117,7 +117,7 @@ def _linears(base: BaseModel, config: NestedConfig) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for block in fast_blocks(base, config.slow_ratio):
         for name, module in base.mlp(block).named_modules():
-            if isinstance(module, nn.Linear | Conv1D):
+            if isinstance(module, nn.Linear) or is_transposed(module):
                 found[f"{base.mlp_path(block)}.{name}"] = module
     return found
 
