@@ -109,7 +109,7 @@ class TTT(Strategy[TTTConfig]):
     def learn_together(
         self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
     ) -> list[tuple[State, LearnReport]]:
-        """As `learn`, for several: their passages train in step, and are then checked and kept one document at a time."""
+        """As `learn`, for several: their passages train in step, then each document is checked and kept on its own."""
         return self._learn(base, state, documents, (), progress)
 
     def _learn(
