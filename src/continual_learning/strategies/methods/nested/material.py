@@ -80,7 +80,7 @@ def pair_item(base: BaseModel, pair: Pair) -> Item:
 
 
 def drawn(base: BaseModel, turns: Sequence[Sequence[Pair]], tokens: int, rng: random.Random) -> list[Item]:
-    """Draw items of several turns, as many as ``tokens`` hold, at least one: one of each turn before a second of any."""
+    """Draw items of turns, as many as ``tokens`` hold, at least one: one of each turn before a second of any."""
     found: list[Item] = []
     shuffled = [rng.sample(list(pairs), len(pairs)) for pairs in rng.sample(list(turns), len(turns))]
     for pair in chain.from_iterable(zip_longest(*shuffled)):
