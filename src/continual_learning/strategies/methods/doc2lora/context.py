@@ -27,7 +27,7 @@ _PROBES = "x7aQ.e"
 
 @dataclass(frozen=True)
 class Affixes:
-    """Token ids before and behind every chunk."""
+    """Token ids before and after every chunk."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]

@@ -75,7 +75,7 @@ def attention_modules(base: BaseModel) -> dict[str, tuple[int, int]]:
 
 
 def memory_blocks(count: int) -> tuple[int, ...]:
-    """Return the block at four fifths of the depth, and the last one, whose output nothing but the head processes."""
+    """Return the block at four fifths of the depth, and the last one, after which no block alters what was written."""
     return tuple(sorted({count * 4 // 5, count - 1}))
 
 
