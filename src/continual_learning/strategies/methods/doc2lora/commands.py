@@ -35,7 +35,7 @@ StopAfter = Annotated[
 ]
 Ladder = Annotated[
     int,
-    typer.Option("--ladder", metavar="N", min=0, help="Finally, test recall on N documents of each size (0: none)."),
+    typer.Option("--ladder", metavar="N", min=0, help="Finally, recall on N test documents of each size (0: none)."),
 ]
 
 

@@ -22,7 +22,7 @@ from continual_learning.retrieval.datastore import unit
 from continual_learning.text.chunking import sentences
 
 NOTHING = -1
-"""Stands for the missing token after a document's end and before its beginning."""
+"""Marks the missing token after a document's end and before its beginning."""
 LOOK_BACK = 4
 """Number of tokens before a position that are compared with what was written."""
 
