@@ -1,16 +1,16 @@
 """JitRL without hidden states: retrieved passages in the prompt, and logits that lean towards quoting them.
 
 Just-in-time reinforcement learning (arXiv 2601.18510) looks up what followed in states like the present one and adds
-its advantage to the logits, in closed form and without a gradient step. Here a state is the text that was written so
-far and the memory is the sentences that were found for the question: `retrieval.quoting` gives, for every step, the
-tokens that continue a quotation with their values, from which
+its advantage to the logits, in closed form and without a gradient step. Here a state is the text written so far, and
+the memory is the sentences found for the question: `retrieval.quoting` gives, for every step, the tokens that continue
+a quotation, with their values, from which
 
     q(a) = value(a) / sum of values,    p'(a) = (1 - lambda) p_LM(a) + lambda q(a),
 
 in logits a bias of log(1 - lambda + lambda q / p_LM): relative to what the model expects anyway, so that a token which
 it would have written gains nothing. Values are weighted by inverse document frequency, and stop words never begin a
-quotation (`retrieval.spans`). Where nothing relevant is found, nothing is put into the prompt, no bias is applied, and
-the base answers as it always did.
+quotation (`retrieval.spans`). If nothing relevant is found, nothing is put into the prompt, no bias is applied, and the
+base answers as it would without a memory.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCa
 
 
 class JitRLMVPConfig(ReadingConfig):
-    """Settings of the jitrl_mvp strategy: what is found, what is read, and how far the logits move."""
+    """Settings of the jitrl_mvp strategy: what is retrieved, what is read, and how far the logits move."""
 
     retriever: Retriever = "bm25"
     """What ranks the chunks: bm25, tfidf, dense (the base's hidden states) or encoder (an extra)."""
     encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
     """The model of the retriever ``encoder``: a name on the Hugging Face hub, or a folder."""
     top_k: int = Field(3, ge=1)
-    """Most chunks that are looked at."""
+    """Maximum number of chunks that are considered."""
     sentences: int = Field(3, ge=1)
-    """Most sentences that are read, and leaned towards."""
+    """Maximum number of sentences that are put into the prompt and favoured by the logits."""
     min_coverage: float = Field(0.4, ge=0, le=1)
-    """Least share of the question's content in a sentence, its title and the sentence before; less is not relevant."""
+    """Minimum share of a question's content in a relevant sentence together with its title and the sentence before."""
     min_evidence: float = Field(10.0, ge=0)
-    """Least evidence for that, in nats: the rarity of the words shared."""
+    """Minimum evidence for that, in nats: the rarity of the shared words."""
     share: float = Field(0.5, ge=0, lt=1)
-    """lambda, what the memory's distribution counts for beside the model's; 0 leaves the logits alone."""
+    """lambda, the weight of the memory's distribution against the model's; 0 leaves the logits unchanged."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         **ReadingConfig.RETIRED,
@@ -69,7 +69,7 @@ class JitRLMVPConfig(ReadingConfig):
 
 
 class JitRLMVP(Strategy[JitRLMVPConfig]):
-    """Keeps the documents in chunks, reads what a question is about, and leans towards its words."""
+    """Keeps documents in chunks, reads what a question is about, and favours quoting it."""
 
     summary = "retrieves passages and moves the logits towards quoting them (JitRL, no hidden states)"
     Config = JitRLMVPConfig
@@ -88,7 +88,7 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Cut the document into chunks and keep them. They are indexed when the first question comes."""
+        """Cut the document into chunks and keep them. They are indexed at the first question."""
         kept, tokens, size = keep_document(base, state, document, CHUNK_TOKENS, OVERLAP_TOKENS)
         reason = f"kept in {len(kept_chunks(kept)[document.id])} chunks"
         return kept, plain_report(document, True, reason, tokens, size)
@@ -102,7 +102,7 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered from what is relevant to it; if there is nothing, by the base."""
+        """Answer each question from what is relevant to it; if nothing is, with the base alone."""
         found = [self._finder.find(base, state, question, history) for question in questions]
         about = [(i, one) for i, one in enumerate(found) if one is not None]
         others = [i for i, one in enumerate(found) if one is None]
@@ -129,7 +129,7 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         return (found.sentences, found.chunks) if found else UNAFFECTED
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
-        """What is read before ``text``, best last."""
+        """Return what is put before ``text``, the best last."""
         found = self._finder.find(base, state, text)
         return "\n\n".join(map(str, self._excerpts(found))) if found else ""
 
@@ -138,11 +138,11 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         return without_chunks(super().forget(base, state, document_id), document_id)
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
-        """How much there is to be found."""
+        """How much text there is to retrieve."""
         return {"chunks": chunk_count(state), "retriever": self.config.retriever}
 
     def _excerpts(self, found: Found) -> list[Excerpt]:
-        """What is read, the best next to the question."""
+        """Return what is put into the prompt, the best next to the question."""
         return [Excerpt(s.text, s.title) for s in reversed(found.sentences[: self.config.sentences])]
 
     def _steer(self, base: BaseModel, found: Sequence[Found], room: int) -> Steer | None:

@@ -3,17 +3,17 @@
 Agentic Context Engineering (Zhang et al. 2025, arXiv 2510.04618). Documents are kept in chunks and looked up for a
 question. From questions with known answers a playbook is learned: what the model got wrong is reflected on, a curator
 turns that into operations on single entries, and the playbook is kept only if held-out questions are answered better
-with it. What stands before a question: the entries and the chunks that are relevant to it.
+with it. The entries and chunks that are relevant to a question are put before it.
 
     config.py     the settings
     playbook.py   entries with ids, counts and origins; JSON and Markdown
     patch.py      ADD, UPDATE, MERGE, REMOVE, TAG: validated, applied, logged, undone
     refine.py     duplicates and budgets
-    selection.py  which entries stand before a question
-    prompts.py    the words and JSON schemas of the roles
+    selection.py  which entries are put before a question
+    prompts.py    the prompts and JSON schemas of the roles
     roles.py      generator, reflector and curator over any `chat_models`
     loops.py      offline, online, evaluation
-    memory.py     what of it stands in a state
+    memory.py     what ACE stores in a state
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ __all__ = ["ACE", "ACEConfig"]
 
 _FRAGMENT_TOKENS = 20
 _MOST_PROBES = 16
-_RETRIES = 2  # after an attempt that failed in a way that may pass, with growing pauses
+_RETRIES = 2  # after a failure that may be temporary, with growing pauses
 _EARLIER_QUESTIONS = 8  # held-out ones of earlier documents that are asked again: one batch
 
 
@@ -101,7 +101,7 @@ class ACE(Strategy[ACEConfig]):
         """Keep the document, and learn a playbook from the questions given with it, if there are any.
 
         Half of the questions are held out, and the playbook changes only if they are answered better with the change.
-        Raises ChatModelError when a server cannot be used; the state is as it was.
+        Raises ChatModelError if a server cannot be used; the state is then unchanged.
         """
         kept, tokens, size = keep_document(base, state, document, CHUNK_TOKENS, OVERLAP_TOKENS)
         if progress is not None:
@@ -123,7 +123,7 @@ class ACE(Strategy[ACEConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered with the entries and chunks that are relevant to it; if there are none, as is."""
+        """Answer each question with the entries and chunks that are relevant to it, or as it is if there are none."""
         shown = [self._shown(base, state, question, history) for question in questions]
         answers: dict[int, Answer] = {}
         touched = [i for i, (_, found) in enumerate(shown) if found or self.config.on_server]
@@ -155,26 +155,26 @@ class ACE(Strategy[ACEConfig]):
         return self.config.on_server or bool(self._finder.find(state, text))
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
-        """The chunks and entries that stand before the question."""
+        """The chunks and entries that are put before the question."""
         entries, found = self._shown(base, state, question)
         if not found and not self.config.on_server:
             return UNAFFECTED
         return tuple(_excerpt(chunk) for chunk in found), tuple((entry.id, entry.text) for entry, _ in entries)
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
-        """The entries and chunks that stand before ``text``, best last."""
+        """Return the entries and chunks that are put before ``text``, the best last."""
         entries, found = self._shown(base, state, text)
         return "\n\n".join([*(entry.text for entry, _ in entries), *(str(_excerpt(chunk)) for chunk in found)])
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's chunks and held-out questions, and the entries that its questions had a part in.
 
-        Exact but for one thing: other entries may have been written with one of those before the curator's eyes.
+        Exact with one exception: other entries may have been written while the curator saw one of those.
         """
         return without_document(super().forget(base, state, document_id), document_id)
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
-        """The size of the playbook against its budgets, and who plays the roles."""
+        """The size of the playbook against its budgets, and which model plays the roles."""
         playbook = playbook_of(state.meta.extra)
         return {
             "chunks": chunk_count(state),
@@ -189,7 +189,7 @@ class ACE(Strategy[ACEConfig]):
     # -- for loops over a whole memory -----------------------------------------------------------
 
     def checks(self) -> Sequence[Finding]:
-        """The chat server, if one plays the roles."""
+        """Check the chat server, if one plays the roles."""
         if not self.config.on_server:
             return [Finding("chat server", True, f"none is used: the base model plays the roles of {self.name}")]
         return _server(self.config).check()
@@ -219,7 +219,7 @@ class ACE(Strategy[ACEConfig]):
     def _shown(
         self, base: BaseModel, state: State, question: str, history: Sequence[Message] = ()
     ) -> tuple[list[tuple[Entry, float]], list[RelevantChunk]]:
-        """Entries and chunks for a question. No entry where no chunk is found: the memory is not about that."""
+        """Return entries and chunks for a question. No chunk, no entries: the memory is not about the question."""
         found = self._finder.find(state, question, history)[::-1]  # the best next to the question
         if not found and not self.config.on_server:
             return [], []
@@ -255,7 +255,7 @@ class ACE(Strategy[ACEConfig]):
         report: LearnReport,
         progress: ProgressCallback | None,
     ) -> tuple[State, LearnReport]:
-        """Questions made by rule: of half of them the answers are not shown, the other half is what is judged by."""
+        """Learn from questions made by rule: half of them without showing the answers, judged by the other half."""
         fragments = make_fragments(document.text, lambda t: len(base.encode(t)), _FRAGMENT_TOKENS, _FRAGMENT_TOKENS)
         asked = study_questions(fragments, document.title, 1, random.Random(document.sha256))[:_MOST_PROBES]
         probes = [Task(QuestionAnswer(a.question, (a.asked_for,)), document.id) for a in asked]
@@ -271,7 +271,7 @@ class ACE(Strategy[ACEConfig]):
 
 
 def _told(report: LearnReport, result: LearnResult, changed: bool) -> LearnReport:
-    """The report with what the loops did to the playbook."""
+    """Return the report with what the loops did to the playbook."""
     before, after = result.before, result.after
     assert before is not None and after is not None
     held = f"held-out recall {before.recall:.2f} to {after.recall:.2f}"
@@ -290,7 +290,7 @@ def _told(report: LearnReport, result: LearnResult, changed: bool) -> LearnRepor
 
 
 def _spread(tasks: Sequence[Task], count: int) -> list[Task]:
-    """At most so many of them, from all places of the list."""
+    """Return at most ``count`` of the tasks, spread over the whole list."""
     if len(tasks) <= count:
         return list(tasks)
     return [tasks[int((i + 0.5) * len(tasks) / count)] for i in range(count)]

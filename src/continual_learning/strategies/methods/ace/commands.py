@@ -1,4 +1,4 @@
-"""`ace`: the playbook of a memory whose strategy is ace: look at it, keep it, change it, learn it."""
+"""The commands `ace …` show, save, change and learn the playbook of a memory whose strategy is ace."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ NAME = "ace"
 GROUPS = {NAME: "The playbook of an ace memory: show, save, load, compare, edit, learn, ask."}
 
 Version = Annotated[str | None, typer.Option("--version", help="A version or checkpoint [default: the current one].")]
-Section = Annotated[str, typer.Option("--section", help="general, strategies, facts or pitfalls.")]
+Section = Annotated[str, typer.Option("--section", help="Section: general, strategies, facts or pitfalls.")]
 
 
 def show(
     cli: CommandContext,
     memory: Memory = None,
     version: Version = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown, as `ace save FILE.md` writes it.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as `ace save FILE.md` does.")] = False,
     as_json: Json = False,
 ) -> None:
-    """All entries, with what they are worth and where they came from."""
+    """Show all entries, with their helpful and harmful counts and where they came from."""
     out = cli.output(as_json)
     store = _store(cli, memory)
     playbook = _playbook(store, version)
@@ -101,7 +101,7 @@ def load(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Replace the playbook by one from a file, as a new version. A memory that is not there is made."""
+    """Replace the playbook by one from a file, as a new version. A memory that does not exist is created."""
     out = cli.output(as_json)
     file = placed(cli, file)
     given = _from_file(file)
@@ -118,7 +118,7 @@ def diff(
     memory: Memory = None,
     as_json: Json = False,
 ) -> None:
-    """What changed from one playbook to another."""
+    """Show what changed from one playbook to another."""
     from continual_learning.strategies.methods.ace.playbook import difference
 
     out = cli.output(as_json)
@@ -137,10 +137,10 @@ def diff(
 def edit(
     cli: CommandContext,
     entries: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The entries to change.")] = None,
-    text: Annotated[str | None, typer.Option("--text", help="New text; without an ID it is a new entry.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="New text; without an ID, a new entry.")] = None,
     section: Section = "",
     remove: Annotated[bool, typer.Option("--remove", help="Remove the entries.")] = False,
-    tag: Annotated[str | None, typer.Option("--tag", help="Count the entries as helpful or harmful once.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Count the entries once more: helpful or harmful.")] = None,
     memory: Memory = None,
     as_json: Json = False,
 ) -> None:
@@ -166,7 +166,7 @@ def edit(
 
 
 def undo(cli: CommandContext, memory: Memory = None, as_json: Json = False) -> None:
-    """Take back the last patch of the playbook, an edit or one batch of learning."""
+    """Undo the last patch of the playbook: an edit, or one batch of learning."""
     from continual_learning.strategies.methods.ace.patch import undo as undo_patch
 
     out = cli.output(as_json)
@@ -181,19 +181,19 @@ def learn(
     qa: Annotated[Path, typer.Option("--qa", metavar="FILE", help="Questions with answers (.jsonl, .json, .csv).")],
     mode: Annotated[
         Literal["offline", "online", "evaluate"],
-        typer.Option("--mode", help="Several passes; each batch answered, then learned; or only graded."),
+        typer.Option("--mode", help="Several passes; each batch first answered, then learned; or only graded."),
     ] = "offline",
     held_out: Annotated[
         Path | None, typer.Option("--held-out", metavar="FILE", help="Questions to judge by, never learned from.")
     ] = None,
     self_reflection: Annotated[
-        bool, typer.Option("--self-reflection", help="Do not use the answers in --qa; needs --held-out. Online.")
+        bool, typer.Option("--self-reflection", help="Ignore the answers in --qa; needs --mode online and --held-out.")
     ] = False,
     memory: Memory = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Learn the playbook from questions about the documents of a memory. Exit code 0 also if nothing changed."""
+    """Learn the playbook from questions about a memory's documents. The exit code is 0 even if nothing changed."""
     from continual_learning.documents.qa_files import load_qa, load_questions
     from continual_learning.strategies.methods.ace.memory import Task
     from continual_learning.types import QuestionAnswer
@@ -218,13 +218,13 @@ def learn(
 
 def ask(
     cli: CommandContext,
-    question: Annotated[str, typer.Argument(help="A question.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
     memory: Memory = None,
     settings: Set = None,
     max_new_tokens: MaxNewTokens = None,
     as_json: Json = False,
 ) -> None:
-    """Ask one question, and show the entries and excerpts that stood before it."""
+    """Ask one question, and show the entries and excerpts that were put before it."""
     out = cli.output(as_json)
     if not question.strip():
         raise InputError("the question is empty; expected some words")
@@ -241,7 +241,7 @@ def ask(
 
 
 def _learn(learner: Any, tasks: list[Task], judged_by: list[Task], mode: str, progress: Any) -> LearnResult:
-    """One loop over the whole memory, kept as a new version if the playbook changed."""
+    """Run one loop over the whole memory, and keep its result as a new version if the playbook changed."""
     from continual_learning.strategies.methods.ace.loops import offline, online
     from continual_learning.strategies.methods.ace.memory import playbook_of, split, with_playbook
 
@@ -326,7 +326,7 @@ def _change(
     note: str,
     model: str | None = None,
 ) -> str:
-    """Change the playbook of a memory as a new version, and return its name. Loads a model only to make a memory."""
+    """Change the playbook of a memory as a new version, and return its name. Loads a model only to create a memory."""
     from continual_learning.strategies.methods.ace.memory import playbook_of, with_playbook
 
     if action == "load":
@@ -361,14 +361,14 @@ def _playbook(store: Store, version: str | None) -> Playbook:
 
 
 def _referred(cli: CommandContext, memory: str | None, ref: str | None) -> Playbook:
-    """The playbook that a version, a checkpoint or a file holds; None: the current version."""
+    """Return the playbook that a version, a checkpoint or a file holds; None: that of the current version."""
     if ref is not None and ref.endswith(".json"):
         return _from_file(placed(cli, Path(ref)))
     return _playbook(_store(cli, memory), ref)
 
 
 def placed(cli: CommandContext | MenuContext, file: Path) -> Path:
-    """Where a playbook is: a name without a folder is in the folder that ``ace.playbook_dir`` names."""
+    """Return the path of a playbook: a name without a folder is in the folder that ``ace.playbook_dir`` names."""
     folder = cli.config().settings.strategies.get("ace", {}).get("playbook_dir")
     if folder is None or file.is_absolute() or len(file.parts) > 1:
         return file
@@ -394,19 +394,19 @@ def _from(origins: Any) -> str | None:
 
 
 def _menu_learn(menu: MenuContext) -> None:
-    """A document, with questions and answers if there are some."""
+    """Learn a document, with questions and answers if there are any."""
     document = menu.prompts.path("Document")
     qa = menu.prompts.path("File with questions and answers (empty: none)", required=False)
     menu.learn(document, menu.memory_of(NAME), strategy=NAME, qa=qa)
 
 
 def _menu_ask(menu: MenuContext) -> None:
-    """Questions to the playbook until an empty one."""
+    """Ask the playbook questions until an empty one."""
     menu.ask_in_turn(menu.memory_of(NAME))
 
 
 def _menu_save(menu: MenuContext) -> None:
-    """The playbook into a file."""
+    """Save the playbook to a file."""
     file = str(Path(menu.prompts.text("Write the playbook to", "playbook.json")).expanduser())
     overwrite: list[str] = []
     if placed(menu, Path(file)).exists():
@@ -417,7 +417,7 @@ def _menu_save(menu: MenuContext) -> None:
 
 
 def _menu_load(menu: MenuContext) -> None:
-    """A playbook from a file."""
+    """Load a playbook from a file."""
     menu.run(NAME, "load", menu.prompts.path("Playbook"), "--memory", menu.memory_of(NAME))
 
 

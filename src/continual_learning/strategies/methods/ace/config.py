@@ -16,39 +16,39 @@ class ACEConfig(StrategyConfig):
     """Which model plays the roles, and how the playbook is learned."""
 
     backend: Literal["base", "ollama", "openai"] = "base"
-    """Who answers, reflects and curates: the base model itself, an Ollama server, or an OpenAI-compatible one. Where
-    server_model is set and no backend, it is ollama, or openai if base_url is set too."""
+    """What answers, reflects and curates: the base model itself, an Ollama server, or an OpenAI-compatible one. If
+    server_model is set but no backend, it is ollama, or openai if base_url is set too."""
     server_model: str = Field("qwen3.5:9b", min_length=1)
-    """The server's model. The backend base uses the base model."""
+    """Model on the server. The backend base uses the base model instead."""
     host: str = "http://localhost:11434"
     """Address of the Ollama server."""
     base_url: str = "http://localhost:8000/v1"
     """Address of the OpenAI-compatible server."""
     api_key_variable: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")
-    """Name of the environment variable with its key; the key itself is never kept."""
+    """Name of the environment variable with its API key; the key itself is never stored."""
     num_ctx: int = Field(8192, ge=256)
-    """Window of a server's model: tokens of prompt and reply together."""
+    """Context window of a server's model: tokens of prompt and reply together."""
     timeout: float = Field(120.0, gt=0)
-    """Seconds that a server may take for a reply."""
+    """Maximum seconds that a server may take for a reply."""
 
     loops: int = Field(3, ge=0)
-    """Passes over the questions given with a document; 0 keeps the document and learns nothing from them."""
+    """Passes over the questions given with a document; 0 keeps the document and learns nothing from the questions."""
     reflection_rounds: int = Field(1, ge=1)
-    """Reflections on a wrong answer, with a new attempt between them; the paper takes up to 3."""
+    """Maximum reflections on a wrong answer, with a new attempt between them; the paper uses up to 3."""
     self_reflection: bool = False
-    """Learn from documents without questions too, from questions made by rule whose answers are not shown."""
+    """Learn from documents without questions too, using questions made by rule whose answers are not shown."""
     reflector: bool = True
-    """Ask the model what went wrong; otherwise the right answer itself is what is learned."""
+    """Ask the model what went wrong; otherwise the right answer itself is learned."""
     curator: bool = True
     """Ask the model how to change the playbook; otherwise each insight is added."""
     generator: Literal["direct", "json"] = "direct"
-    """A plain answer, or the paper's JSON of reasoning, entries used and answer."""
+    """direct: a plain answer; json: the paper's JSON of reasoning, entries used and answer."""
     max_strategies: int = Field(50, ge=1)
-    """Most entries of the playbook."""
+    """Maximum number of entries in the playbook."""
     selection: bool = True
     """Put only relevant entries before a question; otherwise all that fit."""
     playbook_dir: str | None = Field(None, min_length=1)
-    """Folder for `ace save`, `ace load` and `ace diff` of a file name without a folder; none: the working folder."""
+    """Folder for `ace save`, `ace load` and `ace diff` if a file name has no folder. None: the working folder."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         "retries": 2,
@@ -73,11 +73,11 @@ class ACEConfig(StrategyConfig):
         "answer_tokens": 24,
         "insight_chars": 200,
     }
-    """Options that memories may still carry, each with the value that means what is done now."""
+    """Retired options that older memories may carry, each with the value that matches what the strategy does now."""
 
     @property
     def on_server(self) -> bool:
-        """Whether another model than the base plays the roles."""
+        """Whether a model other than the base plays the roles."""
         return self.backend != "base"
 
     @model_validator(mode="before")

@@ -1,8 +1,8 @@
 """The loops: offline, online, evaluation; generate, reflect, curate, and keep only what does no harm.
 
-Zhang et al. 2025 (arXiv 2510.04618), section 3: a wrong answer is reflected on, up to some rounds with new attempts, an
-entry that was used is tagged, the curator turns insights into operations. Here it goes in batches of questions: answers
-first, then one patch. Every change of a loop is judged on held-out questions before it counts.
+Zhang et al. 2025 (arXiv 2510.04618), section 3: a wrong answer is reflected on, for several rounds with new attempts;
+entries that were used are tagged; the curator turns insights into operations. Here this is done in batches of
+questions: first the answers, then one patch. Every change of a loop is judged on held-out questions before it counts.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ BATCH_QUESTIONS = 8
 
 @dataclass(frozen=True)
 class Score:
-    """How questions with known answers are answered."""
+    """How well questions with known answers are answered."""
 
     right: tuple[bool, ...]
     f1s: tuple[float, ...]
 
     @property
     def recall(self) -> float:
-        """Share of the answers that hold an accepted one; 0 of none."""
+        """Share of the answers that contain an accepted one; 0 if there are no answers."""
         return sum(self.right) / len(self.right) if self.right else 0.0
 
     @property
     def f1(self) -> float:
-        """Mean of SQuAD's F1; 0 of none."""
+        """Mean of SQuAD's F1; 0 if there are no answers."""
         return sum(self.f1s) / len(self.f1s) if self.f1s else 0.0
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What came of learning from one batch."""
+    """The result of learning from one batch."""
 
     playbook: Playbook
     attempts: tuple[Attempt, ...]
     """The answers before anything was learned from them."""
     failures: tuple[str, ...]
-    """Replies that could not be used, one line each; nothing was made of them."""
+    """Replies that could not be used, one line each; they changed nothing."""
     rejected: tuple[Rejected, ...]
     applied: int
     pruned: tuple[str, ...]
@@ -71,9 +71,9 @@ class LoopReport:
 
     loop: int
     recall: float | None
-    """Of the questions learned from, answered before each batch was learned; None if their answers are not known."""
+    """Recall of the questions learned from, answered before each batch was learned; None if no answers are known."""
     validation: float | None
-    """Recall of the held-out questions after it."""
+    """Recall of the held-out questions after the pass."""
     validation_f1: float | None
     kept: bool
     entries: int
@@ -89,22 +89,22 @@ class LoopReport:
 
 @dataclass(frozen=True)
 class LearnResult:
-    """What came of a loop."""
+    """The result of a loop."""
 
     playbook: Playbook
-    """The one to keep; the very one that it began with if nothing better was found."""
+    """The playbook to keep; the very object that the loop began with if nothing better was found."""
     last: Playbook
-    """The one that the last pass ended with, kept or not: what was tried."""
+    """The playbook that the last pass ended with, kept or not: what was tried."""
     reports: tuple[LoopReport, ...]
     before: Score | None
-    """On the held-out questions, with the playbook that it began with."""
+    """Score on the held-out questions, with the playbook that the loop began with."""
     after: Score | None
     stopped: str
     """Why it ended, in a few words."""
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Those of all passes."""
+        """The failures of all passes."""
         return tuple(f for report in self.reports for f in report.failures)
 
 
@@ -165,10 +165,10 @@ def offline(
     progress: ProgressCallback | None = None,
     patience: int = PATIENCE,
 ) -> LearnResult:
-    """Several passes over the same questions; the best playbook is kept, and passes without a better one end it.
+    """Make several passes over the same questions; keep the best playbook, and stop after passes without a better one.
 
     Better is a higher recall of the held-out questions, then of the questions learned from, then a higher F1; never
-    one with a lower recall of the held-out questions than it began with.
+    a lower recall of the held-out questions than at the beginning.
     """
     config = roles.config
     before = evaluate(roles, playbook, validation)
@@ -207,11 +207,11 @@ def online(
     held_out: Sequence[Task] = (),
     progress: ProgressCallback | None = None,
 ) -> LearnResult:
-    """Each batch is answered first, which is what its recall says, and learned from then.
+    """Answer each batch first, which gives its recall, and then learn from it.
 
     With held-out questions a batch's change is kept only if they are answered no worse. Raises InputError for
-    questions without answers and no held-out ones: what a model thinks of its own answers may be wrong (the paper's
-    FiNER falls from 70.7 to 67.3 without labels).
+    questions without answers if there are no held-out ones: what a model thinks of its own answers may be wrong (the
+    paper's FiNER falls from 70.7 to 67.3 without labels).
     """
     if not held_out and not all(task.labelled for task in tasks):
         raise InputError(
@@ -238,7 +238,7 @@ def online(
 def _insights(
     roles: Roles, playbook: Playbook, attempts: Sequence[Attempt]
 ) -> tuple[list[tuple[Attempt, str]], list[tuple[Attempt, str, str]], list[str]]:
-    """What is to be learned from which attempt, the reflector's tags, and what failed."""
+    """Return what is to be learned from which attempt, the reflector's tags, and what failed."""
     config = roles.config
     wrong = [a for a in attempts if not a.error and not _right(a)]
     if not config.reflector:
@@ -273,7 +273,7 @@ def _insights(
 
 
 def _outcome_tags(roles: Roles, attempts: Sequence[Attempt]) -> list[tuple[Attempt, str, str]]:
-    """An entry helped if the answer is right with the playbook and wrong without, and did harm the other way round."""
+    """Tag entries helpful if the answer is right with the playbook and wrong without, harmful the other way round."""
     graded = [a for a in attempts if a.task.labelled and a.used and not a.error]
     bare = roles.generate(Playbook(), [a.task for a in graded]) if graded else []
     tags: list[tuple[Attempt, str, str]] = []
@@ -288,7 +288,7 @@ def _right(attempt: Attempt) -> bool:
 
 
 def _fact(attempt: Attempt) -> str:
-    """What is learned without a reflector: the question with its answer."""
+    """Return what is learned without a reflector: the question with its answer."""
     return f"{attempt.task.qa.question} {attempt.task.qa.answers[0]}"
 
 
@@ -307,7 +307,7 @@ def _tell(progress: ProgressCallback | None, stage: str, done: int, total: int) 
 
 
 class _Watch:
-    """What a pass costs: the difference of two looks at the roles."""
+    """The costs of a pass: the difference between the roles' counts after and before it."""
 
     def __init__(self, roles: Roles):
         self._roles = roles

@@ -1,4 +1,4 @@
-"""What of ACE stands in a state: the playbook and the held-out questions, in the metadata, as JSON."""
+"""What ACE stores in a state: the playbook and the held-out questions, in the metadata, as JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from continual_learning.strategies.methods.ace.playbook import Playbook
 from continual_learning.types import QuestionAnswer
 
 VALIDATION_SHARE = 0.5
-"""Share of the given questions that are held out: a gate that few questions watch lets noise through."""
+"""Share of the given questions that are held out: judging by few questions lets noise through."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A question, with the document that it is about where that is known. Without answers it is not graded."""
+    """A question, with the document that it is about if that is known. Without answers it is not graded."""
 
     qa: QuestionAnswer
     document: str = ""
@@ -29,18 +29,18 @@ class Task:
 
 
 def playbook_of(extra: Mapping[str, Any]) -> Playbook:
-    """The playbook in a state's ``meta.extra``; an empty one if nothing was learned. Raises InputError."""
+    """Return the playbook in a state's ``meta.extra``; an empty one if nothing was learned. Raises InputError."""
     return Playbook.from_json(extra["playbook"], "the memory's playbook") if "playbook" in extra else Playbook()
 
 
 def with_playbook(state: State, playbook: Playbook) -> State:
-    """The state with this playbook."""
+    """Return the state with this playbook."""
     extra = {**state.meta.extra, "playbook": playbook.to_json()}
     return State(state.tensors, replace(state.meta, extra=extra))
 
 
 def held_out_of(state: State) -> list[Task]:
-    """The questions that no playbook was learned from, by document in the order in which they were learned."""
+    """Return the questions that no playbook was learned from, by document in the order they were learned."""
     kept: Mapping[str, list[list[Any]]] = state.meta.extra.get("held_out", {})
     found = []
     for document, rows in kept.items():
@@ -49,14 +49,14 @@ def held_out_of(state: State) -> list[Task]:
 
 
 def with_held_out(state: State, document: str, tasks: Sequence[Task]) -> State:
-    """The state with the held-out questions of one document."""
+    """Return the state with the held-out questions of one document."""
     rows = [[task.qa.question, list(task.qa.answers)] for task in tasks]
     extra = {**state.meta.extra, "held_out": {**state.meta.extra.get("held_out", {}), document: rows}}
     return State(state.tensors, replace(state.meta, extra=extra))
 
 
 def without_document(state: State, document: str) -> State:
-    """The state without a document's chunks, held-out questions, and what it left in the playbook."""
+    """Return the state without a document's chunks, held-out questions and traces in the playbook."""
     extra = dict(state.meta.extra)
     for name in ("chunks", "held_out"):
         if name in extra:
@@ -69,7 +69,7 @@ def without_document(state: State, document: str) -> State:
 
 
 def split(tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
-    """Tasks to learn from and tasks held out, taken in turn so that both come from all of the text.
+    """Split into tasks to learn from and tasks to hold out, in turn, so that both come from the whole text.
 
     Raises InputError for fewer than two: nothing could be held out.
     """

@@ -1,7 +1,7 @@
 """Patches: ADD, UPDATE, MERGE, REMOVE, TAG. Validated first, applied as a whole, logged, undone.
 
-Minimal changes and never a rewrite, so that nothing is lost to a model that summarises (Zhang et al. 2025, arXiv
-2510.04618, section 3.1). All five are carried out. An operation that cannot be applied is left out with the reason,
+Changes are minimal and never a rewrite, so that nothing is lost to a model that summarises (Zhang et al. 2025, arXiv
+2510.04618, section 3.1). All five are implemented. An operation that cannot be applied is left out with the reason,
 and the others are applied.
 """
 
@@ -41,11 +41,11 @@ class Operation:
     ids: tuple[str, ...] = ()
     """The entries concerned: none for ADD, two or more for MERGE, else one."""
     section: str = ""
-    """Of ADD; of MERGE, where empty means that of the first entry."""
+    """Section of ADD; also of MERGE, where empty means that of the first entry."""
     content: str = ""
     """The new text of ADD, UPDATE and MERGE."""
     tag: str = ""
-    """Of TAG: helpful, harmful or neutral."""
+    """Tag of TAG: helpful, harmful or neutral."""
     origin: Origin = NOBODY
 
 
@@ -59,7 +59,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Applied:
-    """What came of a patch."""
+    """The result of a patch."""
 
     playbook: Playbook
     applied: tuple[Operation, ...]
@@ -69,7 +69,7 @@ class Applied:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done."""
+        """Whether anything changed."""
         return bool(self.applied)
 
 
@@ -80,9 +80,9 @@ def apply(
     used: Iterable[str] = (),
     now: str | None = None,
 ) -> Applied:
-    """Apply a patch in its order. A patch of which nothing can be applied leaves the playbook as it is.
+    """Apply a patch's operations in their order. If none of them can be applied, the playbook does not change.
 
-    ``used``: entries that stood before the questions the patch came from. The log gets one record: the operations,
+    ``used``: entries that were shown with the questions the patch came from. The log gets one record: the operations,
     what was rejected and why, and every touched entry as it was before, from which `undo` restores it.
     """
     at = now or datetime.now(UTC).isoformat(timespec="seconds")
@@ -123,7 +123,7 @@ def apply(
 def apply_all(
     playbook: Playbook, operations: Sequence[Operation], find_duplicate: FindDuplicate | None = None
 ) -> Applied:
-    """`apply` for a user's own patch: raises InputError at the first operation that cannot be applied."""
+    """As `apply`, for a user's own patch: raises InputError at the first operation that cannot be applied."""
     done = apply(playbook, operations, find_duplicate)
     if done.rejected:
         raise InputError(f"{done.rejected[0].operation.type}: {done.rejected[0].reason}; nothing was changed")
@@ -131,7 +131,7 @@ def apply_all(
 
 
 def undo(playbook: Playbook) -> Playbook:
-    """The playbook before its last patch; ids given out since are not used again. InputError for an empty log."""
+    """Return the playbook before its last patch; ids assigned since are not reused. InputError for an empty log."""
     if not playbook.log:
         raise InputError("the playbook's log is empty; nothing can be undone")
     record = playbook.log[-1]
@@ -145,7 +145,7 @@ def undo(playbook: Playbook) -> Playbook:
 
 
 def operation_json(operation: Operation) -> dict[str, Any]:
-    """An operation as plain JSON values, without what is empty."""
+    """Return an operation as plain JSON values, without empty fields."""
     data = {k: v for k, v in asdict(operation).items() if v}
     data["ids"] = list(operation.ids)
     return data
@@ -162,7 +162,7 @@ class _Work:
         self._step, self._at, self._find_duplicate = step, at, find_duplicate
 
     def problem(self, operation: Operation) -> str:
-        """Why the operation cannot be applied; empty if it can."""
+        """Return why the operation cannot be applied; empty if it can."""
         kind, ids = operation.type, operation.ids
         if kind not in ("ADD", "UPDATE", "MERGE", "REMOVE", "TAG"):
             return f"no operation {kind!r}; expected ADD, UPDATE, MERGE, REMOVE or TAG"
@@ -241,5 +241,5 @@ def _joined(first: tuple[Origin, ...], more: tuple[Origin, ...]) -> tuple[Origin
 
 
 def _clean(text: str) -> str:
-    """One line without secrets: entries are kept, shown and shared."""
+    """Return one line without secrets: entries are kept, shown and shared."""
     return without_secrets(" ".join(text.split()))

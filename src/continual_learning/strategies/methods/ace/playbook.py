@@ -1,4 +1,4 @@
-"""The playbook: strategies in words, each with an id that is never used again, and where it came from.
+"""The playbook: strategies in words, each with an id that is never reused, and where it came from.
 
 A playbook is a value; `patch` and `refine` make new ones from it. It is kept as JSON, and shown as Markdown in the
 reference's line format (Zhang et al. 2025, arXiv 2510.04618, section 3): ``[str-00001] helpful=2 harmful=0 :: text``.
@@ -16,11 +16,11 @@ from continual_learning.errors import InputError
 
 FORMAT = 1
 SECTIONS = {"general": "gen", "strategies": "str", "facts": "fct", "pitfalls": "pit"}
-"""Name of each section, and how the ids of its entries begin. ``general`` holds for every question."""
+"""Name of each section, and how the ids of its entries begin. ``general`` applies to every question."""
 TEXT_LIMIT = 600
-"""Characters of an entry."""
+"""Maximum number of characters of an entry."""
 LOG_LIMIT = 200
-"""Patches that stay in the log, and can be undone."""
+"""Maximum number of patches that stay in the log, and can be undone."""
 
 _ID = re.compile(r"[a-z]{3}-(\d{5,})")
 
@@ -33,7 +33,7 @@ class Origin:
     """Id of the document that was asked about; empty for a user's edit or questions on the whole memory."""
     question: str = ""
     loop: int = 0
-    """1 is the first; 0: no loop."""
+    """Number of the loop, from 1; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Entry:
     section: str
     text: str
     origins: tuple[Origin, ...] = ()
-    """Of its text, the first first."""
+    """Origins of its text, the first one first."""
     tallies: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Helpful and harmful counts by the document whose questions gave them, so that they can be taken back."""
     created_at: str = ""
     """UTC, ISO 8601."""
     created_step: int = 0
-    """The playbook's step then; times play no part in any decision, steps do."""
+    """The playbook's step at that time; decisions depend on steps alone, never on times."""
     used_at: str | None = None
-    """When it last stood before a question in learning; None: never."""
+    """When it was last shown with a question in learning; None: never."""
     used_step: int = 0
 
     @property
@@ -72,11 +72,11 @@ class Entry:
 
     @property
     def line(self) -> str:
-        """The reference's line."""
+        """The entry in the reference's line format."""
         return f"[{self.id}] helpful={self.helpful} harmful={self.harmful} :: {self.text}"
 
     def tagged(self, document: str, tag: str) -> Entry:
-        """With one more count: ``helpful``, ``harmful``, or ``neutral``, which counts nothing."""
+        """Return the entry with one more count: ``helpful``, ``harmful``, or ``neutral``, which counts nothing."""
         good, bad = self.tallies.get(document, (0, 0))
         counted = (good + (tag == "helpful"), bad + (tag == "harmful"))
         return self if tag == "neutral" else replace(self, tallies={**self.tallies, document: counted})
@@ -88,9 +88,9 @@ class Playbook:
 
     entries: Mapping[str, Entry] = field(default_factory=dict)
     next_number: int = 1
-    """The number of the next id; never lower than any that was ever given out."""
+    """The number of the next id; never lower than any that was ever assigned."""
     step: int = 0
-    """How many patches were applied."""
+    """How many patches have been applied."""
     log: tuple[dict[str, Any], ...] = ()
     """The last `LOG_LIMIT` patches, oldest first; see `patch.apply`."""
 
@@ -98,18 +98,18 @@ class Playbook:
         return len(self.entries)
 
     def entry(self, entry_id: str) -> Entry:
-        """The entry. Raises InputError naming those there are."""
+        """Return the entry. Raises InputError that names the existing ones."""
         if entry_id not in self.entries:
             known = ", ".join(list(self.entries)[:8]) or "none"
             raise InputError(f"no entry {entry_id!r} in the playbook; it has: {known}")
         return self.entries[entry_id]
 
     def with_entries(self, entries: Mapping[str, Entry]) -> Playbook:
-        """This playbook with other entries, in the order of their numbers."""
+        """Return this playbook with other entries, in the order of their numbers."""
         return replace(self, entries=dict(sorted(entries.items(), key=lambda item: item[1].number)))
 
     def without_document(self, document: str) -> Playbook:
-        """Without what a document left here: entries that it had a part in, its counts, and its traces in the log."""
+        """Return the playbook without a document's traces: entries it had a part in, its counts, its log records."""
         gone = {e.id for e in self.entries.values() if any(o.document == document for o in e.origins)}
         kept = {
             e.id: replace(e, tallies={d: t for d, t in e.tallies.items() if d != document})
@@ -139,7 +139,7 @@ class Playbook:
 
     @classmethod
     def from_json(cls, data: Any, at: str = "playbook") -> Playbook:
-        """Inverse of `to_json`; ``at`` says where it stands. Raises InputError for anything that is no playbook."""
+        """Inverse of `to_json`; ``at`` names the place in errors. Raises InputError for anything but a playbook."""
         try:
             if data["format"] != FORMAT:
                 raise InputError(f"{at}: format {data['format']!r}; expected {FORMAT}: written by another version")
@@ -155,9 +155,9 @@ class Playbook:
         return cls(next_number=max(next_number, highest + 1), step=step, log=log[-LOG_LIMIT:]).with_entries(entries)
 
     def loaded_over(self, earlier: Playbook) -> Playbook:
-        """This playbook in the place of another, whose ids are not given out again either.
+        """Return this playbook as the successor of another, whose ids are not reused either.
 
-        Ids are stable, so an entry of the same id and another text gets a new one: it is another entry.
+        Ids are stable, so an entry with the same id but another text gets a new one: it is another entry.
         """
         number = max(self.next_number, earlier.next_number)
         entries: dict[str, Entry] = {}
@@ -167,13 +167,13 @@ class Playbook:
                 entry = replace(entry, id=f"{SECTIONS[entry.section]}-{number:05d}")
                 number += 1
             entries[entry.id] = entry
-        # A log that speaks of other ids would undo the wrong entries.
+        # A log that refers to other ids would undo the wrong entries.
         log = self.log if entries.keys() == self.entries.keys() else ()
         loaded = replace(self, next_number=number, step=max(self.step, earlier.step), log=log)
         return loaded.with_entries(entries)
 
     def markdown(self) -> str:
-        """For people: the sections with their entries."""
+        """Return the sections with their entries, for people."""
         lines = ["# Playbook", ""]
         for section in SECTIONS:
             held = [e for e in self.entries.values() if e.section == section]
@@ -183,7 +183,7 @@ class Playbook:
 
 
 def id_number(entry_id: str) -> int:
-    """The number in an id. Raises ValueError for what is no id."""
+    """Return the number in an id. Raises ValueError for anything else."""
     match = _ID.fullmatch(entry_id)
     if match is None:
         raise ValueError(f"id {entry_id!r}; expected one such as str-00001")
@@ -191,7 +191,7 @@ def id_number(entry_id: str) -> int:
 
 
 def entry_from_json(item: Mapping[str, Any]) -> Entry:
-    """An entry from plain JSON values. Raises KeyError, TypeError or ValueError."""
+    """Return an entry from plain JSON values. Raises KeyError, TypeError or ValueError."""
     fields = dict(item)
     fields["origins"] = tuple(Origin(**o) for o in item["origins"])
     fields["tallies"] = {str(d): (int(t[0]), int(t[1])) for d, t in item["tallies"].items()}
@@ -205,13 +205,13 @@ def entry_from_json(item: Mapping[str, Any]) -> Entry:
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
-    """An entry as plain JSON values."""
+    """Return an entry as plain JSON values."""
     data: dict[str, Any] = json.loads(json.dumps(asdict(entry)))
     return data
 
 
 def difference(before: Playbook, after: Playbook) -> dict[str, Any]:
-    """What changed from one playbook to another, JSON values: ids added and removed, and changed fields."""
+    """Return what changed from one playbook to another, as JSON values: ids added and removed, and changed fields."""
     changed = {}
     for entry_id in before.entries.keys() & after.entries.keys():
         old, new = before.entries[entry_id], after.entries[entry_id]
@@ -230,6 +230,6 @@ def difference(before: Playbook, after: Playbook) -> dict[str, Any]:
 
 
 def _mentions(record: Mapping[str, Any], document: str, ids: set[str]) -> bool:
-    """Whether a record of the log holds anything of a document, or the text of an entry that is gone with it."""
+    """Whether a log record holds anything of a document, or the text of an entry that is removed with it."""
     text = json.dumps(record)
     return (bool(document) and document in text) or any(entry_id in text for entry_id in ids)

@@ -1,4 +1,4 @@
-"""The words of the three roles, and the JSON that each must answer with.
+"""The prompts of the three roles, and the JSON that each must answer with.
 
 Messages follow the reference (ace-agent/ace): generator out: reasoning, bullet_ids, final_answer; reflector out:
 reasoning, error_identification, root_cause_analysis, correct_approach, key_insight, bullet_tags; curator out:
@@ -26,7 +26,7 @@ _MOST_OPERATIONS = 2
 def generator_turn(
     instruction: str, entries: Sequence[Entry], excerpts: Sequence[Excerpt], question: str, with_ids: bool = False
 ) -> str:
-    """What the generator is asked; with the ids of the entries where it must say which it used."""
+    """Return the generator's prompt, with the ids of the entries if it must say which of them it used."""
     lines = [f"[{e.id}] {e.text}" if with_ids else f"- {e.text}" for e in entries]
     strategies = "Strategies:\n" + "\n".join(lines) if lines else ""
     passage = "Passage: " + "\n\n".join(map(str, excerpts)) if excerpts else ""
@@ -34,7 +34,7 @@ def generator_turn(
 
 
 def example_turns(instruction: str, shots: int) -> list[Message]:
-    """Worked examples as earlier turns."""
+    """Return worked examples as earlier turns."""
     turns: list[Message] = []
     for example in EXAMPLES[:shots]:
         turns.append(user(generator_turn(instruction, (), [Excerpt(example.passage)], example.question)))
@@ -43,7 +43,7 @@ def example_turns(instruction: str, shots: int) -> list[Message]:
 
 
 def generator_schema(ids: Sequence[str], chars: int) -> Schema:
-    """Reasoning, the entries used, and the answer."""
+    """Return the schema of reasoning, the entries used, and the answer."""
     fields: dict[str, Any] = {"reasoning": _text(chars)}
     if ids:
         fields["bullet_ids"] = {"type": "array", "items": {"type": "string", "enum": list(ids)}, "maxItems": len(ids)}
@@ -53,7 +53,7 @@ def generator_schema(ids: Sequence[str], chars: int) -> Schema:
 def reflector_turn(
     question: str, answer: str, reasoning: str, truth: str | None, entries: Sequence[Entry], excerpts: Sequence[Excerpt]
 ) -> str:
-    """What the reflector is asked. Without a ``truth`` it is told that none is known, and nothing else of it."""
+    """Return the reflector's prompt. Without a ``truth`` it only says that none is known."""
     known = f"Right answer: {truth}" if truth is not None else "The right answer is not known."
     parts = [
         "Look at how a question was answered, and say what to do better next time.",
@@ -70,7 +70,7 @@ def reflector_turn(
 
 
 def reflector_schema(fields: Sequence[str], ids: Sequence[str], chars: int) -> Schema:
-    """The fields of a reflection, and a tag for each entry used."""
+    """Return the schema of a reflection's fields, and a tag for each entry used."""
     shape: dict[str, Any] = {name: _text(chars, 1 if name == "key_insight" else 0) for name in fields}
     if ids:
         item = _object({"id": {"type": "string", "enum": list(ids)}, "tag": {"type": "string", "enum": list(TAGS)}})
@@ -79,7 +79,7 @@ def reflector_schema(fields: Sequence[str], ids: Sequence[str], chars: int) -> S
 
 
 def curator_turn(question: str, insight: str, entries: Sequence[Entry], statistics: str) -> str:
-    """What the curator is asked."""
+    """Return the curator's prompt."""
     shown = "\n".join(f"[{e.id}] ({e.section}) helpful={e.helpful} harmful={e.harmful} :: {e.text}" for e in entries)
     parts = [
         "You keep a playbook of short strategies for answering questions. Change it as little as possible: add what "
@@ -93,7 +93,7 @@ def curator_turn(question: str, insight: str, entries: Sequence[Entry], statisti
 
 
 def curator_schema(ids: Sequence[str], chars: int) -> Schema:
-    """Operations that can be applied to the entries shown; none of them without its parts."""
+    """Return the schema of operations on the entries shown, each with all the fields that it needs."""
     content = _text(chars, 1)
     one = {"type": "string", "enum": list(ids)}
     kinds = [_operation("ADD", section={"type": "string", "enum": list(SECTIONS)}, content=content)]
@@ -107,7 +107,7 @@ def curator_schema(ids: Sequence[str], chars: int) -> Schema:
 
 
 def with_schema(turn: str, schema: Schema, in_full: bool) -> str:
-    """The turn with what the reply must look like: the schema in full for a server, its fields where it is enforced."""
+    """Return the turn with the format of the reply: the full schema for a server, its fields if it is enforced."""
     if in_full:
         return f"{turn}\n\nReply with JSON of this schema, and nothing else:\n{json.dumps(schema)}"
     return f"{turn}\n\nReply with JSON: {', '.join(schema['properties'])}."

@@ -1,4 +1,4 @@
-"""Grow and refine: what says the same is one entry, and what costs more than it is worth goes.
+"""Grow and refine: entries that say the same become one, and entries that cost more than they are worth are removed.
 
 The reference compares embeddings (0.85 to 0.90); here texts are compared by the cosine of their content words,
 weighted by how rare they are in background text, which needs no second model and is the same everywhere. Two texts with
@@ -20,20 +20,20 @@ from continual_learning.text.words import content_stems
 CountTokens = Callable[[str], int]
 
 PLAYBOOK_TOKENS = 2000
-"""Most tokens of all entries. One that grew from 10,000 tokens to 15,000 was seen to answer far less than before."""
+"""Maximum tokens of all entries. A playbook that grew from 10,000 to 15,000 tokens was seen to do far worse."""
 DUPLICATE_SIMILARITY = 0.85
-"""Likeness from which two entries say the same: the lower end of the reference's range."""
+"""Similarity from which two entries say the same: the lower end of the reference's range."""
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nor|without|avoid|cannot|don't|doesn't|isn't|aren't|can't|won't)\b", re.I
 )
 _FLOOR = 0.5
-"""Least weight of a word, in nats: words that all background texts share still tell two texts apart."""
+"""Minimum weight of a word, in nats: words that all background texts share still tell two texts apart."""
 
 
 class Similarity:
-    """Likeness of two texts, 0 to 1."""
+    """Similarity of two texts, 0 to 1."""
 
     def __init__(self, rarity: Rarity):
         self._rarity = rarity
@@ -41,7 +41,7 @@ class Similarity:
     @classmethod
     @cache
     def default(cls) -> Similarity:
-        """By the background texts that ship with the package, counted once a process."""
+        """Return the similarity by the background texts that ship with the package, counted once per process."""
         return cls(default_rarity())
 
     def __call__(self, first: str, second: str) -> float:
@@ -55,7 +55,7 @@ class Similarity:
         return shared / math.sqrt(math.fsum(w * w for w in a.values()) * math.fsum(w * w for w in b.values()))
 
     def duplicate(self, text: str, entries: Iterable[Entry], threshold: float) -> Entry | None:
-        """The entry that is most like a text, if it is as like as that; equals by number."""
+        """Return the entry most similar to a text, if its similarity reaches ``threshold``; of equals, the oldest."""
         found = [(self(text, entry.text), -entry.number, entry) for entry in entries]
         best = max(found, key=lambda item: item[:2], default=None)
         return best[2] if best is not None and best[0] >= threshold else None
@@ -65,16 +65,16 @@ class Similarity:
 
 
 def playbook_tokens(playbook: Playbook, count_tokens: CountTokens) -> int:
-    """Tokens of all entries as they stand in a prompt."""
+    """Return the number of tokens of all entries as they are written in a prompt."""
     return sum(count_tokens(entry.line) for entry in playbook.entries.values())
 
 
 def prune(
     playbook: Playbook, max_entries: int, max_tokens: int, count_tokens: CountTokens
 ) -> tuple[Playbook, tuple[str, ...]]:
-    """The playbook within its budgets, and the ids that had to go.
+    """Return the playbook within its budgets, and the ids that had to go.
 
-    First those that did harm at least as often as they helped, the worst first; then those never used, the oldest
+    First go those that did harm at least as often as they helped, the worst first; then those never used, the oldest
     first; then the oldest. What the last patch added counts as used, or a full playbook would never learn again.
     """
     sizes = {entry.id: count_tokens(entry.line) for entry in playbook.entries.values()}
@@ -91,7 +91,7 @@ def prune(
 
 
 def _logged(playbook: Playbook, entries: Mapping[str, Entry], gone: Sequence[str]) -> Playbook:
-    """The playbook with these entries; what went stands in the last record of the log, for undoing."""
+    """Return the playbook with these entries; the last record of the log keeps those that went, for undoing."""
     kept = playbook.with_entries(entries)
     if not playbook.log:
         return kept
@@ -101,7 +101,7 @@ def _logged(playbook: Playbook, entries: Mapping[str, Entry], gone: Sequence[str
 
 
 def _worth(entry: Entry, step: int) -> tuple[int, int, int]:
-    """Sort key: what sorts first goes first."""
+    """Return the sort key of an entry: the lowest goes first."""
     if entry.harmful and entry.harmful >= entry.helpful:
         return 0, entry.helpful - entry.harmful, entry.number
     if not entry.used_step and entry.created_step < step:

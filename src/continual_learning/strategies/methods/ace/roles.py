@@ -23,15 +23,15 @@ from continual_learning.strategies.methods.ace.selection import select
 from continual_learning.types import TokenCallback
 
 ANSWER_TOKENS = 24
-"""Longest answer while learning: the questions of the benchmarks are answered with fewer."""
+"""Maximum tokens of an answer while learning: the questions of the benchmarks are answered with fewer."""
 INSTRUCTION = "Answer the question with a few words from the passage."
 SHOTS = 2
 """Worked examples before a plain answer, as for the strategies that put a passage into the prompt."""
 INSIGHT_CHARS = 200
-"""Longest text of each field of a reflection, and of an entry that the curator writes: a sentence or two."""
+"""Maximum characters of each field of a reflection, and of an entry the curator writes: a sentence or two."""
 
 Lookup = Callable[[str], Sequence[Excerpt]]
-"""The excerpts for a question, the best last."""
+"""Returns the excerpts for a question, the best last."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Cost:
     tokens: int = 0
     seconds: float = 0.0
     repaired: int = 0
-    """Replies whose JSON had to be mended."""
+    """Replies whose JSON had to be repaired."""
     retried: int = 0
     """Replies that were asked for again."""
     failed: int = 0
@@ -59,7 +59,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Attempt:
-    """An answer, and what stood before the question."""
+    """An answer, and what was put before the question."""
 
     task: Task
     answer: str
@@ -77,27 +77,27 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Reflection:
-    """What the reflector made of an attempt."""
+    """What the reflector concluded from an attempt."""
 
     insight: str
     tags: tuple[tuple[str, str], ...] = ()
     error: str = ""
-    """Why there is none; empty if there is one."""
+    """Why there is no reflection; empty if there is one."""
 
 
 @dataclass
 class Roles:
     """One model in three roles over one set of documents.
 
-    Answers to the same prompt are remembered: at temperature 0 they are the same, and most prompts of a loop are those
-    of the loop before.
+    Answers are cached by prompt: at temperature 0 they are the same, and most prompts of a loop are those of the loop
+    before.
     """
 
     model: ChatModel
     config: ACEConfig
     lookup: Lookup
     count_tokens: Callable[[str], int]
-    """Of the base's tokenizer: budgets of a memory must not depend on which server is used."""
+    """Counts with the base's tokenizer: budgets of a memory must not depend on which server is used."""
     relevance: Relevance = field(default_factory=Relevance.default)
     costs: dict[str, Cost] = field(default_factory=lambda: {r: Cost() for r in ("generator", "reflector", "curator")})
     answers: dict[Any, ChatReply] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Roles:
     def generate(self, playbook: Playbook, tasks: Sequence[Task], hints: Sequence[str] = ()) -> list[Attempt]:
         """Answer every question with the playbook's entries for it. ``hints``: a reflection for each, if given."""
         excerpts = [tuple(self.lookup(task.qa.question)) for task in tasks]
-        # As for a user: what the memory holds nothing about is left to the base alone.
+        # As for a user: questions that the memory is not about are left to the base alone.
         shown = [
             self.entries(playbook, task.qa.question) if found or self.config.on_server else ()
             for task, found in zip(tasks, excerpts, strict=True)
@@ -117,7 +117,7 @@ class Roles:
         return self.attempts(tasks, shown, excerpts, ANSWER_TOKENS, hints=given)
 
     def entries(self, playbook: Playbook, question: str) -> tuple[Entry, ...]:
-        """The entries that stand before a question."""
+        """Return the entries that are put before a question."""
         chosen = select(playbook, question, self.config, self.relevance, self.count_tokens)
         return tuple(entry for entry, _ in chosen)
 
@@ -184,7 +184,7 @@ class Roles:
         history: Sequence[Message],
         hint: str,
     ) -> _Prepared:
-        """The prompt that fits: first without examples, then the oldest turns, the last entries, the first excerpts."""
+        """Return a prompt that fits; what goes first are examples, then oldest turns, last entries, first excerpts."""
         config, question = self.config, task.qa.question
         json_wanted = config.generator == "json"
         instruction = INSTRUCTION if excerpts or entries else ""
@@ -219,7 +219,7 @@ class Roles:
     # -- reflector -------------------------------------------------------------------------------
 
     def reflect(self, attempts: Sequence[Attempt]) -> list[Reflection]:
-        """What to do better, one an attempt. Only an attempt with answers of its own is shown the right one."""
+        """Say what to do better for each attempt. The right answer is shown only if the attempt's task has one."""
         requests = []
         for attempt in attempts:
             used = tuple(e for e in attempt.shown if e.id in attempt.used)
@@ -238,7 +238,7 @@ class Roles:
     def curate(
         self, playbook: Playbook, insights: Sequence[tuple[Attempt, str]], loop: int
     ) -> list[tuple[tuple[Operation, ...], str]]:
-        """For each insight, the operations that put it into the playbook, or why there are none."""
+        """Return, for each insight, the operations that put it into the playbook, or why there are none."""
         size = playbook_tokens(playbook, self.count_tokens)
         statistics = (
             f"{len(playbook)} of at most {self.config.max_strategies} entries, {size} of at most "
@@ -266,7 +266,7 @@ class Roles:
     def _fitted(
         self, turn: _ReflectorTurn, schema: Schema, read: Callable[[Any], Reflection]
     ) -> JSONRequest[Reflection]:
-        """The request that fits: with all excerpts, the nearest, or none."""
+        """Return the request that fits: with all excerpts, the nearest, or none."""
         limit = schema_tokens(schema)
         excerpts = turn.attempt.excerpts
         for kept in (excerpts, excerpts[-1:], ()):
@@ -277,7 +277,7 @@ class Roles:
         return JSONRequest(messages, limit, schema, read)
 
     def _asked(self, role: str, requests: Sequence[JSONRequest[Any]]) -> list[JSONResult[Any]]:
-        """Ask for JSON and count what it cost. A request that does not fit into the window is a failure of its own."""
+        """Ask for JSON and count what it cost. A request that does not fit into the window fails on its own."""
         window = self.model.window
         sizes = [self.model.count_tokens(r.messages) + r.max_new_tokens for r in requests]
         fits = [r for r, size in zip(requests, sizes, strict=True) if size <= window]
@@ -323,7 +323,7 @@ class _ReflectorTurn:
 def _leaner(
     turns: list[Message], entries: tuple[Entry, ...], excerpts: tuple[Excerpt, ...], shots: int
 ) -> Iterator[tuple[list[Message], tuple[Entry, ...], tuple[Excerpt, ...], int]]:
-    """What may stand in a prompt, from everything to nothing."""
+    """Yield what may be in a prompt, from everything to nothing."""
     yield turns, entries, excerpts, shots
     while shots:
         shots -= 1

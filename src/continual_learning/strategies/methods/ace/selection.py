@@ -1,7 +1,7 @@
-"""Which entries stand before a question: those that it is about, within a budget; a whole playbook does harm.
+"""Which entries are put before a question: those relevant to it, within a budget; a whole playbook does harm.
 
 An entry is judged by its text together with the questions that it came from, by the same measure that says whether a
-passage is relevant (`retrieval.relevance`). Entries of the section ``general`` hold for any question that the memory
+passage is relevant (`retrieval.relevance`). Entries of the section ``general`` apply to any question that the memory
 is about at all; entries that did harm at least as often as they helped are left out.
 """
 
@@ -13,21 +13,21 @@ from continual_learning.retrieval import Relevance
 from continual_learning.strategies.methods.ace.config import ACEConfig
 from continual_learning.strategies.methods.ace.playbook import Entry, Playbook
 
-# What stands before a question takes from the window of a small model, and pulls its answer away from the passage: few
-# entries, and only those that the question is about.
+# Entries before a question use up the window of a small model, and pull its answer away from the passage: so only a
+# few, and only those that are relevant to the question.
 TOP_ENTRIES = 3
 GENERAL_ENTRIES = 1
 ENTRY_TOKENS = 150
 MIN_RELEVANCE = 0.5
-"""Of an entry (see `retrieval.relevance`): half of the question's content."""
+"""Minimum relevance of an entry (see `retrieval.relevance`): half of the question's content."""
 
 
 def select(
     playbook: Playbook, question: str, config: ACEConfig, relevance: Relevance, count_tokens: Callable[[str], int]
 ) -> list[tuple[Entry, float]]:
-    """The entries for a question with their relevance, best first.
+    """Return the entries for a question with their relevance, best first.
 
-    With ``selection`` off: all of them, oldest first, for as many tokens as the playbook may have.
+    With ``selection`` off: all of them, oldest first; the budget of the playbook bounds their tokens.
     """
     if not config.selection:
         return [(entry, 1.0) for entry in playbook.entries.values()]

@@ -3,19 +3,19 @@
     h = activations of the frozen base on a chunk of the document
     (A, B) = hypernetwork(h)      W' = W + multiplier * sum over chunks and documents of B^T A
 
-Charakorn et al. 2026, arXiv 2602.15902. Each document keeps matrices of its own,
-which add up, so that forgetting is deleting. The method's published weakness is that an internalised document disturbs
-answers that it has nothing to do with; here the words of a question choose the documents whose adapters are in place
-(`routing`), and a question about none of them is answered by the base as it is. In mode text the document is the
-description of a task (Text-to-LoRA, arXiv 2506.06105), which is meant for every question: it has no words to find it
-by and is always in place, and a result comes with controls. Mode simulated is there to try the steps with
-random weights: it runs when it is asked for, and every report and answer says so.
+Charakorn et al. 2026, arXiv 2602.15902. Each document has its own matrices, and those of several documents add up,
+so forgetting a document means deleting its matrices. The method's published weakness is that an internalised document
+also disturbs unrelated answers. Here the words of a question select the documents whose adapters are put in place
+(`routing`), and a question about none of them is answered by the unchanged base. In mode text the document is the
+description of a task (Text-to-LoRA, arXiv 2506.06105) that applies to every question: it has no routing keys and is
+always in place, and its results come with controls. Mode simulated tries out the steps with random weights. It runs
+only when asked for, and every report and answer says so.
 
     config.py        sizes of a hypernetwork, and the base it was made for
     hypernetwork.py  activations of a document in, LoRA matrices out (the published Perceiver)
-    linear.py        the same by linear maps and keys: the generator that ships
-    checkpoint.py    its files: the published format, read without running it, and safetensors
-    hub.py           where the published ones are
+    linear.py        the same with linear maps and keys: the generator that ships with the package
+    checkpoint.py    checkpoint files: the published format, read without executing it, and safetensors
+    hub.py           where the published hypernetworks are
     context.py       a document as chunks of tokens, and the base's activations on them
     adapter.py       LoRA on the base through PEFT, installed and exported
     text_to_lora.py  the same from the description of a task (Text-to-LoRA)
@@ -86,31 +86,31 @@ from continual_learning.types import (
     TokenCallback,
 )
 
-_COMMON = "common/"  # before the place of what a hypernetwork adds once, however many documents it made adapters of
-_NETWORK = "network"  # in the details of a document: the part of the state that it shares with others
-_PASSAGE_TOKENS = 200  # of a stretch of text with a key of its own: a long document would cover any question
-_SEED = 0  # of simulated weights and of random descriptions: the same memory each time
+_COMMON = "common/"  # name prefix of what a hypernetwork adds once, however many documents it wrote adapters for
+_NETWORK = "network"  # key in a document's details: the part of the state that it shares with others of its network
+_PASSAGE_TOKENS = 200  # of a passage with its own key: a single key for a long document would match any question
+_SEED = 0  # for simulated weights and random descriptions, so that the same memory results each time
 
 
 class Doc2LoRAConfig(StrategyConfig):
     """Settings of the doc2lora strategy."""
 
     mode: Mode = "doc"
-    """doc: documents; text: descriptions of tasks; simulated: random weights, to see the steps and nothing more."""
+    """doc: learns documents; text: learns task descriptions; simulated: random weights, only to try out the steps."""
     simulated: StrictBool = False
-    """The same as mode simulated, whatever the mode says."""
+    """True selects mode simulated, whatever `mode` says."""
     base_model: str | None = Field(None, min_length=1)
-    """Base model of new memories of this strategy, which goes before `model.name`; none: `model.name`."""
+    """Base model for new memories of this strategy, overriding `model.name`. None: `model.name`."""
     hypernetwork: str | None = None
-    """File, folder or hub name of the hypernetwork; none: the one that ships for the base, or its published one."""
+    """File, folder or hub name of the hypernetwork. None: the one shipped for the base, or else its published one."""
     lora_rank: int | None = Field(None, ge=1)
-    """Rank that the hypernetwork gives each chunk, checked when it is loaded, or of the simulated one; none: any."""
+    """Rank the hypernetwork must give each chunk, checked on loading; for a simulated one, its rank. None: any."""
     chunk_tokens: int = Field(1024, ge=1)
-    """The most tokens of a document that are read at a time; longer ones are cut into equal chunks."""
+    """Maximum number of document tokens read at a time; longer documents are cut into equal chunks."""
     routing: bool = True
-    """Put a document's adapter in place only for questions about it; otherwise all of them are in place for all."""
+    """Put a document's adapter in place only for questions about it; otherwise, put all in place for every question."""
     guard: bool = True
-    """Check after learning, and keep the previous memory if a limit is passed."""
+    """Check after learning, and keep the previous memory if a limit is exceeded."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         "seed": _SEED,
@@ -122,7 +122,7 @@ class Doc2LoRAConfig(StrategyConfig):
         "max_perplexity_rise": LIMITS.max_perplexity_rise,
         "min_general_kept": LIMITS.min_general_kept,
     }
-    """Options that memories may still carry, each with the value that means what is done now."""
+    """Retired options that older memories may carry, each with the value that matches what the strategy does now."""
 
     @model_validator(mode="before")
     @classmethod
@@ -133,7 +133,7 @@ class Doc2LoRAConfig(StrategyConfig):
 
 
 class Doc2LoRA(Strategy[Doc2LoRAConfig]):
-    """Keeps one adapter a document, which the words of a question open."""
+    """Keeps one adapter per document; the words of a question decide which are used."""
 
     summary = "a hypernetwork writes documents into LoRA adapters in one pass (Doc-to-LoRA)"
     Config = Doc2LoRAConfig
@@ -151,10 +151,10 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Internalise the document, check what came of it, and keep it or not.
+        """Internalise the document, check the result, and keep it or reject it.
 
-        Without a hypernetwork for this base the document is refused. Raises ModelNotFoundError, ModelError and
-        MismatchError for one that is set and cannot be fetched, read or used with this base.
+        The document is refused if there is no hypernetwork for this base. Raises ModelNotFoundError, ModelError and
+        MismatchError if the configured hypernetwork cannot be fetched, read or used with this base.
         """
         started = time.perf_counter()
         config = self.config
@@ -203,7 +203,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered with the adapters of the documents that it opens, which are its sources."""
+        """Answer each question with the adapters of the documents that it opens, which become the answer's sources."""
         routes = [self._opened(state, question, history) for question in questions]
 
         def answered(opened: tuple[str, ...], asked: list[str]) -> list[Answer]:
@@ -223,7 +223,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         ]
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
-        """The state without that document; with the last one of a network goes what they shared."""
+        """Return the state without that document; what a network's documents share goes with the last of them."""
         left = super().forget(base, state, document_id)
         unused = {d.details.get(_NETWORK) for d in state.meta.documents}
         unused -= {d.details.get(_NETWORK) for d in left.meta.documents}
@@ -258,7 +258,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         }
 
     def write_peft(self, state: State, folder: Path) -> Path:
-        """All documents as one adapter, which is always in place: an adapter has no routing."""
+        """Write all documents as one adapter. It is always in place, since an adapter has no routing."""
         modules: dict[str, str] = {}
         for record in state.meta.documents:
             modules |= record.details["modules"]
@@ -271,9 +271,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             return write_peft_files(state.meta.base_name, by_path, columns, folder)
 
     def _opened(self, state: State, text: str, history: Sequence[Message] = ()) -> dict[str, float]:
-        """The documents whose adapters are in place for ``text``, in the order learned, with their coverage of it.
+        """Return the documents whose adapters ``text`` puts in place, in the order learned, with their coverage of it.
 
-        A task's description has no keys and is open for every text.
+        A task description has no keys and is opened for every text.
         """
         if not self.config.routing:
             return {d.id: 1.0 for d in state.meta.documents}
@@ -293,7 +293,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         made: Internalised,
         qa: Sequence[QuestionAnswer],
     ) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """Warnings, and what the memory remembers of the document."""
+        """Return warnings, and the details that the memory records about the document."""
         details: dict[str, Any] = {
             "mode": self.config.mode,
             "hypernetwork": self.config.hypernetwork,
@@ -312,9 +312,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
 
 def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapter:
-    """The sum of documents' adapters in a state, in the order given; None: of all, in the order learned.
+    """Return the sum of these documents' adapters, in the order given; None: of all documents, in the order learned.
 
-    What is common to the documents of one hypernetwork is in it once.
+    What the documents of one hypernetwork have in common is included once.
     """
     parts = state.parts
     known = {document.id: document.details.get(_NETWORK) for document in state.meta.documents}
@@ -323,7 +323,7 @@ def state_adapter(state: State, documents: Sequence[str] | None = None) -> Adapt
 
 
 def _adapters(own: dict[str, Tensor], network: dict[str, Tensor]) -> tuple[Adapter, Adapter]:
-    """Of a document, and of what its network adds once."""
+    """Return a document's own adapter, and the adapter that its network adds once."""
     common = {name.removeprefix(_COMMON): tensor for name, tensor in network.items() if name.startswith(_COMMON)}
     return _adapter({**network, **own}), _adapter(common)
 
@@ -335,20 +335,20 @@ def _adapter(tensors: dict[str, Tensor]) -> Adapter:
         if half == "B" and not place.startswith(_COMMON):
             block, _, module = place.partition(".")
             A_RI = tensors[f"{place}.A"].float()
-            # A document of K chunks has K times the A that is its network's own.
+            # The A of a document with K chunks is its network's own A, repeated K times.
             adapter[int(block), module] = LowRank(A_RI.repeat(len(B_RO) // len(A_RI), 1), B_RO.float())
     return adapter
 
 
 def _place(place: Place) -> str:
-    """Its name in a state."""
+    """Return the name of a place in a state."""
     return f"{place[0]:03d}.{place[1]}"
 
 
 def _tensors(document: Document, made: Internalised) -> tuple[dict[str, Tensor], str | None]:
-    """What to keep, and the name of the part that the documents of one network share, if they share anything.
+    """Return the tensors to keep, and the name of the part that documents of one network share, if they share anything.
 
-    In fp16: half the memory, and what is used and exported is what is kept.
+    Tensors are kept in fp16: that takes half the memory, and the stored values are exactly those used and exported.
     """
     own = {
         f"{_place(place)}.{half}": matrix

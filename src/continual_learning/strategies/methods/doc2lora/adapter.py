@@ -1,7 +1,7 @@
-"""Generated LoRA on a base model: in use through PEFT's layers, and exported as PEFT's files.
+"""Generated LoRA on a base model: applied through PEFT's layers, and exported as PEFT files.
 
-An adapter is a value: for each place, a block and a target module in it, a change of low rank with the multiplier in
-B already. Adapters add up exactly: their ranks stand side by side, in order.
+An adapter is a value: for each place (a block and a target module in it) a low-rank change, with the multiplier already
+in B. Adapters add up exactly: their ranks are concatenated in order.
 
 Shapes: G = documents, L = layers, K = ranks with padding, R = rank, I, O = inputs and outputs of a module.
 """
@@ -36,12 +36,12 @@ from continual_learning.strategies.methods.doc2lora.generated_lora import (
 
 NetworkConfig = DocumentConfig | TextToLoRAConfig
 
-_NAME = "document"  # of the adapter in PEFT's layers
+_NAME = "document"  # name of the adapter in PEFT's layers
 _PEFT_WEIGHTS = "adapter_model.safetensors"
 
 
 def adapter_of(config: NetworkConfig, combined: Generated, row: int, ranks: int) -> Adapter:
-    """The adapter of one row of generated or combined matrices, without its padding: its first ``ranks`` ranks."""
+    """Return the adapter of one row of generated or combined matrices, without padding: its first ``ranks`` ranks."""
     adapter: Adapter = {}
     for name, matrices in combined.items():
         for number, block in enumerate(config.layers):
@@ -51,15 +51,15 @@ def adapter_of(config: NetworkConfig, combined: Generated, row: int, ranks: int)
 
 
 def merged(adapters: Sequence[Adapter]) -> Adapter:
-    """The sum of adapters, which may differ in the places that they change."""
+    """Return the sum of adapters, which may change different places."""
     places = sorted({place for adapter in adapters for place in adapter})
     return {place: concatenated([a[place] for a in adapters if place in a]) for place in places}
 
 
 def in_place(parts: Sequence[tuple[Adapter, Adapter]]) -> Adapter:
-    """What stands in the base for several documents: of each its own adapter, and what is common to its network's.
+    """Return what is put into the base for several documents: their own adapters, and what each network adds.
 
-    The latter counts once for each network, however many documents it made.
+    The latter is included once per network, however many documents it wrote adapters for.
     """
     once: list[Adapter] = []
     for _, common in parts:
@@ -80,10 +80,10 @@ def adapter_bytes(adapter: Adapter) -> int:
 
 
 def module_path(base: BaseModel, block: int, name: str) -> str:
-    """Dotted path, inside the base's model, of a block's target module.
+    """Return the dotted path, inside the base's model, of a block's target module.
 
-    ``name`` is the end of it, such as ``down_proj`` or ``mlp.c_proj``. Raises MismatchError when the block has no such
-    linear module, or several.
+    ``name`` is the end of the path, such as ``down_proj`` or ``mlp.c_proj``. Raises MismatchError if the block has no
+    such linear module, or several.
     """
     if not 0 <= block < base.block_count:
         raise MismatchError(
@@ -102,14 +102,14 @@ def module_path(base: BaseModel, block: int, name: str) -> str:
 
 
 def linear_modules(block: nn.Module) -> list[str]:
-    """Paths, inside a block, of its linear modules."""
+    """Return the paths, inside a block, of its linear modules."""
     return [path for path, module in block.named_modules() if isinstance(module, nn.Linear) or is_transposed(module)]
 
 
 def check_fits(base: BaseModel, config: NetworkConfig) -> tuple[str, ...]:
-    """Whether a hypernetwork was made for a base like this one.
+    """Check that a hypernetwork was made for a base like this one.
 
-    Raises MismatchError when its sizes are not this base's. Returns a warning when only the name differs.
+    Raises MismatchError if its sizes are not those of this base. Returns a warning if only the name differs.
     """
     if config.context_width != base.hidden_size:
         raise MismatchError(
@@ -143,9 +143,9 @@ def check_fits(base: BaseModel, config: NetworkConfig) -> tuple[str, ...]:
 
 @contextmanager
 def installed(base: BaseModel, adapter: Adapter) -> Iterator[None]:
-    """The base with the adapter in it, as PEFT's layers; whatever happens, it is taken out again.
+    """Put the adapter into the base as PEFT layers, and take it out again whatever happens.
 
-    Differentiable with respect to the adapter's matrices. With a leading axis N in them, row n of a batch of N meets
+    Differentiable with respect to the adapter's matrices. If these have a leading axis N, row n of a batch of N uses
     adapter n.
     """
     with base.patched(lora_layers(base, adapter)):
@@ -153,11 +153,11 @@ def installed(base: BaseModel, adapter: Adapter) -> Iterator[None]:
 
 
 def lora_layers(base: BaseModel, adapter: Adapter) -> dict[str, nn.Module]:
-    """For each module that the adapter changes, its path in the model and the PEFT layer that is to stand there."""
+    """Return, by path in the model, the PEFT layer that replaces each module the adapter changes."""
     if not adapter:
         return {}
     changes = _by_path(base, adapter)
-    # PEFT replaces modules of a model; here of a holder, so that the model itself is never changed.
+    # PEFT replaces the modules of a model. It gets a holder instead, so that the model itself never changes.
     originals = [base.model.get_submodule(path) for path in changes]
     holder = nn.ModuleDict({str(n): original for n, original in enumerate(originals)})
     ranks = {str(n): low_rank.rank for n, low_rank in enumerate(changes.values())}
@@ -174,13 +174,13 @@ def lora_layers(base: BaseModel, adapter: Adapter) -> dict[str, nn.Module]:
 def export_peft(base: BaseModel, adapter: Adapter, folder: str | Path) -> Path:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``, as ``PeftModel.from_pretrained`` loads them.
 
-    Raises InputError for an adapter that holds nothing.
+    Raises InputError for an empty adapter.
     """
     return write_peft_files(base.name, _by_path(base, adapter), transposed(base, adapter), folder)
 
 
 def write_peft_files(base_name: str, changes: Mapping[str, LowRank], transposed: bool, folder: str | Path) -> Path:
-    """`export_peft` of changes by module path, without the base. ``transposed``: the modules are Conv1D."""
+    """As `export_peft`, for changes by module path and without the base. ``transposed``: the modules are Conv1D."""
     if not changes:
         raise InputError("nothing is learned yet; expected at least one document to export: learn one first")
     target = Path(folder)
@@ -199,12 +199,12 @@ def write_peft_files(base_name: str, changes: Mapping[str, LowRank], transposed:
 
 
 def transposed(base: BaseModel, adapter: Adapter) -> bool:
-    """Whether a module that the adapter changes keeps its weight as [in, out]."""
+    """Return whether any module that the adapter changes stores its weight as [in, out]."""
     return any(is_transposed(base.model.get_submodule(module_path(base, *place))) for place in adapter)
 
 
 def _by_path(base: BaseModel, adapter: Adapter) -> dict[str, LowRank]:
-    """The adapter by the modules' paths in the model; two names of one module add up."""
+    """Return the adapter by module path in the model; changes under two names of one module add up."""
     parts: dict[str, list[LowRank]] = {}
     for place, low_rank in adapter.items():
         parts.setdefault(module_path(base, *place), []).append(low_rank)
@@ -212,7 +212,7 @@ def _by_path(base: BaseModel, adapter: Adapter) -> dict[str, LowRank]:
 
 
 def _lora_config(targets: str | list[str], ranks: Mapping[str, int], transposed: bool) -> Any:
-    """PEFT's settings. PEFT multiplies by alpha / r, and the multiplier is in B: alpha is r everywhere."""
+    """Return PEFT's settings. PEFT multiplies by alpha / r, but B holds the multiplier already, so alpha is r."""
     rank = max(ranks.values())
     others = {name: r for name, r in ranks.items() if r != rank}
     return _peft().LoraConfig(

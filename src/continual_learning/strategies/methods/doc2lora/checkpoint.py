@@ -1,9 +1,9 @@
-"""Files of hypernetworks: the published format, read without running any of it, and a folder of safetensors + JSON.
+"""Hypernetwork files: the published format, read without executing it, and a folder of safetensors + JSON.
 
 The published ``pytorch_model.bin`` is a pickle: tensors by name, and configuration objects of classes that this
 package does not have. It is read with PyTorch's restricted unpickler, which calls nothing but the tensor builders and
 the empty classes below, registered under the names that the file uses. Anything else in it is refused unread.
-Sizes are taken from the tensors; of the configuration, only what they do not show.
+Sizes are taken from the tensors; the configuration is used only for what they do not show.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLo
 CONFIG_FILE, WEIGHTS_FILE = "hypernetwork.json", "hypernetwork.safetensors"
 FORMAT_VERSION = 1
 
-_PREFIX = "_orig_mod."  # of a model that was compiled when it was saved
+_PREFIX = "_orig_mod."  # prefix of the names if the model was compiled when it was saved
 _PUBLISHED_HEAD_WIDTH = 128  # the file shows only the product of heads and width
 _STUBBED = (
     "ctx_to_lora.configs.CtxEncoderArguments",
@@ -59,18 +59,18 @@ _DOCUMENT_KINDS, _TEXT_KINDS = ("Hypernetwork", "LinearHypernetwork"), ("TextToL
 
 
 class _Stub:
-    """Stands for a class of the file: takes whatever the pickle sets, does nothing."""
+    """Stand-in for a class named in the file: accepts whatever the pickle sets, and does nothing."""
 
     def __init__(self, *values: object):
         self.values = values
 
 
 def load_hypernetwork(folder_or_file: str | Path) -> DocumentHypernetwork:
-    """A document hypernetwork, on the CPU in fp32 and in eval mode.
+    """Load a document hypernetwork, on the CPU, in fp32 and in eval mode.
 
     ``folder_or_file`` is a file in the published format, a folder with one ``pytorch_model.bin`` anywhere in it, or a
-    folder that `save_hypernetwork` wrote. Nothing in the file is executed. Raises ModelNotFoundError when there is
-    none, ModelError when it is damaged, incomplete, of unexpected shapes, or holds anything but data.
+    folder that `save_hypernetwork` wrote. Nothing in the file is executed. Raises ModelNotFoundError if there is
+    none, ModelError if it is damaged or incomplete, has unexpected shapes, or holds anything but data.
     """
     path = Path(folder_or_file).expanduser()
     if path.is_dir():
@@ -85,7 +85,7 @@ def load_hypernetwork(folder_or_file: str | Path) -> DocumentHypernetwork:
 
 
 def load_text_hypernetwork(folder: str | Path) -> TextToLoRA:
-    """A hypernetwork for task descriptions, as `load_hypernetwork`, from a folder that `save_hypernetwork` wrote."""
+    """As `load_hypernetwork`, for task descriptions, from a folder that `save_hypernetwork` wrote."""
     path = Path(folder).expanduser()
     if not (path / CONFIG_FILE).is_file():
         raise ModelNotFoundError(f"text hypernetwork {str(path)!r} was not found; expected a folder with {CONFIG_FILE}")
@@ -94,7 +94,7 @@ def load_text_hypernetwork(folder: str | Path) -> TextToLoRA:
 
 
 def save_hypernetwork(network: DocumentHypernetwork | TextToLoRA, folder: str | Path) -> None:
-    """Write ``hypernetwork.json`` and ``hypernetwork.safetensors``, in the dtype that the network has."""
+    """Write ``hypernetwork.json`` and ``hypernetwork.safetensors``, in the network's dtype."""
     path = Path(folder)
     write_artifact(path / WEIGHTS_FILE, network.state_dict(), {"format": "pt"})
     content = {"format": FORMAT_VERSION, "kind": type(network).__name__, "config": network.config.to_json()}
@@ -102,7 +102,7 @@ def save_hypernetwork(network: DocumentHypernetwork | TextToLoRA, folder: str | 
 
 
 def read_published(path: Path) -> tuple[HypernetworkConfig, dict[str, Tensor]]:
-    """Configuration and tensors of a file in the published format. Raises ModelError."""
+    """Return the configuration and tensors of a file in the published format. Raises ModelError."""
     content = _unpickled(path)
     tensors = {k.removeprefix(_PREFIX): v for k, v in content.items() if isinstance(v, Tensor)}
     made = {k.removeprefix(_PREFIX): v for k, v in content.items() if not isinstance(v, Tensor)}
@@ -122,7 +122,7 @@ def _unpickled(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # a broken file makes the unpickler trip over anything
+    except Exception as error:  # a broken file can make the unpickler raise anything
         if unsafe := _UNSAFE.search(str(error)):
             raise ModelError(
                 f"{path}: refused, it names {unsafe[1]}, which could run code, and nothing of it was run; expected "
@@ -138,13 +138,13 @@ def _unpickled(path: Path) -> dict[str, Any]:
 
 
 class _Sizes:
-    """Shapes of a file's tensors, with errors that say which tensor is missing or odd."""
+    """Shapes of a file's tensors, with errors that name the missing or odd tensor."""
 
     def __init__(self, tensors: Mapping[str, Tensor], path: Path):
         self.names, self.path, self._tensors = tuple(tensors), path, tensors
 
     def shape(self, name: str, axes: int) -> tuple[int, ...]:
-        """The shape of a tensor with that many axes."""
+        """Return the shape of a tensor, which must have this many axes."""
         if name not in self._tensors:
             raise ModelError(f"{self.path}: no tensor {name!r}; expected a complete Doc-to-LoRA checkpoint")
         shape = tuple(self._tensors[name].shape)
@@ -153,16 +153,16 @@ class _Sizes:
         return shape
 
     def numbered(self, prefix: str) -> int:
-        """How many of ``<prefix><n>.`` there are."""
+        """Return how many ``<prefix><n>.`` there are."""
         found = {int(m[1]) for name in self.names if (m := re.match(rf"{re.escape(prefix)}(\d+)\.", name))}
         return max(found, default=-1) + 1
 
     def after(self, prefix: str) -> list[str]:
-        """The ends of all names that start with the prefix, sorted."""
+        """Return the rest of every name that starts with the prefix, sorted."""
         return sorted(name.removeprefix(prefix) for name in self.names if name.startswith(prefix))
 
     def heads(self, name: str) -> int:
-        """Rows of a projection, in heads."""
+        """Return the number of heads that the rows of a projection make up."""
         rows = self.shape(name, 2)[0]
         if rows % _PUBLISHED_HEAD_WIDTH or not rows:
             raise ModelError(
@@ -183,7 +183,7 @@ def _config(
     if not modules:
         raise ModelError(f"{sizes.path}: no tensor 'bias_A.…'; expected one for each target module")
     width = sizes.shape(f"{perceiver}.encoder.latents_q", 2)[1]
-    # A block is one layer of cross-attention and so many of self-attention; the decoder has none of those.
+    # A block is one cross-attention layer and this many self-attention layers; the decoder has none of the latter.
     among = _fields(settings, "aggregator_config", sizes.path).get("num_self_attn_per_block", 0)
     if not isinstance(among, int) or among < 0:
         raise ModelError(f"{sizes.path}: num_self_attn_per_block is {among!r}; expected a number of layers")
@@ -237,7 +237,7 @@ def _layer_indices(settings: Mapping[str, Any], count: int, path: Path) -> tuple
 
 
 def _refuse_variants(settings: Mapping[str, Any], path: Path) -> None:
-    """Options of the reference that change what is computed and that no published checkpoint uses."""
+    """Refuse options of the reference that change the computation and that no published checkpoint uses."""
     aggregator = _fields(settings, "aggregator_config", path)
     odd = {
         "per_rank_gen": (settings.get("per_rank_gen", True), True),
@@ -290,7 +290,7 @@ def _load_folder(folder: Path, kinds: tuple[str, ...]) -> Any:
 
 
 def _built(network: type[NetworkT], config: Any, tensors: Mapping[str, Tensor], path: Path) -> NetworkT:
-    """The network with these weights in fp32. Raises ModelError naming the first tensor that does not fit."""
+    """Return the network with these weights in fp32. Raises ModelError naming the first tensor that does not fit."""
     try:
         with torch.device("meta"):
             made = network(config)
@@ -316,7 +316,7 @@ def _built(network: type[NetworkT], config: Any, tensors: Mapping[str, Tensor], 
 
 
 def _one_line(error: BaseException) -> str:
-    # PyTorch puts its advice before what went wrong, and behind it too.
+    # PyTorch puts advice both before and after the error itself.
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
     return line if len(line) <= 160 else line[:159] + "…"

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
     from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the run; one that holds it already goes on.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder; an existing run is resumed.")]
 Setting = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the run, such as generator=linear or steps=300."),
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="FILE", help="SQuAD's .json, or .jsonl; trains on the first half of its articles."),
+    typer.Option("--data", metavar="FILE", help="SQuAD .json, or .jsonl; trains on the first half of its articles."),
 ]
 StopAfter = Annotated[
-    int | None, typer.Option("--stop-after", metavar="N", min=1, help="Stop after N more steps; the run can go on.")
+    int | None, typer.Option("--stop-after", metavar="N", min=1, help="Stop after N more steps; the run is resumable.")
 ]
 Ladder = Annotated[
     int,
-    typer.Option("--ladder", metavar="N", min=0, help="At the end, recall on N test documents of each size (0: none)."),
+    typer.Option("--ladder", metavar="N", min=0, help="Finally, recall on N test documents of each size (0: none)."),
 ]
 
 
@@ -49,7 +49,7 @@ def hypernetwork(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Train a hypernetwork for a base model; interrupted, the same command goes on."""
+    """Train a hypernetwork for a base model. After an interruption, the same command resumes it."""
     from continual_learning.errors import InputError
     from continual_learning.options import parse_config
     from continual_learning.strategies.methods.doc2lora.training.devices import local_device, process_rank
@@ -120,18 +120,18 @@ MODES = {
 
 
 def _menu_learn(menu: MenuContext) -> None:
-    """A document, or in mode text a description, into an adapter."""
+    """Turn a document, or in mode text a description, into an adapter."""
     source = menu.prompts.path("Description of a task" if _mode(menu) == "text" else "Document")
     menu.learn(source, menu.memory_of(NAME), "--set", f"mode={_mode(menu)}", strategy=NAME)
 
 
 def _menu_ask(menu: MenuContext) -> None:
-    """Questions to the adapted model until an empty one."""
+    """Ask the adapted model questions until an empty one."""
     menu.ask_in_turn(menu.memory_of(NAME))
 
 
 def _menu_switch(menu: MenuContext) -> None:
-    """Another mode, kept in the settings; says what that mode still needs."""
+    """Switch to another mode, save it in the settings, and say what that mode still needs."""
     mode = menu.prompts.select("Mode", MODES, default=_mode(menu))
     if menu.run("config", "set", f"strategies.{NAME}.mode", mode) != 0:
         return

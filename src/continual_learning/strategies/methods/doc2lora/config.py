@@ -30,43 +30,43 @@ class HypernetworkConfig:
     rank: int
     """R."""
     multiplier: float
-    """What ``B^T A`` is multiplied by."""
+    """Factor applied to ``B^T A``."""
     latent_width: int
     """E."""
     latents: int
-    """Of the Perceiver's encoder."""
+    """Number of latents of the Perceiver's encoder."""
     encoder: tuple[bool, ...]
-    """Of each encoder layer, whether it is cross-attention."""
+    """For each encoder layer, whether it is cross-attention."""
     decoder: tuple[bool, ...] = (True,)
     heads: Heads = field(default_factory=Heads)
     head_blocks: int = 4
     """Residual MLPs before the head."""
     head_blocks_per_layer: bool = True
-    """Whether each layer has weights of its own in them."""
+    """Whether these have separate weights for each layer."""
     use_bias: bool = True
-    """Whether the learned ranks are added to every document's."""
+    """Whether the learned ranks are added to those of every document."""
     context_encoder: ContextEncoder = "per_layer_activations"
     context_blocks: int | None = None
-    """Of per_layer_activations: how many activations (None: as many as the base has blocks). Of early_exit: after
-    how many blocks (None: a quarter of them)."""
+    """For per_layer_activations, the number of activations (None: one per block of the base). For early_exit, the
+    number of blocks that are run (None: a quarter of them)."""
     affixes: tuple[str, str] | None = None
-    """What stood before and behind every chunk in training, special tokens by name; None: what the base's chat template
-    writes around a user's turn."""
+    """Text before and after every chunk in training, special tokens by name. None: what the base's chat template writes
+    around a user's turn."""
     trained_chunks: int = 8
-    """The most chunks of one document in training."""
+    """Maximum number of chunks per document in training."""
     trained_chunk_tokens: int = 1024
-    """The most tokens of one chunk in training."""
+    """Maximum number of document tokens per chunk in training."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", {m: tuple(self.modules[m]) for m in sorted(self.modules)})
 
     def ranks(self, chunks: int) -> int:
-        """Of the adapter of a document of so many chunks."""
+        """Return the rank of the adapter of a document with this many chunks."""
         return (chunks + self.use_bias) * self.rank
 
     @property
     def first_block(self) -> int:
-        """Below it the base does what it does without a document."""
+        """The first block that changes; the blocks below compute the same as without a document."""
         return min(self.layers)
 
     @property
@@ -104,21 +104,21 @@ class LinearHypernetworkConfig:
     rank: int
     """R: width of a key."""
     bias_rank: int = 8
-    """Learned ranks beside the memories, which teach the form of the answers; 0 for none."""
+    """Learned ranks in addition to the memories, which teach the form of the answers; 0 for none."""
     reader_modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Modules of the reader, the attention's, with their inputs and outputs; kept sorted by name. None: no reader."""
+    """Attention modules the reader changes, with their inputs and outputs; kept sorted by name. Empty: no reader."""
     reader_layers: tuple[int, ...] = ()
     """The blocks of the base that the reader changes."""
     reader_rank: int = 0
-    """Of its LoRA."""
+    """Rank of the reader's LoRA."""
     multiplier: float = 1.0
-    """What ``B^T A`` is multiplied by."""
+    """Factor applied to ``B^T A``."""
     affixes: tuple[str, str] = ("", "")
-    """What stands before and behind every chunk, special tokens by name."""
+    """Text before and after every chunk, special tokens by name."""
     trained_chunks: int = 1
-    """The most chunks of one document in training."""
+    """Maximum number of chunks per document in training."""
     trained_chunk_tokens: int = 1024
-    """The most tokens of one chunk in training."""
+    """Maximum number of document tokens per chunk in training."""
 
     def __post_init__(self) -> None:
         if len(self.modules) != 1:
@@ -132,12 +132,12 @@ class LinearHypernetworkConfig:
             )
 
     def ranks(self, chunks: int) -> int:
-        """Of the adapter of a document of so many chunks."""
+        """Return the rank of the adapter of a document with this many chunks."""
         return chunks * self.rank
 
     @property
     def first_block(self) -> int:
-        """Below it the base does what it does without a document."""
+        """The first block that changes; the blocks below compute the same as without a document."""
         return min(*self.layers, *self.reader_layers)
 
     @property
@@ -181,9 +181,9 @@ class TextToLoRAConfig:
     alpha: float = 16.0
     """The multiplier is alpha / sqrt(R)."""
     task_width: int = 64
-    """Of the encoded description."""
+    """Width of the encoded description."""
     place_width: int = 32
-    """Of the embeddings of layer and module."""
+    """Width of the embeddings of layer and module."""
     width: int = 512
     """E."""
 
@@ -192,7 +192,7 @@ class TextToLoRAConfig:
 
     @property
     def multiplier(self) -> float:
-        """What ``B^T A`` is multiplied by."""
+        """Factor applied to ``B^T A``."""
         return self.alpha / math.sqrt(self.rank)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What a hypernetwork reads: a document as chunks of tokens, and the base model's activations on them.
 
-A chunk is written as a user's turn with the prompt for an answer behind it, as the base's chat template writes one.
-Chunks are as few as their limit allows and as equal as can be; the document's tokens alone are counted.
+A chunk is written as a user's turn followed by the prompt for an answer, as the base's chat template writes one.
+There are as few chunks as the limit allows, as equal in length as possible; only the document's own tokens count.
 
-Shapes: C = chunks, L = activations of a token, S = tokens with the template's, D = hidden size.
+Shapes: C = chunks, L = activations of a token, S = tokens including the template's, D = hidden size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PROBES = "x7aQ.e"
 
 @dataclass(frozen=True)
 class Affixes:
-    """Token ids before and behind every chunk."""
+    """Token ids before and after every chunk."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -35,20 +35,20 @@ class Affixes:
 
 @dataclass(frozen=True)
 class Chunks:
-    """A document, cut."""
+    """A document cut into chunks."""
 
     ids: tuple[tuple[int, ...], ...]
-    """Of each chunk, affixes included."""
+    """Token ids of each chunk, including the affixes."""
     tokens: int
-    """Of the document."""
+    """Number of tokens of the document."""
     size: int
-    """Tokens of the document in the longest chunk."""
+    """Number of document tokens in the longest chunk."""
 
 
 def chat_affixes(base: BaseModel) -> Affixes:
-    """What the base's chat template writes around a user's turn and before the answer.
+    """Return what the base's chat template writes around a user's turn and before the answer.
 
-    Raises UnsupportedModelError when two turns of one character do not show it.
+    Raises UnsupportedModelError if comparing two turns of one character does not show it.
     """
 
     def found() -> Affixes:
@@ -67,14 +67,14 @@ def chat_affixes(base: BaseModel) -> Affixes:
 
 
 def named_affixes(base: BaseModel, before: str, after: str) -> Affixes:
-    """Affixes given as text, with special tokens by name."""
+    """Return affixes that are given as text, with special tokens by name."""
     return Affixes(tuple(base.encode(before, special_words=True)), tuple(base.encode(after, special_words=True)))
 
 
 def document_chunks(base: BaseModel, text: str, chunk_tokens: int, affixes: Affixes) -> Chunks:
-    """Cut a text into chunks of at most ``chunk_tokens`` tokens, fewer where the base's window is smaller.
+    """Cut a text into chunks of at most ``chunk_tokens`` tokens, fewer if the base's window is smaller.
 
-    Raises DocumentError for a text without a token, UnsupportedModelError for a window that the affixes fill.
+    Raises DocumentError for a text without tokens, UnsupportedModelError if the affixes fill the window.
     """
     ids = _document_ids(base, text.strip(), affixes)
     if not ids:
@@ -98,11 +98,11 @@ def context_activations(
     encoder: ContextEncoder = "per_layer_activations",
     blocks: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The base's activations on chunks, padded on the right, and the mask ``[C, S]`` of what is no padding.
+    """Return the base's activations on chunks, padded on the right, and the mask ``[C, S]`` of non-padding tokens.
 
-    ``per_layer_activations``: ``[C, L, S, D]``, the embeddings, then what every block but the last gives, the last of
-    these after the final norm; ``blocks`` is L (None: the number of blocks). ``early_exit``: ``[C, S, D]``, what the
-    first ``blocks`` give (None: a quarter of them), after the final norm. ``embed_only``: ``[C, S, D]``.
+    ``per_layer_activations``: ``[C, L, S, D]``, the embeddings, then the output of every block but the last, the last
+    of these after the final norm; ``blocks`` is L (None: the number of blocks). ``early_exit``: ``[C, S, D]``, the
+    output of the first ``blocks`` blocks (None: a quarter of them) after the final norm. ``embed_only``: ``[C, S, D]``.
     """
     longest = max(len(ids) for ids in chunks)
     filler = base.tokenizer.pad_token_id or 0  # masked out: any token would do
@@ -117,7 +117,7 @@ def context_activations(
 def activations(
     base: BaseModel, ids_CS: Tensor, mask_CS: Tensor, encoder: ContextEncoder, blocks: int | None = None
 ) -> Tensor:
-    """As `context_activations`, of tokens that are padded already."""
+    """As `context_activations`, for tokens that are already padded."""
     if encoder == "embed_only":
         return base.hidden_before(ids_CS, 0)
     per_layer = encoder == "per_layer_activations"
@@ -131,7 +131,7 @@ def activations(
 
 
 def _document_ids(base: BaseModel, text: str, affixes: Affixes) -> list[int]:
-    """Tokens of a text as they stand between the affixes: a tokenizer may write a space before them into the first."""
+    """Return a text's tokens between the affixes: a tokenizer may merge a space before them into the first."""
     if text and affixes == chat_affixes(base):
         ids, before, after = base.chat_ids([user(text)]), len(affixes.before), len(affixes.after)
         if (tuple(ids[:before]), tuple(ids[len(ids) - after :])) == (affixes.before, affixes.after):
@@ -140,6 +140,6 @@ def _document_ids(base: BaseModel, text: str, affixes: Affixes) -> list[int]:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many items two sequences start with alike."""
+    """Return the length of the common beginning of two sequences."""
     pairs = zip(one, other, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -1,7 +1,7 @@
 """Does a task description matter? The same questions with a random and with a mismatched description.
 
-Random descriptions were found to give adapters as good as the true ones, so that a result of the text mode says
-nothing without these controls.
+Random descriptions were found to give adapters as good as the true ones, so a result of the text mode means nothing
+without these controls.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Controls:
 
     described: float
     random: float
-    """Of as many words drawn from the tokenizer's vocabulary."""
+    """With about as many random tokens from the tokenizer's vocabulary as the description has."""
     mismatched: float
     """Mean over descriptions of other tasks."""
 
@@ -41,7 +41,7 @@ class Controls:
         return asdict(self)
 
     def summary(self) -> str:
-        """One line, with what follows from it."""
+        """Return the result, and what follows from it, in one line."""
         best = max(self.random, self.mismatched)
         verdict = "the description matters" if self.described > best else "the description makes no difference"
         return (

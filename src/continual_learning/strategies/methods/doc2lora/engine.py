@@ -1,4 +1,4 @@
-"""Doc2LoRAEngine: Doc-to-LoRA on any causal language model, without a store. What users of the method know.
+"""Doc2LoRAEngine: Doc-to-LoRA on any causal language model, without a store, in the form users of the method know.
 
 engine = Doc2LoRAEngine(model=model, tokenizer=tokenizer, mode="doc", hypernetwork="SakanaAI/doc-to-lora")
 engine.learn(text)
@@ -48,17 +48,17 @@ class EngineDocument:
     mode: Mode
     """The mode it was learned in."""
     tokens: int
-    """Counted by the model's tokenizer."""
+    """Number of tokens, counted by the model's tokenizer."""
     chunks: int
     rank: int
-    """Of its change to each matrix."""
+    """Rank of its change to each matrix."""
 
 
 class Doc2LoRAEngine:
-    """Learns texts into LoRA in one pass and answers with all of them in place.
+    """Turns texts into LoRA adapters in one pass, and answers with all of them in place.
 
-    The model is put into eval mode and its parameters stop taking gradients; its weights are never written to. What
-    is learned lives in this object: `export` writes it for PEFT. Not safe for use by several threads at once.
+    The model is put into eval mode and its parameters no longer require gradients; its weights are never written to.
+    What is learned lives in this object; `export` writes it for PEFT. Not thread-safe.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Doc2LoRAEngine:
         chunk_tokens: int = 1024,
         seed: int = 0,
     ):
-        """``model`` is a loaded model with its ``tokenizer``, or what `BaseModel.load` takes.
+        """Take a loaded ``model`` with its ``tokenizer``, or what `BaseModel.load` takes.
 
-        ``hypernetwork`` is a loaded one, a file, a folder or a name on the hub; None is the published one where there
-        is one for this model. It is looked for when something is learned. ``chunk_tokens`` is the most tokens of a
-        document that are read at a time; ``seed`` is of the simulated mode's weights. Raises ConfigError for an
-        unknown mode, a chunk length below 1 or a model without a tokenizer, and what `BaseModel` raises.
+        ``hypernetwork`` is a loaded one, a file, a folder or a name on the hub; None: the published one for this model,
+        if there is one. It is looked up when something is learned. ``chunk_tokens`` is the maximum number of document
+        tokens read at a time; ``seed`` seeds the weights of the simulated mode. Raises ConfigError for an unknown mode,
+        a chunk length below 1 or a model without a tokenizer, and whatever `BaseModel` raises.
         """
         if chunk_tokens < 1:
             raise ConfigError(f"chunk_tokens = {chunk_tokens}; expected at least 1")
@@ -88,7 +88,7 @@ class Doc2LoRAEngine:
         self.set_mode(mode)
 
     def set_mode(self, mode: Mode) -> None:
-        """Choose how the next texts are learned: ``doc``, ``text`` or ``simulated``. What is learned stays."""
+        """Choose how the next texts are learned: ``doc``, ``text`` or ``simulated``. What was learned before stays."""
         if mode not in MODES:
             raise ConfigError(f"mode {mode!r}; expected one of {', '.join(MODES)}")
         self.mode: Mode = mode
@@ -97,10 +97,10 @@ class Doc2LoRAEngine:
     def learn(self, text: str, title: str = "") -> LearnReport:
         """Learn a text: a document, or in mode text the description of a task.
 
-        What the user should know, such as a text longer than the hypernetwork was trained for, is in the report's
-        ``warnings`` and is also given as Python warnings. A text that is held already is refused. Raises
-        ModelNotFoundError when there is no trained hypernetwork, ModelError or MismatchError for one that cannot be
-        used, DocumentError for a text without words.
+        Anything the user should know, such as that a text is longer than those the hypernetwork was trained on, is in
+        the report's ``warnings`` and is also issued as Python warnings. A text that is already held is refused. Raises
+        ModelNotFoundError if there is no trained hypernetwork, ModelError or MismatchError if it cannot be used,
+        DocumentError for a text without words.
         """
         started = time.perf_counter()
         document = Document(text, title)
@@ -126,14 +126,14 @@ class Doc2LoRAEngine:
         )
 
     def generate(self, question: str, max_new_tokens: int = 64) -> str:
-        """The greedy answer with everything learned in place. Warns when a part of that is simulated."""
+        """Return the greedy answer with everything learned in place. Warns if any of that is simulated."""
         answer = self.answer(question, max_new_tokens)
         for note in answer.notes:
             warnings.warn(note, UserWarning, stacklevel=2)
         return answer.text
 
     def answer(self, question: str, max_new_tokens: int = 64) -> Answer:
-        """As `generate`, with tokens, seconds and notes."""
+        """As `generate`, and return tokens, seconds and notes too."""
         with self.installed():
             [answer] = plain_answers(self.base, [question], max_new_tokens)
         if any(d.mode == "simulated" for d in self.documents):
@@ -142,22 +142,22 @@ class Doc2LoRAEngine:
 
     @contextmanager
     def installed(self) -> Iterator[BaseModel]:
-        """The base with everything learned in place: for own calls of ``base.model``."""
+        """Yield the base with everything learned in place, for direct calls of ``base.model``."""
         with installed(self.base, self.adapter):
             yield self.base
 
     @property
     def adapter(self) -> Adapter:
-        """The sum of all that is learned; empty at first."""
+        """The sum of everything learned; empty at first."""
         return in_place([(made.adapter, made.common) for _, made in self._learned.values()])
 
     @property
     def documents(self) -> tuple[EngineDocument, ...]:
-        """What is learned, in order."""
+        """Everything learned, in order."""
         return tuple(document for document, _ in self._learned.values())
 
     def remove(self, document_id: str) -> None:
-        """Take a document out as if it had never been learned. Raises UnknownNameError if it is not there."""
+        """Remove a document as if it had never been learned. Raises UnknownNameError if it is not there."""
         if document_id not in self._learned:
             known = ", ".join(self._learned) or "none"
             raise UnknownNameError(f"no document {document_id!r} in this engine; it holds: {known}")
@@ -168,7 +168,7 @@ class Doc2LoRAEngine:
         self._learned.clear()
 
     def export(self, folder: str | Path) -> Path:
-        """Write everything learned as a PEFT adapter. Raises InputError when nothing is learned."""
+        """Write everything learned as a PEFT adapter. Raises InputError if nothing has been learned."""
         return export_peft(self.base, self.adapter, folder)
 
     def _made(self) -> AdapterGenerator:

@@ -5,7 +5,7 @@
 with any multiplier already in B. The matrices stay ordinary tensors, so that gradients flow through them into
 whatever made them (LoRA: Hu et al. 2021, arXiv 2106.09685).
 
-Shapes: R = rank, I = inputs, O = outputs of the adapted matrix; N = adapters of a batch, one a row; T = tokens.
+Shapes: R = rank, I = inputs, O = outputs of the adapted matrix; N = adapters of a batch, one per row; T = tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LowRank(NamedTuple):
 
 
 def concatenated(parts: Sequence[LowRank]) -> LowRank:
-    """The sum of several changes, exactly: their ranks side by side. One without the leading axis is of every row."""
+    """Return the exact sum of changes, their ranks concatenated. One without the axis N applies to every row."""
 
     def beside(halves: Sequence[Tensor]) -> Tensor:
         rows = next((half.shape[:-2] for half in halves if half.ndim > 2), ())
@@ -40,9 +40,10 @@ def concatenated(parts: Sequence[LowRank]) -> LowRank:
 
 
 class GeneratedLinear(nn.Module):
-    """A linear layer without bias whose weight, ``[out, in]`` or ``[N, out, in]``, is a tensor made elsewhere.
+    """A linear layer without bias whose weight, ``[out, in]`` or ``[N, out, in]``, is a tensor computed elsewhere.
 
-    It is an attribute and not a parameter: moving or saving the model leaves it out, gradients go to its maker.
+    The weight is an attribute and not a parameter: moving or saving the model leaves it out, and gradients flow on to
+    whatever computed it.
     """
 
     def __init__(self, weight: Tensor):
@@ -50,7 +51,7 @@ class GeneratedLinear(nn.Module):
         self.weight = weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., T, in]`` to ``[..., T, out]``; with N weights, row n of ``[N, T, in]`` meets weight n."""
+        """``[..., T, in]`` to ``[..., T, out]``; with N weights, row n of ``[N, T, in]`` uses weight n."""
         return x @ self.weight.mT
 
 
@@ -62,9 +63,9 @@ Adapter = dict[Place, LowRank]
 
 
 Generated = dict[str, dict[str, Tensor]]
-"""Of each target module its ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
+"""For each target module ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``, or combined ones."""
 
 
 def parameter_key(module: str) -> str:
-    """A target module's name as a parameter's: PyTorch allows no dot there."""
+    """Return a target module's name as a parameter name, in which PyTorch allows no dot."""
     return module.replace(".", "/")

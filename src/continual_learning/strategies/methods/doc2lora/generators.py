@@ -2,7 +2,7 @@
 
     doc         a document is internalised by a hypernetwork that was trained for the base (Doc-to-LoRA)
     text        a description of a task becomes an adapter (Text-to-LoRA)
-    simulated   as doc, by a hypernetwork of seeded random weights: it shows every step and knows nothing
+    simulated   as doc, with a hypernetwork of seeded random weights: it runs every step and knows nothing
 
 No mode falls back on another: without a trained hypernetwork, doc and text raise ModelNotFoundError.
 """
@@ -35,34 +35,34 @@ from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLo
 Mode = Literal["doc", "text", "simulated"]
 MODES: tuple[Mode, ...] = ("doc", "text", "simulated")
 SIMULATED = "simulated: made by random weights that were never trained; it says nothing about Doc-to-LoRA"
-"""What every result of the simulated mode carries."""
+"""Note carried by every result of the simulated mode."""
 
 ChunkCallback = Callable[[int, int], None]
-"""Called after each chunk with how many are done, and of how many."""
+"""Called after each chunk with the number of chunks done and the total."""
 NetworkT = TypeVar("NetworkT", DocumentHypernetwork, Hypernetwork, TextToLoRA)
 
-# B starts at zero, which would change nothing; a hundredth of A's scale leaves a model able to speak.
+# B starts at zero, which would change nothing; at a hundredth of A's scale the model still writes language.
 _SIMULATED_SCALE = 0.01
 _SIMULATED_RANK = 8  # that of the published hypernetwork
 
 
 @dataclass(frozen=True)
 class Internalised:
-    """A text as an adapter."""
+    """A text turned into an adapter."""
 
     adapter: Adapter
     tokens: int
-    """Of the text, counted by the base's tokenizer."""
+    """Number of tokens of the text, counted by the base's tokenizer."""
     chunks: int
     warnings: tuple[str, ...] = ()
     common: Adapter = field(default_factory=dict)
-    """What stands beside it, once for all texts that the same network made adapters of."""
+    """What is added in addition, once for all texts that the same network made adapters of."""
     basis: dict[Place, Tensor] = field(default_factory=dict)
-    """Where the A of an adapter is the network's own: A, once; a text of K chunks has K of it."""
+    """The network's own A, for each place where adapters use it; a text of K chunks repeats it K times."""
 
     @property
     def whole(self) -> Adapter:
-        """Both: what to put in place for this text alone."""
+        """Both together: what to put in place for this text alone."""
         return in_place([(self.adapter, self.common)])
 
 
@@ -73,11 +73,11 @@ class AdapterGenerator(ABC):
 
     @abstractmethod
     def internalise(self, base: BaseModel, text: str, on_chunk: ChunkCallback | None = None) -> Internalised:
-        """The text as an adapter. Raises DocumentError for a text without a token."""
+        """Turn the text into an adapter. Raises DocumentError for a text without tokens."""
 
 
 class DocumentGenerator(AdapterGenerator):
-    """Doc-to-LoRA: chunks, their activations, a LoRA of each, side by side."""
+    """Doc-to-LoRA: chunks, their activations, and a LoRA for each chunk, concatenated."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class DocumentGenerator(AdapterGenerator):
         chunk_tokens: int = 1024,
         mode: Mode = "doc",
     ):
-        """Raises MismatchError when the hypernetwork was made for another base."""
+        """Raise MismatchError if the hypernetwork was made for another base."""
         self.mode = mode
         self.hypernetwork = hypernetwork
         self._chunk_tokens = chunk_tokens
@@ -96,7 +96,7 @@ class DocumentGenerator(AdapterGenerator):
 
     @torch.no_grad()
     def internalise(self, base: BaseModel, text: str, on_chunk: ChunkCallback | None = None) -> Internalised:
-        """One pass of the base and one of the hypernetwork a chunk, one chunk at a time to bound memory."""
+        """Run the base and the hypernetwork once per chunk, one chunk at a time to bound memory."""
         config = self.hypernetwork.config
         cut = document_chunks(base, text, self._chunk_tokens, self._affixes)
         made = []
@@ -121,18 +121,18 @@ class DocumentGenerator(AdapterGenerator):
 
 
 class DescriptionGenerator(AdapterGenerator):
-    """Text-to-LoRA: the base's last hidden state of a description, and a LoRA from it."""
+    """Text-to-LoRA: a LoRA from the base's last hidden state of a description."""
 
     mode = "text"
 
     def __init__(self, base: BaseModel, network: TextToLoRA):
-        """Raises MismatchError when the network was made for another base."""
+        """Raise MismatchError if the network was made for another base."""
         self.network = network
         self._warnings = check_fits(base, network.config)
 
     @torch.no_grad()
     def internalise(self, base: BaseModel, text: str, on_chunk: ChunkCallback | None = None) -> Internalised:
-        """A description is read whole: one that the window does not hold is a document, and refused."""
+        """Read a description whole; one that does not fit in the window is a document, and is refused."""
         ids = base.encode(text.strip())
         if not 0 < len(ids) <= base.window:
             raise DocumentError(
@@ -156,11 +156,11 @@ def make_generator(
     seed: int = 0,
     rank: int | None = None,
 ) -> AdapterGenerator:
-    """The generator of a mode. ``source`` names the hypernetwork (`hub.locate`); ``seed`` is of the simulated one.
+    """Return the generator of a mode. ``source`` names the hypernetwork (`hub.locate`); ``seed`` seeds a simulated one.
 
-    ``rank`` is the simulated one's, and what a trained one must have; None: any. Networks are loaded once for a base.
-    Raises ModelNotFoundError where there is none, ModelError for one that cannot be read, MismatchError for one of
-    another base, ConfigError for one of another rank.
+    ``rank`` is the rank of a simulated one, and the rank that a trained one must have; None: any. Networks are loaded
+    once per base. Raises ModelNotFoundError if there is none, ModelError if it cannot be read, MismatchError if it is
+    for another base, ConfigError if it has another rank.
     """
     if reason := missing(base.name, mode, source):
         raise ModelNotFoundError(reason)
@@ -170,7 +170,7 @@ def make_generator(
         return DocumentGenerator(base, made, chunk_tokens, mode="simulated")
     if source is None:
         source = _default_source(base.name)
-        assert source is not None  # or it would be missing
+        assert source is not None  # otherwise `missing` would have given a reason
     if mode == "text":
         described = _loaded(base, source, load_text_hypernetwork)
         _check_rank(source, described.config.rank, rank)
@@ -189,14 +189,14 @@ def _check_rank(source: str, rank: int, wanted: int | None) -> None:
 
 
 def missing(base_name: str, mode: Mode, source: str | None) -> str | None:
-    """What to tell who set no hypernetwork where none is published for the base; None where nothing is missing."""
+    """Return what to tell a user who set no hypernetwork for a base that has none; None if nothing is missing."""
     if mode == "simulated" or source is not None or (mode == "doc" and _default_source(base_name)):
         return None
     return no_hypernetwork(base_name, mode)
 
 
 def _default_source(base_name: str) -> str | None:
-    """Of mode doc: the hypernetwork that ships for the base, else the published one's name on the hub, else None."""
+    """Return, for mode doc, the hypernetwork shipped for the base, else the published one's hub name, else None."""
     if shipped := shipped_for(base_name):
         return str(shipped)
     published = published_for(base_name)
@@ -204,7 +204,7 @@ def _default_source(base_name: str) -> str | None:
 
 
 def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = _SIMULATED_RANK) -> Hypernetwork:
-    """A small hypernetwork of random weights that writes to every MLP's last matrix. It was never trained."""
+    """Return a small, untrained hypernetwork of random weights that writes to every MLP's last matrix."""
     parts = mlp_parts(base.mlp(0))
     name = f"{base.family.mlp_name}.{mlp_layout(base.mlp(0)).down}"
     config = HypernetworkConfig(

@@ -18,16 +18,16 @@ SHIPPED_BASES = ("smollm2-135m",)
 
 @dataclass(frozen=True)
 class Published:
-    """A hypernetwork on the hub, and how the texts that it was trained on were written."""
+    """A hypernetwork on the hub, and how the texts that it was trained on were formatted."""
 
     repository: str
     file: str
     affixes: tuple[str, str]
-    """What stood before and behind every chunk of a document, special tokens by name."""
+    """Text before and after every chunk of a document, special tokens by name."""
 
 
 # SakanaAI trained with an empty system turn, which the base's own chat template cannot write: it trims the two empty
-# lines that are left of it.
+# lines that remain of it.
 PUBLISHED: dict[str, Published] = {
     "google/gemma-2-2b-it": Published(
         "SakanaAI/doc-to-lora",
@@ -38,19 +38,19 @@ PUBLISHED: dict[str, Published] = {
 
 
 def published_for(base_name: str) -> Published | None:
-    """The published hypernetwork of a base, by its hub name or the name of a local folder with a copy of it."""
+    """Return the published hypernetwork of a base, given by its hub name or the name of a local folder with a copy."""
     given = Path(base_name).name.lower()
     return next((found for name, found in PUBLISHED.items() if name.rpartition("/")[2].lower() == given), None)
 
 
 def shipped_for(base_name: str) -> Path | None:
-    """Folder of the hypernetwork that comes with this package for a base; None where there is none."""
+    """Return the folder of the hypernetwork shipped with this package for a base; None if there is none."""
     folder = SHIPPED / base_name
     return folder if base_name in SHIPPED_BASES and folder.is_dir() else None
 
 
 def locate(source: str) -> Path:
-    """The file or folder of a hypernetwork, downloaded if it is not in the hub's cache yet.
+    """Return the file or folder of a hypernetwork, downloading it if it is not in the hub's cache yet.
 
     ``source`` is a local path, ``owner/repository`` or ``owner/repository/path/in/it``. Raises ModelNotFoundError.
     """
@@ -69,7 +69,7 @@ def locate(source: str) -> Path:
 
 
 def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
-    """What to tell who has none."""
+    """Return what to tell a user who has no hypernetwork."""
     if mode == "text":
         return (
             f"no text hypernetwork for the base {base_name!r}, and none is published: set hypernetwork to the folder "
@@ -85,7 +85,7 @@ def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
 def _download(repository: str, file: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file))
-    except Exception as error:  # the hub client lets the errors of its HTTP library through, which changes
+    except Exception as error:  # the hub client passes on the errors of its HTTP library, and that library changes
         if isinstance(error, GatedRepoError | RepositoryNotFoundError):
             hint = (
                 f"log in with `hf auth login`, accept its terms on huggingface.co/{repository} if it has any, or check "

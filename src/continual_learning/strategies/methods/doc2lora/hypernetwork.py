@@ -1,13 +1,13 @@
 """The hypernetwork of Doc-to-LoRA: a document's activations in, a LoRA for every layer out.
 
 Charakorn et al. 2026, "Doc-to-LoRA: Learning to Instantly Internalize Contexts", arXiv 2602.15902, in the
-architecture of the published checkpoints. Each layer's activations are read by one Perceiver into R latents for
-each target module; residual MLPs with weights of each layer's own follow; then, with z the latent of length 1,
+architecture of the published checkpoints. One Perceiver reads each layer's activations into R latents for each target
+module; residual MLPs with separate weights for each layer follow; then, with z the latent scaled to length 1,
 
     [a; b] = z H[layer, module],   A = scaler_A * a,   B = scaler_B * b
 
-Chunks of a document stand side by side along the rank, followed by R learned ranks (bias_A, bias_B). What is added
-to a weight is ``multiplier * B^T A``; the published multiplier is ``lora_alpha`` itself, 2 R^1.5, not alpha / R.
+The chunks of a document are concatenated along the rank, followed by R learned ranks (bias_A, bias_B). A weight changes
+by ``multiplier * B^T A``; the published multiplier is ``lora_alpha`` itself, 2 R^1.5, not alpha / R.
 
 Shapes: C = chunks, G = documents, L = layers, S = tokens, D = context width, E = latent width, M = target modules,
 R = rank, I and O = inputs and outputs of a target module, K = all ranks of a document.
@@ -32,12 +32,12 @@ from continual_learning.strategies.methods.doc2lora.perceiver import Perceiver
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
 
-# Tokens, over all layers of a chunk, that the Perceiver reads at a time: its first projection takes 8 D floats each.
+# Tokens, over all layers of a chunk, that the Perceiver reads at a time: its first projection takes 8 D floats a token.
 _SLICE_TOKENS = 16_384
 
 
 class PerLayerLinear(nn.Module):
-    """A linear layer with weights of its own for each layer L."""
+    """A linear layer with separate weights for each layer L."""
 
     def __init__(self, layers: int, inputs: int, outputs: int):
         super().__init__()
@@ -50,7 +50,7 @@ class PerLayerLinear(nn.Module):
 
 
 class PerLayerBlock(nn.Module):
-    """``x + LN(W2 silu(W1 LN(x)))``, W1 and W2 of each layer's own. Attributes as in the published checkpoints."""
+    """``x + LN(W2 silu(W1 LN(x)))``, W1 and W2 separate for each layer. Attributes are named as published."""
 
     def __init__(self, layers: int, width: int):
         super().__init__()
@@ -68,7 +68,7 @@ class PerLayerBlock(nn.Module):
 
 
 class SharedBlock(nn.Module):
-    """The same with one W1 and W2 for all layers. The places of the published dropout, at rate 0, are kept."""
+    """As `PerLayerBlock`, with one W1 and W2 for all layers. Identities stand for the published dropout, at rate 0."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -156,7 +156,7 @@ class Hypernetwork(DocumentHypernetwork):
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        """Start all weights anew, from the published distributions."""
+        """Reinitialise all weights from the published distributions."""
         config = self.config
         for module in self.modules():
             if isinstance(module, nn.RMSNorm | nn.LayerNorm):
@@ -181,9 +181,9 @@ class Hypernetwork(DocumentHypernetwork):
             nn.init.zeros_(self.scaler_B[name])
 
     def generate(self, activations: Tensor, attention_mask: Tensor | None = None) -> Generated:
-        """The matrices of each chunk: of every module ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``.
+        """Return the matrices of each chunk: for every module ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``.
 
-        ``activations`` are ``[C, L, S, D]``, or ``[C, S, D]`` of an early exit or the embeddings;
+        ``activations`` are ``[C, L, S, D]``, or ``[C, S, D]`` for an early exit or the embeddings;
         ``attention_mask`` is ``[C, S]``, 1 where a token is to be read. Raises InputError for other shapes, and for
         a chunk that is nothing but padding.
         """
@@ -204,10 +204,10 @@ class Hypernetwork(DocumentHypernetwork):
         return generated
 
     def combine(self, generated: Generated, chunks_per_document: Sequence[int] | Tensor) -> Generated:
-        """One LoRA a document: its chunks side by side along the rank, then the learned ranks, then zeros.
+        """Return one LoRA per document: its chunks concatenated along the rank, then the learned ranks, then zeros.
 
-        ``A`` is ``[G, L, K, I]`` and ``B`` ``[G, L, K, O]`` with K = (most chunks + 1) R. Raises InputError when
-        the counts are not the chunks that there are.
+        ``A`` is ``[G, L, K, I]`` and ``B`` ``[G, L, K, O]`` with K = (most chunks + 1) R. Raises InputError if the
+        counts do not match the chunks.
         """
         counts = chunk_counts(generated, chunks_per_document)
         ranks = (max(counts) + 1) * self.config.rank
@@ -222,7 +222,7 @@ class Hypernetwork(DocumentHypernetwork):
         return combined
 
     def begun(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Activations of the base, as its configuration names them, and the mask; see `context_activations`."""
+        """Return the kind of activations that the configuration names, and the mask; see `context_activations`."""
         activations, mask_CS = context_activations(
             base, chunks, self.config.context_encoder, self.config.context_blocks
         )
@@ -231,15 +231,15 @@ class Hypernetwork(DocumentHypernetwork):
     def read_on(
         self, base: BaseModel, chunks: Sequence[Sequence[int]], begun: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Nothing is left to do."""
+        """Return what `begun` computed: nothing is left to do."""
         return begun["activations"], begun["mask"]
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
-        """All of them at one rate."""
+        """Return all parameters as one group with one rate."""
         return [{"params": list(self.parameters()), "lr": rate}]
 
     def _latents(self, activations: Tensor, mask_CS: Tensor | None) -> Tensor:
-        """``[C, L, M, R, E]``."""
+        """Return the latents ``[C, L, M, R, E]``."""
         config, chunks = self.config, activations.shape[0]
         if config.per_layer:  # every layer of a chunk is a sequence of its own
             layers = activations.shape[1]
@@ -255,7 +255,7 @@ class Hypernetwork(DocumentHypernetwork):
         return torch.cat(read).reshape(shape)
 
     def _mask(self, activations: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """The mask as booleans, once it and the activations are known to fit."""
+        """Return the mask as booleans, after checking the shapes of activations and mask."""
         config = self.config
         shape = tuple(activations.shape)
         if config.per_layer:

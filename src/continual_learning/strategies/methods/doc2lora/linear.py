@@ -4,21 +4,21 @@ Generative Adapter (Chen et al. 2025, arXiv 2411.05877, section 2.2) makes ``dW 
 from a document's hidden states, a sum of outer products of learned keys and values. So does this generator, with
 
     k_t = K x_t / |K x_t|                 x_t what the target module reads at token t of the document
-    v_t = V (u_{t+1} - o)                 u_{t+1} the output embedding of the token behind it
+    v_t = V (u_{t+1} - o)                 u_{t+1} the output embedding of the next token
     A = Q,  B = g (sum_t k_t k_t^T + a I)^-1 sum_t k_t v_t^T        W' = W + multiplier * B^T A
 
-for every layer; V and o are shared by the layers. As in Doc-to-LoRA, a few learned ranks (bias_A, bias_B) stand beside
-the documents': what they have in common, such as the form of the answers. The inverse stands for
+for every layer; V and o are shared by the layers. As in Doc-to-LoRA, a few learned ranks (bias_A, bias_B) are added to
+those of the documents: they hold what documents have in common, such as the form of the answers. The inverse replaces
 the paper's norm of singular values: the memory is then the ridge regression of values on keys, the fixed point of the
-delta rule, and tokens that are alike do not add up (the update of MEMIT, Meng et al. 2023, arXiv 2210.07229, equation
-14, has this form too). Being a sum over tokens it knows no order: a token's place is in what the base makes of it.
+delta rule, and similar tokens do not add up (the update of MEMIT, Meng et al. 2023, arXiv 2210.07229, equation 14, has
+this form too). As a sum over tokens the memory knows no order: a token's position shows only in its hidden state.
 
-A small base hardly carries the name of a subject to the place where its value is asked for: "plays the" opens
-whoever plays something. So a reader, a learned LoRA in the attention of blocks up to the first memory's, stands in the
-base when a document is read and when a question is answered, and learns to bring the name there.
+A small base hardly carries the name of a subject to the position where its value is asked for: "plays the" opens
+entries about anyone who plays something. So a reader, a learned LoRA in the attention of the blocks up to the first
+memory's, is in place both when a document is read and when a question is answered, and learns to carry the name there.
 
-It can be started from the base alone (`fitted`): keys and queries whiten what the module reads, and V is the least
-squares direction that raises one token's logit alone.
+The generator can be initialised from the base alone (`fitted`): keys and queries whiten what the module reads, and V is
+the least-squares direction that raises only one token's logit.
 
 Shapes: C = chunks, L = layers, S = tokens, I and O = inputs and outputs of the module, D = width of an output
 embedding, R = key width, V = vocabulary, N = tokens of the fit.
@@ -54,13 +54,13 @@ from continual_learning.strategies.methods.doc2lora.network import DocumentHyper
 if TYPE_CHECKING:
     from continual_learning.model.base_model import Attention, BaseModel
 
-_FIT_LOGITS = 20.0  # by how much a token that is found for certain is raised at the start, by all layers together
+_FIT_LOGITS = 20.0  # initial rise of the logit of a token found with certainty, summed over all layers
 _FIT_RIDGE = 0.3
-_READER_STEP = 0.2  # of a reader's weights, which are its own to train: relative to a step of the others
+_READER_STEP = 0.2  # size assumed for the reader's weights, to which their learning rate is relative
 
 
 class LinearHypernetwork(DocumentHypernetwork):
-    """Writes a document into linear associative memories, one a layer."""
+    """Writes a document into linear associative memories, one per layer."""
 
     config: LinearHypernetworkConfig
 
@@ -87,9 +87,9 @@ class LinearHypernetwork(DocumentHypernetwork):
     def fitted(
         cls, base: BaseModel, config: LinearHypernetworkConfig, texts: Sequence[Sequence[int]]
     ) -> LinearHypernetwork:
-        """One that is made from the base and some ordinary texts (token ids), without training.
+        """Return one fitted to the base and some ordinary texts (token ids), without training.
 
-        Raises InputError when a key has more entries than what it is made of, or than the texts have tokens.
+        Raises InputError if a key has more entries than the module has inputs, or than the texts have tokens.
         """
         if config.rank > config.module[1]:
             raise InputError(f"rank {config.rank} over {config.module[1]} inputs; expected no more ranks than inputs")
@@ -108,7 +108,7 @@ class LinearHypernetwork(DocumentHypernetwork):
         mixed_LBR = torch.randn(len(config.layers), config.bias_rank, config.rank, generator=draw)
         made.bias_A.copy_(mixed_LBR @ whitening_LRI * config.rank**-0.5)
 
-        for matrix in made.reader_A.values():  # and B is zero: LoRA's start
+        for matrix in made.reader_A.values():  # and B is zero, as LoRA starts
             matrix.copy_(torch.randn(matrix.shape, generator=draw) * matrix.shape[-1] ** -0.5)
 
         head_VD = base.model.get_output_embeddings().weight.float().cpu()
@@ -119,22 +119,22 @@ class LinearHypernetwork(DocumentHypernetwork):
         same_DD = centred_VD.mT @ centred_VD + ridge * torch.eye(head_VD.shape[1])
         direction_DD = torch.cholesky_inverse(torch.linalg.cholesky(same_DD))
         raised = ((centred_VD @ direction_DD) * centred_VD).sum(dim=1).median()
-        # A hidden state's length divides what is added to it: the final norm.
+        # The final norm divides what is added to a hidden state by the state's length.
         length = final_ND.square().mean(dim=1).sqrt().median()
         made.value.copy_(direction_DD * length / (raised * norm_D))
         made.gain.fill_(_FIT_LOGITS / len(config.layers))
         return made
 
     def begun(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """``hidden`` ``[C, S, D]``: what the first block reads that this network changes or looks into."""
+        """Return ``hidden`` ``[C, S, D]``: the input of the first block that this network changes or reads from."""
         return {"hidden": base.hidden_before(padded(base, chunks)[0], self.config.first_block)}
 
     def read_on(
         self, base: BaseModel, chunks: Sequence[Sequence[int]], begun: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """``[C, L, S, I + D]``: what the module reads, then the next token's output embedding; and the mask.
+        """Return ``[C, L, S, I + D]``, the module's inputs and then the next token's output embedding, and the mask.
 
-        The last token of a chunk has no token behind it and is masked out.
+        The last token of a chunk has no next token and is masked out.
         """
         ids_CS, mask_CS = padded(base, chunks)
         return with_next(base, ids_CS, self.module_inputs(base, begun["hidden"], ids_CS)), mask_CS
@@ -142,13 +142,13 @@ class LinearHypernetwork(DocumentHypernetwork):
     def module_inputs(
         self, base: BaseModel, hidden_BTD: Tensor, ids_BT: Tensor, attention: Attention | None = None
     ) -> Tensor:
-        """``[B, L, T, I]``: what the module reads, with the reader in place, of what `first_block` reads."""
+        """Return the module's inputs ``[B, L, T, I]``, with the reader in place, from the inputs of `first_block`."""
         name, _, _ = self.config.module
         with installed(base, self.reader()):
             return module_inputs(base, hidden_BTD, ids_BT, self.config.first_block, self.config.layers, name, attention)
 
     def reader(self) -> Adapter:
-        """The LoRA that documents are read with, and questions answered."""
+        """Return the LoRA with which documents are read and questions answered."""
         config = self.config
         return {
             (block, module): LowRank(
@@ -159,7 +159,7 @@ class LinearHypernetwork(DocumentHypernetwork):
         }
 
     def common(self) -> Adapter:
-        """The reader, and the learned ranks beside the memories."""
+        """Return the reader, and the learned ranks in addition to the memories."""
         name, _, _ = self.config.module
         learned: Adapter = {
             (block, name): LowRank(self.bias_A[number], self.bias_B[number] * self.config.multiplier)
@@ -168,9 +168,9 @@ class LinearHypernetwork(DocumentHypernetwork):
         return {**self.reader(), **learned}
 
     def generate(self, activations: Tensor, attention_mask: Tensor | None = None) -> Generated:
-        """``A`` ``[C, L, R, I]``, the same for all chunks, and ``B`` ``[C, L, R, O]``.
+        """Return ``A`` ``[C, L, R, I]``, the same for all chunks, and ``B`` ``[C, L, R, O]``.
 
-        ``activations`` and ``attention_mask`` as `read` gives them. Raises InputError for other shapes.
+        ``activations`` and ``attention_mask`` are those that `read` returns. Raises InputError for other shapes.
         """
         name, _, _ = self.config.module
         key_CLSR, embedding_CLSD = self._read_keys(activations, attention_mask)
@@ -179,17 +179,18 @@ class LinearHypernetwork(DocumentHypernetwork):
         return {name: {"A": self.query.expand(len(B_CLRO), -1, -1, -1), "B": B_CLRO}}
 
     def openings(self, activations: Tensor, attention_mask: Tensor | None, input_CLNI: Tensor) -> Tensor:
-        """``[C, L, N, S]``: how much of each token's value the memory adds to what the module gives.
+        """Return ``[C, L, N, S]``: how much of each token's value the memory adds to the module's output.
 
-        ``input_CLNI`` is what the module reads at N places of other texts, the rest as for `generate`: the sum of the
-        values by these weights is what `generate`'s matrices give for those inputs. Raises InputError as it does.
+        ``input_CLNI`` is what the module reads at N positions of other texts; the rest is as for `generate`. The sum of
+        the values weighted by these is what `generate`'s matrices give for those inputs. Raises InputError as
+        `generate` does.
         """
         key_CLSR, _ = self._read_keys(activations, attention_mask)
         query_CLNR = torch.einsum("lri,clni->clnr", self.query, input_CLNI)
         return query_CLNR @ self._inverse(key_CLSR) * self.gain[:, None, None]
 
     def _read_keys(self, activations: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys, zero where the mask is, and the next tokens' embeddings ``[C, L, S, D]``."""
+        """Return the keys, zero where masked out, and the next tokens' embeddings ``[C, L, S, D]``."""
         _, inputs, _ = self.config.module
         expected = (len(self.config.layers), inputs + self.config.context_width)
         if activations.ndim != 4 or (activations.shape[1], activations.shape[3]) != expected:
@@ -205,13 +206,13 @@ class LinearHypernetwork(DocumentHypernetwork):
         return key_CLSR, embedding_CLSD
 
     def _inverse(self, key_CLSR: Tensor) -> Tensor:
-        """``(sum_t k_t k_t^T + a I)^-1 K^T``, ``[C, L, R, S]``, K the keys: in the smaller of its two forms.
+        """Return ``(sum_t k_t k_t^T + a I)^-1 K^T``, ``[C, L, R, S]``, K the keys, by the smaller of its two forms.
 
-        The other one is ``K^T (K K^T + a I)^-1``, a matrix of tokens by tokens.
+        The other form is ``K^T (K K^T + a I)^-1``, with a matrix of tokens by tokens.
         """
         ridge_L11 = self.log_ridge.exp()[:, None, None]
         tokens, rank = key_CLSR.shape[-2:]
-        # By Cholesky: it suits the matrix, and the LU of some BLAS fails on several threads.
+        # Cholesky suits the matrix, and the LU of some BLAS libraries fails with several threads.
         if tokens < rank:
             same_CLSS = key_CLSR @ key_CLSR.mT + ridge_L11 * torch.eye(tokens, device=key_CLSR.device)
             return torch.cholesky_solve(key_CLSR, torch.linalg.cholesky(same_CLSS)).mT
@@ -219,11 +220,11 @@ class LinearHypernetwork(DocumentHypernetwork):
         return torch.cholesky_solve(key_CLSR.mT, torch.linalg.cholesky(same_CLRR))
 
     def keys(self, input_CLSI: Tensor) -> Tensor:
-        """``[C, L, S, R]`` of length 1."""
+        """Return the keys ``[C, L, S, R]``, each of length 1."""
         return F.normalize(torch.einsum("lri,clsi->clsr", self.key, input_CLSI), dim=-1)
 
     def combine(self, generated: Generated, chunks_per_document: Sequence[int] | Tensor) -> Generated:
-        """Chunks side by side along the rank, then zeros: K = (most chunks) R."""
+        """Concatenate chunks along the rank, then pad with zeros: K = (most chunks) R."""
         counts = chunk_counts(generated, chunks_per_document)
         ranks = self.config.ranks(max(counts))
         return {
@@ -235,14 +236,14 @@ class LinearHypernetwork(DocumentHypernetwork):
         }
 
     def basis(self) -> dict[Place, Tensor]:
-        """The queries: what a document writes stands in B alone."""
+        """Return the queries: a document writes to B alone."""
         name, _, _ = self.config.module
         return {(block, name): self.query[number] for number, block in enumerate(self.config.layers)}
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
-        """Each at ``rate`` times its own size, which differ by orders of magnitude.
+        """Return each parameter with a rate of ``rate`` times its size, since sizes differ by orders of magnitude.
 
-        The learned ranks start at zero, and take the size of what a token writes.
+        The learned ranks start at zero; their size is taken to be that of what a token writes.
         """
         sizes = {name: float(p.detach().square().mean().sqrt()) for name, p in self.named_parameters() if p.numel()}
         sizes["bias_B"] = sizes["value"] * sizes["gain"]
@@ -256,7 +257,7 @@ class LinearHypernetwork(DocumentHypernetwork):
 def _second_moments(
     base: BaseModel, config: LinearHypernetworkConfig, texts: Sequence[Sequence[int]]
 ) -> tuple[Tensor, int]:
-    """Mean of ``x x^T`` over all tokens, ``[L, I, I]``, on the CPU, and the number of tokens."""
+    """Return the mean of ``x x^T`` over all tokens, ``[L, I, I]``, on the CPU, and the number of tokens."""
     name, inputs, _ = config.module
     total_LII, count = torch.zeros(len(config.layers), inputs, inputs), 0
     for ids in texts:

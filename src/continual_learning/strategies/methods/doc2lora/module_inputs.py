@@ -18,7 +18,7 @@ from continual_learning.strategies.methods.doc2lora.adapter import module_path
 
 
 def padded(base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Chunks as ``[C, S]``, padded on the right, and the mask ``[C, S]`` of tokens that have one behind them."""
+    """Return chunks as ``[C, S]``, padded on the right, and the mask ``[C, S]`` of tokens that another one follows."""
     longest = max(len(ids) for ids in chunks)
     ids_CS = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in chunks], device=base.device)
     lengths_C1 = torch.tensor([[len(ids)] for ids in chunks], device=base.device)
@@ -26,7 +26,7 @@ def padded(base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Te
 
 
 def with_next(base: BaseModel, ids_CS: Tensor, input_CLSI: Tensor) -> Tensor:
-    """``[C, L, S, I + D]``: behind what a module reads at each token, the output embedding of the next token."""
+    """Return ``[C, L, S, I + D]``: a module's input at each token, then the output embedding of the next token."""
     head: Any = base.model.get_output_embeddings()
     next_CSD = head.weight[ids_CS.roll(-1, dims=1)].to(input_CLSI.dtype)
     return torch.cat([input_CLSI, next_CSD[:, None].expand(-1, input_CLSI.shape[1], -1, -1)], dim=-1)
@@ -41,9 +41,9 @@ def module_inputs(
     module: str,
     attention: Attention | None = None,
 ) -> Tensor:
-    """``[C, L, S, I]``: what the module of each of these blocks reads when block ``first`` reads ``hidden_CSD``.
+    """Return ``[C, L, S, I]``: the input of the module in each of these blocks if block ``first`` reads ``hidden_CSD``.
 
-    Differentiable. Padding on the right reaches nothing else. What comes behind the last of these modules is not run.
+    Differentiable. Padding on the right affects no other token. Nothing after the last of these modules is run.
     """
     places = {block: base.model.get_submodule(module_path(base, block, module)) for block in blocks}
     with captured_inputs(places, stop=True) as found:
@@ -53,9 +53,9 @@ def module_inputs(
 
 @torch.no_grad()
 def final_norm_inputs(base: BaseModel, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Hidden states before the final norm, ``[N, D]``, and that norm's weight, ``[D]``, ones where there is none.
+    """Return hidden states before the final norm, ``[N, D]``, and that norm's weight, ``[D]``, ones if it has none.
 
-    Both on the CPU in fp32.
+    Both are on the CPU in fp32.
     """
     norms = [m for m in base.backbone.children() if isinstance(w := getattr(m, "weight", None), Tensor) and w.ndim == 1]
     last = base.block_count - 1

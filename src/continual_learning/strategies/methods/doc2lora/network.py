@@ -1,4 +1,4 @@
-"""What every document hypernetwork can do, whatever it is made of: the one interface of the generators.
+"""The interface of all document hypernetworks, whatever their architecture.
 
 Hypernetwork (hypernetwork.py)         the Perceiver of Doc-to-LoRA
 LinearHypernetwork (linear.py)         linear fast weights, as in Generative Adapter
@@ -23,54 +23,54 @@ if TYPE_CHECKING:
 
 
 class DocumentHypernetwork(nn.Module, ABC):
-    """Makes LoRA matrices from what the base makes of a document. Differentiable throughout."""
+    """Makes LoRA matrices from the base's activations on a document. Differentiable throughout."""
 
     config: Any
     """`HypernetworkConfig` or `LinearHypernetworkConfig`."""
 
     def read(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """What `generate` takes, of chunks of token ids: activations ``[C, …]`` and the mask ``[C, S]``."""
+        """Return what `generate` takes, for chunks of token ids: activations ``[C, …]`` and the mask ``[C, S]``."""
         return self.read_on(base, chunks, self.begun(base, chunks))
 
     @abstractmethod
     def begun(self, base: BaseModel, chunks: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """The part of `read` that no weight of this network changes, which training computes once."""
+        """Compute the part of `read` that does not depend on this network's weights; training computes it once."""
 
     @abstractmethod
     def read_on(
         self, base: BaseModel, chunks: Sequence[Sequence[int]], begun: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The rest of `read`, differentiable."""
+        """Compute the rest of `read`, differentiably."""
 
     @abstractmethod
     def generate(self, activations: Tensor, attention_mask: Tensor | None = None) -> Generated:
-        """The matrices of each chunk: of every module ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``."""
+        """Return the matrices of each chunk: for every module ``A`` ``[C, L, R, I]`` and ``B`` ``[C, L, R, O]``."""
 
     @abstractmethod
     def combine(self, generated: Generated, chunks_per_document: Sequence[int] | Tensor) -> Generated:
-        """One LoRA a document: ``A`` ``[G, L, K, I]`` and ``B`` ``[G, L, K, O]``, padded with zeros."""
+        """Return one LoRA per document: ``A`` ``[G, L, K, I]`` and ``B`` ``[G, L, K, O]``, padded with zeros."""
 
     def common(self) -> Adapter:
-        """What stands in the base once, beside the matrices of however many documents; empty for the Perceiver."""
+        """Return what is added to the base once, however many documents there are; empty for the Perceiver."""
         return {}
 
     def basis(self) -> dict[Place, Tensor]:
-        """Where the A of every chunk's adapter is the network's own: ``[R, I]``; nowhere for the Perceiver."""
+        """Return the network's own A, ``[R, I]``, for each place where every chunk uses it; empty for the Perceiver."""
         return {}
 
     @abstractmethod
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
-        """Parameters for an optimizer, each group with its ``lr``."""
+        """Return the parameters for an optimizer, each group with its ``lr``."""
 
     def forward(
         self, activations: Tensor, attention_mask: Tensor | None, chunks_per_document: Sequence[int] | Tensor
     ) -> Generated:
-        """`generate`, then `combine`: activations of chunks to one LoRA a document."""
+        """Run `generate`, then `combine`: from activations of chunks to one LoRA per document."""
         return self.combine(self.generate(activations, attention_mask), chunks_per_document)
 
 
 def chunk_counts(generated: Generated, chunks_per_document: Sequence[int] | Tensor) -> list[int]:
-    """The counts as a list. Raises InputError when they are not the chunks that there are."""
+    """Return the counts as a list. Raises InputError if they do not add up to the number of chunks."""
     counts = [int(n) for n in chunks_per_document]
     chunks = next(iter(generated.values()))["A"].shape[0]
     if sum(counts) != chunks or min(counts, default=0) < 1:
@@ -79,7 +79,7 @@ def chunk_counts(generated: Generated, chunks_per_document: Sequence[int] | Tens
 
 
 def side_by_side(part_CLRF: Tensor, bias_LRF: Tensor | None, ranks: int) -> Tensor:
-    """Chunks of one document as ``[L, ranks, F]``."""
+    """Return one document's chunks, and ``bias_LRF``, concatenated along the rank: ``[L, ranks, F]``."""
     side_LKF = part_CLRF.transpose(0, 1).flatten(1, 2)
     if bias_LRF is not None:
         side_LKF = torch.cat([side_LKF, bias_LRF.to(side_LKF.dtype)], dim=1)

@@ -1,14 +1,14 @@
 """Perceiver: a sequence of any length read into a fixed number of latents by cross-attention.
 
-The one of Doc-to-LoRA (Charakorn et al. 2026, arXiv 2602.15902), after Perceiver IO (arXiv 2107.14795): a SwiGLU
-projection of the context, an encoder whose latents read it, and a decoder whose queries read the latents.
+The Perceiver of Doc-to-LoRA (Charakorn et al. 2026, arXiv 2602.15902), after Perceiver IO (arXiv 2107.14795): a
+SwiGLU projection of the context, an encoder whose latents read it, and a decoder whose queries read the latents.
 A layer is
 
     x = x + RMS(attention(RMS(x), RMS(context)))
     x = x + RMS(SwiGLU(RMS(x)))
 
 with grouped-query attention, no biases, no positions, no causal mask. Attributes are named as in the published
-checkpoints, so that a state dict fits as it is; `self_attn` is their name for what is mostly cross-attention.
+checkpoints, so that a state dict loads unchanged; `self_attn` is their name for what is mostly cross-attention.
 
 Shapes: B = sequences, S = context tokens, D = context width, E = latent width, Q = latents or queries,
 H = heads, K = key-value heads, G = H / K, N = G Q, C = head width.
@@ -28,7 +28,7 @@ EPS = 1e-6
 
 @dataclass(frozen=True)
 class Heads:
-    """How attention is divided. The published Perceiver has 16 query heads of 128 and 4 key-value heads."""
+    """How attention is divided into heads. The published Perceiver has 16 query heads of 128 and 4 key-value heads."""
 
     queries: int = 16
     keys: int = 4
@@ -75,7 +75,7 @@ class Attention(nn.Module):
 
         key_BKSC, value_BKSC = split(self.k_proj(context_BSE)), split(self.v_proj(context_BSE))
         query_BHQC = split(self.q_proj(latents_BQE))
-        # Queries that share keys stand side by side as if they were more latents: nothing is repeated, on any device.
+        # Queries that share keys are stacked as if they were additional latents: nothing is repeated, on any device.
         query_BKGQC = query_BHQC.unflatten(1, (self.heads.keys, -1))
         mask_B11S = None if mask_BS is None else mask_BS[:, None, None, :]
         read_BKNC = F.scaled_dot_product_attention(query_BKGQC.flatten(2, 3), key_BKSC, value_BKSC, mask_B11S)
@@ -97,7 +97,7 @@ class PerceiverLayer(nn.Module):
         self.post_ff_layernorm = nn.RMSNorm(width, EPS)
 
     def forward(self, latents_BQE: Tensor, context_BSE: Tensor, mask_BS: Tensor | None) -> Tensor:
-        """``[B, Q, E]``; the context is not read by a layer of self-attention."""
+        """``[B, Q, E]``; a self-attention layer does not read the context."""
         query_BQE = self.input_latents_layernorm(latents_BQE)
         if self.input_context_layernorm is None:
             read_BQE = self.self_attn(query_BQE, query_BQE)
@@ -127,7 +127,7 @@ class Resampler(nn.Module):
 class Perceiver(nn.Module):
     """Projection, encoder, decoder: ``[B, S, D]`` to ``[B, queries, E]``.
 
-    ``encoder`` and ``decoder`` say of each layer whether it is cross-attention (True) or self-attention.
+    ``encoder`` and ``decoder`` say for each layer whether it is cross-attention (True) or self-attention.
     """
 
     def __init__(
@@ -147,6 +147,6 @@ class Perceiver(nn.Module):
         self.decoder = Resampler(queries, width, heads, decoder)
 
     def forward(self, context_BSD: Tensor, mask_BS: Tensor | None = None) -> Tensor:
-        """``mask_BS`` is True where a token is to be read. A row without any would read nothing: NaN."""
+        """``mask_BS`` is True where a token is to be read. A row without any gives NaN."""
         latents_BQE = self.encoder(self.modality_projection(context_BSD), mask_BS)
         return self.decoder(latents_BQE)

@@ -1,9 +1,9 @@
 """Text-to-LoRA: a description of a task in, a LoRA for every layer out.
 
 Charakorn et al. 2025, "Text-to-LoRA: Instant Transformer Adaption", arXiv 2506.06105, section 3: an embedding of the
-description beside learned embeddings of the layer and of the module, through residual MLPs, to one head for A and B
-of each module. The description is embedded by the base model itself: its final hidden state at the last token.
-The result is multiplied by alpha / sqrt(R), as rank-stabilised LoRA is (arXiv 2312.03732).
+description, together with learned embeddings of the layer and the module, passes through residual MLPs to one head for
+A and B of each module. The description is embedded by the base model itself, as its final hidden state at the last
+token. The result is multiplied by alpha / sqrt(R), as in rank-stabilised LoRA (arXiv 2312.03732).
 
 Shapes: N = descriptions, D = width of their embedding, L = layers, E = width of the MLPs, R = rank, I and O =
 inputs and outputs of a target module.
@@ -49,7 +49,7 @@ class TextToLoRA(nn.Module):
         )
 
     def generate(self, descriptions_ND: Tensor) -> Generated:
-        """The matrices of each description: of every module ``A`` ``[N, L, R, I]`` and ``B`` ``[N, L, R, O]``.
+        """Return the matrices of each description: for every module ``A`` ``[N, L, R, I]`` and ``B`` ``[N, L, R, O]``.
 
         Raises InputError for embeddings of another width.
         """

@@ -5,10 +5,10 @@ al. 2020, arXiv 1911.00172, section 2); while generating, the current hidden sta
 estimate Q, and the logits move by the closed form z' = z + beta A under a KL limit (arXiv 2601.18510). The prompt holds
 the question alone.
 
-A question's last hidden state is not that of the place where its answer stands, so the neighbours of the first token
-are restricted in two stages: retrieval finds the sentences that the question is about, and a rule the places in them
-where an answer is likely to begin (`retrieval.spans`). From the second token on it is hidden states that find the
-place. What was tried to make the two meet, with figures: benchmarks/LOG.md.
+A question's last hidden state differs from the one at the place of its answer, so the neighbours of the first token
+are restricted in two stages: retrieval finds the sentences that the question is about, and a rule finds the places in
+them where an answer is likely to begin (`retrieval.spans`). From the second token on, hidden states find the place.
+What was tried to bring the two together, with figures: benchmarks/LOG.md.
 
     config.py  the settings
     memory.py  the tensors, and reading a document into them
@@ -39,7 +39,7 @@ from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCa
 
 
 class JitRLFull(Strategy[JitRLFullConfig]):
-    """Keeps hidden states and what came next, and answers with the question alone in the prompt."""
+    """Keeps hidden states and what came next, and answers with only the question in the prompt."""
 
     summary = "remembers what came next at every position and moves the logits towards it (JitRL)"
     Config = JitRLFullConfig
@@ -58,7 +58,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Read the document once and keep the hidden states. The oldest documents give way where there is no room."""
+        """Read the document once and keep the hidden states. The oldest documents are dropped if there is no room."""
         passages = cut(base, document.text, PASSAGE_TOKENS, 0)
         new = read_document(base, document.id, passages)
         count = len(new[f"{document.id}/tokens"])
@@ -81,14 +81,14 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered with the neighbours that its route leads to; if there is none, by the base."""
+        """Answer each question with the neighbours that its route leads to; if there are none, with the base alone."""
         answers, _ = self._answer(base, state, questions, max_new_tokens, on_token, history)
         return answers
 
     def moved(
         self, base: BaseModel, state: State, question: str, max_new_tokens: int = 64
     ) -> tuple[Answer, list[Moved]]:
-        """An answer with the steps at which the memory changed the token, and the neighbours that did it."""
+        """Return an answer with the steps at which the memory changed the token, and the neighbours that changed it."""
         answers, moved = self._answer(base, state, [question], max_new_tokens)
         return answers[0], moved[0]
 
@@ -127,7 +127,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
     # -- routing -----------------------------------------------------------------------------------
 
     def _documents_about(self, base: BaseModel, state: State, text: str) -> list[str]:
-        """The documents that the text as a whole, or one of its sentences, leads to; in the memory's order."""
+        """Return the documents that the text as a whole, or one of its sentences, leads to, in the memory's order."""
         asked = dict.fromkeys([text, *sentences(text)])
         found = [self._finder.find(base, state, part) for part in asked]
         about = {key[0] for one in found if one for key, _, _ in one.chunks}
@@ -143,7 +143,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         for weight, sentence in found.weighted(self.config.sentences):
             place = (sentence.chunk[0], numbers[sentence.chunk[0]][sentence.chunk[1], sentence.number])
             begin, end = first[place], first[place[0], place[1] + 1]
-            for row in range(begin, end + 1):  # the state behind the sentence is where an answer ends
+            for row in range(begin, end + 1):  # an answer ends at the state after the sentence
                 routes[row] = max(weight, routes.get(row, 0.0))
             words = sentence.text.split()
             spaced = [f" {word}" if n or place[1] else word for n, word in enumerate(words)]
@@ -190,7 +190,7 @@ class JitRLFull(Strategy[JitRLFullConfig]):
         return [answers[i] for i in range(len(questions))], [moved.get(i, []) for i in range(len(questions))]
 
     def _with_room(self, base: BaseModel, state: State, count: int) -> tuple[State, tuple[str, ...]]:
-        """The state without its oldest documents, as far as room for ``count`` positions asks for it, and warnings."""
+        """Return the state without as many of its oldest documents as ``count`` new positions require, and warnings."""
         warnings = []
         while sum(d.details["positions"] for d in state.meta.documents) + count > self.config.max_positions:
             oldest = state.meta.documents[0]

@@ -6,7 +6,7 @@ from continual_learning.strategies.commands import MenuContext, MenuEntry
 
 
 def _learn_then_ask(menu: MenuContext) -> None:
-    """Documents, then questions with feedback."""
+    """Learn documents, then ask questions with feedback."""
     menu.learn_then_ask("jitrl_full")
 
 

@@ -11,17 +11,17 @@ from continual_learning.options import StrategyConfig
 from continual_learning.retrieval.backends import Retriever
 
 PASSAGE_TOKENS = 160
-"""Longest passage that is ranked: whole sentences, as many as fit."""
+"""Maximum tokens of a passage that is ranked: as many whole sentences as fit."""
 NEIGHBOURS = 32
-"""Most neighbours that count at a step."""
+"""Maximum number of neighbours that count at a step."""
 TEMPERATURE = 0.1
-"""tau in w = exp(-d / tau), with d the squared distance of the unit vectors, 0 to 4, from the nearest's on."""
+"""tau in w = exp(-d / tau), with d the squared distance of the unit vectors, 0 to 4, minus that of the nearest."""
 CONTINUATION = 0.3
-"""c: what each of the last tokens written (up to 4) that also stands before a position takes off its distance."""
+"""c: how much each of the last tokens written (up to 4) that also precedes a position reduces its distance."""
 OPENING_TEMPERATURE = 1.0
-"""tau for the first token, where hidden states say little and the route much."""
+"""tau for the first token, about which hidden states say little and the route much."""
 MIN_SIMILARITY = 0.3
-"""No bias where the best cosine is below, once something was written."""
+"""Once something is written, there is no bias if the best cosine is below this."""
 KAPPA = 0.3
 """Shrinkage of Q: the weight of never having tried."""
 
@@ -34,19 +34,19 @@ class JitRLFullConfig(StrategyConfig):
     encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
     """The model of the retriever ``encoder``: a name on the Hugging Face hub, or a folder."""
     top_k: int = Field(3, ge=1)
-    """Most passages that are looked at."""
+    """Maximum number of passages that are considered."""
     sentences: int = Field(3, ge=1)
-    """Most sentences whose positions can be neighbours."""
+    """Maximum number of sentences whose positions can be neighbours."""
     min_coverage: float = Field(0.4, ge=0, le=1)
-    """Least share of the question's content in a sentence, its title and the sentence before; less is not relevant."""
+    """Minimum share of a question's content in a relevant sentence together with its title and the sentence before."""
     min_evidence: float = Field(10.0, ge=0)
-    """Least evidence for that, in nats: the rarity of the words shared."""
+    """Minimum evidence for that, in nats: the rarity of the shared words."""
     beta: float = Field(30.0, gt=0)
-    """Logits for an advantage of 1, at most."""
+    """Maximum change of the logit of a token with an advantage of 1."""
     max_kl: float = Field(12.0, gt=0)
-    """Largest KL(pi' || pi) of a step, in nats."""
+    """Maximum KL(pi' || pi) of a step, in nats."""
     max_positions: int = Field(100_000, ge=1)
-    """Most positions in the memory; the oldest documents are dropped for new ones."""
+    """Maximum number of positions in the memory; the oldest documents are dropped for new ones."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         "route": "sentences",
@@ -62,4 +62,4 @@ class JitRLFullConfig(StrategyConfig):
         "kappa": KAPPA,
         "share": 0.5,
     }
-    """Options of earlier memories, each with the value that means what is done today."""
+    """Retired options that older memories may carry, each with the value that matches what the strategy does now."""

@@ -1,6 +1,6 @@
 """What a memory of hidden states holds, and how a document is read into it.
 
-Of document ``doc-…`` the state has three tensors, with N its tokens:
+For document ``doc-…`` the state has three tensors, with N its tokens:
     doc-…/keys      float16 [N + 1, D]  the unit hidden state before each token, and after the last one
     doc-…/tokens    int32 [N + 1]       these tokens: what came next; -1 after the last one
     doc-…/sentence  int32 [N + 1]       the number of the sentence that each is in; after the last one, one more
@@ -22,23 +22,23 @@ from continual_learning.retrieval.datastore import unit
 from continual_learning.text.chunking import sentences
 
 NOTHING = -1
-"""What came next behind a document, and before it."""
+"""Marks the missing token after a document's end and before its beginning."""
 LOOK_BACK = 4
-"""Tokens before a position that are compared with what was written."""
+"""Number of tokens before a position that are compared with what was written."""
 
 
 @torch.no_grad()
 def read_document(base: BaseModel, document_id: str, passages: Sequence[str]) -> dict[str, Tensor]:
-    """One forward pass over a document, which is given as its passages: the tensors above.
+    """Run one forward pass over a document, which is given as its passages, and return the tensors above.
 
-    It is read as plain text. What is longer than the window is read in windows that overlap by half, as
+    It is read as plain text. If it is longer than the window it is read in windows that overlap by half, as
     `BaseModel.token_nll` does, so that every token has at least half a window before it.
     """
     start = base.encode("", add_special_tokens=True) or [next(iter(sorted(base.stop_ids)), 0)]
     ids, numbers = document_tokens(base, passages)
     everything = [*start, *ids]
     keys: list[Tensor] = []
-    done = len(start) - 1  # the states behind these tokens are not wanted, or taken already
+    done = len(start) - 1  # the states after these tokens are not wanted, or have been taken already
     while done < len(everything):
         begin = 0 if done < base.window else done - base.window // 2
         window_1T = torch.tensor([everything[begin : begin + base.window]], device=base.device)
@@ -54,7 +54,7 @@ def read_document(base: BaseModel, document_id: str, passages: Sequence[str]) ->
 
 
 def document_tokens(base: BaseModel, passages: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The tokens of a document, and the number of the sentence that each is in."""
+    """Return the tokens of a document, and the number of the sentence that each is in."""
     ids: list[int] = []
     numbers: list[int] = []
     for number, sentence in enumerate(s for passage in passages for s in sentences(passage)):
@@ -66,16 +66,16 @@ def document_tokens(base: BaseModel, passages: Sequence[str]) -> tuple[list[int]
 
 @dataclass(frozen=True)
 class Positions:
-    """Positions of one or several documents, side by side."""
+    """Positions of one or several documents, concatenated."""
 
     keys_ND: Tensor
-    """float16."""
+    """float16: the unit hidden states."""
     tokens_N: Tensor
-    """int64: what came next; `NOTHING` behind a document."""
+    """int64: what came next; `NOTHING` after a document's end."""
     before_NL: Tensor
     """int64 [N, `LOOK_BACK`]: the tokens before that, the nearest first."""
     begins_N: Tensor
-    """bool: whether a sentence ends before, and another may begin."""
+    """bool: whether a sentence ends just before, so that another may begin."""
     places: tuple[tuple[str, int], ...]
     """Document and sentence of each."""
 
@@ -83,7 +83,7 @@ class Positions:
         return len(self.tokens_N)
 
     def at(self, rows: Sequence[int]) -> Positions:
-        """These positions alone, in this order."""
+        """Return these positions alone, in this order."""
         chosen_M = torch.tensor(list(rows), dtype=torch.int64)
         places = tuple(self.places[row] for row in rows)
         rows_of = (self.keys_ND, self.tokens_N, self.before_NL, self.begins_N)
@@ -91,14 +91,14 @@ class Positions:
         return Positions(keys_MD, tokens_M, before_ML, begins_M, places)
 
     def matches(self, rows_M: Tensor, written: Sequence[int]) -> Tensor:
-        """How many of the last tokens written, at least one, stand before each of these rows: int64 [M], to 4."""
+        """Return how many of the last tokens written, at least one, precede each of these rows: int64 [M], up to 4."""
         last = torch.tensor([*reversed(written[-LOOK_BACK:])])
         same_ML = self.before_NL[rows_M, : len(last)] == last
         return same_ML.long().cumprod(1).sum(1)
 
 
 def positions_of(state: State, document_ids: Sequence[str]) -> Positions:
-    """All positions of these documents, in their order."""
+    """Return all positions of these documents, in their order."""
     keys, tokens, before, begins = [], [], [], []
     places: list[tuple[str, int]] = []
     for document_id in document_ids:

@@ -1,16 +1,16 @@
 """From the current hidden state to logits: neighbours, their outcomes, Q, advantages.
 
     w_i = r_i * exp(-(d_i - min d) / tau)   of neighbour i, with r_i its route's weight
-    d_i = |h - k_i|^2 - c m_i               of unit vectors, less c for each of the m_i last tokens that are the same
-    Q(a) = W_a / (kappa + W_a),             W_a = sum of w_i over the neighbours behind which a came, each with return 1
+    d_i = |h - k_i|^2 - c m_i               of unit vectors, minus c for each of the m_i last tokens that are the same
+    Q(a) = W_a / (kappa + W_a),             W_a = sum of w_i over the neighbours that a followed, each with return 1
     A(a) = Q(a) - V,  V = 0                 the value of what was never seen: the mean of the returns, which are all 1,
                                             would make every advantage 0
     z' = z + beta A                         with the largest beta for which KL(pi' || pi) stays within its limit
 
 A closed form after arXiv 2601.18510; see `logits_processors`.
 
-The state of a step is more than its last hidden state: that is made to choose the next token, and is much alike behind
-every "the". So the last few tokens written are compared as well.
+The state of a step is more than its last hidden state, which serves to predict the next token and is much the same
+after every "the". So the last few tokens written are compared as well.
 
 Shapes: N = positions, K = neighbours, B = rows, D = hidden size, V = vocabulary.
 """
@@ -37,7 +37,7 @@ from continual_learning.strategies.methods.jitrl_full.config import (
 from continual_learning.strategies.methods.jitrl_full.memory import NOTHING, Positions
 
 _LOOKED_AT = 512
-"""Nearest hidden states among which the last tokens are compared: all positions of a few sentences."""
+"""Number of nearest hidden states whose last tokens are compared: all positions of a few sentences."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,21 @@ class Routed:
     positions: Positions
     neighbours: ExactNeighbours
     routes_N: Tensor
-    """float32: r, the weight of each while an answer goes on."""
+    """float32: r, the weight of each while an answer continues."""
     starts_N: Tensor
-    """float32: its weight as the first token, 0 where no answer begins."""
+    """float32: the weight of each as the first token, 0 where no answer begins."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A step at which the memory changed the token, and who did it."""
+    """A step at which the memory changed the token, and the neighbours that changed it."""
 
     step: int
     token: int
     instead_of: int
     """What the model alone would have written."""
     neighbours: tuple[tuple[str, int, float], ...]
-    """Document, sentence and weight of those behind which this token came, heaviest first."""
+    """Document, sentence and weight of those that this token followed, heaviest first."""
 
 
 class AnswerSteer:
@@ -74,7 +74,7 @@ class AnswerSteer:
         self.moved: list[list[Moved]] = [[] for _ in routed]
 
     def __call__(self, step: Step) -> Tensor:
-        """The logits, [B, V], moved by the neighbours of each row's hidden state."""
+        """Return the logits, [B, V], moved by the neighbours of each row's hidden state."""
         rows = []
         for row, prompt in enumerate(step.prompts):
             logits_V = step.logits_BV[row]
@@ -91,7 +91,7 @@ class AnswerSteer:
     def _neighbours(
         self, routed: Routed, written: Sequence[int], hidden_D: Tensor
     ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Weights, outcomes and rows of those that count; None where the nearest is too far."""
+        """Return weights, outcomes and rows of those that count; None if the nearest is too far away."""
         if not written:
             chosen_K = routed.starts_N.nonzero()[:, 0]
             if not len(chosen_K):
@@ -134,7 +134,7 @@ class AnswerSteer:
 
 
 class ReadingSteer:
-    """Moves the logits while a text is scored: what came next at the places of the memory that are like this one."""
+    """Moves the logits while a text is scored: towards what came next at the memory's positions most like this one."""
 
     def __init__(self, positions: Positions, neighbours: ExactNeighbours, config: JitRLFullConfig):
         self._positions = positions
@@ -142,7 +142,7 @@ class ReadingSteer:
         self._config = config
 
     def __call__(self, step: Step) -> Tensor:
-        """The logits, [B, V]."""
+        """Return the logits, [B, V]."""
         cosines_BK, chosen_BK = self._neighbours.search(step.hidden_BD.cpu(), NEIGHBOURS)
         rows = []
         for logits_V, cosines_K, chosen_K in zip(step.logits_BV, cosines_BK, chosen_BK, strict=True):
@@ -157,7 +157,7 @@ class ReadingSteer:
 
 
 def apply(logits_V: Tensor, outcomes_K: Tensor, weights_K: Tensor, config: JitRLFullConfig) -> Tensor:
-    """The logits of pi', [V], from what came next behind each neighbour, and its weight."""
+    """Return the logits of pi', [V], from what followed each neighbour, and its weight."""
     ids_S, sums_S = token_sums(outcomes_K, weights_K)
     advantages = Advantages(ids_S, sums_S / (KAPPA + sums_S))
     return shifted(logits_V, advantages, config.beta, config.max_kl)

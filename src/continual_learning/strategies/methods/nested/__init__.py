@@ -1,17 +1,17 @@
-"""Nested learning: a chat whose weights remember, in levels that change at paces of their own.
+"""Nested learning: a chat whose weights remember, in levels that are each updated at a pace of their own.
 
 After Nested Learning (Behrouz et al. 2025): parameters are ordered by how often they are updated. Level 0 is the
-pretrained model, which never changes; level 1 changes with every turn, the others once their period of tokens is
-over (`learning`). Levels are changes to the MLPs of the last fifth of the blocks that start at zero (`levels`), so
-that any supported pretrained model can be given them. What is studied of a turn are questions made from it by rule
-(`material`, `restate`).
+pretrained model, which never changes; level 1 changes with every turn, the others whenever their period of tokens is
+over (`learning`). Levels are changes to the MLPs of the last fifth of the blocks; they start at zero (`levels`), so
+any supported pretrained model can be given them. The training examples of a turn are question-answer pairs made from
+it by rule (`material`, `restate`).
 
     config.py      the settings
     levels.py      weights of the levels, in place in the base
-    optimisers.py  SGD, AdamW, Muon and M3, with a state that lasts
-    material.py    what is studied of a turn
+    optimisers.py  SGD, AdamW, Muon and M3, with a persistent state
+    material.py    the training examples of a turn
     learning.py    one turn: which levels are due, and their updates
-    memory.py      what of it stands in a state
+    memory.py      layout of levels, and of what they wait for, in a state
     export.py      levels as a PEFT adapter, and how far two memories are apart
 """
 
@@ -54,15 +54,15 @@ from continual_learning.training.examples import cut_to_tokens
 from continual_learning.types import Answer, LearnReport, Progress, ProgressCallback, QuestionAnswer, TokenCallback
 
 PASSAGE_TOKENS = 120
-"""A longer turn or document is learned as several turns of at most this many tokens, each about a mini-batch."""
+"""A longer turn or document is learned as several turns of at most this many tokens, each about one mini-batch."""
 MAX_TOKENS = 4096
-"""Longest document; the rest is left out, with a warning."""
-# Without these what is learned cannot be read again.
+"""Documents longer than this are truncated, with a warning."""
+# If one of these changes, what was learned can no longer be read.
 _FIXED = ("periods", "weights", "slow_ratio", "embeddings", "optimizers")
 
 
 class Nested(Strategy[NestedConfig]):
-    """Fast and slow weights that learn while one talks."""
+    """Fast and slow weights that learn during a conversation."""
 
     summary = "fast and slow weights, each updated at a pace of its own (nested learning)"
     Config = NestedConfig
@@ -80,9 +80,9 @@ class Nested(Strategy[NestedConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Learn a turn, or a document turn by turn. Losses that run away bring the last good weights back.
+        """Learn a turn, or a document turn by turn. If the loss diverges, the last good weights are restored.
 
-        ``qa`` takes no part. Raises MismatchError for a memory that was begun with other levels.
+        ``qa`` is not used. Raises MismatchError for a memory that was begun with other levels.
         """
         self.check_settings(state)
         text, tokens, left_out = cut_to_tokens(base, document.text, MAX_TOKENS)
@@ -126,7 +126,7 @@ class Nested(Strategy[NestedConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Questions that the gate lets through are answered with the levels in place, the others by the base."""
+        """Answer questions that the gate lets through with the levels in place, the others with the base alone."""
         opened = [self._opens(state, question, history) for question in questions]
         answers: dict[int, Answer] = {}
         for with_levels in (True, False):
@@ -134,7 +134,7 @@ class Nested(Strategy[NestedConfig]):
             asked = [questions[i] for i in chosen]
             if not asked:
                 continue
-            # Study questions have no system prompt; the base's own answers have the one that it came with.
+            # Training questions have no system prompt; the base's own answers have the one that it came with.
             fitted = [fitted_prompt(base, history, q, max_new_tokens, system=not with_levels) for q in asked]
             prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
             config = self.config
@@ -154,11 +154,11 @@ class Nested(Strategy[NestedConfig]):
             yield
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
-        """Whether the gate opens. What is chosen at random is not the base's own answer either."""
+        """Whether the gate opens. An answer that is sampled at random is not the base's own either."""
         return self.config.temperature > 0 or self._opens(state, text)
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
-        """Learn everything else again, in its order: exact, and as slow as that."""
+        """Learn everything else again, in the same order: exact, and as slow as learning it the first time."""
         left = super().forget(base, state, document_id).meta.documents
         texts = state.meta.extra["texts"]
         extra = {name: value for name, value in state.meta.extra.items() if name not in ("nested", "texts")}
@@ -191,11 +191,11 @@ class Nested(Strategy[NestedConfig]):
         }
 
     def compare(self, a: State, b: State) -> list[dict[str, Any]]:
-        """Of each level: distance and cosine of the changes that it makes, and which weights differ most."""
+        """Return, for each level, distance and cosine of the changes that it makes, and which weights differ most."""
         return level_differences(a, b)
 
     def changes(self, state: State) -> list[dict[str, Any]]:
-        """From what each level's updates were, which documents remember."""
+        """Return, for each document, the levels it updated, how far these moved, and the loss before and after."""
         texts = state.meta.extra.get("texts", {})
         rows = []
         for record in state.meta.documents:
@@ -212,7 +212,7 @@ class Nested(Strategy[NestedConfig]):
         return rows
 
     def write_peft(self, state: State, folder: Path) -> Path:
-        """All levels as one adapter, without rounding. It is always in place: an adapter has no gate."""
+        """Write all levels as one adapter, without rounding. It is always in place, since an adapter has no gate."""
         return write_peft(state, folder)
 
     # -- inside ----------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class Nested(Strategy[NestedConfig]):
         return self._router.route(passage_keys(state), text, history) is not None
 
     def check_settings(self, state: State) -> None:
-        """Raise MismatchError where the memory was begun with other levels."""
+        """Raise MismatchError if the memory was begun with other levels."""
         if not state.meta.documents:
             return
         now = self.config.model_dump(mode="json")

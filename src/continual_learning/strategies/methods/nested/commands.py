@@ -29,22 +29,22 @@ NAME = "nested"
 def nested(
     cli: CommandContext,
     memory: Annotated[str, typer.Option("--memory", "-m", help="Where /save keeps weights.")] = NAME,
-    load: Annotated[str | None, typer.Option("--load", metavar="NAME", help="Begin with these saved weights.")] = None,
+    load: Annotated[str | None, typer.Option("--load", metavar="NAME", help="Start from these saved weights.")] = None,
     with_history: Annotated[
-        bool, typer.Option("--with-history", help="With --load: the saved conversation too.")
+        bool, typer.Option("--with-history", help="With --load: restore the saved conversation too.")
     ] = False,
     once: Annotated[
         str | None,
         typer.Option("--once", metavar="TEXT", help="Adapt on a text, answer, reset, and show that it is gone."),
     ] = None,
     question: Annotated[
-        str | None, typer.Option("--question", metavar="TEXT", help="With --once: what to answer, if not the text.")
+        str | None, typer.Option("--question", metavar="TEXT", help="With --once: the question, if not the text.")
     ] = None,
     preset: Annotated[
         Literal["several", "one", "public"],
         typer.Option(
             "--preset",
-            help="Levels to begin with: several, the fastest alone, or the weights and steps of the public program.",
+            help="Levels to use: several, the fastest alone, or the weights and steps of the public program.",
         ),
     ] = "several",
     model: Model = None,
@@ -52,7 +52,7 @@ def nested(
     max_new_tokens: MaxNewTokens = None,
     as_json: Json = False,
 ) -> None:
-    """Talk with a model whose weights learn what is said. Lines on standard input work too."""
+    """Talk with a model whose weights learn what is said. Lines can also come from standard input."""
     out = cli.output(as_json)
     if with_history and load is None:
         raise ConfigError("--with-history without --load; expected the name of saved weights, such as --load evening")
@@ -76,7 +76,7 @@ def nested(
 def _configured(
     cli: CommandContext, preset: str, model: str | None, max_new_tokens: int | None, assignments: Sequence[str]
 ) -> tuple[Any, dict[str, Any]]:
-    """All settings, and the strategy's options: files and variables, the preset, NL_* variables, then flags."""
+    """Return all settings and the strategy's options: files and variables, the preset, NL_* variables, then flags."""
     from continual_learning.strategies.base import make_strategy
     from continual_learning.strategies.methods.nested.config import PRESETS
     from continual_learning.strategies.methods.nested.environment import read_environment
@@ -120,7 +120,7 @@ def _one_shot(cli: CommandContext, out: CommandOutput, session: Any, text: str, 
 
 
 def _menu_chat(menu: MenuContext) -> None:
-    """The conversation, until /quit, Ctrl-D, or Ctrl-C twice."""
+    """Run the conversation until /quit, Ctrl-D, or Ctrl-C twice."""
     menu.run(NAME, "--memory", menu.memory_of(NAME))
 
 

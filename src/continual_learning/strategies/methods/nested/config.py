@@ -12,7 +12,7 @@ from continual_learning.options import StrategyConfig
 OptimizerName = Literal["sgd", "adamw", "muon", "m3"]
 
 SEED = 0
-"""Of the first factors, the questions that are chosen and their order."""
+"""Seeds the initial factors, the choice of questions and their order."""
 BY_LEVEL = ("periods", "learning_rates", "steps", "optimizers", "replay")
 """Settings that have an entry for each level."""
 
@@ -30,7 +30,7 @@ PUBLIC_PROGRAM = {
     "embeddings": True,
     "keep_optimizer": False,
 }
-"""The public chat program's weights and steps: the top fifth of the layers and the embeddings, twice 5e-6 a turn."""
+"""The public chat program's weights and steps: the top fifth of the layers and the embeddings, two of 5e-6 a turn."""
 
 
 class NestedConfig(StrategyConfig):
@@ -38,43 +38,44 @@ class NestedConfig(StrategyConfig):
 
     # The levels.
     periods: tuple[int, ...] = (0, 64, 512)
-    """Tokens that a level waits for before it is updated; 0: it is updated with every turn."""
+    """Number of new tokens after which a level is updated; 0: after every turn."""
     learning_rates: tuple[float, ...] = (2e-3, 2e-3, 1e-3)
-    """Of each level's steps; within an update it falls linearly to a tenth."""
+    """Learning rate of each level; it falls linearly to a tenth within an update."""
     steps: tuple[int, ...] = (10, 6, 6)
-    """Optimiser steps of each level's update."""
+    """Optimiser steps per update of each level."""
     optimizers: tuple[OptimizerName, ...] = ("adamw", "adamw", "adamw")
-    """Each level's optimiser. Its state is kept from update to update, and on disk."""
+    """Each level's optimiser. Its state is kept from update to update, and saved to disk."""
     replay: tuple[float, ...] = (0.5, 0.5, 0.5)
-    """Share of what a level's update studies that is drawn from turns before those that it waited for."""
+    """Share of each update's training examples that is sampled from turns the level learned before."""
 
-    # What the levels are.
+    # Weights of the levels.
     slow_ratio: float = Field(0.8, ge=0, lt=1)
     """Share of the blocks, from the first on, that no level ever changes."""
     weights: Literal["low_rank", "full"] = "low_rank"
-    """Changes of low rank to the MLPs of the other blocks; or all weights of those blocks, for one level only."""
+    """low_rank: low-rank changes to the MLPs of the other blocks; full: all weights of those blocks, one level only."""
     embeddings: bool = False
     """With full weights: change the token embeddings too."""
 
-    # What is studied.
+    # Training.
     signal: Literal["study", "text"] = "study"
-    """Questions made from what was said, with answers; or the words themselves, in the chat format."""
+    """study: question-answer pairs made from what was said; text: the words themselves, in the chat format."""
     clip_norm: float = Field(1.0, gt=0)
     """Global norm to which gradients are clipped."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decay of what learns at each step, as a share of the learning rate."""
+    """Weight decay at each step, as a share of the learning rate."""
     keep_optimizer: bool = True
     """Keep the optimisers' state between updates; otherwise each update starts a new one."""
 
     # Answering.
     gate: Literal["content", "always"] = "content"
-    """Use the levels for questions about the user, and those that share words with what was told; or for all."""
+    """content: use the levels for questions about the user and for those that share words with what was said; always:
+    for all questions."""
     temperature: float = Field(0.0, ge=0)
-    """Of the choice of each token; 0: always the likeliest."""
+    """Sampling temperature; 0: always the likeliest token."""
     top_k: int = Field(0, ge=0)
-    """Choose among so many of the likeliest tokens; 0: all."""
+    """Sample from this many of the likeliest tokens; 0: from all."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Choose among the likeliest tokens that make up this share."""
+    """Sample from the likeliest tokens whose probabilities add up to this."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         "steps_beside": 6,
@@ -92,7 +93,7 @@ class NestedConfig(StrategyConfig):
         "route_evidence": 7.7,
         "max_loss_rise": 1.0,
     }
-    """Options that memories may still carry, each with the value that means what is done now."""
+    """Retired options that older memories may carry, each with the value that matches what the strategy does now."""
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -113,7 +114,7 @@ class NestedConfig(StrategyConfig):
 
 
 ONE_LEVEL = {name: getattr(NestedConfig(), name)[:1] for name in BY_LEVEL}
-"""The default's fastest level alone."""
+"""The fastest of the default levels alone."""
 
 PRESETS: dict[str, dict[str, Any]] = {"several": {}, "one": ONE_LEVEL, "public": PUBLIC_PROGRAM}
-"""Settings with a name."""
+"""Named settings."""

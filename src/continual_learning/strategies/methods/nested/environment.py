@@ -30,7 +30,7 @@ LEVEL_SETTINGS = {"NL_LEARNING_RATE": "strategies.nested.learning_rates", "NL_AD
 
 
 def read_environment(environ: Mapping[str, str], levels: int) -> dict[str, tuple[str, str]]:
-    """What the NL_* variables say: setting to text and variable. One value stands for each of the ``levels``.
+    """Return what the NL_* variables set: setting to text and variable. One value applies to each of the ``levels``.
 
     Raises ConfigError for a variable that this program does not know.
     """

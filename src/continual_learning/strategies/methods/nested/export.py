@@ -1,7 +1,7 @@
-"""Levels compared, and levels as a PEFT adapter.
+"""Comparison of levels, and their export as a PEFT adapter.
 
-The sum of low-rank levels is one low-rank change, their ranks side by side, so the adapter is exact: nothing is
-fitted or rounded. Full weights are no adapter.
+The sum of low-rank levels is one low-rank change with their ranks concatenated, so the adapter is exact: nothing is
+fitted or rounded. Full weights cannot be exported as an adapter.
 
 Shapes: D = inputs, F = outputs of a linear layer, R = rank of a level, S = the ranks of all levels together.
 """
@@ -25,9 +25,9 @@ _MOST_CHANGED = 3
 
 
 def level_differences(a: State, b: State) -> list[dict[str, Any]]:
-    """JSON values, one a level, going from a to b: ``level``, ``distance``, ``cosine``, ``most_changed``.
+    """Return JSON values for each level, going from a to b: ``level``, ``distance``, ``cosine``, ``most_changed``.
 
-    They are of the changes to the weights, not of their factors: other factors may make the same change.
+    They compare the changes to the weights, not the factors: different factors may make the same change.
     """
     names = sorted({part for s in (a, b) for part in s.parts if part.startswith("level")})
     return [{"level": name, **_difference(a.parts.get(name, {}), b.parts.get(name, {}))} for name in names]
@@ -55,9 +55,9 @@ def _difference(a: Level, b: Level) -> dict[str, Any]:
 
 
 def peft_adapter(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of ``adapter_model.safetensors`` and the values of ``adapter_config.json``.
+    """Return the tensors of ``adapter_model.safetensors`` and the values of ``adapter_config.json``.
 
-    Raises InputError for a memory that no adapter can stand for exactly, or that is empty.
+    Raises InputError for a memory that no adapter represents exactly, or that is empty.
     """
     levels = [dict(tensors) for part, tensors in state.parts.items() if part.startswith("level")]
     if not levels:

@@ -1,15 +1,15 @@
 """One turn: every level whose period is over is updated, the fastest first.
 
 A level l with period C_l waits for C_l tokens, whatever the number of turns that takes, and is then updated on
-study items of those turns (Behrouz et al. 2025, the continuum memory system: static until its next period):
+training examples of those turns (Behrouz et al. 2025, the continuum memory system: static until its next period):
 
-    Delta_l <- Delta_l - steps of its optimiser on the loss of items of the last C_l tokens.
+    Delta_l <- Delta_l - steps of its optimiser on the loss of examples of the last C_l tokens.
 
-The paper sums the errors of C_l steps and applies them once; here they are mini-batches of their own. An update has
-room for ``steps`` x `MINI_BATCH_TOKENS`: where the turns give more, every turn has an item before any has a second.
-What a level waits for is part of the memory. So that no turn takes much longer than another, a turn updates at most one
-of the slower levels, the most overdue; the next turn may update another; and the fastest takes fewer steps beside it
-(`STEPS_BESIDE`). Each update also studies a share of earlier turns (``replay``).
+The paper sums the errors of C_l steps and applies them once; here they are separate mini-batches. An update has room
+for ``steps`` x `MINI_BATCH_TOKENS`: if the turns give more, every turn has one example before any has a second. What a
+level waits for is part of the memory. So that no turn takes much longer than another, a turn updates at most one of the
+slower levels, the most overdue; the next turn may update another; and the fastest level takes fewer steps in such a
+turn (`STEPS_BESIDE`). Each update also trains on a share of earlier turns (``replay``).
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from continual_learning.strategies.methods.nested.staged import Staged, rival_to
 from continual_learning.training.examples import Item, mini_batches
 from continual_learning.training.gradient_descent import Course, Schedule, descend
 
-# The loss before and after is that of so many items of the newest turn.
+# The loss before and after is that of this many examples of the newest turn.
 _PROBES = 3
 STEPS_BESIDE = 6
-"""Most steps of the fastest level in a turn that updates a slower one too, which studies that turn as well: as many as
-the slower one takes, so that no turn takes much longer than another."""
+"""Maximum steps of the fastest level in a turn that also updates a slower one, which trains on that turn as well: as
+many as the slower one takes, so that no turn takes much longer than another."""
 MINI_BATCH_TOKENS = 128
 """Tokens of a mini-batch, padding included."""
 MAX_LOSS_RISE = 1.0
-"""Largest rise of the loss on a turn by learning it, nats a token; learning that works lowers it by some nats."""
+"""Largest rise in a turn's loss from learning it, in nats per token; learning that works lowers it by some nats."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LevelUpdate:
 
     level: int
     turns: int
-    """Turns that it had waited for."""
+    """Number of turns that it had waited for."""
     steps: int
     distance: float
     """Euclidean norm of the change to the weights."""
@@ -57,12 +57,12 @@ class LevelUpdate:
 
 @dataclass(frozen=True)
 class TurnReport:
-    """What became of one turn."""
+    """The result of learning one turn."""
 
     updates: tuple[LevelUpdate, ...]
     loss_before: float
     loss_after: float
-    """On the newest turn's study items, nats a token."""
+    """Both losses are on the newest turn's training examples, in nats per token."""
 
 
 def learn_turn(
@@ -73,12 +73,12 @@ def learn_turn(
 ) -> TurnReport:
     """Let the levels learn the newest turn of ``memory``, which changes in place.
 
-    Raises DivergedError when a loss is not finite or rises by more than `MAX_LOSS_RISE`; the memory is then of
+    Raises DivergedError if a loss is not finite or rises by more than `MAX_LOSS_RISE`; the memory is then of
     no use, and the caller keeps the one before.
     """
     rng = random.Random(seed)
     newest = len(memory.turns) - 1
-    # With changing embeddings nothing of the way is fixed.
+    # If the embeddings change, no block's input is fixed.
     staged = Staged(base, None if config.embeddings else fast_blocks(base, config.slow_ratio).start)
     for waiting in memory.waiting:
         waiting.append(newest)
@@ -99,7 +99,7 @@ def learn_turn(
 
 
 def _due(config: NestedConfig, memory: Memory) -> list[int]:
-    """The fastest level if its period is over, and of the slower ones whose period is over the most overdue."""
+    """Return the fastest level if its period is over, and the most overdue of the slower ones whose period is over."""
     waited = [sum(memory.turns[i].tokens for i in waiting) for waiting in memory.waiting]
     over = [level for level, tokens in enumerate(waited) if tokens >= config.periods[level]]
     slower = [level for level in over if level > 0]
@@ -123,7 +123,7 @@ def _update(
     staged: Staged,
     rng: random.Random,
 ) -> LevelUpdate:
-    """Steps of one level on what it waited for; the others stand still."""
+    """Train one level on what it waited for; the others do not change."""
     waited = memory.waiting[level]
     room = steps * MINI_BATCH_TOKENS
     own = [turn_pairs(base, memory.turns[i], config) for i in waited]
@@ -149,7 +149,7 @@ def _update(
 def _replayed(
     base: BaseModel, config: NestedConfig, memory: Memory, waited: Sequence[int], tokens: int, rng: random.Random
 ) -> list[Item]:
-    """Items of turns that the level learned before, each turn as likely as another."""
+    """Return items of turns that the level learned before, each turn equally likely."""
     earlier = sorted(set(range(len(memory.turns))) - set(waited))
     found: list[Item] = []
     for i in rng.sample(earlier, len(earlier)):
@@ -160,7 +160,7 @@ def _replayed(
 
 
 def _batches(items: Sequence[Item], steps: int, rng: random.Random) -> list[list[Item]]:
-    """Mini-batches for so many steps, pass after pass."""
+    """Return mini-batches for this many steps, pass after pass."""
     found: list[list[Item]] = []
     lengths = [len(item.ids) for item in items]
     while len(found) < steps:

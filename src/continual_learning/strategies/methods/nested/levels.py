@@ -1,12 +1,11 @@
-"""Levels: weights with a pace of their own, in place in the base while they learn and answer.
+"""Levels: weights that each have a pace of their own, put into the base while they learn and answer.
 
-Level 0 is the base, which never changes. The others are changes to the last blocks: of low rank and one beside
-another on the linear layers of the MLPs (`low_rank`), or, where there is one level alone, fp32 copies of all
-weights of those blocks.
+Level 0 is the base, which never changes. The others are changes to the last blocks: low-rank changes that add up on
+the linear layers of the MLPs (`low_rank`), or, with a single level, fp32 copies of all weights of those blocks.
 
     out = (W_0 + sum over levels l of Delta_l) x
 
-A level at the start is no change: the base comes back bit for bit, and so it does with a learning rate of 0.
+A new level changes nothing: the base is reproduced bit for bit, as it is with a learning rate of 0.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from continual_learning.strategies.methods.nested.low_rank import LowRankLevels,
 from continual_learning.training.all_weights import parameters_in_place
 
 RANK = 8
-"""Rank of a level's changes: three levels are 4 MB of the embedded model, and what a chat tells is little."""
+"""Rank of a level's changes: three levels take 4 MB for the embedded model, and what a chat tells is little."""
 
 Level = dict[str, Tensor]
 """What one level learned: ``<path>.A`` and ``<path>.B``, or the change of each parameter by its name; fp32, CPU."""
@@ -39,17 +38,17 @@ def fast_blocks(base: BaseModel, slow_ratio: float) -> range:
 
 
 def keeps_transposed(base: BaseModel) -> bool:
-    """Whether the MLPs' weights are [inputs, outputs], which an adapter must say of itself."""
+    """Whether the MLPs' weights are [inputs, outputs], which an adapter's settings must state."""
     return any(is_transposed(module) for module in base.mlp(-1).modules())
 
 
 def level_name(number: int) -> str:
-    """The part of a state in which a level stands; the fastest is ``level1``."""
+    """Return the name of the part of a state that holds a level; the fastest is ``level1``."""
     return f"level{number + 1}"
 
 
 def new_levels(base: BaseModel, config: NestedConfig) -> list[Level]:
-    """Levels that change nothing yet. Raises ConfigError for full weights of a model in half precision."""
+    """Return levels that change nothing yet. Raises ConfigError for full weights of a model in half precision."""
     if config.weights == "full":
         return [{name: torch.zeros_like(p, device="cpu") for name, p in _own(base, config).items()}]
     levels = []
@@ -66,9 +65,9 @@ def new_levels(base: BaseModel, config: NestedConfig) -> list[Level]:
 def levels_in_place(
     base: BaseModel, config: NestedConfig, levels: Sequence[Level], learning: int | None = None
 ) -> Iterator[dict[str, nn.Parameter]]:
-    """The base with these levels. Gives the parameters of the level ``learning``, which takes gradients.
+    """Put these levels into the base. Yields the parameters of the level ``learning``, which takes gradients.
 
-    What they are at the end is read with `learned`.
+    Their final values are read with `learned`.
     """
     if config.weights == "full":
         whole = {
@@ -91,7 +90,7 @@ def levels_in_place(
 
 
 def learned(base: BaseModel, config: NestedConfig, parameters: Mapping[str, nn.Parameter]) -> Level:
-    """A level from its parameters, once the base has its own weights again."""
+    """Return a level from its parameters, once the base has its own weights again."""
     if config.weights == "low_rank":
         return {name: p.detach().to("cpu") for name, p in parameters.items()}
     own = _own(base, config)
@@ -99,7 +98,7 @@ def learned(base: BaseModel, config: NestedConfig, parameters: Mapping[str, nn.P
 
 
 def change(level: Level) -> dict[str, Tensor]:
-    """The change that a level makes to each weight matrix, [F, D] of a linear layer's path, or each parameter."""
+    """Return a level's change to each weight matrix, [F, D] by the linear layer's path, or to each parameter."""
     if not any(name.endswith(".A") for name in level):
         return dict(level)
     paths = [name.removesuffix(".A") for name in level if name.endswith(".A")]
@@ -107,13 +106,13 @@ def change(level: Level) -> dict[str, Tensor]:
 
 
 def distance(a: Level, b: Level) -> float:
-    """Euclidean distance of the changes that two states of a level make."""
+    """Return the Euclidean distance between the changes that two states of a level make."""
     left, right = change(a), change(b)
     return math.hypot(*(float((left[path] - right[path]).norm()) for path in left))
 
 
 def _linears(base: BaseModel, config: NestedConfig) -> dict[str, nn.Module]:
-    """The linear layers of the MLPs that levels change, by path."""
+    """Return the linear layers of the MLPs that levels change, by path."""
     found: dict[str, nn.Module] = {}
     for block in fast_blocks(base, config.slow_ratio):
         for name, module in base.mlp(block).named_modules():
@@ -123,7 +122,7 @@ def _linears(base: BaseModel, config: NestedConfig) -> dict[str, nn.Module]:
 
 
 def _own(base: BaseModel, config: NestedConfig) -> dict[str, nn.Parameter]:
-    """The base's own parameters that full weights change, by name."""
+    """Return the base's own parameters that full weights change, by name."""
     prefixes = tuple(f"{base.block_path(block)}." for block in fast_blocks(base, config.slow_ratio))
     embedding = base.model.get_input_embeddings().weight
     found = {

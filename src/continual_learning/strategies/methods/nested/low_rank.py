@@ -1,10 +1,9 @@
-"""A linear layer with changes of low rank beside it, several of them, each of which learns at a pace of its own.
+"""A linear layer with several low-rank changes added to it, each of which learns at a pace of its own.
 
     out = linear(x) + sum over levels l of B_l A_l x
 
-B starts at zero, so that every level starts as no change at all. The sum of the levels is itself one change of low
-rank, their ranks side by side: that is what is exported, and nothing is rounded (LoRA: Hu et al. 2021, arXiv
-2106.09685).
+B starts at zero, so every level starts as no change at all. The sum of the levels is itself one low-rank change with
+their ranks concatenated: that is what is exported, and nothing is rounded (LoRA: Hu et al. 2021, arXiv 2106.09685).
 
 Shapes: D = inputs, F = outputs of the linear layer, R = rank of a level.
 """

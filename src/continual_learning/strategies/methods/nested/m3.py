@@ -56,7 +56,7 @@ class M3(torch.optim.Optimizer):
                     weight.add_(fast_RC + group["slow_share"] * slow_RC, alpha=-rate)
 
     def _remember(self, weight: Tensor, group: dict[str, float]) -> None:
-        """Take the gradient into both momenta."""
+        """Update both momenta with the gradient."""
         gradient = weight.grad
         assert gradient is not None
         state = self.state[weight]

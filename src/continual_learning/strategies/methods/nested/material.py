@@ -1,6 +1,6 @@
-"""What the levels study of a turn: questions about what was said, made by rule, with answers; or the words alone.
+"""The training examples of a turn: questions about what was said, made by rule, with answers; or the words alone.
 
-A turn always gives the same items, so that what the unchanged blocks make of them is computed once.
+A turn always gives the same items, so that their activations in the unchanged blocks are computed only once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from continual_learning.training.questions import ask, make_fragments
 
 _FRAGMENT_TOKENS = 20
 QUESTIONS = 5
-"""Most questions about each statement: with some 25 tokens each, those of one statement fill a step."""
+"""Maximum number of questions about each statement: at some 25 tokens each, those of one statement fill a step."""
 STUDY_TOKENS = 128
-"""Tokens of a turn's questions and answers beyond which no statement has a second question: those of one step."""
+"""Tokens of a turn's questions and answers beyond which no statement gets a second question: those of one step."""
 
 _ASKED_AND_ANSWERED = re.compile(
     r"\b(?:Q|Question):\s*(?P<question>.+?)\s+(?:A|Answer):\s*(?P<answer>.+?)(?=\s+(?:Q|Question):|\s*$)", re.DOTALL
@@ -33,12 +33,12 @@ Pair = tuple[str, str]
 
 
 def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
-    """What there is to study of a turn, at least one pair.
+    """Return the training examples of a turn, at least one pair.
 
-    A question with its answer ("Question: … Answer: …") is studied as it is. Each statement that a rule can turn
-    round gives up to `QUESTIONS` questions; any other sentence gives telegraphic ones. Every statement has one
-    before any has a second, and no second is made where that takes more than `STUDY_TOKENS`. Without a statement in
-    it (a question, a request), the words themselves are studied.
+    A question with its answer ("Question: … Answer: …") is used unchanged. Each statement that a rule can turn into
+    questions gives up to `QUESTIONS` of them; any other sentence gives telegraphic ones. Every statement gets one
+    before any gets a second, and no second is made if that takes more than `STUDY_TOKENS`. If there is no statement in
+    a turn (a question, a request), its words themselves are used.
     """
     if config.signal == "text":
         return [("", turn.text)]
@@ -58,7 +58,7 @@ def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
     pairs = [pairs[0] for pairs in asked]
     room = STUDY_TOKENS - sum(len(pair_item(base, pair).ids) for pair in pairs)
     for pair in chain.from_iterable(zip_longest(*(pairs[1:] for pairs in asked))):
-        if pair is None:  # of a statement that has no other
+        if pair is None:  # from a statement that has no more
             continue
         room -= len(pair_item(base, pair).ids)
         if room < 0:
@@ -68,9 +68,9 @@ def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
 
 
 def pair_item(base: BaseModel, pair: Pair) -> Item:
-    """A pair in the chat format: the question is read, the answer learned.
+    """Return a pair in the chat format: the question is read, the answer learned.
 
-    Of words too long for the window the newest are learned.
+    If words without a question are too long for the window, the newest are learned.
     """
     question, answer = pair
     if question:
@@ -80,11 +80,11 @@ def pair_item(base: BaseModel, pair: Pair) -> Item:
 
 
 def drawn(base: BaseModel, turns: Sequence[Sequence[Pair]], tokens: int, rng: random.Random) -> list[Item]:
-    """Items of several turns, as many as ``tokens`` hold, at least one: one of every turn before another of any."""
+    """Draw items of turns, as many as ``tokens`` hold, at least one: one of each turn before a second of any."""
     found: list[Item] = []
     shuffled = [rng.sample(list(pairs), len(pairs)) for pairs in rng.sample(list(turns), len(turns))]
     for pair in chain.from_iterable(zip_longest(*shuffled)):
-        if pair is None:  # of a turn that has no other
+        if pair is None:  # from a turn that has no more
             continue
         item = pair_item(base, pair)
         if found and sum(len(i.ids) for i in found) + len(item.ids) > tokens:

@@ -1,9 +1,9 @@
-"""How levels and what they wait for stand in a state.
+"""Layout of levels, and of what they wait for, in a state.
 
 ``level1/<name>`` is what the fastest level learned, ``optimizer1/<name>`` what its optimiser remembers, and
-``turns/<number>.key`` the word hashes by which a question finds out that it was told (`routing`), all in one part,
-since each part is a file on disk. Texts of the turns and the turns that each level still waits to learn are in the
-JSON half.
+``turns/<number>.key`` the word hashes by which a question finds the turns that it is about (`routing`), all in one
+part, since each part is a file on disk. The texts of the turns, and the turns that each level has yet to learn, are in
+the JSON half.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from continual_learning.strategies.methods.nested.optimisers import OptimizerSta
 
 @dataclass(frozen=True)
 class Turn:
-    """One stretch of text that is learned at once."""
+    """A piece of text that is learned at once."""
 
     text: str
     title: str
     tokens: int
 
     def to_json(self) -> list[Any]:
-        """Plain values."""
+        """Plain JSON values."""
         return [self.text, self.title, self.tokens]
 
 
 @dataclass
 class Memory:
-    """A state, taken apart."""
+    """The contents of a state."""
 
     levels: list[Level]
     optimizers: list[OptimizerState]
@@ -48,7 +48,7 @@ class Memory:
 
 
 def read_memory(state: State, fresh: Sequence[Level]) -> Memory:
-    """The memory of a state; ``fresh`` are levels that changed nothing yet, for one that never learned."""
+    """Return the memory of a state; ``fresh`` are levels that change nothing yet, for a state that never learned."""
     extra = state.meta.extra.get("nested")
     if extra is None:
         count = len(fresh)
@@ -61,7 +61,7 @@ def read_memory(state: State, fresh: Sequence[Level]) -> Memory:
 
 
 def memory_tensors(memory: Memory) -> dict[str, Tensor]:
-    """The tensors of all levels and optimisers, by name."""
+    """Return the tensors of all levels and optimisers, by name."""
     found: dict[str, Tensor] = {}
     for i, (level, optimizer) in enumerate(zip(memory.levels, memory.optimizers, strict=True)):
         found.update({f"{level_name(i)}/{name}": t for name, t in level.items()})
@@ -70,14 +70,14 @@ def memory_tensors(memory: Memory) -> dict[str, Tensor]:
 
 
 def turn_keys(turns: Sequence[Turn], first: int) -> dict[str, Tensor]:
-    """The keys of turns as `routing.passage_keys` reads them; ``first`` is the number of the first of them."""
+    """Return the keys of turns as `routing.passage_keys` reads them; ``first`` is the number of the first turn."""
     return {
         f"turns/{number:04d}.key": passage_key(turn.title, turn.text) for number, turn in enumerate(turns, start=first)
     }
 
 
 def memory_json(memory: Memory) -> dict[str, Any]:
-    """The JSON half."""
+    """Return the JSON half."""
     return {
         "turns": [turn.to_json() for turn in memory.turns],
         "waiting": [list(numbers) for numbers in memory.waiting],

@@ -1,4 +1,4 @@
-"""The optimisers of the levels, and their state as plain tensors, so that it lasts from update to update."""
+"""The optimisers of the levels, and their state as plain tensors, so that it persists between updates."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from continual_learning.strategies.methods.nested.m3 import M3
 from continual_learning.training.muon import Muon
 
 OptimizerState = dict[str, Tensor]
-"""``<parameter>.<what is remembered of it>``."""
+"""Tensors by ``<parameter>.<what is remembered of it>``."""
 
 
 def make_optimizer(
     config: NestedConfig, level: int, parameters: Mapping[str, nn.Parameter], kept: Mapping[str, Tensor]
 ) -> torch.optim.Optimizer:
-    """The optimiser of a level, with the state that it had."""
+    """Return the optimiser of a level, with its earlier state."""
     weights, rate, decay = list(parameters.values()), config.learning_rates[level], config.weight_decay
     optimizer: torch.optim.Optimizer
     match config.optimizers[level]:
@@ -40,7 +40,7 @@ def make_optimizer(
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> OptimizerState:
-    """What the optimiser remembers: copies on the CPU, nothing rounded."""
+    """Return what the optimiser remembers, copied to the CPU without rounding."""
     return {
         f"{name}.{key}": value.detach().to("cpu", copy=True)
         for name, weight in parameters.items()

@@ -49,7 +49,7 @@ class Repl:
         }
 
     def run(self) -> list[Any]:
-        """Read until the end or /quit; the turns."""
+        """Read until the end of the input or /quit; return the turns."""
         interactive = sys.stdin.isatty()
         if interactive:
             self._out.note(f"{self._session.base.name}: what you say is learned; /help lists the commands")
@@ -178,7 +178,7 @@ class Repl:
         self._out.table(columns, [(i + 1, *(level[c] for c in columns[1:])) for i, level in enumerate(levels)])
 
     def _prompted(self) -> Iterator[str]:
-        """Lines from a terminal, with history and completion."""
+        """Yield lines from a terminal, with history and completion."""
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
         from prompt_toolkit.history import FileHistory
@@ -199,7 +199,7 @@ class Repl:
             try:
                 yield prompt.prompt("> ")
                 interrupted = False
-            except KeyboardInterrupt:  # a line that was begun is thrown away, as in a shell
+            except KeyboardInterrupt:  # discards an unfinished line, as in a shell
                 if not prompt.default_buffer.text:
                     if interrupted:
                         return
@@ -210,7 +210,7 @@ class Repl:
 
 
 def joined(lines: Iterator[str]) -> Iterator[str]:
-    """Lines, stripped; those that end in a backslash go on in the next."""
+    """Yield lines, stripped; one that ends in a backslash continues on the next."""
     held: list[str] = []
     for line in lines:
         if line.endswith("\\"):
@@ -223,6 +223,6 @@ def joined(lines: Iterator[str]) -> Iterator[str]:
 
 
 def adaptation_line(report: LearnReport) -> str:
-    """What adapted, the loss before and after, and the time."""
+    """Describe what adapted, the loss before and after, and the time."""
     verb = "adapted" if report.accepted else "not adapted"
     return f"{verb}: {report.reason} ({report.tokens} tokens, {report.seconds:.1f} s)"

@@ -1,4 +1,4 @@
-"""What was told, as questions and answers: statements of a conversation turned round by rule, without a model.
+"""Question-answer pairs from the statements of a conversation, by rule and without a model.
 
 Next-token steps on "My dog is called Biko." do not make a small model answer "What is my dog called?". So each
 statement is asked for in the ways in which a person would ask, and answered in the second person: "Your dog is
@@ -60,7 +60,7 @@ _LEAD_IN = re.compile(
     r"i want you to know(?: that)?|guess what|yes|no|hi|hello)[,:!]?\s+",
     re.IGNORECASE,
 )
-# Words with which a request begins, which states nothing.
+# Words that begin a request, which states nothing.
 _REQUESTS = frozenset(
     """write tell give name describe explain let please could can would will should list show say suggest thanks thank
     what who where when why how which is are do does did repeat translate summarise summarize compare make find help
@@ -77,11 +77,11 @@ class Restated:
     statement: str
     questions: tuple[str, ...]
     answer: str
-    """The statement as the one who was told it would say it."""
+    """The statement as the listener would repeat it."""
 
 
 def is_personal(text: str) -> bool:
-    """Whether a text speaks of the one who says it: I, my, our."""
+    """Whether a text is about its speaker: I, my, our."""
     return _PERSONAL.search(text) is not None
 
 
@@ -93,7 +93,7 @@ def in_second_person(text: str) -> str:
 
 
 def statements(text: str) -> list[str]:
-    """The sentences of a text that state something, one clause each where they join several with "and my", "and I"."""
+    """Return a text's sentences that state something, split into clauses where "and my" or "and I" joins several."""
     found = []
     for sentence in sentences(text):
         if sentence.endswith("?"):
@@ -109,7 +109,7 @@ def statements(text: str) -> list[str]:
 
 
 def restate(text: str) -> list[Restated]:
-    """Every statement of a text that some rule can ask for. Questions stay in the first person, as the user asks."""
+    """Return every statement that some rule can ask for. Questions stay in the first person, as the user asks."""
     found = []
     for statement in statements(text):
         questions = list(dict.fromkeys(_tidy(q) for q in _questions(statement)))
@@ -196,7 +196,7 @@ def _first_person_is(statement: str) -> list[str]:
 
 
 def _said(am: str) -> str:
-    """``am I`` as in a statement: ``I am``."""
+    """Turn ``am I`` into the order of a statement: ``I am``."""
     verb, subject = am.split()
     return f"{subject} {verb}"
 
@@ -287,7 +287,7 @@ def _lemma(verb: str) -> str:
 
 
 def _stem(stem: str) -> str:
-    """A verb that lost -ed or -ing: its final e, or its single consonant, back."""
+    """Return a verb from its stem without -ed or -ing: with its final e, or with its consonant no longer doubled."""
     if f"{stem}e" in _PRESENT:
         return f"{stem}e"
     if len(stem) > 2 and stem[-1] == stem[-2] and stem[-1] not in "sl":

@@ -1,9 +1,9 @@
-"""The loss of study items, with what the unchanged blocks make of them computed once.
+"""The loss of training examples, with their activations in the unchanged blocks computed only once.
 
-Items come back whenever their turn is replayed. Each is run by itself, so that the same item gives the same bits
-whatever else is studied, and whether or not it was run before.
+Items recur whenever their turn is replayed. Each is run by itself, so that the same item gives the same bits
+whatever else is trained on, and whether or not it was run before.
 
-Shapes: B = items of a mini-batch, T = tokens, D = hidden size, S = tokens that compete in the loss.
+Shapes: B = items of a mini-batch, T = tokens, D = hidden size, S = candidate tokens of the loss.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from continual_learning.training.gradient_descent import item_loss, next_token_l
 
 # Some 1,600 items of the embedded model: four hundred turns.
 _MOST_BYTES = 96_000_000
-# Tokens drawn at random that compete in the loss.
+# Number of candidate tokens that are drawn at random.
 _DRAWN_RIVALS = 4096
 
 
 class HiddenCache:
-    """Hidden states before one block, by item; the ones computed longest ago go first.
+    """Hidden states before one block, by item; the oldest are evicted first.
 
-    All stand in one block of memory that is taken at the start: pieces of many lengths that come and go one by one
-    leave holes, and a chat of 500 turns grew by 200 MB of them.
+    All are in one buffer that is allocated at the start: allocating and freeing pieces of many lengths one by one
+    fragments memory, and a chat of 500 turns grew by 200 MB that way.
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES):
@@ -42,7 +42,7 @@ class HiddenCache:
         self._next = 0
 
     def get(self, base: BaseModel, ids: tuple[int, ...], block: int) -> Tensor:
-        """[T, D], good until the next call."""
+        """Return [T, D], valid until the next call."""
         if (at := self._found.get(ids)) is not None and self._ring_ND is not None:
             return self._ring_ND[at : at + len(ids)]
         hidden_TD = base.hidden_before(torch.tensor([ids], device=base.device), block)[0]
@@ -57,9 +57,9 @@ class HiddenCache:
         return self._ring_ND[at : at + len(ids)]
 
     def _room_for(self, tokens: int, rows: int) -> int:
-        """Where so many rows are free, once the oldest items that stand there are gone."""
+        """Return where this many rows are free, after evicting the oldest items there."""
         if self._next + tokens > rows:
-            # What stands between here and the end is older than what stands at the beginning.
+            # Items between here and the end are older than those at the beginning.
             while self._found and next(iter(self._found.values())) >= self._next:
                 self._found.popitem(last=False)
             self._next = 0
@@ -70,7 +70,7 @@ class HiddenCache:
 
 
 class Staged:
-    """Losses of items on a base whose blocks before ``first_block`` are as they were loaded; None: all may change."""
+    """Losses of items on a base whose blocks before ``first_block`` are unchanged; None: all may have changed."""
 
     def __init__(self, base: BaseModel, first_block: int | None):
         self._base = base
@@ -87,17 +87,17 @@ class Staged:
         return next_token_loss(self._base, batch, ids_BT, out_BTD, rivals_S)
 
     def _padded(self, ids: tuple[int, ...], length: int) -> Tensor:
-        """[1, length, D], a copy."""
+        """Return a copy, [1, length, D]."""
         assert self._first is not None
         return F.pad(self._cache.get(self._base, ids, self._first), (0, 0, 0, length - len(ids)))[None].clone()
 
 
 def rival_tokens(base: BaseModel, items: Sequence[Item], rng: random.Random) -> Tensor:
-    """Tokens that compete in the loss: those of ordinary text, of the items, ends of answers, some more: [S], rising.
+    """Return the loss's candidate tokens: of ordinary text, of the items, ends of answers, random ones: [S], ascending.
 
-    The head over a whole vocabulary is half of a small step's work, and most of it is never in question. But what
-    never competes is never held back: after hundreds of turns answers ran on into tokens that no text has. So others
-    are drawn for each update (a sampled softmax, Jean et al. 2015, without its correction).
+    The head over a whole vocabulary is half of a small step's work, and most of it never matters. But a token that is
+    never a candidate is never suppressed: after hundreds of turns answers ran on into tokens that no text has. So
+    others are drawn for each update (a sampled softmax, Jean et al. 2015, without its correction).
     """
     background = tuple(background_texts())
 

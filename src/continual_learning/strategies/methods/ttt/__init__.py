@@ -1,26 +1,25 @@
 """TTT-E2E: a document is written into trainable MLP neurons by gradient descent at test time.
 
-The last quarter of the blocks get a Dual MLP (`dual_mlp`): the frozen MLP and beside it a branch that
-learns, after End-to-End Test-Time Training (arXiv 2512.23675). A branch holds the few neurons that TF-IDF
-ranks first for the passage (`neuron_gate`), after Sparse Memory Finetuning (arXiv 2510.15103). Each
-passage has branches of its own, and a question opens those of the passage that it is about (`routing`),
-so that passages do not overwrite one another, anything else is answered by the untouched base, and
-forgetting is deleting.
+The last quarter of the blocks get a Dual MLP (`dual_mlp`): the frozen MLP plus a branch that learns, after
+End-to-End Test-Time Training (arXiv 2512.23675). A branch holds the few neurons that TF-IDF ranks first for the
+passage (`neuron_gate`), after Sparse Memory Finetuning (arXiv 2510.15103). Each passage has its own branches, and a
+question opens those of the passage that it is about (`routing`). So passages do not overwrite one another, anything
+else is answered by the untouched base, and forgetting a document means deleting its branches.
 
     config.py       the settings
     calibration.py  how often ordinary text uses each neuron
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
-    repair.py       what is not recited word for word then, studied further
+    repair.py       further training on what is not yet recited word for word
     learning.py     passages from text to weights
-    documents.py    documents cut into passages, which are learned so many at a time
-    start.py        where branches begin, if that was trained beforehand
-    memory.py       what of it stands in a state
-    cues.py         what a part is recited after
+    documents.py    documents cut into passages, which are learned several at a time
+    start.py        meta-learned initial branches, if there are any
+    memory.py       layout of learned passages in a state
+    cues.py         the token ids after which a part is recited
     recite.py       a passage recited from weights: the recall step of answering (`reading.pipeline`)
-    recitations.py  what was recited lately
+    recitations.py  cached recitations
     unfinished.py   passages of a long document whose learning was interrupted
 
-What it studies are the passage's parts (`retrieval.parts`), the loop is that of `gradient_descent`.
+The training examples are the passage's parts (`retrieval.parts`); the loop is that of `gradient_descent`.
 """
 
 from __future__ import annotations
@@ -70,12 +69,12 @@ from continual_learning.types import (
     TokenCallback,
 )
 
-# Of documents with more passages than this, each is written down as it is learned: an interruption would cost minutes.
+# If a document has more passages than this, each is saved as it is learned: an interruption would cost minutes.
 _SHORT = 8
 
 
 class TTT(Strategy[TTTConfig]):
-    """Learns by gradient descent on sparse trainable neurons beside the frozen ones."""
+    """Learns by gradient descent on a few trainable neurons added to the frozen ones."""
 
     summary = "writes documents into trainable neurons beside the frozen ones (TTT-E2E)"
     Config = TTTConfig
@@ -89,7 +88,7 @@ class TTT(Strategy[TTTConfig]):
 
     @property
     def documents_together(self) -> int:
-        """Their passages descend in step; where alpha depends on what was kept before, each document waits for that."""
+        """Number of documents that train in step; 1 if alpha depends on which documents were kept before."""
         return 1 if self.config.alpha_varies else self.config.passages_together
 
     def learn(
@@ -100,9 +99,9 @@ class TTT(Strategy[TTTConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Write the document into branches of its own, check what came of it, and keep it or not.
+        """Write the document into branches of its own, check the result, and keep it or reject it.
 
-        ``qa`` takes part in the check and is never trained on.
+        ``qa`` is used in the check and never trained on.
         """
         [result] = self._learn(base, state, [document], qa, progress)
         return result
@@ -110,7 +109,7 @@ class TTT(Strategy[TTTConfig]):
     def learn_together(
         self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
     ) -> list[tuple[State, LearnReport]]:
-        """The same for several: their passages are learned in step, and checked and kept one after another."""
+        """As `learn`, for several: their passages train in step, then each document is checked and kept on its own."""
         return self._learn(base, state, documents, (), progress)
 
     def _learn(
@@ -152,7 +151,7 @@ class TTT(Strategy[TTTConfig]):
         return results
 
     def _unfinished(self, base: BaseModel, passages: int) -> Unfinished | None:
-        # What a time limit cut short must not be taken for learned by the next call.
+        # The next call must not take for learned what a time limit cut short.
         if self.config.max_seconds is not None or passages <= max(self.config.passages_together, _SHORT):
             return None
         return Unfinished(data_home() / "unfinished", base, self.config, self._background)
@@ -160,7 +159,7 @@ class TTT(Strategy[TTTConfig]):
     def _candidate(
         self, state: State, document: Document, cut: Cut, learned: Sequence[LearnedPassage]
     ) -> tuple[State, LearnReport]:
-        """The state with the document, before it is checked, and the report without seconds."""
+        """Return the state with the document, before it is checked, and the report without seconds."""
         details = {
             "passages": len(learned),
             "alpha": cut.alpha,
@@ -184,7 +183,7 @@ class TTT(Strategy[TTTConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered from what the branches of its passage recite, if it is about one."""
+        """Answer each question from what the branches of its passage recite, if it is about one."""
         return self._pipeline.answer(base, state, questions, max_new_tokens, on_token, history)
 
     @contextmanager
@@ -208,7 +207,7 @@ class TTT(Strategy[TTTConfig]):
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Delete the document's branches.
 
-        Where alpha depends on how many documents came before, the later ones are learned again from
+        If alpha depends on how many documents came before, the later ones are learned again from
         their texts, which such a memory keeps for this.
         """
         left = super().forget(base, state, document_id)
@@ -277,7 +276,7 @@ class TTT(Strategy[TTTConfig]):
         return calibrate(base, background, blocks, folder, report)
 
     def _calibrated(self, base: BaseModel) -> bool | None:
-        """Whether the neuron gates' frequencies are counted; None where the gates need none."""
+        """Whether the neuron gates' frequencies have been counted; None if the gates need none."""
         if self.config.selection != "tfidf" or self.config.neurons is None or self.config.start:
             return None
         return calibration_file(base, self._background, self._blocks(base), data_home() / "calibration").exists()
@@ -328,7 +327,7 @@ class TTT(Strategy[TTTConfig]):
         qa: Sequence[QuestionAnswer],
         progress: ProgressCallback | None,
     ) -> LearnReport:
-        """The report with what the check found, and its verdict."""
+        """Return the report with the check's findings and its verdict."""
         if progress:
             progress(Progress("check", 0, 1, "what the model knew before"))
         limits = Limits(self.config.min_recall_gain, self.config.max_perplexity_rise, self.config.min_general_kept)
@@ -337,7 +336,7 @@ class TTT(Strategy[TTTConfig]):
 
 @contextmanager
 def _patched(opened: Opened) -> Iterator[None]:
-    """The base with the branches of a passage in place."""
+    """Put the branches of a passage into the base."""
     base, alpha = opened.base, opened.record.details["alpha"]
     deltas = passage_deltas(opened.state, *opened.passage)
     branches = {block: branch_from_deltas(mlp_parts(base.mlp(block)), d) for block, d in deltas.items()}

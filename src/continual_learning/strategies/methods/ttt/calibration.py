@@ -30,14 +30,14 @@ ACCESS_SHARE = 0.03
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of each block, in how many of ``sequences`` background sequences each neuron was accessed: int32 [I]."""
+    """For each block, how many of the ``sequences`` background sequences accessed each neuron: int32 [I]."""
 
     document_frequency: dict[int, Tensor]
     sequences: int
 
 
 def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int]) -> dict[int, Tensor]:
-    """Accesses of each neuron by a token sequence in each block: int64 [I] by block.
+    """Count the accesses of each neuron by a token sequence in each block: int64 [I] by block.
 
     A token accesses the `ACCESS_SHARE` of neurons that contribute most to its block's output.
     """
@@ -60,7 +60,7 @@ def calibrate(
     folder: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """The calibration for this base and background: from ``folder`` if it is there, else counted and kept there."""
+    """Return the calibration for this base and background, read from ``folder`` or else counted and kept there."""
     path = calibration_file(base, background, blocks, folder)
     cached = _read(path, base.fingerprint)
     if cached is not None:
@@ -84,13 +84,13 @@ def calibrate(
 
 
 def calibration_file(base: BaseModel, background: Sequence[str], blocks: Sequence[int], folder: Path) -> Path:
-    """Where `calibrate` keeps what it counted."""
+    """Return the file in which `calibrate` keeps its counts."""
     key = json.dumps([base.fingerprint, list(blocks), ACCESS_SHARE, SEQUENCE_TOKENS, list(background)])
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 
 def _read(path: Path, fingerprint: str) -> Calibration | None:
-    """What is on disk; None if nothing usable is: a damaged file is counted anew, it holds nothing of the user's."""
+    """Return what is on disk; None if it is unusable: a damaged file is counted anew, since it holds no user data."""
     if not path.exists():
         return None
     try:

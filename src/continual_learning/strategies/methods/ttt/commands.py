@@ -1,4 +1,4 @@
-"""The command `train start` and its entry in the menu: where the branches of ttt begin, trained once per base model."""
+"""The command `train start` and its menu entry: meta-learn ttt's initial branches, once per base model."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from continual_learning.strategies.commands import (
 if TYPE_CHECKING:
     from continual_learning.strategies.methods.ttt.outer_loop.run_folder import Point
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Documents with questions: SQuAD's JSON, or JSON lines.")]
-Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The run: given again, it goes on from there.")]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Documents with questions: SQuAD JSON or JSON lines.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Run folder; an existing run is resumed.")]
 Mode = Annotated[
     Literal["second_order", "first_order", "reptile", "instruction"],
     typer.Option("--mode", help="How the outer loop learns; instruction is the control without an inner loop."),
 ]
-Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Steps in all, those of earlier sessions too.", min=0)]
+Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Total steps, earlier sessions included.", min=0)]
 Half = Annotated[
     Literal["all", "first", "second"], typer.Option("--half", help="Which half of the articles, in the file's order.")
 ]
 MaxSeconds = Annotated[
-    float | None, typer.Option("--max-seconds", metavar="S", help="End this session after so long.", min=0)
+    float | None, typer.Option("--max-seconds", metavar="S", help="End this session after S seconds.", min=0)
 ]
 Outer = Annotated[
     list[str] | None,
@@ -42,7 +42,7 @@ Outer = Annotated[
 ]
 Inner = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An option of ttt, whose inner loop it is; several times."),
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of ttt for the inner loop; may be given several times."),
 ]
 
 
@@ -60,7 +60,7 @@ def start(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Meta-learn where ttt's branches begin; use the result with `--set start=FOLDER/start.safetensors`.
+    """Meta-learn ttt's initial branches; use the result with `--set start=FOLDER/start.safetensors`.
 
     Several processes: `accelerate launch --num_processes 2 -m continual_learning.cli.main train start …`.
     """
@@ -144,7 +144,7 @@ def start(
 
 
 def _menu_start(menu: MenuContext) -> None:
-    """Train where the inner loop begins; then, if it is wanted, let ttt begin there."""
+    """Meta-learn a start for the inner loop; then, if wanted, set ttt to use it."""
     data = menu.prompts.path("Documents with questions (SQuAD's JSON, or JSON lines)")
     folder = menu.prompts.text("Folder of the run (one that holds a run goes on)", "outer-loop")
     steps = menu.prompts.number("Steps in all", 100)

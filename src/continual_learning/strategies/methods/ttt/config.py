@@ -42,7 +42,7 @@ class TTTConfig(PassageConfig):
     }
     """Options of older memories, each with the value that means what the strategy does now."""
 
-    # Where the weights are that learn.
+    # Which weights learn.
     first_block: int | None = Field(None, ge=0)
     """First block with a Dual MLP. None: the last quarter of the blocks."""
     last_block: int | None = Field(None, ge=1)
@@ -55,13 +55,13 @@ class TTTConfig(PassageConfig):
     """Which of their weights learn: the output weights only, or the input weights as well."""
     start: str | None = None
     """Where every branch begins: a file that `continual-learning train start` wrote, or `packaged`. Its blocks, neurons
-    and kind of weights go before those above. None: a copy of the passage's neurons with output weights of zero."""
+    and kind of weights override those above. None: a copy of the passage's neurons with zero output weights."""
     calibration_samples: int | None = Field(None, ge=2)
-    """Number of background texts used to calibrate it. None: all."""
+    """Number of background texts used to calibrate the neuron gate. None: all."""
     gate_threshold: float = Field(0.0, ge=0, le=1)
     """Neurons whose TF-IDF score is below this share of their block's highest do not learn, whatever `neurons` says."""
 
-    # How much the branch says: out = frozen(x) + (1 - alpha) * branch(x).
+    # Weight of the branch: out = frozen(x) + (1 - alpha) * branch(x).
     alpha_initial: float = Field(0.0, ge=0, le=1)
     """alpha before anything is learned."""
     alpha_decay: float = Field(0.0, ge=0, le=1)
@@ -69,7 +69,7 @@ class TTTConfig(PassageConfig):
     alpha_min: float = Field(0.0, ge=0, lt=1)
     """Lower bound of alpha."""
 
-    # What is studied.
+    # What is trained on.
     max_tokens: int = Field(4096, ge=1)
     """Documents longer than this are truncated, with a warning."""
 

@@ -1,4 +1,4 @@
-"""Documents cut into passages, which are learned so many at a time."""
+"""Documents cut into passages, which are learned several at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from continual_learning.types import Progress, ProgressCallback
 
 @dataclass(frozen=True)
 class Cut:
-    """A document cut into the passages that are learned of it."""
+    """A document cut into the passages to learn."""
 
     parts: list[str]
     tokens: int
@@ -31,16 +31,16 @@ class Cut:
 
 @dataclass(frozen=True)
 class Todo:
-    """What of some documents is to be learned."""
+    """What remains to be learned of some documents."""
 
     texts: dict[str, Cut]
-    """By document id, of those that the memory does not hold yet."""
+    """The documents that the memory does not hold yet, by id."""
     passages: list[Passage]
-    """All of theirs, in order."""
+    """All of their passages, in order."""
 
     @classmethod
     def of(cls, base: BaseModel, state: State, documents: Sequence[Document], config: TTTConfig) -> Todo:
-        """Cut them."""
+        """Cut those of the documents that the state does not hold yet."""
         texts: dict[str, Cut] = {}
         found: list[Passage] = []
         for document in documents:
@@ -81,7 +81,7 @@ def learn_all(
 
 
 def _step_reporter(progress: ProgressCallback | None, first: int, done: int, total: int) -> StepCallback | None:
-    """Progress of the passages from ``first`` to before ``done``."""
+    """Return a callback that reports the progress of the passages from ``first`` to before ``done``."""
     if progress is None:
         return None
     which = f"passage {done}/{total}" if done == first + 1 else f"passages {first + 1} to {done} of {total}"

@@ -1,4 +1,4 @@
-"""Dual MLP: a frozen MLP with a small trainable one beside it.
+"""Dual MLP: a frozen MLP with a small trainable one added to it.
 
     out = frozen(x) + (1 - alpha) * branch(x)
 
@@ -84,14 +84,14 @@ class DualMLP(nn.Module):
         return self.beside(self.frozen)(hidden_BTD)
 
     def beside(self, frozen: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """The same with another way to compute ``frozen``, such as one that decodes faster."""
+        """Return the same with another way to compute ``frozen``, such as one that decodes faster."""
         return lambda hidden_BTD: frozen(hidden_BTD) + (1.0 - self.alpha) * self.branch(hidden_BTD)
 
 
 class JointDualMLP(nn.Module):
-    """A Dual MLP for several passages at once: each has rows of the batch, and the branch that these go through.
+    """A Dual MLP for several passages at once: each has its own rows of the batch, which go through its own branch.
 
-    ``rows`` are how many rows each has, in order; the caller sets them, in place, before every batch.
+    ``rows`` holds the number of rows of each, in order; the caller sets it, in place, before every batch.
     """
 
     def __init__(self, frozen: nn.Module, branches: Sequence[NeuronBranch], alphas: Sequence[float], rows: list[int]):
@@ -131,5 +131,5 @@ def branch_from_deltas(parts: MLPParts, deltas: Mapping[str, Tensor]) -> NeuronB
 
 
 def rounded(branch: NeuronBranch, parts: MLPParts, dtype: torch.dtype) -> NeuronBranch:
-    """The branch as it comes back once what it learned was kept in ``dtype``, frozen."""
+    """Return the branch, frozen, as it is after what it learned was stored in ``dtype`` and read back."""
     return branch_from_deltas(parts, branch_deltas(branch, parts, dtype))

@@ -1,10 +1,10 @@
-"""The inner loop: gradient descent on study material, at test time, in the branches alone.
+"""The inner loop: gradient descent on training examples, at test time, in the branches alone.
 
 The blocks before the first branch are frozen, so their activations are the same at every step: they are computed
 once per item and kept. Each step then runs only the blocks from the first branch on, and the
 vocabulary head only at the tokens that count in the loss.
 
-Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = tokens that compete in it.
+Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = its candidate tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PREFIX_BATCH = 8
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """How to descend."""
+    """Settings of the gradient descent."""
 
     optimizer: str
     learning_rate: float
@@ -40,17 +40,17 @@ class InnerLoop:
     passes: int
     clip_norm: float = 1.0
     warmup: float = 0.1
-    """Share of the steps in which the learning rate rises to its value."""
+    """Share of the steps in which the learning rate rises to its peak."""
     final: float = 0.1
-    """Share of its value to which it falls in the steps after."""
+    """Share of the peak to which it falls in the remaining steps."""
 
     @property
     def schedule(self) -> Schedule:
-        """Learning rate and clipping."""
+        """Learning-rate schedule and gradient clipping."""
         return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final)
 
     def make_optimizer(self, branches: Mapping[int, NeuronBranch]) -> torch.optim.Optimizer:
-        """The inner rule, for what the branches learn: AdamW, or SGD, the published one (arXiv 2512.23675)."""
+        """Return the optimizer of what the branches learn: AdamW, or SGD, the published one (arXiv 2512.23675)."""
         weights = learned_weights(branches)
         if self.optimizer == "sgd":
             return torch.optim.SGD(weights, lr=self.learning_rate)
@@ -58,7 +58,7 @@ class InnerLoop:
 
 
 def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: float) -> dict[str, torch.nn.Module]:
-    """The replacements that `BaseModel.patched` puts in: a Dual MLP for each block that has a branch."""
+    """Return the replacements for `BaseModel.patched`: a Dual MLP for each block that has a branch."""
     return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in branches.items()}
 
 
@@ -69,7 +69,7 @@ def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[nn.Parameter]:
 
 def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
     """The input of block ``first_block`` for each item: [T, D] each."""
-    order = sorted(range(len(items)), key=lambda i: len(items[i].ids))  # like lengths together: little padding
+    order = sorted(range(len(items)), key=lambda i: len(items[i].ids))  # similar lengths together: little padding
     found: dict[int, Tensor] = {}
     for start in range(0, len(order), _PREFIX_BATCH):
         chosen = order[start : start + _PREFIX_BATCH]
@@ -89,11 +89,12 @@ class Job:
     prefix: Sequence[Tensor]
     """`prefix_activations` of the items."""
     optimizer: torch.optim.Optimizer
-    """Made by `InnerLoop.make_optimizer` for the branches; a second descent resumes with its moments."""
+    """Made by `InnerLoop.make_optimizer` for the branches; a second training run resumes with its moments."""
     rng: random.Random
     rivals_S: Tensor | None
-    """Tokens that compete in the loss, all learned ones among them, in rising order; None: the whole vocabulary. The
-    head over 49,152 words is a quarter of a step's work, and all but a few thousand of them are never in question."""
+    """Candidate tokens to which the loss's softmax is restricted, including all learned ones, ascending; None: the
+    whole vocabulary. The head over 49,152 tokens is a quarter of a step's work, and all but a few thousand never
+    matter."""
 
 
 def descend(
@@ -101,8 +102,8 @@ def descend(
 ) -> Descent:
     """Train the branches of one passage on its items, in place; the base does not change.
 
-    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
-    Raises DivergedError when a loss is NaN or infinite.
+    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the current step.
+    Raises DivergedError if a loss is NaN or infinite.
     """
     first_block = min(job.branches)
 
@@ -126,10 +127,10 @@ def descend_together(
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
 ) -> list[Descent]:
-    """`descend` for each job, in step with the others: their mini-batches go through the frozen weights as one batch.
+    """Run `descend` for all jobs in step: their mini-batches go through the frozen weights as one batch.
 
-    What each learns is what it would learn alone, but for rounding; a larger batch uses a processor better.
-    All branches must be in the same blocks. Raises DivergedError when any loss is NaN or infinite.
+    Each learns what it would learn alone, except for rounding; a larger batch uses a processor better.
+    All branches must be in the same blocks. Raises DivergedError if any loss is NaN or infinite.
     """
     blocks = sorted(jobs[0].branches)
     batches = [inner_batches([len(item.ids) for item in job.items], loop, job.rng) for job in jobs]
@@ -175,7 +176,7 @@ def mini_batch_loss(
     first_block: int,
     rivals_S: Tensor | None = None,
 ) -> Tensor:
-    """`next_token_loss` of a mini-batch whose prefix is computed already."""
+    """Return `next_token_loss` of a mini-batch whose prefix is already computed."""
     ids_BT, hidden_BTD = run_items(base, batch, prefix, first_block)
     return next_token_loss(base, batch, ids_BT, hidden_BTD, rivals_S)
 
@@ -183,7 +184,7 @@ def mini_batch_loss(
 def run_items(
     base: BaseModel, batch: Sequence[Item], prefix: Sequence[Tensor], first_block: int
 ) -> tuple[Tensor, Tensor]:
-    """Ids [B, T] of a mini-batch and its final hidden states [B, T, D], from the prefix on."""
+    """Return the ids [B, T] of a mini-batch and its final hidden states [B, T, D], computed from the prefix."""
     ids_BT = padded_ids(batch, base.device)
     hidden_BTD = torch.zeros(*ids_BT.shape, prefix[0].shape[-1], dtype=prefix[0].dtype, device=base.device)
     for row, hidden_TD in enumerate(prefix):
@@ -192,7 +193,7 @@ def run_items(
 
 
 def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[int]:
-    """How many of each item's learned tokens are the model's first choice after those before them."""
+    """Return how many of each item's learned tokens are the model's first choice after those before them."""
     return [
         len(item.ids) - item.prompt_tokens - len(wrong)
         for item, wrong in zip(items, wrong_tokens(base, items, prefix, first_block), strict=True)
@@ -200,9 +201,9 @@ def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
 
 
 def wrong_tokens(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[list[int]]:
-    """What the model would choose, out of the whole vocabulary, where it does not choose an item's next learned token.
+    """Return, for each item, what the model would choose from the whole vocabulary instead of the next learned token.
 
-    Nothing: greedy decoding gives exactly these tokens. This costs one forward pass and no decoding.
+    An empty list means that greedy decoding gives exactly the learned tokens. This costs one forward pass, no decoding.
     """
     found: list[list[int]] = []
     with torch.no_grad():
@@ -218,6 +219,6 @@ def wrong_tokens(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
 
 
 def inner_batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
-    """The mini-batches of all passes, each as often as there are steps on it."""
+    """Return the mini-batches of all passes, each repeated once per gradient step."""
     passes = (mini_batches(lengths, loop.batch_tokens, rng) for _ in range(loop.passes))
     return [batch for one_pass in passes for batch in one_pass for _ in range(loop.gradient_steps)]

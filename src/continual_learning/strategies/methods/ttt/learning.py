@@ -1,8 +1,8 @@
-"""Learning passages: choose their neurons, make their study material, descend, repair, round, probe.
+"""Learning passages: choose their neurons, make their training examples, train, repair, round, probe.
 
 A passage's weights depend on the passage, its title, the settings and the base, and on nothing learned
-before: that is what makes forgetting exact. Passages that descend in step share no weights; their company moves the
-last bits of a sum, and nothing else.
+before: that is what makes forgetting exact. Passages that are trained in step share no weights; being trained
+together changes only how sums are rounded.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ class LearnedPassage:
     """The weights of one passage and what is known about them."""
 
     deltas: dict[int, dict[str, Tensor]]
-    """By block: `branch_deltas`."""
+    """`branch_deltas` by block."""
     parts: tuple[Part, ...]
-    """What can be recited of it."""
+    """The parts that can be recited."""
     descent: Descent
     recited: int
-    """How many of its parts the kept weights recite word for word."""
+    """How many of these the stored weights recite word for word."""
     probe_tokens: int
-    """Tokens of the held-out cloze answers."""
+    """Number of tokens of the held-out cloze answers."""
     right_before: int
     right_after: int
-    """How many of them the base gets right, and the base with the passage's weights as they are kept."""
+    """How many of these tokens are right: with the base alone, and with the passage's weights as they are stored."""
 
 
 def blocks_with_branches(base: BaseModel, config: TTTConfig) -> range:
-    """The blocks that get a Dual MLP: the last quarter, at least one, unless the settings say otherwise.
+    """Return the blocks that get a Dual MLP: the last quarter, at least one, unless the settings say otherwise.
 
-    Raises ValueError when the settings name blocks that the base does not have.
+    Raises ValueError if the settings name blocks that the base does not have.
     """
     count = base.block_count
     first = count - math.ceil(count / 4) if config.first_block is None else config.first_block
@@ -87,21 +87,21 @@ class Passage:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What all passages are learned with."""
+    """What the learning of all passages has in common."""
 
     base: BaseModel
     config: TTTConfig
     calibration: Calibration | None
-    """None where the neurons are not chosen by their rarity."""
+    """None if the neurons are not chosen by their rarity."""
     background: Sequence[str]
-    """Ordinary texts: their tokens compete in the loss."""
+    """Ordinary texts, whose tokens are candidates in the loss."""
     rarity: Rarity
     watch: Stopwatch
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A passage before gradient descent: its branches, what they study, and what they are asked after."""
+    """A passage before gradient descent: its branches, their training examples, and the parts they are probed for."""
 
     passage: Passage
     parts: list[Part]
@@ -109,15 +109,15 @@ class _Prepared:
     asked: list[int]
     """Parts that the probes ask for."""
     found: list[int]
-    """Those of them that the probes' words find."""
+    """Those of them that the words of the probes find."""
 
 
 def learn_passages(
     lesson: Lesson, passages: Sequence[Passage], deadline: float = math.inf, on_step: StepCallback | None = None
 ) -> list[LearnedPassage]:
-    """Write each passage into fresh branches. Neither the base nor anything else changes.
+    """Write each passage into new branches. Neither the base nor anything else changes.
 
-    Several descend in step, so that their mini-batches are one. Past ``deadline`` (`time.perf_counter`) they stop.
+    Several are trained in step, with their mini-batches as one. Past ``deadline`` (`time.perf_counter`) they stop.
     """
     base, config, watch = lesson.base, lesson.config, lesson.watch
     loop = inner_loop(config, config.passes)
@@ -140,7 +140,7 @@ def learn_passages(
 
 
 def inner_loop(config: TTTConfig, passes: int) -> InnerLoop:
-    """The inner loop of these settings, with this many passes over the items."""
+    """Return the inner loop of these settings, with this many passes over the items."""
     return InnerLoop(config.optimizer, config.learning_rate, config.mini_batch_tokens, config.gradient_steps, passes)
 
 
@@ -162,7 +162,7 @@ def _prepare(lesson: Lesson, passage: Passage, loop: InnerLoop) -> _Prepared:
 
 
 def _finished(base: BaseModel, one: _Prepared, descent: Descent, wrong: Sequence[Sequence[int]]) -> LearnedPassage:
-    """What is kept, in the type in which it is kept, and what it does then; ``wrong`` are the parts' wrong tokens."""
+    """Return what is stored, in its storage type, and how it then does; ``wrong`` are the parts' wrong tokens."""
     job = one.job
     deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in job.branches.items()}
     probes, prefix = [job.items[n] for n in one.found], [job.prefix[n] for n in one.found]
@@ -178,12 +178,12 @@ def _learned_tokens(item: Item) -> int:
 
 
 def _repair_step(on_step: StepCallback, descent: Descent, step: int, steps: int, loss: float) -> None:
-    """How many steps repairing takes is not known beforehand: progress stays at the end of the planned ones."""
+    """Keep progress at the end of the planned steps: how many repairing takes is not known beforehand."""
     on_step(descent.planned_steps, descent.planned_steps, loss)
 
 
 def rival_tokens(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
-    """Tokens of the items and of the background texts, and those that end an answer: int64 [S], rising."""
+    """Return the tokens of the items and the background texts, and those that end an answer: int64 [S], ascending."""
 
     def of_background() -> frozenset[int]:
         return frozenset(token for text in background for token in base.encode(text))
@@ -194,19 +194,19 @@ def rival_tokens(base: BaseModel, items: Sequence[Item], background: Sequence[st
 
 
 def parts_of(base: BaseModel, passage: Passage, config: TTTConfig) -> list[Part]:
-    """What can be recited of a passage."""
+    """Return the parts of a passage that can be recited."""
     return cut_parts(passage.text, lambda t: len(base.encode(t)), config.part_tokens)
 
 
 def part_item(base: BaseModel, title: str, number: int, part: Part) -> Item:
-    """The cue of a part, and the part to be learned after it."""
+    """Return an item with the cue of a part, and the part to be learned after it."""
     return make_item(cue_ids(base, title, number), answer_ids(base, part.text))
 
 
 def part_probes(
     passage: Passage, parts: Sequence[Part], rarity: Rarity, config: TTTConfig, rng: random.Random
 ) -> tuple[list[int], list[int]]:
-    """Held-out cloze questions: which parts were asked for, and which of these the questions find."""
+    """Return the parts that held-out cloze questions ask for, and those of them that the questions' words find."""
     whole = sentences(passage.text)
     keys = part_keys(part_index(parts))
     asked = sorted(rng.sample(range(len(parts)), min(config.probes, len(parts))))
@@ -222,7 +222,7 @@ def part_probes(
 def new_branches(
     base: BaseModel, ids: Sequence[int], config: TTTConfig, calibration: Calibration | None, rng: random.Random
 ) -> dict[int, NeuronBranch]:
-    """The branches of a passage with these tokens before it is learned: those of the start, if there is one."""
+    """Return the initial branches of a passage with these tokens: those of the start, if there is one."""
     if config.start is not None:
         return load_start(config.start, base).branches(base)
     blocks = blocks_with_branches(base, config)

@@ -1,4 +1,4 @@
-"""How learned passages stand in a state.
+"""Layout of learned passages in a state.
 
 ``<document id>/<passage>.key`` holds the passage's word hashes, ``<document id>/<passage>.parts`` those of its parts
 (`parts.part_index`), and ``<document id>/<passage>.<block>.<name>`` what its branch in that block learned
@@ -21,7 +21,7 @@ from continual_learning.strategies.methods.ttt.learning import LearnedPassage
 
 
 def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[LearnedPassage]) -> dict[str, Tensor]:
-    """The tensors of a document, by name."""
+    """Return the tensors of a document, by name."""
     tensors = key_tensors(document.id, document.title, texts)
     for number, passage in enumerate(learned):
         prefix = f"{document.id}/{number:04d}"
@@ -32,12 +32,12 @@ def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[
 
 
 def passage_parts(state: State, document_id: str, number: int) -> list[PartKey]:
-    """The keys of a passage's parts, in order."""
+    """Return the keys of a passage's parts, in order."""
     return part_keys(state.tensors[index_name(document_id, number)])
 
 
 def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
-    """What the branches of one passage learned, by block."""
+    """Return what the branches of one passage learned, by block."""
     prefix = f"{document_id}/{number:04d}."
     found: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.tensors.items():
@@ -50,7 +50,7 @@ def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dic
 def with_document(
     state: State, document: Document, tensors: dict[str, Tensor], tokens: int, details: dict[str, Any], keep_text: bool
 ) -> State:
-    """The state with one more document. ``keep_text`` keeps its text, for learning it again."""
+    """Return the state with one more document. ``keep_text`` keeps its text, for learning it again."""
     record = DocumentRecord.of(document, tokens, details)
     extra = dict(state.meta.extra)
     if keep_text:
@@ -60,6 +60,6 @@ def with_document(
 
 
 def without_texts(state: State, document_ids: Sequence[str]) -> dict[str, Any]:
-    """The state's extra data without the kept texts of these documents."""
+    """Return the state's extra data without the kept texts of these documents."""
     texts = {k: v for k, v in state.meta.extra.get("texts", {}).items() if k not in document_ids}
     return {**state.meta.extra, "texts": texts}

@@ -6,8 +6,8 @@ Sparse Memory Finetuning (arXiv 2510.15103, section 3.2) ranks memory slots by
 
 with c(i) the accesses of slot i in the text at hand, df(i) the number of background sequences that
 access it and |B| the number of background sequences. In an MLP a slot is an intermediate neuron: row i of gate
-and up, column i of down. (A channel of the residual stream is no slot: every neuron writes to it, so
-that gating channels protects nothing.) A gated MLP is dense, so "access" needs a definition: a token
+and up, column i of down. (A channel of the residual stream is not a slot: every neuron writes to it, so
+gating channels protects nothing.) A gated MLP is dense, so "access" needs a definition: a token
 accesses the neurons whose contribution to the output, |a_i| * ||down_i||, is among its k largest.
 
 Shapes: N = tokens, I = neurons, t = neurons that may learn.
@@ -34,7 +34,7 @@ def tfidf(counts_I: Tensor, document_frequency_I: Tensor, background_sequences: 
 
 
 def top_neurons(score_I: Tensor, t: int) -> Tensor:
-    """The ``t`` neurons with the largest scores, in rising order of their number: int64 [t].
+    """Return the ``t`` neurons with the largest scores, in ascending order of their number: int64 [t].
 
     The sort is stable, so that equal scores give the same neurons on every run.
     """

@@ -1,4 +1,4 @@
-"""What passages' weights recited lately: several questions about one passage need it recited once."""
+"""Cached recitations of passages: several questions about one passage need it recited only once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _MOST = 64
 
 
 class Recitations:
-    """Texts by passage, for as long as the very same weights are asked. In memory alone."""
+    """Texts by passage, valid as long as the very same weights are asked. They are in memory only."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, tuple[tuple[Tensor, ...], str]] = OrderedDict()
 
     def get(self, key: Hashable, made_of: Sequence[Tensor], recite: Callable[[], str]) -> str:
-        """The text of ``key``; recited unless it is known and ``made_of`` are the tensors it was recited from."""
+        """Return the text of ``key``, recited unless it is cached and was recited from the tensors ``made_of``."""
         known = self._known.pop(key, None)
         same = known is not None and len(known[0]) == len(made_of)
         if known is None or not (same and all(a is b for a, b in zip(known[0], made_of, strict=True))):

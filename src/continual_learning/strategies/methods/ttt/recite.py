@@ -1,7 +1,7 @@
 """Reciting a passage from weights: each part is written after its own cue.
 
-What is in the weights is what learning tied to the cues (`cues`). Recited text is as good as its passage was learned:
-the check after learning counts the parts that come word for word.
+The weights hold what learning tied to the cues (`cues`). Recited text is only as good as its passage was learned:
+the check after learning counts the parts that are recited word for word.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Recitation:
 
     def __init__(self, patched: Callable[[Opened], AbstractContextManager[None]]):
         self._patched = patched
-        # Derived from the states that are asked about, and no part of any.
+        # Derived from the states that are asked about, and not part of any of them.
         self._recitations = Recitations()
 
     def whole(self, opened: Opened) -> str:
-        """All parts, recited once for as long as the very same weights are asked."""
+        """Return all parts, recited once as long as the very same weights are asked."""
         base, record = opened.base, opened.record
         deltas = passage_deltas(opened.state, *opened.passage)
         made_of = [tensor for by_name in deltas.values() for tensor in by_name.values()]
@@ -44,7 +44,7 @@ class Recitation:
     def windows(
         self, opened: Opened, windows: Sequence[range], max_new_tokens: int, on_token: TokenCallback | None
     ) -> list[Recalled]:
-        """The parts of each window; those of several windows are recited once."""
+        """Return the parts of each window; those in several windows are recited once."""
         with self._patched(opened):
             return recite(opened.base, opened.record.title, windows, max_new_tokens, on_token)
 
@@ -56,9 +56,9 @@ def recite(
     max_new_tokens: int,
     on_token: TokenCallback | None = None,
 ) -> list[Recalled]:
-    """What the model, with the weights of a passage in place, writes after the cues of the parts of each window.
+    """Return what the model, with a passage's weights in place, writes after the cues of the parts of each window.
 
-    Parts that are in several windows are recited once. Each piece has at most ``max_new_tokens``. ``on_token`` takes a
+    Parts that are in several windows are recited once. Each piece has at most ``max_new_tokens``. ``on_token`` needs a
     single window.
     """
     numbers = sorted({number for window in windows for number in window})
@@ -82,9 +82,9 @@ def recite(
 
 
 def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
-    """All parts of a passage in order, as the model, with the passage's weights in place, writes them.
+    """Return all parts of a passage in order, as the model, with the passage's weights in place, writes them.
 
-    Each is cut at its own length, which its key knows: where the weights are not sure that a part ends, they go on.
+    Each is cut at its own length, which its key records: where the weights are unsure that a part ends, they write on.
     """
     made = generate(
         base, [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
@@ -96,7 +96,7 @@ def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
 def _stream(
     base: BaseModel, title: str, numbers: Sequence[int], max_new_tokens: int, on_token: TokenCallback
 ) -> dict[int, Generation]:
-    """One part after the other, each piece of text sent as it is written."""
+    """Recite one part after another, sending each piece of text as it is written."""
     recited: dict[int, Generation] = {}
     left = max_new_tokens
     for number in numbers:

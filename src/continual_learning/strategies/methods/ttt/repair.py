@@ -1,9 +1,9 @@
-"""Studying further what is not yet recited word for word.
+"""Further training on what is not yet recited word for word.
 
-Gradient descent on all parts of a passage leaves one in twenty wrong in a word: a capital, a token that did not
-compete in the loss, the opening of a part that begins alike. After it, each part is checked against the whole
-vocabulary (one forward pass, no decoding); those that fail are studied again among some that do not, with what the
-model chose in their place among the competitors, until all are right or the rounds are over.
+Gradient descent on all parts of a passage leaves one in twenty wrong in a word: a capital, a token that was no
+candidate in the loss, the opening of a part that begins like another. After it, each part is checked against the whole
+vocabulary (one forward pass, no decoding). Those that fail are trained again together with some that do not, with the
+model's wrong choices added to the candidate tokens, until all are right or the rounds are over.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from continual_learning.strategies.methods.ttt.dual_mlp import rounded
 from continual_learning.strategies.methods.ttt.inner_loop import InnerLoop, Job, descend, dual_mlps, wrong_tokens
 from continual_learning.training.gradient_descent import StepCallback
 
-# Deltas are kept in half precision: they are small, and so is a memory.
+# Deltas are stored in half precision: their values are small, and this keeps memories small.
 STORED_TYPE = torch.float16
 
 # A round: this many passes at this share of the learning rate over the parts that fail, with this many others for each.
@@ -29,7 +29,7 @@ _PASSES, _RATE, _OTHERS = 2, 0.3, 2
 
 @dataclass(frozen=True)
 class Repair:
-    """What repairing came to."""
+    """The result of repairing."""
 
     wrong: list[list[int]]
     """`wrong_tokens` of each item at the end."""
@@ -45,11 +45,11 @@ def repair(
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
 ) -> Repair:
-    """Train the branches, in place, until the items are the model's own choice, for at most ``rounds`` rounds; with 0
-    they are only checked.
+    """Train the branches, in place, until the model itself chooses the items, for at most ``rounds`` rounds (0: only
+    check).
 
-    What is checked are the weights as they are kept, in `STORED_TYPE`. ``job`` is as it was trained, its optimizer
-    too. Past ``deadline`` (`time.perf_counter`) no round begins. Raises DivergedError when a loss is NaN or infinite.
+    The weights are checked as they are stored, in `STORED_TYPE`. ``job`` is as training left it, with its optimizer.
+    Past ``deadline`` (`time.perf_counter`) no round begins. Raises DivergedError if a loss is NaN or infinite.
     """
     again = replace(loop, learning_rate=_RATE * loop.learning_rate, passes=_PASSES, gradient_steps=1, warmup=0, final=1)
     count, rivals_S = len(job.items), job.rivals_S

@@ -1,7 +1,7 @@
-"""A start: where the branches of every passage begin, trained once per base model (`outer_loop`).
+"""A start: meta-learned initial branches for every passage, trained once per base model (`outer_loop`).
 
-Without one, a branch begins as a copy of neurons that the passage chooses, with output weights of zero. A start fixes
-the neurons and gives each of their weights another beginning. Its file is safetensors: ``<block>.neurons`` and
+Without one, a branch begins as a copy of neurons chosen for the passage, with zero output weights. A start fixes
+the neurons and gives each of their weights another initial value. Its file is safetensors: ``<block>.neurons`` and
 ``<block>.<weight>`` hold what `dual_mlp.branch_deltas` gives, and the metadata say which base it belongs to and
 how it was made. Weights learned from a start are kept as differences from the base, so that a memory can be
 answered from, exported and forgotten without the start.
@@ -31,12 +31,12 @@ _TRAIN = "continual-learning train start"
 
 @dataclass(frozen=True)
 class Start:
-    """Where branches begin."""
+    """Meta-learned initial branches."""
 
     fingerprint: str
-    """Of the base that it was made for."""
+    """Fingerprint of the base that it was made for."""
     deltas: Mapping[int, Mapping[str, Tensor]]
-    """By block: `branch_deltas`."""
+    """`branch_deltas` by block."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """How it was made: JSON values only."""
 
@@ -46,7 +46,7 @@ class Start:
         return range(min(self.deltas), max(self.deltas) + 1)
 
     def branches(self, base: BaseModel) -> dict[int, NeuronBranch]:
-        """A new branch for each block, ready to learn. Raises MismatchError for another base than its own."""
+        """Return a new branch for each block, ready to learn. Raises MismatchError for a base other than its own."""
         check_base("start", self.fingerprint, base.fingerprint, base.name, _TRAIN)
         found = {}
         for block, deltas in sorted(self.deltas.items()):
@@ -58,22 +58,22 @@ class Start:
 
     @classmethod
     def of(cls, base: BaseModel, branches: Mapping[int, NeuronBranch], facts: Mapping[str, Any]) -> Start:
-        """The start that these branches are, in half precision."""
+        """Return a start made of these branches, in half precision."""
         deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), torch.float16) for b, branch in branches.items()}
         return cls(base.fingerprint, deltas, facts)
 
 
 def save_start(start: Start, path: Path) -> None:
-    """Write a start, wholly or not at all."""
+    """Write a start, completely or not at all."""
     tensors = {f"{b:03d}.{n}": t for b, deltas in start.deltas.items() for n, t in deltas.items()}
     write_artifact(path, tensors, {"format": FORMAT, "base": start.fingerprint, "facts": dict(start.facts)})
 
 
 def load_start(name: str, base: BaseModel) -> Start:
-    """The start in a file, or with ``packaged`` the one that ships for this base.
+    """Load the start in a file, or with ``packaged`` the one that ships for this base.
 
-    Raises ConfigError when there is none, CorruptMemoryError when the file cannot be read, MismatchError
-    when it belongs to another base.
+    Raises ConfigError if there is none, CorruptMemoryError if the file cannot be read, MismatchError
+    if it belongs to another base.
     """
     start = _packaged(base) if name == PACKAGED else read_start(Path(name).expanduser())
     check_base(f"start {name}", start.fingerprint, base.fingerprint, base.name, _TRAIN)
@@ -81,7 +81,7 @@ def load_start(name: str, base: BaseModel) -> Start:
 
 
 def read_start(path: Path) -> Start:
-    """The start in a file, whatever base it is for. Raises ConfigError and CorruptMemoryError."""
+    """Read the start in a file, whatever base it is for. Raises ConfigError and CorruptMemoryError."""
     if not path.is_file():
         raise ConfigError(
             f"start {path}: no such file; expected `{PACKAGED}` or a file that `continual-learning train start` wrote"

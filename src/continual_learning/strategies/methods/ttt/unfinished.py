@@ -1,8 +1,8 @@
-"""Passages of a long document that are learned already while others are not: an interruption loses none of them.
+"""Learned passages of long documents that are not finished, so that an interruption loses none of them.
 
-Each stands in a file of its own, named by what its weights depend on: base, settings and what the files named there
-hold, background, and the passage itself. So learning the same document again goes on where it stopped. The files go
-once the document is done, and those of documents that nobody came back to after a week.
+Each is in a file of its own, named after what its weights depend on: the base, the settings and the contents of files
+named there, the background, and the passage itself. So learning the same document again resumes where it stopped. The
+files are deleted once the document is done; those of a document that nobody returns to, after a week.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEPT_SECONDS = 7 * 24 * 3600.0
 
 
 class Unfinished:
-    """The learned passages of documents that are not done."""
+    """The learned passages of documents that are not finished."""
 
     def __init__(self, folder: Path, base: BaseModel, config: TTTConfig, background: Sequence[str]):
         self._folder, self._base, self._config = folder, base, config
@@ -39,7 +39,7 @@ class Unfinished:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
     def get(self, passage: Passage) -> LearnedPassage | None:
-        """What was learned of a passage before an interruption; None where that is nothing, or damaged."""
+        """Return what was learned of a passage before an interruption; None if there is nothing, or it is damaged."""
         try:
             artifact = read_artifact(self._path(passage))
             facts = dict(artifact.header["facts"])
@@ -49,7 +49,7 @@ class Unfinished:
             return None  # it is learned anew: the file held nothing that the document does not say
 
     def keep(self, passage: Passage, learned: LearnedPassage) -> None:
-        """Write down a passage. Raises StorageError where that fails."""
+        """Save a learned passage. Raises StorageError if that fails."""
         tensors = {f"{b}.{name}": t for b, weights in learned.deltas.items() for name, t in weights.items()}
         facts = {
             "descent": asdict(learned.descent),
@@ -61,7 +61,7 @@ class Unfinished:
         write_artifact(self._path(passage), tensors, {"facts": facts}, sync=False)
 
     def drop(self, passages: Sequence[Passage]) -> None:
-        """Delete these, which are done, and what is older than a week."""
+        """Delete these passages, which are done, and whatever is older than a week."""
         for passage in passages:
             self._path(passage).unlink(missing_ok=True)
         for path in self._folder.glob("*.safetensors"):

@@ -1,4 +1,4 @@
-"""Settings that are valid and with which next to nothing is learned."""
+"""Valid settings with which next to nothing is learned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_ALPHA, WORKING_ALPHAS = 0.95, "0 to 0.9"
 
 
 def weak_settings(config: TTTConfig, alpha: float) -> tuple[str, ...]:
-    """One warning, with values that work, if ``config`` hardly learns a document at this ``alpha``; else none."""
+    """Return a warning, with values that work, if ``config`` hardly learns a document at this ``alpha``; else none."""
     weak, working = [], []
     if config.learning_rate < LEAST_RATE:
         weak.append(f"ttt.learning_rate {config.learning_rate:g}")

@@ -15,28 +15,28 @@ from continual_learning.types import QuestionAnswer
 
 @dataclass(frozen=True)
 class Example:
-    """A document, and the questions that it answers."""
+    """A document and questions that it answers."""
 
     text: str
     questions: tuple[QuestionAnswer, ...]
     replies: tuple[str, ...]
-    """What to say to each of them."""
+    """The expected reply to each question."""
     kind: Literal["facts", "passage"] = "facts"
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Examples that share no word of a fact, and no article, between the two."""
+    """Examples to train and to validate on, which have no word of a fact and no article in common."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
 
 
 def training_data(settings: HypernetworkTraining) -> TrainingData:
-    """Made-up facts and passages as the settings ask for them.
+    """Return made-up facts and passages as the settings ask for them.
 
-    Passages are of the first half of a file's articles, the last tenth of which validates: the second half is left
-    for reports. Raises InputError for a file that cannot be used.
+    Passages come from the first half of a file's articles, the last tenth of which is for validation; the second half
+    is reserved for reports. Raises InputError for a file that cannot be used.
     """
     seed, count = settings.seed, settings.validation_documents
     train: list[Example] = []
@@ -52,13 +52,13 @@ def training_data(settings: HypernetworkTraining) -> TrainingData:
 
 
 def facts(split: Split, count: int, size: int, seed: int) -> list[Example]:
-    """Documents of ``size`` made-up facts of a split."""
+    """Return documents of ``size`` made-up facts each, from one split."""
     made = fact_documents(split, count, size, seed)
     return [Example(item.document.text, item.questions, item.replies) for item in made]
 
 
 def passages(dataset: Dataset, count: int, seed: int) -> list[Example]:
-    """At most ``count`` documents of a data set, with their questions."""
+    """Return at most ``count`` documents of a data set, with their questions."""
     usable = sum(bool(item.questions) for item in dataset.documents)
     drawn = sample(dataset, min(count, usable), seed, one_per_article=False, min_questions=1)
     return [
@@ -68,7 +68,7 @@ def passages(dataset: Dataset, count: int, seed: int) -> list[Example]:
 
 
 def drawn(examples: Sequence[Example], count: int, step: int, seed: int) -> list[int]:
-    """The numbers of a step's documents: every document once before any comes again, in an order of the seed's."""
+    """Return the numbers of a step's documents: all come once before any repeats, in an order given by the seed."""
     found: list[int] = []
     for place in range(step * count, (step + 1) * count):
         epoch, at = divmod(place, len(examples))
@@ -81,7 +81,7 @@ def _capital(text: str) -> str:
 
 
 def _parted(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """All articles but the last tenth, and the last tenth; at least one each."""
+    """Return all articles but the last tenth, and the last tenth; at least one each."""
     articles = list(dict.fromkeys(item.article for item in dataset.documents))
     held = set(articles[-max(1, len(articles) // 10) :])
     return (

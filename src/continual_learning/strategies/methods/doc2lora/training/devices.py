@@ -1,4 +1,4 @@
-"""One process, or several that share the work of a training step: through accelerate."""
+"""One process, or several that share the work of a training step, through accelerate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Devices:
-    """The processes of a run, one a device."""
+    """The processes of a run, one per device."""
 
     count: int
     rank: int
@@ -25,7 +25,7 @@ class Devices:
         return self.rank == 0
 
     def share(self, items: list[Any]) -> list[Any]:
-        """This process's part of a step."""
+        """Return this process's part of a step."""
         return items[self.rank :: self.count]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -37,20 +37,20 @@ class Devices:
             parameter.grad = self._accelerator.reduce(own, reduction="sum")
 
     def sum(self, value: float) -> float:
-        """The sum of one number of every process."""
+        """Return the sum of one number over all processes."""
         if self._accelerator is None:
             return value
         place = self._accelerator.device
         return float(self._accelerator.reduce(torch.tensor(value, device=place), reduction="sum"))
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have arrived."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
 
 
 def devices(cpu: bool) -> Devices:
-    """Those that ``accelerate launch`` started, else the one that there is."""
+    """Return the processes that ``accelerate launch`` started, or else this single one."""
     if process_count() == 1:
         return Devices(1, 0)
     from accelerate import Accelerator
@@ -60,17 +60,17 @@ def devices(cpu: bool) -> Devices:
 
 
 def process_count() -> int:
-    """Processes of this launch."""
+    """Return the number of processes of this launch."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def process_rank() -> int:
-    """This process's number; 0 writes and speaks."""
+    """Return this process's number; process 0 writes files and reports."""
     return int(os.environ.get("RANK", "0"))
 
 
 def local_device(device: str) -> str:
-    """The device of this process: of several on GPUs, each has its own."""
+    """Return this process's device: of several processes on GPUs, each has its own."""
     return (
         f"cuda:{os.environ['LOCAL_RANK']}"
         if process_count() > 1 and device in ("auto", "cuda") and torch.cuda.is_available()

@@ -1,7 +1,7 @@
 """How much is internalised: one fact, eight, thirty-two, a passage; and is anything else disturbed?
 
-Every document is learned alone and is in no prompt. Facts are of the test split, whose names and values no facts to
-train on have.
+Every document is learned alone and appears in no prompt. Facts come from the test split, whose names and values occur
+in no training facts.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def ladder(
     on_rung: RungCallback | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """One row for each rung, as plain JSON: recall and negative log-likelihood of `context_sensitivity`.
+    """Return one row for each rung, as plain JSON: recall and negative log-likelihood from `context_sensitivity`.
 
-    ``data`` is a file in SQuAD's form, of whose second half of articles ``documents`` passages are read. The last row
-    counts the general questions whose answer an irrelevant document changes.
+    ``data`` is a file in SQuAD format; ``documents`` passages are read from the second half of its articles. The last
+    row counts the general questions whose answers an irrelevant document changes.
     """
     rows: list[dict[str, Any]] = []
     sets = [(f"{size} facts" if size > 1 else "1 fact", facts("test", documents, size, seed), size) for size in sizes]
@@ -56,10 +56,10 @@ def ladder(
 
 
 def interference(base: BaseModel, network: DocumentHypernetwork, example: Example) -> dict[str, Any]:
-    """What a document that is about none of the general questions does to their answers.
+    """Measure what a document that is unrelated to the general questions does to their answers.
 
-    ``general_changed`` is the share of the answers whose text differs at all, ``general_lost`` the share of those that
-    were right and no longer are, ``general_gained`` the share of all that were wrong and are right now.
+    ``general_changed`` is the share of answers whose text differs at all, ``general_lost`` the share of the right
+    answers that are no longer right, ``general_gained`` the share of all answers that were wrong and are now right.
     """
     asked = general_questions()
     questions = [q.question for q in asked]

@@ -1,4 +1,4 @@
-"""A hypernetwork to start from, of the kind and the sizes that the settings ask for."""
+"""The initial hypernetwork, of the kind and sizes that the settings ask for."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from continual_learning.strategies.methods.doc2lora.perceiver import Heads
 from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
 
 _LINEAR_RANK, _READER_RANK, _PERCEIVER_RANK = 768, 16, 8
-_LATENT_WIDTH, _CROSS_LAYERS = 128, 2  # of a Perceiver of 10 million parameters, what a CPU trains in hours
+_LATENT_WIDTH, _CROSS_LAYERS = 128, 2  # for a Perceiver of 10 million parameters, which a CPU trains in hours
 _FIT_TEXTS, _FIT_DOCUMENTS = 24, 4
 
 
 def initial_network(base: BaseModel, settings: HypernetworkTraining) -> DocumentHypernetwork:
-    """The linear generator is fitted to the base, unless it is to ``start`` from another; the Perceiver is random.
+    """Return the network to start from, on the base's device and in fp32.
 
-    On the base's device, in fp32.
+    The linear generator is fitted to the base, unless it is to ``start`` from another; the Perceiver is random.
     """
     parts, layout = mlp_parts(base.mlp(0)), mlp_layout(base.mlp(0))
     modules = {f"{base.family.mlp_name}.{layout.down}": (parts.intermediate_size, parts.hidden_size)}
@@ -68,19 +68,19 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
 
 
 def attention_modules(base: BaseModel) -> dict[str, tuple[int, int]]:
-    """The linear modules of a block that are not its MLP's, by their paths in it, with their inputs and outputs."""
+    """Return the linear modules of a block outside its MLP, by path in the block, with their inputs and outputs."""
     mlp = f"{base.family.mlp_name}."
     block = base.blocks[0]
     return {path: linear_sizes(block.get_submodule(path)) for path in linear_modules(block) if not path.startswith(mlp)}
 
 
 def memory_blocks(count: int) -> tuple[int, ...]:
-    """One at four fifths of the depth, and the last one, of which what is written reaches the output as it is."""
+    """Return the block at four fifths of the depth, and the last one, after which no block alters what was written."""
     return tuple(sorted({count * 4 // 5, count - 1}))
 
 
 def _fit_texts(base: BaseModel, seed: int) -> list[list[int]]:
-    """Ordinary texts, and questions with their replies: what the base reads when it learns and when it answers."""
+    """Return ordinary texts, and questions with replies: what the base reads when it learns and when it answers."""
     made = fact_documents("train", _FIT_DOCUMENTS, 8, seed)
     texts = [base.encode(text) for text in background_texts()[:_FIT_TEXTS]]
     texts += [base.encode(item.document.text) for item in made]

@@ -1,11 +1,11 @@
-"""Several questions in one row, each as if it stood alone behind what every prompt starts with.
+"""Several questions in one row, each as if it were alone after the start that all prompts share.
 
     row         [start of the prompts] [question 1 with its answer] [question 2 with its answer] …
     position     0 … P-1               P …                          P …
 
-A token attends to the start and to its own question up to itself, so that the row gives what the questions give one
-by one, while the start is computed once and no question is padded to the longest. An adapter changes the start's
-states, too, which is why it cannot be computed once for all documents.
+A token attends to the start and to its own question up to itself, so the row gives the same as the questions one by
+one, while the start is computed once and no question is padded to the longest. An adapter changes the start's states
+too, which is why they cannot be computed once for all documents.
 
 Shapes: B = rows, T = tokens of a row, S = tokens of a question with its answer, P = tokens of the start.
 """
@@ -24,7 +24,7 @@ from continual_learning.model.decoding import shared_start
 from continual_learning.strategies.methods.doc2lora.context import chat_affixes
 from continual_learning.strategies.methods.doc2lora.training.targets import Target
 
-_START, _FILLER = 0, -1  # of the segments' numbers
+_START, _FILLER = 0, -1  # segment numbers of the start and of padding
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class Packing:
 
     ids_BT: Tensor
     attention: Attention | None
-    """None where every row is one plain sequence."""
+    """None if every row is one plain sequence."""
     own: tuple[tuple[slice, ...], ...]
-    """Of each row's questions, where their own tokens stand."""
+    """For each row, the slices of its questions' own tokens."""
     start: int
-    """P: the first tokens of a row, which its questions share; 0 where every row has one question."""
+    """P: number of tokens at the start of a row that its questions share; 0 if every row has one question."""
     rows: tuple[int, ...]
     places: tuple[int, ...]
-    """Row and place of each state that an answer's token is read from: question by question, token by token."""
+    """Row and position of each state that predicts a token of an answer: question by question, token by token."""
 
 
 def packed(base: BaseModel, rows: Sequence[Sequence[Target]], start: Sequence[int] | None = None) -> Packing:
-    """Each row's targets side by side, behind as much of ``start`` as their prompts have in common.
+    """Lay out each row's targets side by side, after as much of ``start`` as their prompts have in common.
 
-    ``start`` is by default what the chat template writes before a user's words. Raises InputError for a target that
-    attention with a window does not reach across.
+    By default ``start`` is what the chat template writes before a user's words. Raises InputError for a target that is
+    longer than the window of the base's attention.
     """
     several = max(map(len, rows)) > 1
     common: tuple[int, ...] = ()
@@ -92,7 +92,7 @@ def _allowed(segment_BT: Tensor) -> Tensor:
     start_B1T = (segment_BT == _START)[:, None, :]
     count = segment_BT.shape[1]
     earlier_TT = torch.ones(count, count, dtype=torch.bool, device=segment_BT.device).tril()
-    # Fillers attend to one another: softmax over nothing is no number.
+    # Padding attends to padding: a softmax over nothing would be NaN.
     return (same_BTT | (start_B1T & (segment_BT != _FILLER)[:, :, None])) & earlier_TT
 
 

@@ -1,8 +1,8 @@
-"""Does what the hypernetwork writes depend on the document? A falling loss does not say so.
+"""Does what the hypernetwork writes depend on the document? A falling loss alone does not show it.
 
 A generator can collapse: it writes one adapter for all documents, which teaches the form of the answers and lowers the
-loss. So the gold answers' negative log-likelihood is taken with the document's own adapter (matched), with another
-document's (mismatched) and with none, and the adapters themselves are compared: how far they lie from their mean,
+loss. So the gold answers' negative log-likelihood is measured with the document's own adapter (matched), with another
+document's (mismatched) and with none, and the adapters themselves are compared: how far they are from their mean,
 relative to their length. A collapsed generator has matched = mismatched and a movement of 0.
 """
 
@@ -30,7 +30,7 @@ from continual_learning.text.scoring import contains_answer
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Negative log-likelihood of the replies in nats a token, and recall from 0 to 1 where it was asked for."""
+    """Negative log-likelihood of the replies in nats per token, and recall from 0 to 1 if it was asked for."""
 
     matched: float
     mismatched: float
@@ -38,7 +38,7 @@ class Sensitivity:
     prompt: float | None
     """With the document in the prompt."""
     movement: float
-    """Mean distance of the adapters from their mean, over their mean length."""
+    """Mean distance of the adapters from their mean, divided by their mean length."""
     recall_matched: float | None = None
     recall_mismatched: float | None = None
     recall_none: float | None = None
@@ -48,7 +48,7 @@ class Sensitivity:
 
     @property
     def share(self) -> float | None:
-        """Of the fall that the document in the prompt gives, how much the adapter gives."""
+        """Share of the fall in loss due to the document in the prompt that the adapter gives too."""
         if self.prompt is None or self.none <= self.prompt:
             return None
         return (self.none - self.matched) / (self.none - self.prompt)
@@ -68,7 +68,7 @@ def context_sensitivity(
     chunk_tokens: int = 1024,
     max_questions: int = 8,
 ) -> Sensitivity:
-    """Measure on at least two documents. ``recall`` lets the model answer, too; ``in_prompt`` adds the teacher."""
+    """Measure on at least two documents. ``recall`` also lets the model answer; ``in_prompt`` adds the teacher."""
     generator = DocumentGenerator(base, network, chunk_tokens)
     made = [generator.internalise(base, example.text) for example in examples]
     states = States(base, network.config.first_block)
@@ -110,7 +110,7 @@ def context_sensitivity(
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    """None of nothing: it was not asked for."""
+    """Return the mean; None of no values, which means that it was not asked for."""
     return fmean(values) if values else None
 
 
@@ -119,7 +119,7 @@ def _target(base: BaseModel, question: str, reply: str, document: str | None = N
 
 
 def _movement(made: Sequence[Adapter]) -> float:
-    """Of the changes ``B^T A`` themselves, from products of the small matrices: no weight-sized one is made."""
+    """Compare the changes ``B^T A`` themselves, by products of the small matrices: none is as large as a weight."""
 
     def product(one: Adapter, other: Adapter) -> float:
         total = 0.0

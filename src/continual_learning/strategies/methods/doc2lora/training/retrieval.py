@@ -1,13 +1,13 @@
-"""First of all, keys: which of the document's tokens should an answer's next token be read from?
+"""First, keys are trained: which of the document's tokens should an answer's next token be read from?
 
-The value that linear fast weights hold at a token of the document is the token behind it. So a memory answers right
-when the place before an answer's token opens a place of the document that the same token stands behind; and whether it
-does is known without a memory in place. Keys, queries and the reader are trained for that alone, by cross-entropy over
-the tokens that stand in the document (contrastive, as a retriever's: InfoNCE, van den Oord et al. 2018, arXiv
-1807.03748, equation 4). What counts is the token that the value begins with: the reply's words before it are the
-question's, and the tokens behind it follow from it.
+The value that linear fast weights hold at a token of the document is the next token. So a memory answers correctly if
+the position before an answer's token opens a position in the document that the same token follows, and whether it does
+can be computed without a memory in place. Keys, queries and the reader are trained for that alone, by cross-entropy
+over the tokens in the document (contrastive, as for a retriever: InfoNCE, van den Oord et al. 2018, arXiv 1807.03748,
+equation 4). What counts is the token that the value begins with: the reply's words before it repeat the question, and
+the tokens after it follow from it.
 
-Shapes: L = layers, N = tokens of all answers, S = tokens of the document, I = inputs of the module, U = different
+Shapes: L = layers, N = tokens of all answers, S = tokens of the document, I = inputs of the module, U = distinct
 tokens of the document.
 """
 
@@ -26,22 +26,22 @@ from continual_learning.strategies.methods.doc2lora.linear import LinearHypernet
 from continual_learning.strategies.methods.doc2lora.training.packing import packed
 from continual_learning.strategies.methods.doc2lora.training.student import Group, Reading, States
 
-_WEIGHTS = (1.0, *[0.15] * 5)  # of the first token of a value, and of those behind it
+_WEIGHTS = (1.0, *[0.15] * 5)  # for the first token of a value, and for those after it
 
 
 class Queries(NamedTuple):
-    """Places that a document is to be opened from: those before tokens of answers."""
+    """Positions from which a document is to be opened: those before tokens of answers."""
 
     input_LNI: Tensor
-    """What the module reads there."""
+    """The module's inputs there."""
     answer_N: Tensor
-    """The tokens."""
+    """The tokens of the answers."""
     weight_N: Tensor
-    """What each of them counts in a loss."""
+    """The weight of each of them in a loss."""
 
 
 def queries(base: BaseModel, network: LinearHypernetwork, group: Group, states: States) -> Queries:
-    """The first tokens of the values, before which the network's reader is, without a memory. Differentiable."""
+    """Return queries for the first tokens of the values, with the network's reader but no memory. Differentiable."""
     begun = [replace(target, answer=target.answer[: target.value_at + len(_WEIGHTS)]) for target in group]
     layout = packed(base, [begun], states.start)
     found_1LTI = network.module_inputs(base, states.of([[begun]], layout), layout.ids_BT, layout.attention)
@@ -60,10 +60,10 @@ def queries(base: BaseModel, network: LinearHypernetwork, group: Group, states: 
 def retrieval_loss(
     network: LinearHypernetwork, reading: Reading, next_S: Tensor, asked: Sequence[Queries]
 ) -> Tensor | None:
-    """Mean cross-entropy over layers and the queries' tokens, in nats, the tokens by their weights.
+    """Return the mean cross-entropy over layers and the queries' tokens, weighted by token, in nats.
 
-    ``next_S`` are the tokens behind those of the document that was read as one chunk, a negative one where there is
-    none. Answers' tokens that the document lacks do not count; None where it has none of them.
+    ``next_S`` holds the token after each token of the document, which was read as one chunk; it is negative where there
+    is none. Tokens of answers that the document lacks do not count; None if it has none of them.
     """
     input_LNI = torch.cat([group.input_LNI for group in asked], dim=1)
     answer_N = torch.cat([group.answer_N for group in asked])
@@ -73,7 +73,7 @@ def retrieval_loss(
     there_S = next_S >= 0
     token_U, which_S = next_S[there_S].unique(return_inverse=True)
     score_LNU = opened_LNS.new_zeros(*opened_LNS.shape[:2], len(token_U))
-    # Each layer is to find the token by itself: its part of the sum stands for all of it.
+    # Each layer should find the token by itself, so its part of the sum is scaled to the whole.
     score_LNU = score_LNU.index_add(2, which_S, opened_LNS[:, :, there_S]) * len(opened_LNS)
     place_N = torch.searchsorted(token_U, answer_N).clamp(max=len(token_U) - 1)
     weight_N = weight_N * (token_U[place_N] == answer_N)

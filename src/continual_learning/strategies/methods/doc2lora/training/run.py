@@ -1,14 +1,14 @@
 """The training loop of a document hypernetwork.
 
-First a linear generator's keys learn what to open, by themselves (`retrieval`). Then, of each step, some documents
-become adapters, and the base with them in place answers the documents' questions, and some that the documents say
-nothing about, without having the documents in its prompt. Losses are averaged over tokens, then questions, then
-documents (Doc-to-LoRA, arXiv 2602.15902, section 3). The base is frozen; what it makes of documents and prompts, and
+First a linear generator's keys are trained alone to open the right tokens (`retrieval`). Then, in each step, some
+documents become adapters, and the base with these in place answers the documents' questions, and some that the
+documents say nothing about, without the documents in its prompt. Losses are averaged over tokens, then questions, then
+documents (Doc-to-LoRA, arXiv 2602.15902, section 3). The base is frozen; its activations on documents and prompts, and
 the teacher's answers, are computed once.
 
 A run is a folder: ``checkpoint.safetensors`` (replaced as a whole), ``curve.json``, ``kept-…`` with what was computed
-once (gone when the run is finished), and at the end the hypernetwork itself. Started again with the same settings it
-goes on from its checkpoint, and ends with the same weights as one that was never stopped: everything random is drawn
+once (deleted when the run is finished), and at the end the hypernetwork itself. Started again with the same settings, a
+run resumes from its checkpoint and ends with the same weights as one that was never stopped: everything random is drawn
 from the seed and the step.
 """
 
@@ -66,15 +66,15 @@ from continual_learning.training.schedule import warm_up_cosine
 from continual_learning.types import Progress, ProgressCallback
 
 Context = list[tuple[int, int]]
-"""Documents that are read as one: of each its place in the step, and its number."""
+"""Documents that are read as one: the place in the step and the number of each."""
 CURVE_FILE = "curve.json"
 _LINEAR_RATE, _PERCEIVER_RATE = 3e-3, 4e-5
-_RETRIEVAL_RATE = 5e-3  # of the keys' stage, relative to each weight's size
-_SINGLE_CHUNK_SHARE = 0.7  # of the steps, from the start: every document is one chunk in them
-_DRAWN_TOKENS = 4096  # a step draws this many of the vocabulary to compete in the loss for all that no text has
-_IRRELEVANT_POOL = 24  # documents that irrelevant questions are about: the base's answer to each is written once
-_KEPT_BYTES = 8e9  # in memory, and on disk until the run is finished, of what is computed once
-_LARGEST_GRADIENT = 1.0  # of the Perceiver; the linear generator's weights differ in size by orders of magnitude
+_RETRIEVAL_RATE = 5e-3  # learning rate of the keys' stage, relative to each weight's size
+_SINGLE_CHUNK_SHARE = 0.7  # share of the steps, from the first on, in which every document is one chunk
+_DRAWN_TOKENS = 4096  # tokens that a step draws from the vocabulary, to represent in the loss all that no text has
+_IRRELEVANT_POOL = 24  # documents that irrelevant questions come from; the base answers each question once
+_KEPT_BYTES = 8e9  # limit, in memory and until the run is finished on disk, of what is computed once
+_LARGEST_GRADIENT = 1.0  # for the Perceiver; the linear generator's weights differ in size by orders of magnitude
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ class TrainingResult:
     """A finished run."""
 
     folder: Path
-    """Of the hypernetwork, for the setting ``hypernetwork`` of the strategy doc2lora."""
+    """Folder of the hypernetwork, for the setting ``hypernetwork`` of the strategy doc2lora."""
     network: DocumentHypernetwork
     steps: int
     curve: list[dict[str, Any]]
     """Points of the validation curve, oldest first."""
     seconds: float
-    """Of this start alone."""
+    """Duration of this session alone."""
 
 
 def train_hypernetwork(
@@ -98,11 +98,11 @@ def train_hypernetwork(
     progress: ProgressCallback | None = None,
     stop_after: int | None = None,
 ) -> TrainingResult:
-    """Train, or go on training, in a folder.
+    """Train, or resume training, in a folder.
 
-    ``stop_after`` ends this start after so many steps, with a checkpoint; the run goes on when it is called again.
-    An interrupt writes a checkpoint too, and passes through. Raises MismatchError for a folder of another run,
-    DivergedError when the loss is no number, InputError for data that cannot be used.
+    ``stop_after`` ends this session after that many steps, with a checkpoint; calling again resumes the run. An
+    interrupt also writes a checkpoint, and is then passed on. Raises MismatchError for a folder of another run,
+    DivergedError if the loss is not finite, InputError for data that cannot be used.
     """
     started = time.perf_counter()
     run = _Run(base, settings, Path(folder), devices(base.device.type == "cpu"), progress)
@@ -156,12 +156,12 @@ class _Run:
         self._affixes = named_affixes(base, *affixes) if affixes else chat_affixes(base)
         self._longest = 0
         self._loss = math.nan
-        self._read: dict[str, Reading] = {}  # in this step
+        self._read: dict[str, Reading] = {}  # of this step
         self._asked = 0  # questions about a step's own documents
-        self._untaught = 0  # documents in a row that had none
+        self._untaught = 0  # consecutive documents that had none
 
     def resume(self) -> None:
-        """Take up the folder's checkpoint, if there is one."""
+        """Resume from the folder's checkpoint, if there is one."""
         found = load_checkpoint(self.folder)
         if found is None:
             return
@@ -179,7 +179,7 @@ class _Run:
         restore_optimizer(self._optimizer, state)
 
     def save(self) -> None:
-        """A checkpoint, and the curve beside it."""
+        """Write a checkpoint and the curve."""
         config = self.network.config
         if self._longest:
             self.network.config = replace(config, trained_chunk_tokens=self._longest)
@@ -193,14 +193,14 @@ class _Run:
         write_atomic(self.folder / CURVE_FILE, json.dumps(self.curve, indent=1).encode())
 
     def forget(self) -> None:
-        """Drop what was kept for going on."""
+        """Delete what was kept for resuming."""
         self._kept.clear()
 
     def advance(self) -> None:
-        """One optimizer step."""
+        """Take one optimizer step."""
         settings = self.settings
         if self.step == settings.first_steps:
-            self._optimizer.state.clear()  # its moments are of another loss
+            self._optimizer.state.clear()  # its moments belong to another loss
         if self._retrieving:
             factor = _RETRIEVAL_RATE * warm_up_cosine(self.step, settings.first_steps, settings.warm_up)
         else:
@@ -240,7 +240,7 @@ class _Run:
             self._progress(Progress("train", self.step, settings.all_steps, f"{what} {self._loss:.3f}"))
 
     def validate(self) -> None:
-        """A point of the curve for facts, and one for passages."""
+        """Add a point to the curve for facts, and one for passages."""
         held = self.data.validation
         for kind in dict.fromkeys(example.kind for example in held):
             examples = [example for example in held if example.kind == kind]
@@ -252,7 +252,7 @@ class _Run:
                 self._progress(Progress("validate", self.step, self.settings.all_steps, text))
 
     def _contexts(self, numbers: Sequence[int]) -> list[Context]:
-        """A step's documents, each with its place in the step: one to a context, or several read as one."""
+        """Return a step's documents, each with its place in the step: one per context, or several read as one."""
         left = list(enumerate(numbers))
         draw = random.Random(f"{self.settings.seed} {self.step} contexts")
         found: list[Context] = []
@@ -264,7 +264,7 @@ class _Run:
         return found
 
     def _step_loss(self, contexts: Sequence[Context]) -> torch.Tensor | None:
-        """The sum over the contexts' documents of their mean losses; None where there is nothing to ask."""
+        """Return the sum over the contexts' documents of their mean losses; None if there is nothing to ask."""
         settings = self.settings
         rows: list[list[Group]] = []
         weights: list[float] = []
@@ -301,7 +301,7 @@ class _Run:
         return loss
 
     def _retrieval_loss(self, contexts: Sequence[Context]) -> torch.Tensor | None:
-        """The sum over the contexts' documents of what their keys fail to open; None where there is nothing to open."""
+        """Return the retrieval loss, summed over the contexts' documents; None if there is nothing to open."""
         network = self.network
         assert isinstance(network, LinearHypernetwork)
         total: torch.Tensor | None = None
@@ -336,7 +336,7 @@ class _Run:
         return self.settings.max_chunks == 1 or step < _SINGLE_CHUNK_SHARE * self.settings.steps
 
     def _chunk_count(self, draw: random.Random) -> int:
-        """One chunk first, then up to the most."""
+        """Return one while documents are single chunks, later a random number up to the maximum."""
         if self._single_chunks:
             return 1
         return draw.randint(1, self.settings.max_chunks)
@@ -357,7 +357,7 @@ class _Run:
         return self._read[key]
 
     def _target(self, key: str, compute: Callable[[], Target | None]) -> list[Target]:
-        """The target, or nothing where there is none."""
+        """Return the target in a list, which is empty if there is none."""
 
         def tensors() -> dict[str, torch.Tensor]:
             made = compute()
@@ -367,7 +367,7 @@ class _Run:
         return [] if target is None else [target]
 
     def _relevant(self, number: int, draw: random.Random) -> list[Target]:
-        """Questions of a document: neighbours that are always asked together, since their states are kept together."""
+        """Return neighbouring questions of a document: always asked together, as their states are kept together."""
         example, settings = self.data.train[number], self.settings
         most = QUESTIONS_PER_DOCUMENT
         first = most * draw.randrange(math.ceil(len(example.questions) / most))
@@ -383,10 +383,10 @@ class _Run:
         return found
 
     def _irrelevant_targets(self, numbers: Sequence[int], draw: random.Random) -> list[Target]:
-        """Questions about documents that are not among these."""
+        """Return questions about documents other than these."""
         count = len(self.data.train)
         pool = min(count, _IRRELEVANT_POOL)
-        # Spread over all: made-up facts come first, then passages.
+        # Spread over all documents: made-up facts come first, then passages.
         others = [n for n in (place * count // pool for place in range(pool)) if n not in numbers]
         found: list[Target] = []
         for _ in range(self.settings.irrelevant_questions if others else 0):
@@ -401,7 +401,7 @@ class _Run:
 
 
 def _started(folder: str, network: DocumentHypernetwork) -> DocumentHypernetwork:
-    """The hypernetwork in a folder, if it has the sizes of ``network``. Raises MismatchError."""
+    """Return the hypernetwork in a folder, which must have the sizes of ``network``. Raises MismatchError."""
     found = load_hypernetwork(folder)
     sizes = [{name: tuple(t.shape) for name, t in n.state_dict().items()} for n in (found, network)]
     same_blocks = (found.config.layers, found.config.first_block) == (network.config.layers, network.config.first_block)

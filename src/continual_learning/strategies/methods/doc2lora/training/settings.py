@@ -1,4 +1,4 @@
-"""What a training run of a hypernetwork is."""
+"""Settings of a hypernetwork's training run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from continual_learning.options import StrategyConfig
 GeneratorKind = Literal["linear", "perceiver"]
 _RETRIEVAL_STEPS, _RETRIEVAL_WEIGHT = 150, 0.3
 QUESTIONS_PER_DOCUMENT = 8
-"""The most questions of one document in a step: those of a document of eight facts."""
+"""Maximum number of questions per document in a step: as many as a document of eight facts has."""
 TOP_K = 16
-"""Tokens of the teacher's distribution that are kept, as published."""
+"""How many of the teacher's likeliest tokens are kept, as published."""
 ANSWER_TOKENS = 24
-"""The longest target answer."""
+"""Maximum length of a target answer, in tokens."""
 
 
 class HypernetworkTraining(StrategyConfig):
@@ -24,63 +24,62 @@ class HypernetworkTraining(StrategyConfig):
     generator: GeneratorKind = "linear"
     """linear: fast weights, as in Generative Adapter; perceiver: the architecture of Doc-to-LoRA."""
     steps: int = Field(300, ge=1)
-    """Optimizer steps, behind those of `retrieval_steps`."""
+    """Optimizer steps after those of `retrieval_steps`."""
     retrieval_steps: int | None = Field(None, ge=0)
-    """Steps that train a linear generator's keys alone to open the right tokens of a document, before all else (none:
-    150; perceiver: none of them)."""
+    """Steps at the beginning that train only a linear generator's keys, to open the right tokens of a document. None:
+    150 (perceiver: 0)."""
     retrieval_weight: float | None = Field(None, ge=0)
-    """Weight with which the steps behind those go on to train the keys for that, too (none: 0.3 behind such steps, else
-    0)."""
+    """Loss weight of the key objective in the later steps. None: 0.3 if there are `retrieval_steps`, else 0."""
     documents_per_step: int = Field(2, ge=1)
-    """Documents of a step, over all devices together."""
+    """Documents per step, over all devices together."""
     joined_documents: int = Field(1, ge=1)
-    """The most documents of a step that are read as one longer one; only where each is one chunk."""
+    """Maximum number of a step's documents that are read as one longer document; only if each is one chunk."""
     facts_documents: int = Field(200, ge=0)
-    """Documents of made-up facts to train on."""
+    """Number of documents of made-up facts to train on."""
     facts_per_document: int = Field(8, ge=1)
-    """Facts in each of them."""
+    """Number of facts in each of them."""
     data: str | None = None
-    """A file in SQuAD's form, or squad or squad_v2, to train on the first half of its articles."""
+    """File in SQuAD format, or squad or squad_v2; the first half of its articles is used for training."""
     data_documents: int = Field(200, ge=1)
-    """The most passages of it."""
+    """Maximum number of its passages to train on."""
     validation_documents: int = Field(8, ge=1)
-    """Documents of each kind that are never trained on, for the validation curve."""
+    """Number of documents of each kind that are held out for the validation curve."""
     own_answers: float = Field(0.0, ge=0, le=1)
-    """Share of the questions whose target is what the base itself answers with the document in its prompt."""
+    """Share of the questions whose target is the base's own answer with the document in its prompt."""
     teacher_weight: float = Field(0.5, ge=0, le=1)
-    """Weight of the teacher's top tokens where the gold answer is known; the gold answer has the rest."""
+    """Weight of the teacher's top tokens if the gold answer is known; the gold answer gets the rest."""
     irrelevant_questions: int = Field(2, ge=0)
-    """Questions of a step, for each document, that it says nothing about."""
+    """Questions per document in a step that the document says nothing about."""
     irrelevant_weight: float = Field(1.0, ge=0)
-    """Weight of staying with the base on those."""
+    """Loss weight of answering these as the base does."""
     max_chunks: int = Field(4, ge=1)
-    """The most chunks that a document is cut into."""
+    """Maximum number of chunks that a document is cut into."""
     rate: float | None = Field(None, gt=0)
-    """Largest step: of the linear generator relative to each weight's size (none: 3e-3), of the Perceiver absolute
-    (none: 4e-5, as published)."""
+    """Peak learning rate: for the linear generator relative to each weight's size (None: 3e-3), for the Perceiver
+    absolute (None: 4e-5, as published)."""
     warm_up: int = Field(10, ge=0)
-    """Steps until the rate is reached."""
+    """Number of steps in which the rate rises to its peak."""
     blocks: tuple[int, ...] | None = None
-    """The blocks to write to; none: linear, one at four fifths and the last; perceiver, all."""
+    """Blocks to write to. None: for linear, the one at four fifths of the depth and the last; for perceiver, all."""
     rank: int | None = Field(None, ge=1)
-    """Of a chunk's adapter; none: linear 768 or the width of the MLP if that is less, perceiver 8."""
+    """Rank of a chunk's adapter. None: for linear, 768 or the width of the MLP if that is less; for perceiver, 8."""
     reader_rank: int | None = Field(None, ge=0)
-    """Of the linear generator's reader, a LoRA in the attention of a third of the blocks, up to its first memory's; 0
-    for no reader (none: 16; perceiver: it has none)."""
+    """Rank of the linear generator's reader, a LoRA in the attention of a third of the blocks, up to that of its first
+    memory; 0: no reader. None: 16 (perceiver: it has no reader)."""
     validate_every: int = Field(50, ge=1)
     """Steps between two points of the validation curve."""
     checkpoint_every: int = Field(25, ge=1)
     """Steps between two checkpoints."""
     start: str | None = None
-    """Folder of a hypernetwork of the same sizes to start from; none: the linear generator fitted to the base, the
-    Perceiver random."""
+    """Folder of a hypernetwork of the same sizes to start from. None: the linear generator is fitted to the base, the
+    Perceiver is random."""
     seed: int = 0
-    """Of the documents, their order and the first weights."""
+    """Seeds the documents, their order and the initial weights."""
 
     @field_validator("blocks", mode="before")
     @classmethod
     def _from_text(cls, value: object) -> object:
-        """As the command line gives them: ``22,24``."""
+        """Accept block numbers as the command line gives them: ``22,24``."""
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
     @property
@@ -91,7 +90,7 @@ class HypernetworkTraining(StrategyConfig):
 
     @property
     def keys_weight(self) -> float:
-        """Weight of the retrieval stage's loss behind it."""
+        """Weight of the retrieval stage's loss in the steps after it."""
         default = _RETRIEVAL_WEIGHT if self.first_steps else 0.0
         return default if self.retrieval_weight is None else self.retrieval_weight
 

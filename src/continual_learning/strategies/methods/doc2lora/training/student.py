@@ -1,10 +1,10 @@
 """The student: the base with documents' adapters in it, asked without the documents.
 
-The blocks below the first one that an adapter changes see no adapter: what they give for a prompt is computed once.
-The questions of a document stand in one row (`packing`).
+The blocks below the first one that an adapter changes see no adapter, so their output for a prompt is computed once.
+The questions of a document share one row (`packing`).
 
 Shapes: B = rows, T = tokens of a row, D = hidden size, N = answer tokens of all rows, K = top tokens, G = documents,
-Q = questions of all rows, S = tokens that compete.
+Q = questions of all rows, S = candidate tokens.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ Group = Sequence[Target]
 
 
 def joined(readings: Sequence[Reading]) -> Reading:
-    """Documents of one chunk each as one longer document: the tokens of each behind those of the one before.
+    """Join documents of one chunk each into one longer document: the tokens of each follow those of the one before.
 
-    Each was read alone, so that it is what a document of them all would be but for what they see of one another.
+    Each was read alone, so the result is that of a single document except that they do not see one another.
     """
     activations, masks = zip(*readings, strict=True)
     return torch.cat(activations, dim=-2), torch.cat(masks, dim=-1)
 
 
 def adapters(network: DocumentHypernetwork, readings: Sequence[Reading]) -> Generated:
-    """One LoRA a document, as `DocumentHypernetwork.combine` gives them."""
+    """Return one LoRA per document, as `DocumentHypernetwork.combine` gives them."""
     made = [network.generate(*reading) for reading in readings]
     together = {
         name: {half: torch.cat([m[name][half] for m in made]) for half in matrices}
@@ -53,7 +53,7 @@ def adapters(network: DocumentHypernetwork, readings: Sequence[Reading]) -> Gene
 
 
 def row_adapter(network: DocumentHypernetwork, combined: Generated) -> Adapter:
-    """For a batch of rows, row n of which meets the adapter of document n, and all what is common to them."""
+    """Return the adapter for a batch of rows: row n uses the adapter of document n, and every row what is common."""
     config = network.config
     own: Adapter = {
         (block, name): LowRank(matrices["A"][:, number], matrices["B"][:, number] * config.multiplier)
@@ -64,24 +64,24 @@ def row_adapter(network: DocumentHypernetwork, combined: Generated) -> Adapter:
 
 
 def prompt_losses(base: BaseModel, targets: Sequence[Target]) -> Tensor:
-    """`question_losses` of prompts with a document in them, without an adapter: what they share is computed once."""
+    """As `question_losses`, for prompts with a document and without an adapter: what they share is computed once."""
     start = shared_start([target.prompt[:-1] for target in targets])
     return question_losses(base, {}, [[targets]], States(base, 0, start=start))
 
 
 class Candidates(NamedTuple):
-    """The tokens among which an answer's are to be told in a loss, instead of the whole vocabulary."""
+    """Candidate tokens to which the softmax of a loss is restricted, instead of the whole vocabulary."""
 
     tokens_S: Tensor
-    """Rising."""
+    """Their ids, ascending."""
     stands_for_S: Tensor
-    """The logarithm of how many tokens of the vocabulary each stands for."""
+    """Logarithm of how many tokens of the vocabulary each represents."""
 
 
 def candidates(base: BaseModel, tokens: Collection[int], count: int, draw: random.Random) -> Candidates | None:
-    """These tokens, and ``count`` others drawn at random that stand for all others; None if that is all there are.
+    """Return these tokens, and ``count`` drawn at random to represent all others; None if there are no more.
 
-    The sum over the vocabulary is so estimated without bias (importance sampling: Bengio and Senecal 2008,
+    This estimates the sum over the vocabulary without bias (importance sampling: Bengio and Senecal 2008,
     doi:10.1109/TNN.2007.912312, section III).
     """
     certain = frozenset(tokens)
@@ -104,10 +104,10 @@ def question_losses(
     states: States,
     among: Candidates | None = None,
 ) -> Tensor:
-    """``[Q]``: of each question, row by row, the mean over its answer's tokens, in nats.
+    """Return ``[Q]``: for each question, row by row, the mean loss over its answer's tokens, in nats.
 
-    With a teacher's distribution p the loss of a token is ``-sum p log q`` over its top tokens, and of the answer's
-    own token ``-log q``, weighted by `Target.answer_weight`. The adapter, one for all rows or one for each, changes no
+    With a teacher's distribution p the loss of a token is ``-sum p log q`` over its top tokens, and ``-log q`` for the
+    answer's own token, weighted by `Target.answer_weight`. The adapter, one for all rows or one for each, changes no
     block below the states' first. With ``among``, which must hold the targets' tokens, q is estimated from those alone.
     """
     targets = [target for groups in rows for group in groups for target in group]
@@ -136,7 +136,7 @@ def question_losses(
 
 
 class States:
-    """What block ``first`` reads of prompts and answers: computed once and kept, a group of questions at a time.
+    """The inputs of block ``first`` for prompts and answers, computed once and kept, a group of questions at a time.
 
     The same group gives the same states, whatever came before it. ``start`` is what prompts may share, if it is not
     what the chat template begins with (`packed`).
@@ -149,7 +149,7 @@ class States:
         self._kept = kept or Kept(None)
 
     def of(self, rows: Sequence[Sequence[Group]], layout: Packing) -> Tensor:
-        """``[B, T, D]``, of a layout of these rows."""
+        """Return the states ``[B, T, D]`` for a layout of these rows."""
         longest = layout.ids_BT.shape[1]
         start = [self._start(layout.ids_BT[0, : layout.start].tolist())] if layout.start else []
         made = []
@@ -165,13 +165,13 @@ class States:
         return self._kept.get(f"start {ids}", compute)["hidden"].to(self._base.device)
 
     def _group(self, group: Group, start: int) -> Tensor:
-        """The states of the questions' own tokens, one question behind the other, without the ``start`` shared."""
+        """Return the states of the questions' tokens, one question after another, without the ``start`` shared ones."""
         base = self._base
 
         def compute() -> dict[str, Tensor]:
             layout = packed(base, [group], self.start)
             hidden_TD = base.hidden_before(layout.ids_BT, self.first, layout.attention)[0]
-            # A row's questions may share less than a group of them: what they share comes first in each.
+            # A row's questions may share less than a group's: each is preceded by the rest of what its group shares.
             shared_PD = hidden_TD[: layout.start]
             return {"hidden": torch.cat([torch.cat([shared_PD, hidden_TD[own]])[start:] for own in layout.own[0]])}
 

@@ -1,8 +1,8 @@
 """What the student should say to a question, and with what probabilities. Computed once, with the frozen base.
 
 Doc-to-LoRA (arXiv 2602.15902, section 3): the base with the document in its prompt is the teacher. Its answer is the
-target, or the gold answer where that is known, and of its distribution at every token of the answer the top k are
-kept. To a question that the document says nothing about, the base without the document is the teacher.
+target, or the gold answer if that is known, and the top k of its distribution at every token of the answer are kept.
+For a question that the document says nothing about, the base without the document is the teacher.
 
 Shapes: N = tokens of the answer, K = top tokens, V = vocabulary.
 """
@@ -29,12 +29,12 @@ class Target:
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     top_NK: Tensor | None
-    """The teacher's likeliest tokens; None where the answer alone counts."""
+    """The teacher's likeliest tokens; None if the answer alone counts."""
     top_logprob_NK: Tensor | None
     answer_weight: float
-    """Weight of the answer's own tokens, 0 to 1; the teacher's distribution has the rest."""
+    """Weight of the answer's own tokens, 0 to 1; the teacher's distribution gets the rest."""
     value_at: int = 0
-    """Where in the answer the value that is asked for begins: the place of its first token; its end without one."""
+    """Index in the answer of the first token of the value that is asked for; the answer's length if it has none."""
 
     def to_tensors(self) -> dict[str, Tensor]:
         """As tensors; `from_tensors` is the inverse."""
@@ -50,7 +50,7 @@ class Target:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], device: torch.device) -> Target | None:
-        """Inverse of `to_tensors`, on a device; None of nothing, which stands for no target."""
+        """Inverse of `to_tensors`, on a device; None for no tensors, which mean that there is no target."""
         if not tensors:
             return None
         top, logprob = (tensors[n].to(device) if n in tensors else None for n in ("top", "top_logprob"))
@@ -64,17 +64,17 @@ class Target:
 
     @property
     def tokens(self) -> set[int]:
-        """Those that its loss names."""
+        """The tokens that its loss names."""
         return {*self.answer, *(() if self.top_NK is None else self.top_NK.flatten().tolist())}
 
 
 def prompt_ids(base: BaseModel, question: str, document: str | None = None) -> list[int]:
-    """A question as the student is asked it; with a ``document``, as the teacher is."""
+    """Return the prompt for a question as the student gets it; with a ``document``, as the teacher does."""
     return base.chat_ids([user(question if document is None else f"{document}\n\n{question}")])
 
 
 def reply_ids(base: BaseModel, reply: str) -> list[int]:
-    """A reply as a model writes it, with the end of its turn."""
+    """Return a reply as a model writes it, with the end of its turn."""
     ids = base.encode(reply.strip())
     end = [i for i in base.chat_ids([user("x"), {"role": "assistant", "content": "y"}], False) if i in base.stop_ids]
     return [*ids, *end[-1:]]
@@ -83,9 +83,9 @@ def reply_ids(base: BaseModel, reply: str) -> list[int]:
 def relevant_target(
     base: BaseModel, document: str, asked: QuestionAnswer, reply: str, own: bool, settings: HypernetworkTraining
 ) -> Target | None:
-    """The target of a question about a document; None where the teacher has no answer or the prompt no room.
+    """Return the target of a question about a document; None if the teacher has no answer or the prompt does not fit.
 
-    ``own``: the teacher's answer instead of the reply.
+    ``own``: take the teacher's answer instead of the reply.
     """
     prompt = prompt_ids(base, asked.question)
     with_document = prompt_ids(base, asked.question, document)
@@ -106,7 +106,7 @@ def relevant_target(
 
 
 def irrelevant_target(base: BaseModel, question: str) -> Target | None:
-    """The base's own answer to a question, and its distribution: what a document must not change."""
+    """Return the base's own answer to a question, and its distribution: what a document must not change."""
     prompt = prompt_ids(base, question)
     answer = generate(base, [prompt], ANSWER_TOKENS)[0].ids
     if not answer:
@@ -115,7 +115,7 @@ def irrelevant_target(base: BaseModel, question: str) -> Target | None:
 
 
 def _value_at(base: BaseModel, answer: Sequence[int], values: Sequence[str]) -> int:
-    """The place of the token that a value begins in, the first that the answer has; its length if it has none."""
+    """Return the index of the token in which the first value that the answer has begins; its length if it has none."""
     text = base.decode(list(answer)).lower()
     begin = next((at for value in values if (at := text.rfind(value.lower())) >= 0), len(text))
     places = range(len(answer))

@@ -1,15 +1,15 @@
-"""What a passage says about the start: the gradient of one task with respect to phi_0, in four modes.
+"""The gradient of one passage's task with respect to the start phi_0, in four modes.
 
     second_order   d L(phi_T) / d phi_0 through the last ``truncate`` updates; those before shift phi by a constant
     first_order    d L(phi_T) / d phi_T, as if phi_T = phi_0 + constant (MAML's first-order form; arXiv 1703.03400, 5.2)
-    reptile        phi_0 - phi_T, where the questions are studied after the material (arXiv 1803.02999, algorithm 1)
+    reptile        phi_0 - phi_T, with the questions trained on after the examples (arXiv 1803.02999, algorithm 1)
     instruction    d L(phi_0) / d phi_0 of questions and passage together (arXiv 2402.12847)
 
-The inner loop is ttt's own `descend`. second_order needs its updates as functions, and so the inner rule SGD, the
-published one: AdamW's first update is the sign of the gradient, whose slope at 0, where many gradients of a
-fresh branch are, has no bound.
+The inner loop is ttt's own `descend`. second_order needs its updates as functions, and therefore SGD, the published
+inner optimizer: AdamW's first update is the sign of the gradient, whose slope is unbounded at 0, where many gradients
+of a new branch are.
 
-Shapes: T = steps of an inner loop; all else as in `strategies.ttt.inner_loop`.
+Shapes: T = steps of an inner loop; all others as in `ttt.inner_loop`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ Branches = Mapping[int, NeuronBranch]
 
 @dataclass(frozen=True)
 class TaskGradient:
-    """Of one passage: the gradient of each learned weight, in the order of `learned_weights`, and the outer loss."""
+    """For one passage, the gradient of each learned weight, in the order of `learned_weights`, and the outer loss."""
 
     gradient: list[Tensor]
     loss: float
-    """Mean over the questions, nats a token, where the gradient was taken."""
+    """Mean over the questions, in nats per token, at the weights where the gradient was taken."""
 
 
 def task_gradient(
@@ -62,9 +62,9 @@ def task_gradient(
     truncate: int,
     rng: random.Random,
 ) -> TaskGradient:
-    """The gradient of one task. ``branches`` hold phi_0 and do not change; nor does the base.
+    """Return the gradient of one task. ``branches`` hold phi_0 and do not change; nor does the base.
 
-    Raises DivergedError when a loss is NaN or infinite.
+    Raises DivergedError if a loss is NaN or infinite.
     """
     if mode == "second_order":
         return _second_order(base, branches, alpha, task, loop, truncate, rng)
@@ -91,7 +91,7 @@ def adapt(
     rng: random.Random,
     asked: bool = False,
 ) -> dict[int, NeuronBranch]:
-    """The branches after the inner loop on what is studied, or with ``asked`` on the questions; the given ones stay."""
+    """Return copies of the branches after the inner loop on the examples, or with ``asked`` on the questions."""
     learned = {block: copy.deepcopy(branch) for block, branch in branches.items()}
     items, prefix = (task.asked, task.asked_prefix) if asked else (task.study, task.study_prefix)
     if items:
@@ -100,7 +100,7 @@ def adapt(
 
 
 def judge(base: BaseModel, branches: Branches, alpha: float, task: Task) -> tuple[float, int, int]:
-    """Of the questions: their loss in nats a token, tokens of their answers, and how many of those are right."""
+    """Return the questions' loss in nats per token, the number of their answers' tokens, and how many are right."""
     with torch.no_grad():
         loss, _ = _outer_loss(base, branches, alpha, task)
         with base.patched(dual_mlps(base, branches, alpha)):
@@ -111,7 +111,7 @@ def judge(base: BaseModel, branches: Branches, alpha: float, task: Task) -> tupl
 def _outer_loss(
     base: BaseModel, branches: Branches, alpha: float, task: Task, with_study: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Loss of the questions against the whole vocabulary; and, if wanted, that of what is studied."""
+    """Return the questions' loss against the whole vocabulary, and, if wanted, that of the training examples."""
     first_block = min(branches)
     with base.patched(dual_mlps(base, branches, alpha)):
         asked = mini_batch_loss(base, task.asked, task.asked_prefix, first_block)
@@ -123,7 +123,7 @@ def _outer_loss(
 def _second_order(
     base: BaseModel, branches: Branches, alpha: float, task: Task, loop: InnerLoop, truncate: int, rng: random.Random
 ) -> TaskGradient:
-    """phi_T as a function of phi_0, and the gradient through it. The outer loss is that of the other modes."""
+    """Compute phi_T as a function of phi_0, and the gradient through it. The outer loss is that of the other modes."""
     first_block = min(branches)
     start = learned_weights(branches)
     batches = inner_batches([len(item.ids) for item in task.study], loop, rng)
@@ -155,7 +155,7 @@ def sgd_update(phi: Sequence[Tensor], gradient: Sequence[Tensor], rate: float, c
     Differentiable.
     """
     square = torch.stack([(g * g).sum() for g in gradient]).sum()
-    # The root of 0 has no slope, and a gradient of 0 is not clipped.
+    # The square root has no finite slope at 0, and a gradient of 0 is not clipped.
     norm = torch.sqrt(torch.where(square > 0, square, torch.ones_like(square)))
     scale = torch.where(square > 0, (clip_norm / (norm + 1e-6)).clamp(max=1.0), torch.ones_like(norm))
     return [p - rate * scale * g for p, g in zip(phi, gradient, strict=True)]
@@ -163,7 +163,7 @@ def sgd_update(phi: Sequence[Tensor], gradient: Sequence[Tensor], rate: float, c
 
 @contextmanager
 def _weights(branches: Branches, phi: Sequence[Tensor]) -> Iterator[None]:
-    """The branches with these tensors for their learned weights, as functions of whatever they were computed from."""
+    """Give the branches these tensors as learned weights, as functions of whatever they were computed from."""
     places = [(branches[block], name) for block in sorted(branches) for name in branches[block].learned()]
     originals = [branch._parameters[name] for branch, name in places]
     try:

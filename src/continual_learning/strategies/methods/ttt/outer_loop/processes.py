@@ -36,16 +36,16 @@ class Processes:
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Which of ``count`` things this process does."""
+        """Return which of ``count`` things this process does."""
         return range(self.rank, count, self.count)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have arrived."""
         if self.count > 1:
             PartialState().wait_for_everyone()
 
     def total(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Each tensor summed over all processes."""
+        """Return each tensor summed over all processes."""
         if self.count == 1:
             return list(tensors)
         summed: list[Tensor] = reduce(list(tensors), reduction="sum")

@@ -51,27 +51,27 @@ _CHOOSING_TEXTS = 64
 _SAVE_SECONDS = 30.0
 
 StepReport = Callable[[int, int, float], None]
-"""Called after each step with its number from 1, how many there will be, and its outer loss."""
+"""Called after each step with its number from 1, the number of steps there will be, and its outer loss."""
 PointReport = Callable[[Point], None]
 
 CLIP_NORM = 1.0
-"""Global norm to which the gradient is clipped, as in the inner loop; in mode reptile nothing is."""
+"""Global norm to which the gradient is clipped, as in the inner loop; mode reptile does not clip."""
 VALIDATION_SHARE = 0.2
 """Share of the articles that are held out."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a session of training came to."""
+    """The result of a training session."""
 
     start: Start
     """The best one by validation loss after the inner loop."""
     steps: int
-    """Done in all sessions."""
+    """Number of steps in all sessions."""
     planned_steps: int
     curve: tuple[Point, ...]
     seconds: float
-    """Of all sessions."""
+    """Duration of all sessions."""
     passages: int
     validation_passages: int
 
@@ -88,11 +88,11 @@ def train_start(
     on_step: StepReport | None = None,
     on_point: PointReport | None = None,
 ) -> Outcome:
-    """Train until there are ``steps`` steps, or go on with the run in ``folder`` until there are.
+    """Train up to ``steps`` steps in all, resuming the run in ``folder`` if there is one.
 
-    ``max_seconds`` ends a session after the step at hand; the next one goes on from there, and both together give
-    the bits of one. Raises InputError for data without a usable question or a folder with another run, DivergedError
-    when a loss is NaN or infinite.
+    ``max_seconds`` ends a session after the current step; the next one resumes there, and both together give the same
+    bits as a single one. Raises InputError for data without a usable question or a folder with another run,
+    DivergedError if a loss is NaN or infinite.
     """
     run = _Run(base, dataset, config, ttt, folder, processes)
     return run.go(steps, max_seconds, on_step, on_point)
@@ -143,7 +143,7 @@ class _Run:
             self._save(Checkpoint(self.identity, at, list(self.weights), self._moments(), best, curve, seconds), steps)
 
         while True:
-            # At these steps alone, wherever a session ends: the best start must not depend on that.
+            # Only at these steps, wherever a session ends: the best start must not depend on that.
             if at % self.config.validate_every == 0 and not any(p.step == at for p in curve):
                 point = self.validate(at)
                 if all(point.loss_on < p.loss_on for p in curve):
@@ -229,7 +229,7 @@ class _Run:
         return task
 
     def _passages(self, step: int) -> list[StudyPassage]:
-        """The passages of a step: every one once in each round, in an order that the seed and the round decide."""
+        """Return the passages of a step: every one once in each round, in an order given by the seed and the round."""
         found = []
         for i in range(step * self.config.passages_per_step, (step + 1) * self.config.passages_per_step):
             rounds, place = divmod(i, len(self.train))
@@ -274,7 +274,7 @@ class _Run:
 
 
 def first_branches(base: BaseModel, ttt: TTTConfig, train: list[StudyPassage], seed: int) -> dict[int, NeuronBranch]:
-    """Branches as ttt begins them without a start, in the neurons that the training passages access most."""
+    """Return branches as ttt initialises them without a start, in the neurons the training passages access most."""
     blocks = blocks_with_branches(base, ttt)
     texts = random.Random(f"{seed}:neurons").sample(train, min(_CHOOSING_TEXTS, len(train)))
     counts: dict[int, Tensor] = {}

@@ -1,8 +1,8 @@
-"""A run on disk: ``checkpoint.safetensors`` to go on from, and ``start.safetensors``, the best start so far.
+"""A run on disk: ``checkpoint.safetensors`` to resume from, and ``start.safetensors``, the best start so far.
 
 A checkpoint holds everything that the next step depends on, bit for bit: phi_0, the optimizer's moments, the number of
 the step, the best start so far and the validation curve. What is drawn in a step depends on the seed and the step's
-number alone. It is written aside and renamed, so that a kill leaves a whole one.
+number alone. It is written to another file and renamed, so that a killed process leaves a complete one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Point:
 
     step: int
     loss_off: float
-    """Of the questions before the inner loop, nats a token; mean over passages."""
+    """Loss of the questions before the inner loop, in nats per token; mean over passages."""
     loss_on: float
-    """After it."""
+    """Loss of the questions after it."""
     right_off: float
     """Share of the answers' tokens that are the first choice, before the inner loop."""
     right_on: float
@@ -37,18 +37,18 @@ class Point:
 
 @dataclass
 class Checkpoint:
-    """Where a run stands."""
+    """The state of a run."""
 
     identity: dict[str, Any]
-    """What the run is: settings, data, base. A run only goes on under the same."""
+    """What identifies the run: settings, data, base. It is resumed only if these are the same."""
     step: int
     weights: list[Tensor]
     moments: list[dict[str, Tensor]]
-    """Of the optimizer, a weight each."""
+    """The optimizer's moments, for each weight."""
     best: list[Tensor]
     curve: list[Point] = field(default_factory=list)
     seconds: float = 0.0
-    """Time of all sessions."""
+    """Duration of all sessions."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -66,9 +66,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint of the run in a folder; None if there is none.
+    """Return the checkpoint of the run in a folder; None if there is none.
 
-    Raises InputError when it is of another run, naming the first difference, and CorruptMemoryError when it cannot
+    Raises InputError if it belongs to another run, naming the first difference, and CorruptMemoryError if it cannot
     be read.
     """
     path = folder / CHECKPOINT

@@ -1,6 +1,6 @@
-"""Passages with questions, and what is studied and asked of each: the tasks of the outer loop.
+"""The tasks of the outer loop: passages with questions, and what is trained on and asked for of each.
 
-Shapes: T = tokens, D = hidden size, S = tokens that compete in the inner loss.
+Shapes: T = tokens, D = hidden size, S = candidate tokens of the inner loss.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from continual_learning.types import QuestionAnswer
 
 @dataclass(frozen=True)
 class StudyPassage:
-    """A passage as ttt learns it, and the questions that it answers."""
+    """A passage as ttt learns it, and questions that it answers."""
 
     text: str
     title: str
@@ -35,7 +35,7 @@ class StudyPassage:
 
 @dataclass(frozen=True)
 class Task:
-    """One passage in one step: tokens to study and to be asked, with the activations of the frozen blocks below."""
+    """One passage in one step: items to train on and to ask for, with the activations of the frozen blocks below."""
 
     study: list[Item]
     study_prefix: list[Tensor]
@@ -48,10 +48,10 @@ class Task:
 def training_passages(
     base: BaseModel, dataset: Dataset, passage_tokens: int, share: float, seed: int
 ) -> tuple[list[StudyPassage], list[StudyPassage]]:
-    """Passages to train on and to validate on, of different articles.
+    """Return passages to train on and to validate on, from different articles.
 
     A document is cut into passages as ttt cuts it, and a question goes with the passage that holds its answer.
-    Raises InputError when either side has none.
+    Raises InputError if either list is empty.
     """
     learn, held = split_by_article(dataset, seed, share)
     found = []
@@ -82,9 +82,9 @@ def make_task(
     questions: int,
     rng: random.Random,
 ) -> Task:
-    """What of a passage is studied and asked this time; ``inner_tokens`` 0: nothing is studied.
+    """Sample what is trained on and asked for of a passage; with ``inner_tokens`` 0, nothing is trained on.
 
-    A question's words choose parts, so what the weights are asked are the cues of parts: all that were studied.
+    A question's words choose parts, so the weights are asked with the cues of parts: all those that were trained on.
     """
     parts = cut_parts(passage.text, lambda t: len(base.encode(t)), ttt.part_tokens)
     cued = [part_item(base, passage.title, number, part) for number, part in enumerate(parts)]
@@ -101,12 +101,12 @@ def make_task(
 
 
 def passage_item(base: BaseModel, passage: StudyPassage) -> Item:
-    """The passage as plain text after its title."""
+    """Return the passage as plain text after its title."""
     return text_item(base, passage.text, passage.title)
 
 
 def _some(items: Sequence[Item], tokens: int, rng: random.Random) -> list[Item]:
-    """Items drawn until they have this many tokens, at least one."""
+    """Return items drawn at random, at least one, that together have at most this many tokens."""
     drawn: list[Item] = []
     for item in rng.sample(items, len(items)):
         if drawn and sum(len(i.ids) for i in drawn) + len(item.ids) > tokens:
