@@ -26,7 +26,7 @@ from continual_learning.types import QuestionAnswer
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-# Of ten words, this many are for training and validation; the rest are for testing.
+# Of ten words, the first 6 are for training, those up to the 8th for validation, and the rest for testing.
 _TRAIN, _VALIDATION = 6, 8
 
 _ONSETS = (

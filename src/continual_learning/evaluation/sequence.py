@@ -184,7 +184,7 @@ class SequenceRunner:
         max_new_tokens: int,
         memo: dict[tuple[Hashable, str], dict[str, Any]],
     ) -> list[dict[str, Any]]:
-        """An answer to each question. Where it cannot have changed since the last time, the question is not asked again."""
+        """An answer to each question. If it cannot have changed since the last time, it is not generated again."""
         keys = [(strategy.answer_key(self.base, state, question), question) for question in questions]
         self._ask_base([question for key, question in keys if key == UNAFFECTED], max_new_tokens)
         open_ = [
