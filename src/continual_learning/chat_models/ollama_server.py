@@ -54,7 +54,7 @@ class OllamaModel:
         return [self._one(request, on_token) for request in requests]
 
     def check(self) -> list[Finding]:
-        """Check the server, the model on it and its context size, as far as possible. Problems are never raised."""
+        """Check the server, the model on it and its context size as far as possible. Returns problems, never raises."""
         name, url = self._settings.model, without_secrets(self._settings.url)
         try:
             import httpx

@@ -59,7 +59,7 @@ class OpenAIModel:
         return [self._one(request, on_token) for request in requests]
 
     def check(self) -> list[Finding]:
-        """Check whether the server answers and lists the model. Problems are never raised."""
+        """Check whether the server answers and lists the model. Returns problems, never raises."""
         url = without_secrets(self._settings.url)
         try:
             with self._errors():

@@ -29,7 +29,7 @@ class Estimate:
     gflops: float
     parameters: int
     speeds: dict[str, Speed] = field(default_factory=dict)
-    """By strategy; filled by `learned` and `answered`."""
+    """Measured speeds by strategy; filled by `learned` and `answered`."""
 
     def learned(self, strategy: str, tokens: int, seconds: float) -> None:
         """Record a document that was learned."""

@@ -1,4 +1,4 @@
-"""Route, recall, read: from a question to the answer of a memory of passages.
+"""Route, recall, read: from a question to the answer that a memory of passages gives.
 
     route    the question's words open one passage; if they open none, the unchanged base answers (`routing`)
     recall   the passage's text is retrieved from where it is kept, or recited by weights (`Recall`)
