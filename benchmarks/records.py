@@ -1,9 +1,9 @@
 """Experiments (what to measure) and results (what was measured): one small file each.
 
-experiments/<protocol>/_protocol.yaml              title and text of its table; setting: what all of it has in common
+experiments/<protocol>/_protocol.yaml              title and text of its table; setting: shared by its experiments
 experiments/<protocol>/<strategy>--<variant>.yaml  label, options of the strategy, setting
 results/<protocol>/<strategy>--<variant>.json      the summary, at most 20 kB; schema in `check`
-answers/<protocol>/<strategy>--<variant>.json.gz   all that was answered; not in git
+answers/<protocol>/<strategy>--<variant>.json.gz   all answers; not in git
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "label": (str,),
     "model": (str,),
     "date": (str,),  # ISO 8601, UTC
-    "commit": (str,),  # of the code that was measured, or that recorded the measurement
-    "digest": (str, type(None)),  # of the experiment and the code that it ran; None: not recorded
+    "commit": (str,),  # the version of the code that was measured, or that recorded the measurement
+    "digest": (str, type(None)),  # digest of the experiment and the code that it ran; None: not recorded
     "command": (str,),
     "seconds": (float, int, type(None)),
     "machine": (dict, str, type(None)),
@@ -50,19 +50,19 @@ class Experiment:
     strategy: str
     variant: str = "default"
     label: str = ""
-    """What its row is called."""
+    """The label of its row."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the strategy, those that are not left at their defaults."""
+    """Options of the strategy that differ from their defaults."""
     setting: Mapping[str, Any] = field(default_factory=dict)
-    """Of the protocol: documents, split, seeds and the like."""
+    """Setting of the protocol: documents, split, seeds and the like."""
 
     @property
     def name(self) -> str:
-        """``protocol/strategy--variant``: its files, and what it is called on the command line."""
+        """``protocol/strategy--variant``: the name of its files, and its name on the command line."""
         return f"{self.protocol}/{self.strategy}--{self.variant}"
 
     def content(self) -> Json:
-        """What the digest of its result covers, beside code."""
+        """What the digest of its result covers, in addition to code."""
         return {"name": self.name, "options": dict(self.options), "setting": dict(self.setting)}
 
 
@@ -90,7 +90,7 @@ def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
 
 
 def protocol_facts(protocol: str, folder: Path = HERE / "experiments") -> Json:
-    """``title`` and ``about`` of its table, and ``setting``, what its experiments have in common."""
+    """``title`` and ``about`` of its table, and ``setting``, which its experiments share."""
     return {"setting": {}, **_yaml(folder / protocol / "_protocol.yaml")}
 
 
@@ -105,7 +105,7 @@ def results(protocol: str = "*", folder: Path = HERE / "results") -> dict[str, J
 
 
 def check(result: Mapping[str, Any], path: Path) -> None:
-    """Raises ValueError, one line, where a result does not have the one schema or is too large."""
+    """Raise ValueError, one line, if a result does not follow the schema or is too large."""
     if missing := _FIELDS.keys() ^ result.keys():
         raise ValueError(f"{path}: field {min(missing)!r}; expected exactly {', '.join(_FIELDS)}")
     for name, types in _FIELDS.items():
@@ -118,7 +118,7 @@ def check(result: Mapping[str, Any], path: Path) -> None:
 
 
 def write(result: Json, answers: Any, results: Path = HERE / "results", answers_to: Path = HERE / "answers") -> Path:
-    """Write a result, and the answers beside it. Returns the result's file."""
+    """Write a result, and its answers to a file of their own. Returns the result's file."""
     stem = Path(result["protocol"]) / f"{result['strategy']}--{result['variant']}"
     path = results / stem.with_name(f"{stem.name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def write(result: Json, answers: Any, results: Path = HERE / "results", answers_
 
 
 def _rounded(value: Any) -> Any:
-    """Floats with eight significant digits: no measurement here has more."""
+    """Round floats to eight significant digits: no measurement here has more."""
     if isinstance(value, float):
         return float(f"{value:.8g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):

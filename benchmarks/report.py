@@ -1,7 +1,7 @@
-"""Write the tables: those of benchmarks/README.md, and the block of results in the README of the project.
+"""Write the tables of benchmarks/README.md, and the block of results in the project's README.
 
 python benchmarks/report.py            after a run (run.py does it, too)
-python benchmarks/report.py --check    exit with 1 where a table is not that of the results
+python benchmarks/report.py --check    exit with 1 if a table does not match the results
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ORDER = (
     "single_passage",
     "start",
 )
-"""Of the tables. What each is about: `title` and `about` in experiments/<protocol>/_protocol.yaml."""
+"""The order of the tables. For their texts see `title` and `about` in experiments/<protocol>/_protocol.yaml."""
 
 
 def protocol_table(protocol: str, every: Mapping[str, Json]) -> str:
@@ -50,7 +50,7 @@ def protocol_table(protocol: str, every: Mapping[str, Json]) -> str:
             f"| {r['label']} | " + " | ".join(f"{r['figures'][c]:.3g}" for c in columns) + " |" for r in rows.values()
         ]
         return "\n".join(lines)
-    if protocol == "nested":  # its goals include those of the conversation
+    if protocol == "nested":  # its targets include those of the conversation
         rows |= {name: result for name, result in every.items() if name == "conversation/nested--several"}
     own: str = protocol_module(protocol).table(rows)
     return own
@@ -74,7 +74,7 @@ def naive(rows: Sequence[Json]) -> str:
 
 
 def provenance(rows: Sequence[Json]) -> str:
-    """When, with which code and on which machine."""
+    """When, with which code and on which machine the results were measured."""
     dates = sorted({row["date"][:10] for row in rows})
     commits = ", ".join(dict.fromkeys(row["commit"] for row in sorted(rows, key=lambda r: r["date"])))
     machines = dict.fromkeys(filter(None, (_machine(row["machine"]) for row in rows)))
@@ -93,7 +93,7 @@ def _machine(machine: Json | str | None) -> str:
 
 
 def tables() -> str:
-    """All tables, under their headings."""
+    """All tables, with headings."""
     every = results()
     parts = []
     for protocol in ORDER:
@@ -106,7 +106,7 @@ def tables() -> str:
 
 
 def readme_block() -> str:
-    """What the project's README says was measured."""
+    """The block of results in the project's README."""
     every = results()
     squad = {n: r for n, r in every.items() if r["protocol"] == "squad"}
     stream = {n: r for n, r in every.items() if r["protocol"] == "stream"}
@@ -128,7 +128,7 @@ def readme_block() -> str:
 
 
 def blocks(here: Path = HERE) -> dict[Path, str]:
-    """The files that hold tables, as they should be."""
+    """The files that contain tables, with the content that they should have."""
     wanted = {here / "README.md": ("tables", tables()), here.parent / "README.md": ("results", readme_block())}
     return {path: _with_block(path, *block) for path, block in wanted.items()}
 
@@ -152,7 +152,7 @@ def _with_block(path: Path, name: str, text: str) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a table is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a table is out of date")
     if not parser.parse_args(words).check:
         write_tables()
         return 0

@@ -5,9 +5,9 @@
     python benchmarks/run.py stream --data FILE         a whole protocol
     python benchmarks/run.py --stale                    all whose code, options or setting have changed
 
-An experiment is written as soon as it is measured, so that the same command after an interruption goes on with the
-rest; within squad, stream and the like every document that was learned is kept, too. A result is stale where the digest
-of its experiment and of the code that it runs is not today's, or was not recorded. Then `report.py` writes the tables.
+A result is written as soon as it is measured, so that the same command resumes after an interruption; within squad,
+stream and the like every document that was learned is stored, too. A result is stale if the digest of its experiment
+and of the code that it runs is not the current one, or was not recorded. Then `report.py` writes the tables.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def experiment_digest(experiment: Experiment) -> str:
 
 
 def state_of(experiment: Experiment, known: Json) -> str:
-    """missing, fresh, stale, or unknown where the digest was not recorded."""
+    """missing, fresh, stale, or unknown if the digest was not recorded."""
     if experiment.name not in known:
         return "missing"
     kept = known[experiment.name]["digest"]
@@ -86,7 +86,7 @@ def run(experiment: Experiment, bench: Bench, command: str) -> tuple[Json, Any]:
 
 
 def _commit() -> str:
-    """Of the code as it is; with a plus sign where files differ from it."""
+    """The current commit, with a plus sign if files differ from it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()

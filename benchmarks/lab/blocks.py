@@ -1,4 +1,4 @@
-"""What a benchmark found: its rows as they are measured, and its block of benchmarks/README.md."""
+"""The results of a benchmark: its rows as they are measured, and its block in benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Rows = dict[str, dict[str, Any]]
 
 
 def known_rows(path: Path, dataset: str) -> Rows:
-    """What `keep_rows` wrote, by the rows' names; none where that was measured on another dataset (its digest)."""
+    """Read what `keep_rows` wrote, by the rows' names; empty if it was measured on another dataset (by digest)."""
     known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return known["rows"] if known.get("dataset") == dataset else {}
 
 
 def keep_rows(path: Path, dataset: str, machine: dict[str, Any], rows: Rows) -> None:
-    """Write all rows that are measured, after each: an interrupted run goes on with the others."""
+    """Write all measured rows, after each one, so that an interrupted run resumes with the rest."""
     kept = {"dataset": dataset, "machine": machine, "rows": rows}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def write_block(readme: Path, name: str, text: str) -> None:
-    """Put ``text`` into the block, which is added at the end where there is none."""
+    """Put ``text`` into the block, which is added at the end if there is none."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     old = readme.read_text(encoding="utf-8") if readme.exists() else ""
     if begin not in old:

@@ -2,8 +2,8 @@
 
     python benchmarks/lab/fit_parts.py DATA [--part-tokens 12] [--room 24]
 
-Uses the passages of the first half of the articles alone, and of the model only its tokenizer. Prints the share of
-questions whose gold answer stands in the window that is chosen, cross-validated by article, and the weights.
+Uses only the passages of the first half of the articles, and only the tokenizer of the model. Prints the share of
+questions whose gold answer is in the chosen window, cross-validated by article, and the weights.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def share_right(weights_F: torch.Tensor, chosen: list[tuple[str, torch.Tensor, t
 
 
 def main() -> None:
-    """Cross-validate, fit on all, print."""
+    """Cross-validate, fit on all questions, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--part-tokens", type=int, default=12)

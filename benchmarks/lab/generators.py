@@ -1,12 +1,12 @@
-"""Which generator of adapters learns most from the same compute? Linear fast weights against the Perceiver.
+"""Which adapter generator learns most from the same compute? Linear fast weights against the Perceiver.
 
-    python benchmarks/generators.py --out benchmarks
+    python benchmarks/lab/generators.py --out benchmarks
 
-Each generator is trained from its own start on made-up facts, in so many steps as take about four minutes on one slow
-core, what is computed once included: some twenty minutes in all. It is measured on eight documents of eight facts of
-the validation split, whose names and values no facts to train on have. Each row is written to generators.json when it
-is done, and one that is there is not measured again. The table goes into the block `generators` of README.md in the
-same folder.
+Each generator is trained from its own initialisation on made-up facts, for as many steps as take about four minutes on
+one slow core, including one-time computations: about twenty minutes in all. It is measured on eight documents of eight
+facts of the validation split, whose names and values occur in no training facts. Each row is written to
+generators.json when it is done, and is not measured again if it is there. The table goes into the block `generators` of
+README.md in the same folder.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ROWS: dict[str, Json] = {
 
 
 def row(base: BaseModel, options: Json, folder: Path, documents: int = 8) -> Json:
-    """Train one, and measure it before and after."""
+    """Train one generator, and measure it before and after."""
     settings = HypernetworkTraining(**{**SHARED, **options})
     held = facts("validation", documents, FACTS, 1)
     before = context_sensitivity(base, initial_network(base, settings), held)
@@ -70,7 +70,7 @@ def row(base: BaseModel, options: Json, folder: Path, documents: int = 8) -> Jso
 
 
 def table(parts: Mapping[str, Json], machine: Json) -> str:
-    """Markdown."""
+    """The table as Markdown."""
     lines = [
         "| generator | parameters | steps | trained, s | own adapter, nats a token (untrained) | another's | recall |",
         "|---|---|---|---|---|---|---|",
@@ -95,10 +95,10 @@ def table(parts: Mapping[str, Json], machine: Json) -> str:
 
 
 def main() -> None:
-    """Measure what is not measured yet, and write the table."""
+    """Measure the missing rows, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of generators.json and README.md")
-    parser.add_argument("--only", help="rows to measure, with semicolons; default: all")
+    parser.add_argument("--only", help="rows to measure, separated by semicolons [all]")
     given = parser.parse_args()
     chosen = [name.strip() for name in given.only.split(";")] if given.only else list(ROWS)
     if strange := [name for name in chosen if name not in ROWS]:

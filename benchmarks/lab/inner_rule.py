@@ -1,10 +1,10 @@
-"""Which inner rule writes a passage best: parts recited word for word, by rule, rate, layers and weights that learn.
+"""Which inner rule learns a passage best: parts recited word for word, by rule, rate, layers and weights that learn.
 
-    python benchmarks/inner_rule.py --data squad_dev_open.jsonl --out benchmarks
+    python benchmarks/lab/inner_rule.py --data squad_dev_open.jsonl --out benchmarks
 
-Short passages of the first half of the articles, each learned by ttt from the untouched base with the same passes and
-without repair, then with it. Every row is kept as it is measured: the same command goes on after an interruption.
-Writes inner_rule.json, and the block `inner_rule` of README.md.
+Short passages of the first half of the articles, each learned by ttt from the unchanged base with the same passes,
+first without repair, then with it. Every row is stored as soon as it is measured: the same command resumes after an
+interruption. Writes inner_rule.json, and the block `inner_rule` of README.md.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def markdown(found: dict[str, dict[str, Any]], data: Dataset, machine: dict[str,
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for inner_rule.json, with README.md")

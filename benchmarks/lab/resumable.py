@@ -1,4 +1,4 @@
-"""What the long benchmarks share: parts that are kept as soon as they are measured."""
+"""What the long benchmarks share: parts that are stored as soon as they are measured."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Parts:
-    """The measured parts of a benchmark, in a JSON file: a run that was cut short goes on where it was."""
+    """The measured parts of a benchmark, in a JSON file: an interrupted run resumes where it stopped."""
 
     def __init__(self, file: Path, setting: dict[str, Any]):
-        """``setting``: what all figures of a file have in common. Ends the program where the file has another."""
+        """``setting``: what all figures of a file have in common. Exits if the file has another."""
         kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"setting": setting}
         if kept["setting"] != setting:
             names = sorted(kept["setting"].keys() | setting.keys())
@@ -23,7 +23,7 @@ class Parts:
         self.measured: dict[str, Any] = kept.get("parts", {})
 
     def measure(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
-        """Measure a part and keep it, with the seconds that it took, unless it is there already."""
+        """Measure a part and store it, with the seconds that it took, unless it is stored already."""
         if name in self.measured:
             print(f"-- {name}: measured already", flush=True)
             return

@@ -1,15 +1,15 @@
 """One passage at a time, closed book: what is learned, what is kept, what it costs.
 
-    python benchmarks/single_passage.py --data squad_dev_open.jsonl
+    python benchmarks/lab/single_passage.py --data squad_dev_open.jsonl
 
-For each of 16 passages, one an article, every method starts from the untouched base, learns the passage and
-is asked its questions with the passage gone (``in_context`` keeps it in the prompt, ``frozen`` has nothing). The
+For each of 16 passages, one per article, every method starts from the unchanged base, learns the passage and
+is asked its questions without the passage (``in_context`` keeps it in the prompt, ``frozen`` has nothing). The
 data are JSON lines with ``title``, ``context`` and ``questions`` (``question``, ``answer``), such as SQuAD 1.1.
 
-Articles are split in two halves in the file's order: settings were chosen on the first, and the second is what
-is reported here by default.
+Articles are split into two halves in file order: settings were chosen on the first, and by default the second
+is reported.
 
-Beside the strategies stand two naive runs: 30 next-token steps on the passage's text with AdamW, in full
+In addition to the strategies there are two naive runs: 30 next-token steps on the passage's text with AdamW, in full
 copies of the MLPs of the last quarter of the blocks at 1e-3, and in all weights at 5e-5.
 """
 
@@ -48,7 +48,7 @@ NAIVE_DUAL_RATE, NAIVE_FULL_RATE = 1e-3, 5e-5
 
 @dataclass
 class Row:
-    """What one method did, over all passages."""
+    """The results of one method over all passages."""
 
     method: str
     recall: list[bool] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
-        """Means over questions or passages; None where nothing was measured."""
+        """Means over questions or passages; None if nothing was measured."""
 
         def mean(values: Sequence[float]) -> float | None:
             return statistics.fmean(values) if values else None
@@ -117,14 +117,14 @@ class Bench:
         started = time.perf_counter()
         answers = learner.ask([q["question"] for q in passage["questions"]], max_new_tokens=ANSWER_TOKENS)
         self.record(row, passage, answers, time.perf_counter() - started)
-        if name in ("frozen", "in_context"):  # neither changes a weight, nor what is asked without the documents
+        if name in ("frozen", "in_context"):  # neither changes a weight, nor any answer without the documents
             return
         kept = learner.ask([q.question for q in self.known], max_new_tokens=ANSWER_TOKENS)
         row.general_kept.append(_share(kept, self.known))
         row.perplexity_change.append(learner.perplexity(self.unrelated) / self.perplexity - 1)
 
     def naive(self, row: Row, passage: dict[str, Any], full: bool, retention: bool) -> None:
-        """30 next-token steps, then the same questions in the base's own chat format."""
+        """Take 30 next-token steps, then ask the same questions in the base's own chat format."""
         with _naive_full(self.base) if full else _naive_dual(self.base) as weights:
             started = time.perf_counter()
             _next_token_steps(self.base, passage, weights, NAIVE_FULL_RATE if full else NAIVE_DUAL_RATE)
@@ -182,7 +182,7 @@ def _next_token_steps(base: BaseModel, passage: dict[str, Any], weights: list[to
 
 
 def choose(rows: list[dict[str, Any]], count: int, half: str, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """One passage with at least 3 questions from each of ``count`` articles, and 10 passages of the other articles."""
+    """One passage with at least 3 questions from each of ``count`` articles, and 10 passages from other articles."""
     articles = list(dict.fromkeys(row["title"] for row in rows))
     middle = len(articles) // 2
     chosen = articles[:middle] if half == "first" else articles[middle:]
@@ -196,7 +196,7 @@ def choose(rows: list[dict[str, Any]], count: int, half: str, seed: int) -> tupl
 
 
 def matmul_peak(size: int = 2048) -> float:
-    """GFLOP/s of an fp32 product of two square matrices: the best of ten."""
+    """GFLOP/s of an fp32 product of two square matrices: the best of ten runs."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     best = 0.0
     for _ in range(10):
@@ -207,7 +207,7 @@ def matmul_peak(size: int = 2048) -> float:
 
 
 def throughput(base: BaseModel, passage: dict[str, Any]) -> dict[str, float]:
-    """Training throughput of ttt on a passage: operations counted by PyTorch, over seconds of descent."""
+    """Training throughput of ttt on a passage: operations counted by PyTorch, per second of gradient descent."""
     from torch.utils.flop_counter import FlopCounterMode
 
     def descent_seconds() -> float:
@@ -218,14 +218,14 @@ def throughput(base: BaseModel, passage: dict[str, Any]) -> dict[str, float]:
     seconds = descent_seconds()
     with FlopCounterMode(display=False) as counter:
         descent_seconds()
-    # The counter sees the probes and the choice of neurons too, some 5% of the whole.
+    # The counter includes the probes and the choice of neurons, about 5% of the total.
     gflop, peak = counter.get_total_flops() / 1e9, matmul_peak()
     return {"gflop": gflop, "seconds": seconds, "gflop_per_second": gflop / seconds, "matmul_peak": peak,
             "share_of_peak": gflop / seconds / peak}  # fmt: skip
 
 
 def markdown(summaries: list[dict[str, Any]]) -> str:
-    """The table for people."""
+    """The table as Markdown."""
 
     def show(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
@@ -244,7 +244,7 @@ def markdown(summaries: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="JSON lines: title, context, questions")
     parser.add_argument("--out", type=Path, help="folder for single_passage.json and .md")
@@ -252,7 +252,9 @@ def main() -> None:
     parser.add_argument("--half", choices=("first", "second"), default="second", help="which half of the articles")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--general", type=int, default=24, help="known general questions asked again; 0: all")
-    parser.add_argument("--naive-retention-every", type=int, default=4, help="passages between two retention checks")
+    parser.add_argument(
+        "--naive-retention-every", type=int, default=4, help="number of passages between retention checks"
+    )
     parser.add_argument("--methods", default="frozen,in_context,ttt,naive_dual,naive_full")
     parser.add_argument("--model", default="smollm2-135m")
     arguments = parser.parse_args()
@@ -285,7 +287,7 @@ def main() -> None:
             )
         summaries = [row.summary() for row in table.values() if row.recall]
         result.update(rows=summaries, seconds=time.perf_counter() - started)
-        if arguments.out:  # after every method: an interrupted run keeps what it measured
+        if arguments.out:  # after every method, so that an interrupted run keeps what it measured
             arguments.out.mkdir(parents=True, exist_ok=True)
             details = {**result, "details": [asdict(row) for row in table.values()]}
             (arguments.out / "single_passage.json").write_text(json.dumps(details, indent=1), encoding="utf-8")
@@ -295,7 +297,7 @@ def main() -> None:
 
 
 def _given() -> list[str]:
-    """The flags of this run that say what was measured."""
+    """The flags of this run that determine what was measured."""
     flags = iter(sys.argv[1:])
     return [word for flag in flags for word in (flag, next(flags, "")) if flag not in ("--data", "--out")]
 

@@ -1,12 +1,12 @@
-"""Does a start help? Two by two: {start, plain} x {learning on, off}, closed book.
+"""Does a start help? A two-by-two comparison: {start, plain} x {learning on, off}, closed book.
 
-    python benchmarks/start.py --data squad_dev_open.jsonl --start FOLDER/start.safetensors
+    python benchmarks/lab/start.py --data squad_dev_open.jsonl --start FOLDER/start.safetensors
 
-For each passage, one an article, ttt begins at the start or plainly, learns the passage or does not, and is asked
-the passage's questions with the passage gone. The articles are those of the second half of the file by default: train
+For each passage, one per article, ttt begins at the start or without one, learns the passage or does not, and is asked
+the passage's questions without the passage. By default the articles are those of the second half of the file: train
 the start on the first (`continual-learning train start … --half first`).
 
-With learning off the passage's branch is what it begins as, open for the questions that it would be open for.
+With learning off the passage's branch has its initial weights and is open for the same questions.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from continual_learning.strategies.methods.ttt.start import load_start
 from continual_learning.text.scoring import contains_answer, token_f1
 
 ANSWER_TOKENS = 24
-# One step at a learning rate of zero: the branch is made and nothing is learned.
+# One step at a learning rate of zero: the branch is created and nothing is learned.
 OFF: Mapping[str, Any] = {"learning_rate": 0.0, "max_seconds": 1e-9, "questions_per_fragment": 1}
 
 
 @dataclass
 class Cell:
-    """One of the four."""
+    """One of the four combinations."""
 
     start: bool
     learning: bool
@@ -79,7 +79,7 @@ class Cell:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="SQuAD's JSON, or JSON lines: title, context, questions")
     parser.add_argument("--start", required=True, help="a start's file, or `packaged`")
@@ -88,7 +88,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of ttt")
-    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="begin no passage after so long")
+    parser.add_argument(
+        "--max-seconds", type=float, default=float("inf"), help="seconds after which no passage is started"
+    )
     parser.add_argument("--out", type=Path, help="file for the results, JSON")
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.data)
@@ -119,7 +121,7 @@ def main() -> None:
             "rows": [cell.summary() for cell in cells],
             "details": [asdict(cell) for cell in cells],
         }
-        if arguments.out:  # after every passage: an interrupted run keeps what it measured
+        if arguments.out:  # after every passage, so that an interrupted run keeps what it measured
             arguments.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
     print("| begins | learning | questions | recall | token F1 | learn, s |\n|---|---|---|---|---|---|")
     for row in (cell.summary() for cell in cells):

@@ -1,13 +1,13 @@
-"""What a stream of documents can be written into: the memories that stream_variants.py compares.
+"""The memories for a stream of documents that stream_variants.py compares.
 
 All learn the same lesson with the same mini-batches; they differ in which weights change and in which are open for a
-question. Only one of them, neurons of their own for each document, is what the product does: the others
-are here and nowhere else.
+question. Only one of them, separate neurons for each document, is what the product does: the rest exist
+only here.
 
     OwnNeurons     per document a branch of its top t neurons, opened by routing (ttt)
-    Merged         the same branches, all open at once: summed, or averaged
+    Merged         the same branches, all open at once: summed or averaged
     OwnAdapters    per document a low-rank delta, opened by routing
-    SharedNeurons  one branch that every document goes on with: all neurons, or those that are chosen for it
+    SharedNeurons  one branch that every document continues training: all neurons, or those chosen for it
 
 Shapes: I = neurons of an MLP, K = neurons of a branch, D = hidden size.
 """
@@ -51,30 +51,30 @@ from continual_learning.types import QuestionAnswer
 
 STORED_TYPE = torch.float16
 Deltas = Mapping[str, Tensor]
-"""What the neurons of one block learned: `nn.dual_mlp.branch_deltas`."""
+"""What the neurons of one block learned: see `ttt.dual_mlp.branch_deltas`."""
 Studied = tuple[Item, Tensor]
-"""An item and the input [T, D] of the first block that learns."""
+"""An example and the input [T, D] of the first block that learns."""
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A document, what is studied of it, and in which mini-batches: the same for every memory."""
+    """A document, its training examples and its mini-batches: the same for every memory."""
 
     document: Document
     questions: tuple[QuestionAnswer, ...]
     parts: tuple[Part, ...]
     studied: tuple[Studied, ...]
     batches: tuple[tuple[int, ...], ...]
-    """Numbers of items: a step of gradient descent each."""
+    """Indices of examples, one tuple per step of gradient descent."""
     accesses: Mapping[int, Tensor]
     """By block: how often the document accesses each neuron, int64 [I]."""
     seconds: float
-    """Of making it: the frozen prefix, the accesses."""
+    """Seconds to prepare it: the frozen prefix, the accesses."""
 
 
 @dataclass(frozen=True)
 class School:
-    """What all lessons and memories have in common."""
+    """What all lessons and memories share."""
 
     base: BaseModel
     config: TTTConfig
@@ -84,7 +84,7 @@ class School:
 
     @classmethod
     def of(cls, base: BaseModel, config: TTTConfig) -> School:
-        """By the settings of ttt."""
+        """Set up with the settings of ttt."""
         background = background_texts()
         blocks = blocks_with_branches(base, config)
         folder = data_home() / "calibration"
@@ -93,7 +93,7 @@ class School:
         )
 
     def lesson(self, document: Document, questions: Sequence[QuestionAnswer] = ()) -> Lesson:
-        """The parts of a document after their cues, as ttt studies them."""
+        """The parts of a document after their cues, as ttt learns them."""
         started = time.perf_counter()
         base, config = self.base, self.config
         parts = cut_parts(document.text, lambda t: len(base.encode(t)), config.part_tokens)
@@ -115,7 +115,7 @@ class School:
     def chosen(self, lesson: Lesson, block: int, count: int | None, taken: frozenset[int] = frozenset()) -> Tensor:
         """The ``count`` neurons of a block that TF-IDF ranks first for a document, without those ``taken``; None: all.
 
-        int64 [K], rising.
+        int64 [K], in ascending order.
         """
         score_I = tfidf(lesson.accesses[block], self.calibration.document_frequency[block], self.calibration.sequences)
         score_I[sorted(taken)] = -1.0
@@ -125,9 +125,9 @@ class School:
     def study(
         self, weights: Sequence[Tensor], lesson: Lesson, rate: float, earlier: Sequence[Lesson] = ()
     ) -> gradient_descent.Descent:
-        """A step on each mini-batch of the lesson, with the weights in place; they change.
+        """Take a step on each mini-batch of the lesson, with the weights in place; the weights change.
 
-        With ``earlier`` each mini-batch has as many items of those lessons beside its own.
+        With ``earlier`` each mini-batch has as many examples of those lessons as of its own.
         """
         batches = study_batches(lesson, earlier)
         items = [item for one in (lesson, *earlier) for item, _ in one.studied]
@@ -148,7 +148,7 @@ class School:
 
 
 def study_batches(lesson: Lesson, earlier: Sequence[Lesson]) -> list[list[Studied]]:
-    """The mini-batches of a lesson, each with as many items of earlier ones, every earlier document as likely."""
+    """The mini-batches of a lesson, each with as many examples of earlier ones, every document equally likely."""
     rng = random.Random(f"replay:{lesson.document.sha256}")
     batches = []
     for numbers in lesson.batches:
@@ -161,7 +161,7 @@ def study_batches(lesson: Lesson, earlier: Sequence[Lesson]) -> list[list[Studie
 
 
 def of_neurons(deltas: Deltas | None, neurons_K: Tensor, hidden_size: int) -> dict[str, Tensor]:
-    """What was learned of these neurons, in this order: zeros for those that are not among ``deltas``."""
+    """What these neurons learned, in this order: zeros for those that are not among ``deltas``."""
     nothing_KD = torch.zeros(len(neurons_K), hidden_size, dtype=STORED_TYPE)
     found = {"neurons": neurons_K.to(torch.int32)}
     if deltas is None:
@@ -176,13 +176,13 @@ def of_neurons(deltas: Deltas | None, neurons_K: Tensor, hidden_size: int) -> di
 
 
 def without_neurons(deltas: Deltas, neurons_K: Tensor) -> dict[str, Tensor]:
-    """What was learned of all other neurons."""
+    """What all other neurons learned."""
     kept_K = ~torch.isin(deltas["neurons"].long(), neurons_K.long())
     return {name: tensor[kept_K] for name, tensor in deltas.items()}
 
 
 def joined(many: Sequence[Deltas], scale: float = 1.0) -> dict[str, Tensor]:
-    """One branch that adds up what these say, each ``scale`` times: a neuron's copies stand side by side."""
+    """One branch that adds up the outputs of these, each times ``scale``; copies of a neuron are concatenated."""
     whole = {name: torch.cat([deltas[name] for deltas in many]) for name in many[0]}
     return {**whole, "down": whole["down"] * scale}
 
@@ -194,27 +194,27 @@ class Memory(ABC):
     """Learns lessons one after another."""
 
     always_open = False
-    """Whether its weights take part in everything; else a question opens those of the document that it is about."""
+    """Whether its weights are always in use; otherwise a question opens those of the document that it is about."""
 
     def __init__(self, school: School, rate: float):
         self.school, self.rate = school, rate
 
     @abstractmethod
     def learn(self, lesson: Lesson) -> None:
-        """One document more."""
+        """Learn one more document."""
 
     @abstractmethod
     def opened(self, document_id: str | None) -> AbstractContextManager[object]:
-        """The base with the weights that are open for a question about this document, or about none."""
+        """The base with the weights that are open for a question about this document, or about none of them."""
 
     @property
     @abstractmethod
     def bytes(self) -> int:
-        """Of all weights, and of whatever else is kept to learn on."""
+        """Bytes of all weights, and of anything else that is kept for further learning."""
 
 
 class OwnNeurons(Memory):
-    """A branch of its own for each document: learned from the base alone, opened by routing."""
+    """A separate branch for each document: learned from the base alone, opened by routing."""
 
     def __init__(self, school: School, rate: float, count: int | None):
         super().__init__(school, rate)
@@ -222,7 +222,7 @@ class OwnNeurons(Memory):
         self.deltas: dict[str, dict[int, Deltas]] = {}
 
     def learn(self, lesson: Lesson) -> None:
-        """Nothing of what was learned before takes part."""
+        """Learn it independently of everything learned before."""
         base = self.school.base
         branches = {
             block: NeuronBranch(mlp_parts(base.mlp(block)), self.school.chosen(lesson, block, self.count))
@@ -233,7 +233,7 @@ class OwnNeurons(Memory):
         self.deltas[lesson.document.id] = kept(base, branches)
 
     def opened(self, document_id: str | None) -> AbstractContextManager[object]:
-        """The document's own branch."""
+        """The base with the document's own branch."""
         base = self.school.base
         if document_id is None:
             return nullcontext()
@@ -241,12 +241,12 @@ class OwnNeurons(Memory):
 
     @property
     def bytes(self) -> int:
-        """Of all branches."""
+        """Bytes of all branches."""
         return sum(size(by_block) for by_block in self.deltas.values())
 
 
 class Merged(Memory):
-    """The branches that another memory learned, all open for everything."""
+    """The branches that another memory learned, all open for every question."""
 
     always_open = True
 
@@ -255,10 +255,10 @@ class Merged(Memory):
         self.own, self.mean = own, mean
 
     def learn(self, lesson: Lesson) -> None:
-        """The other memory learns: merging costs nothing."""
+        """The other memory learns; merging costs nothing."""
 
     def opened(self, document_id: str | None) -> AbstractContextManager[object]:
-        """All branches, added up or averaged."""
+        """The base with all branches, added up or averaged."""
         base, many = self.school.base, list(self.own.deltas.values())
         scale = 1.0 / len(many) if self.mean else 1.0
         merged = {block: joined([deltas[block] for deltas in many], scale) for block in self.school.blocks}
@@ -266,12 +266,12 @@ class Merged(Memory):
 
     @property
     def bytes(self) -> int:
-        """Of all branches: of different neurons, so that a merged one is no smaller."""
+        """Bytes of all branches: they have different neurons, so a merged one is no smaller."""
         return self.own.bytes
 
 
 class OwnAdapters(Memory):
-    """A LoRA adapter of its own for each document, in the MLPs of the same blocks, opened by routing."""
+    """A separate LoRA adapter for each document, in the MLPs of the same blocks, opened by routing."""
 
     def __init__(self, school: School, rate: float, rank: int):
         super().__init__(school, rate)
@@ -286,33 +286,33 @@ class OwnAdapters(Memory):
         self.kept: dict[str, dict[str, Tensor]] = {}
 
     def learn(self, lesson: Lesson) -> None:
-        """Nothing of what was learned before takes part."""
+        """Learn it independently of everything learned before."""
         with self.adapter.installed(self.school.base, {}, lesson.document.sha256) as weights:
             self.school.study(list(weights.values()), lesson, self.rate)
         self.kept[lesson.document.id] = self.adapter.kept(self.school.base, weights)
 
     def opened(self, document_id: str | None) -> AbstractContextManager[object]:
-        """The document's own adapter."""
+        """The base with the document's own adapter."""
         if document_id is None:
             return nullcontext()
         return self.adapter.installed(self.school.base, self.kept[document_id], "")
 
     @property
     def bytes(self) -> int:
-        """Of all adapters."""
+        """Bytes of all adapters."""
         return sum(size({0: tensors}) for tensors in self.kept.values())
 
 
 Choice = Literal["own", "first", "free"]
-"""Which neurons of a shared memory a document trains: its own top ones, whoever trained them before; the top ones of
-the first document; its own top ones among those that no document has trained yet."""
+"""Which neurons of a shared memory a document trains: its own top ones, even if already trained; the top ones of the
+first document; or its own top ones among those that no document has trained yet."""
 
 
 class SharedNeurons(Memory):
-    """One branch for all documents, open for everything; each document goes on with what the last one left.
+    """One branch for all documents, open for every question; each document continues with what the last one left.
 
-    With ``count`` neurons by ``choice`` it is Sparse Memory Finetuning (arXiv 2510.15103) on neurons, with None dense
-    sequential learning; ``replay`` learns items of earlier documents again beside those of the new one.
+    With ``count`` neurons by ``choice`` it is Sparse Memory Finetuning (arXiv 2510.15103) on neurons, with None it is
+    dense sequential learning; ``replay`` learns examples of earlier documents again along with the new ones.
     """
 
     always_open = True
@@ -324,7 +324,7 @@ class SharedNeurons(Memory):
         self.lessons: list[Lesson] = []
 
     def learn(self, lesson: Lesson) -> None:
-        """The neurons that are chosen learn; the others stay in place."""
+        """The chosen neurons learn; the rest stay in place."""
         base = self.school.base
         rest: dict[int, Deltas] = {}
         branches = {}
@@ -345,13 +345,13 @@ class SharedNeurons(Memory):
         self.lessons.append(lesson)
 
     def opened(self, document_id: str | None) -> AbstractContextManager[object]:
-        """All that was learned."""
+        """The base with everything that was learned."""
         base = self.school.base
         return base.patched(dual_mlps(base, frozen_branches(base, self.deltas), 0.0))
 
     @property
     def bytes(self) -> int:
-        """Of the branch, and of the texts where they are learned again."""
+        """Bytes of the branch, and of the texts if they are learned again."""
         texts = [lesson.document.text for lesson in self.lessons] if self.replay else []
         return size(self.deltas) + sum(len(text.encode()) for text in texts)
 
@@ -368,15 +368,15 @@ def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[Tensor]:
 
 
 def kept(base: BaseModel, branches: Mapping[int, NeuronBranch]) -> dict[int, Deltas]:
-    """What is kept of branches, in half precision. The base must be as it was."""
+    """What is kept of branches, in half precision. The base must be unpatched again."""
     return {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in branches.items()}
 
 
 def frozen_branches(base: BaseModel, deltas: Mapping[int, Deltas]) -> dict[int, NeuronBranch]:
-    """Branches that answer; none for a block where nothing was learned."""
+    """Frozen branches to answer with; none for a block in which nothing was learned."""
     return {b: branch_from_deltas(mlp_parts(base.mlp(b)), one) for b, one in deltas.items() if len(one["neurons"])}
 
 
 def size(deltas: Mapping[int, Deltas]) -> int:
-    """Bytes."""
+    """Bytes of all tensors."""
     return sum(t.numel() * t.element_size() for tensors in deltas.values() for t in tensors.values())

@@ -1,19 +1,19 @@
-"""A stream of documents in one memory, at equal learning: what keeps the later ones from overwriting the earlier.
+"""A stream of documents in one memory, at equal learning: what keeps later ones from overwriting earlier ones?
 
-    python benchmarks/stream_variants.py --data squad_dev_open.jsonl --out benchmarks [--minutes 8]
+    python benchmarks/lab/stream_variants.py --data squad_dev_open.jsonl --out benchmarks [--minutes 8]
 
 Six passages of six articles of the first half of the file, at most 160 tokens and four questions each, are learned one
-after another by each memory of stream_memories.py. Equal are the study material (the passage's parts after their
-cues, as ttt studies them), its mini-batches and their order, so the number of gradient steps, the blocks that
-learn, the loss, AdamW and its schedule. A learning rate is chosen for each kind of weights: the best at reciting two
-passages of other articles, each learned alone (the parts ``rate …``).
+after another by each memory of stream_memories.py. All have the same training examples (the passage's parts after
+their cues, as ttt learns them), mini-batches and order, and so the same number of gradient steps; the same blocks
+learn, with the same loss, AdamW and schedule. A learning rate is chosen for each kind of weights: the best at reciting
+two passages of other articles, each learned alone (the parts ``rate …``).
 
-Equal is the way to an answer, too: routing says which document's cues to use, the weights recite its parts, and the
-span reader reads them. Memories with parts for each document open those of the routed document and nothing else;
-shared ones are open for everything. Every question is asked just after its document, and all at the end.
+All answer in the same way, too: routing says which document's cues to use, the weights recite its parts, and the span
+reader reads them. Memories with separate weights per document open those of the routed document and nothing else;
+shared ones are open for every question. Every question is asked right after its document, and again at the end.
 
-Every part is kept as soon as it is measured: the same command goes on after an interruption, and begins no part after
-``--minutes``. Writes stream_variants.json, and the block ``stream_variants`` of README.md.
+Every part is stored as soon as it is measured: the same command resumes after an interruption, and starts no part
+after ``--minutes``. Writes stream_variants.json, and the block ``stream_variants`` of README.md.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from continual_learning.text.scoring import contains_answer, token_f1
 from continual_learning.types import Answer, QuestionAnswer
 
 PASSAGE_TOKENS, QUESTIONS, ANSWER_TOKENS = 160, 4, 24
-PASSES = 14  # over the parts, and no repair after them: the same steps for all
+PASSES = 14  # passes over the parts, without repair after them: the same steps for all
 GENERAL, UNRELATED, TUNED_ON = 24, 6, 2
-# Highest learning rates: the smallest of those tried that recites as much as any. That of 28 neurons was ttt's own.
+# Peak learning rates: the smallest tried that recites as much as any other. That of 28 neurons was ttt's own.
 RATES: Mapping[int | None, float] = {8: 6e-2, 28: 1.5e-2, 96: 1e-2, None: 2e-3}
 ADAPTER_RATE = 5e-3
 RATES_TRIED: Mapping[str, tuple[float, ...]] = {
@@ -55,22 +55,22 @@ RATES_TRIED: Mapping[str, tuple[float, ...]] = {
     "8 neurons": (1.5e-2, 3e-2, 6e-2),
     "96 neurons": (1e-2, 1.5e-2),
 }
-RANK = 8  # of adapters: as many numbers as 28 neurons of the same blocks
+RANK = 8  # rank of the adapters: as many parameters as 28 neurons of the same blocks
 
 Read = Callable[[str, str, list[str]], list[Answer]]
-"""Answers from a document's title, what was recited of it, and questions."""
+"""Makes answers from a document's title, what was recited of it, and questions."""
 
 
 @dataclass
 class Asker:
-    """Asks memories, all in the same way."""
+    """Asks all memories in the same way."""
 
     base: BaseModel
     router: Router
     read: Read
     recited: dict[Hashable, str] = field(default_factory=dict)
     read_before: dict[tuple[str, str], Answer] = field(default_factory=dict)
-    """By question and the text that it was read from: the same text gives the same answer."""
+    """Answers by question and the text that they were read from: the same text gives the same answer."""
 
     def routes(self, texts: Sequence[str], lessons: Sequence[Lesson]) -> list[Passage | None]:
         """Which document each text is about, if any."""
@@ -83,7 +83,7 @@ class Asker:
         return [route and route[0] for route in found]
 
     def answers(self, memory: Memory, lessons: Sequence[Lesson], questions: Sequence[str]) -> list[str]:
-        """What a memory of these lessons says."""
+        """The answers of a memory of these lessons."""
         by_id = {one.document.id: one for one in lessons}
 
         def answered(route: Passage | None, asked: list[str]) -> list[Answer]:
@@ -101,7 +101,7 @@ class Asker:
         return [a.text for a in answer_by_route(questions, self.routes(questions, lessons), answered)]
 
     def recite(self, memory: Memory, learned: int, lesson: Lesson) -> str:
-        """All parts of a document, from the weights of a memory that has learned so many."""
+        """Recite all parts of a document from the weights of a memory that has learned this many documents."""
         key = (memory, learned if memory.always_open else 0, lesson.document.id)
         if key not in self.recited:
             with memory.opened(lesson.document.id):
@@ -112,10 +112,10 @@ class Asker:
 
 @dataclass(frozen=True)
 class Known:
-    """What the base knows, and a memory should leave it."""
+    """What the base knows, which a memory should leave unchanged."""
 
     questions: tuple[QuestionAnswer, ...]
-    """General questions that it has right."""
+    """General questions that it answers right."""
     texts: tuple[str, ...]
     perplexity: float
 
@@ -133,7 +133,7 @@ class Row:
     """Share of the parts of each document that are recited word for word."""
 
     def figures(self) -> dict[str, Any]:
-        """Means over all questions, and over documents for parts."""
+        """Means over all questions; for parts, over documents."""
         found: dict[str, Any] = {}
         for when in ("after", "end"):
             answers = getattr(self, when)
@@ -146,18 +146,18 @@ class Row:
 
 
 def mean(values: Sequence[float]) -> float:
-    """0 of none."""
+    """The mean; 0 if there are no values."""
     return sum(values) / max(1, len(values))
 
 
 def parts_recited(lesson: Lesson, recited: str) -> float:
-    """Share of a document's parts that stand in what was recited, word for word."""
+    """Share of a document's parts that were recited word for word."""
     said = f" {' '.join(recited.split())} "
     return mean([f" {' '.join(part.text.split())} " in said for part in lesson.parts])
 
 
 def graded(lesson: Lesson, answers: Sequence[str]) -> list[dict[str, Any]]:
-    """Answers to the questions of a lesson."""
+    """Score the answers to the questions of a lesson."""
     return [
         {
             "title": lesson.document.title,
@@ -174,7 +174,7 @@ def graded(lesson: Lesson, answers: Sequence[str]) -> list[dict[str, Any]]:
 def stream(
     asker: Asker, lessons: Sequence[Lesson], learner: Memory, asked: Mapping[str, Memory], known: Known
 ) -> dict[str, Any]:
-    """One memory learns all lessons; those in ``asked``, it or what is made of it, are asked. Figures by name."""
+    """One memory learns all lessons; the memories in ``asked``, itself or derived ones, are asked. Figures by name."""
     rows = {name: Row() for name in asked}
     seconds = []
     for number, lesson in enumerate(lessons, 1):
@@ -213,7 +213,7 @@ def stream(
 
 
 def left_alone(asker: Asker, memory: Memory, lessons: Sequence[Lesson], known: Known) -> dict[str, float]:
-    """What became of what the base knew. Where no weights are open that is the base's, and not computed again."""
+    """How much of the base's knowledge is left. Where no weights are open all of it is, by construction."""
     routes = asker.routes([q.question for q in known.questions], lessons)
     touched = [q for q, route in zip(known.questions, routes, strict=True) if memory.always_open or route]
     answers = asker.answers(memory, lessons, [q.question for q in touched]) if touched else []
@@ -234,7 +234,7 @@ def left_alone(asker: Asker, memory: Memory, lessons: Sequence[Lesson], known: K
 
 
 def known_to(base: BaseModel) -> dict[str, Any]:
-    """Numbers of the general questions that the base has right, as many as are asked, and its perplexity."""
+    """Indices of the general questions that the base answers right, up to the number asked, and its perplexity."""
     questions = general_questions()
     said = plain_answers(base, [q.question for q in questions], ANSWER_TOKENS)
     right = [n for n, (q, a) in enumerate(zip(questions, said, strict=True)) if contains_answer(a.text, q.answers)]
@@ -245,7 +245,7 @@ def known_to(base: BaseModel) -> dict[str, Any]:
 def recited_at(
     asker: Asker, lessons: Sequence[Lesson], make: Callable[[float], Memory], tried: Sequence[float]
 ) -> dict[str, float]:
-    """Share of the parts that are recited of lessons that are learned alone, by learning rate."""
+    """Share of parts recited when each lesson is learned alone, by learning rate."""
     found = {}
     for rate in tried:
         shares = []
@@ -259,7 +259,7 @@ def recited_at(
 
 
 def jobs(school: School) -> dict[str, Callable[[], tuple[Memory, dict[str, Memory]]]]:
-    """What learns, and what is asked of it, by the name of the part; in order of worth."""
+    """What to learn and to ask, by the name of the part, most important first."""
 
     def with_merged() -> tuple[Memory, dict[str, Memory]]:
         own = own_neurons(28)
@@ -308,11 +308,11 @@ ORDER = (
     "dense", "dense slowly", "dense replay", "sparse 8", "sparse 28", "sparse 96", "sparse 28 replay", "first 28",
     "disjoint 28", "own 8", "own 28", "own 96", "adapters",
 )  # fmt: skip
-"""Of the parts in the table."""
+"""Labels of the parts in the table."""
 
 
 def passages(data: Path, base: BaseModel, count: int) -> tuple[Dataset, Dataset]:
-    """The stream, and passages of other articles to choose learning rates on: short ones of the first half."""
+    """The stream, and passages of other articles to choose learning rates on; all are short ones of the first half."""
     first, _ = halves(load_dataset(data))
     short = tuple(d for d in first.documents if len(base.encode(d.document.text)) <= PASSAGE_TOKENS)
     both = sample(replace(first, documents=short), count + TUNED_ON).documents
@@ -365,13 +365,13 @@ def markdown(parts: Mapping[str, Any], setting: Mapping[str, Any], missing: Sequ
 
 
 def main() -> None:
-    """Measure what is asked for and not there yet."""
+    """Measure the requested parts that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for stream_variants.json, with README.md")
     parser.add_argument("--passages", type=int, default=6)
-    parser.add_argument("--rows", help="parts by name, with commas between them: own 28, dense … [all]")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no part after so long")
+    parser.add_argument("--rows", help="names of parts, separated by commas: own 28, dense … [all]")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="minutes after which no part is started")
     given = parser.parse_args()
     began = time.perf_counter()
     base = BaseModel.load()

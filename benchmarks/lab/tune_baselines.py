@@ -1,19 +1,19 @@
-"""Chooses settings for the trained baselines within a stated budget, on passages that nothing is reported on.
+"""Choose settings for the trained baselines within a fixed budget, on passages that no reported figure uses.
 
     python benchmarks/lab/tune_baselines.py --data squad_dev_open.jsonl --out benchmarks
 
-Four passages of the first half of the articles (at most 160 tokens, at most 6 questions each) are learned and asked
-about with the document gone. What was tried, in this order, each time going on with what had the highest recall (F1
-decides between equals):
+Four passages of the first half of the articles (at most 160 tokens, at most 6 questions each) are learned, then
+questions about them are asked without the document. These trials were run in order, each continuing with the highest
+recall so far (F1 breaks ties):
 
 1. lora, each passage alone: the learning rate. lora_per_document trains the same adapters and takes its settings.
 2. full_finetune, each passage alone: the learning rate.
 3. lora: twice the questions, or the text alone in many passes.
-4. replay with lora's settings, the passages one after another in one memory: how much is replayed; lora beside it.
+4. replay with lora's settings, the passages one after another in one memory: how much is replayed; lora for comparison.
 5. full_finetune: the text alone in many passes.
 
-No trial is begun once ``--minutes`` of learning and answering are spent. Every passage is kept as it is measured: the
-same command goes on after an interruption. Writes tuning.json, and the block ``tuning`` of README.md.
+No trial starts once ``--minutes`` of learning and answering are spent. Every passage is stored as soon as it is
+measured: the same command resumes after an interruption. Writes tuning.json, and the block ``tuning`` of README.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from continual_learning.types import Progress
 
 PASSAGE_TOKENS, QUESTIONS, NOTE_SECONDS = 160, 6, 30.0
 LORA_RATES, FULL_RATES = (5e-4, 1e-3, 2e-3, 5e-3), (3e-5, 1e-4, 3e-4)
-# Half of the default's questions: the learning rate is looked for at half the price.
+# Half of the default's questions: the search for the learning rate costs half.
 CHEAP = {"questions_per_fragment": 3, "passes": 2}
 TEXT_ALONE = {"signal": "text", "passes": 10}
 REPLAY_RATIOS = (0.5, 1.0)
@@ -53,16 +53,16 @@ class Trial:
     strategy: str
     options: Options
     together: bool
-    """Whether the passages are learned one after another in one memory, else each alone."""
+    """Whether the passages are learned one after another in one memory, or else each alone."""
 
     @property
     def key(self) -> str:
-        """What tells it from others."""
+        """What distinguishes it from other trials."""
         return json.dumps([self.strategy, dict(sorted(self.options.items())), self.together])
 
 
 class Tuner:
-    """Runs trials as long as the budget lasts, and keeps what they found."""
+    """Runs trials as long as the budget lasts, and stores their results."""
 
     def __init__(self, base: BaseModel, data: Dataset, minutes: float, out: Path | None):
         self.base, self.data, self.minutes, self.out = base, data, minutes, out
@@ -73,11 +73,11 @@ class Tuner:
 
     @property
     def spent(self) -> float:
-        """Seconds of learning and answering so far, those of earlier runs of the same trials included."""
+        """Seconds of learning and answering so far, including earlier runs of the same trials."""
         return sum(float(row["seconds"]) for row in self.rows.values())
 
     def best(self, strategy: str, choices: Sequence[Options], together: bool = False) -> Options:
-        """The choice with the highest recall of those that the budget had room for; the first if it had none."""
+        """The choice with the highest recall among those within the budget; the first if none was."""
         found: list[tuple[float, float, int]] = []
         for number, options in enumerate(choices):
             trial = Trial(strategy, options, together)
@@ -91,7 +91,7 @@ class Tuner:
         return self.chosen[strategy]
 
     def run(self, trial: Trial) -> dict[str, Any]:
-        """What a trial found, measured unless it is known."""
+        """The result of a trial, measured unless it is known."""
         if trial.key not in self.rows:
             print(f"{trial.strategy} {shown(trial.options)}", file=sys.stderr, flush=True)
             contender = Contender(trial.strategy, trial.options)
@@ -109,7 +109,7 @@ class Tuner:
         return self.rows[trial.key]
 
     def write(self) -> None:
-        """Both files, as far as it is known."""
+        """Write both files, as far as results are known."""
         if self.out is None:
             return
         result = {
@@ -127,7 +127,7 @@ class Tuner:
         write_block(self.out / "README.md", "tuning", self.markdown())
 
     def markdown(self) -> str:
-        """The table, what was chosen in bold, and what it was measured on."""
+        """The table, with the chosen settings in bold, and what it was measured on."""
         lines = ["| baseline | setting | passages | recall | F1 | learn, s |", "|---|---|---|---|---|---|"]
         for row in self.rows.values():
             bold = "**" if row["options"] == self.chosen.get(row["strategy"]) else ""
@@ -152,7 +152,7 @@ class Tuner:
 
 
 class _Notes:
-    """How long a trial will take, and how far it is, now and then."""
+    """Notes the estimated time and the progress of a trial now and then."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
@@ -178,7 +178,7 @@ def passages(path: Path, count: int, base: BaseModel) -> Dataset:
 
 
 def tune(tuner: Tuner) -> None:
-    """The search that the head of this file describes."""
+    """The search that the docstring of this file describes."""
     lora = tuner.best("lora", [{**CHEAP, "learning_rate": rate} for rate in LORA_RATES])
     full = tuner.best("full_finetune", [{**CHEAP, "learning_rate": rate} for rate in FULL_RATES])
     rate = {"learning_rate": lora["learning_rate"]}
@@ -191,12 +191,12 @@ def tune(tuner: Tuner) -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="SQuAD, or JSON lines: title, context, questions")
     parser.add_argument("--out", type=Path, help="folder for tuning.json, with the README.md that has the block")
     parser.add_argument("--passages", type=int, default=4)
-    parser.add_argument("--minutes", type=float, default=30.0, help="after which no trial is begun")
+    parser.add_argument("--minutes", type=float, default=30.0, help="minutes after which no trial is started")
     parser.add_argument("--model", default="smollm2-135m")
     arguments = parser.parse_args()
     base = BaseModel.load(arguments.model)

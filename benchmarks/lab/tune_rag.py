@@ -1,12 +1,12 @@
-"""Chooses how rag cuts and how much it puts into the prompt, on passages that nothing is reported on.
+"""Choose how rag cuts documents and how much it puts into the prompt, on passages that no reported figure uses.
 
-    python benchmarks/tune_rag.py --data squad_dev_open.jsonl --out benchmarks              a minute or two
-    python benchmarks/tune_rag.py --data squad_dev_open.jsonl --out benchmarks --answers    some ten minutes more
+    python benchmarks/lab/tune_rag.py --data squad_dev_open.jsonl --out benchmarks              a minute or two
+    python benchmarks/lab/tune_rag.py --data squad_dev_open.jsonl --out benchmarks --answers    about ten minutes more
 
-First, without the model: the share of questions whose gold answer stands in what is retrieved, on passages of the first
+First, without the model: the share of questions whose gold answer is in what is retrieved, on passages of the first
 half of the articles, with one passage and with twenty in the memory, and how many tokens that puts into the prompt.
-With ``--answers`` the model then answers from a short list of settings. What was answered is kept: the same command
-goes on after an interruption. Writes tuning_rag.json, and the block ``tuning_rag`` of README.md.
+With ``--answers`` the model then answers with a short list of settings. Answers are kept: the same command resumes
+after an interruption. Writes tuning_rag.json, and the block ``tuning_rag`` of README.md.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from continual_learning.types import UNAFFECTED
 
 PASSAGES, TOGETHER = 240, 20
 CHUNK_TOKENS, TOP_K = (40, 80, 160, 320), (1, 2, 3, 4)
-# Shares of a chunk that the next one begins with.
+# Overlaps of neighbouring chunks, as a share of a chunk.
 OVERLAPS = (0.0, 0.2)
 DEFAULT = {"chunk_tokens": 160, "overlap_tokens": 32, "top_k": 2, "min_score": 0.5}
-# What answers are made with: the documents, and questions of each.
+# For answering: the number of documents, and of questions about each.
 ANSWERED, QUESTIONS = 20, 3
 
 
 def grid() -> list[dict[str, Any]]:
-    """Everything that is retrieved with; the gate (min_score) is left out of it for the default's cutting alone."""
+    """All settings to retrieve with; the gate (min_score) is only varied for the default's chunks."""
     found = [
         {"chunk_tokens": size, "overlap_tokens": round(size * overlap), "top_k": k, "min_score": 0.5}
         for size, overlap, k in itertools.product(CHUNK_TOKENS, OVERLAPS, TOP_K)
@@ -52,7 +52,7 @@ def grid() -> list[dict[str, Any]]:
 
 
 def retrieved(base: BaseModel, options: dict[str, Any], memories: Sequence[Sequence[QADocument]]) -> dict[str, float]:
-    """Share of questions whose answer was found, and tokens found for a question, over all memories."""
+    """Share of questions whose answer was found, and tokens found per question, over all memories."""
     strategy = make_strategy("rag", options)
     hits: list[bool] = []
     tokens: list[int] = []
@@ -70,7 +70,7 @@ def retrieved(base: BaseModel, options: dict[str, Any], memories: Sequence[Seque
 
 
 def short_list(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The default, and of the settings within four prompt lengths the one that finds most among twenty passages."""
+    """The default, and for each of four prompt lengths the setting within it that finds most among twenty passages."""
     chosen = [DEFAULT]
     for most in (60, 120, 200, 400):
         within = [row for row in rows if row["together"]["tokens"] <= most]
@@ -81,7 +81,7 @@ def short_list(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def answered(base: BaseModel, data: Dataset, options: dict[str, Any]) -> dict[str, Any]:
-    """What the model makes of what it is given, all documents in one memory."""
+    """The model's answers, with all documents in one memory."""
     documents = tuple(replace(d, questions=d.questions[:QUESTIONS]) for d in data.documents[:ANSWERED])
     contender = Contender("rag", options)
     settings = Settings(retention_documents=0, count_flops=False)
@@ -91,14 +91,14 @@ def answered(base: BaseModel, data: Dataset, options: dict[str, Any]) -> dict[st
 
 
 def shown(options: dict[str, Any]) -> str:
-    """Settings on one line; the gate and BM25's numbers where they are not the default's."""
+    """Settings on one line; the gate and BM25's parameters if they are not the defaults."""
     text = f"{options['top_k']} chunks of {options['chunk_tokens']}, overlap {options['overlap_tokens']}"
     more = [f"{k}={options[k]}" for k in ("min_score", "k1", "b") if k in options and options[k] != DEFAULT.get(k)]
     return ", ".join([text, *more])
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The retrieval of every setting, and the answers of the short list."""
+    """The retrieval results of every setting, and the answers of the short list."""
     one, many = (result["rows"][0][name]["questions"] for name in ("alone", "together"))
     lines = [
         f"Retrieval, without the model: {one} and {many} questions on {PASSAGES} passages of the first half of the "
@@ -129,11 +129,11 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="SQuAD, or JSON lines: title, context, questions")
     parser.add_argument("--out", type=Path, help="folder for tuning_rag.json, with the README.md that has the block")
-    parser.add_argument("--answers", action="store_true", help="let the model answer from the short list")
+    parser.add_argument("--answers", action="store_true", help="let the model answer with the short list of settings")
     parser.add_argument("--model", default="smollm2-135m")
     arguments = parser.parse_args()
     base = BaseModel.load(arguments.model)

@@ -29,7 +29,7 @@ def protocol_module(name: str) -> ModuleType:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all measurements are made with."""
+    """The base and the data of all measurements."""
 
     base: BaseModel
     data: Path
@@ -37,7 +37,7 @@ class Bench:
 
 
 def note(text: str) -> None:
-    """A line on standard error."""
+    """Write a line to standard error."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,7 @@
 """ACE on passages: recall of questions that no loop has seen, before and after, against in_context and rag.
 
-All passages are in one memory. Of each, the first questions are learned from, the next are held out for the gate, and
-the last are asked at the end. Variants of ace have one part switched off each.
+All passages are in one memory. For each, the first questions are learned from, the next are held out for the gate, and
+the last are asked at the end. Each variant of ace has one part switched off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NEW_TOKENS = 24
 
 
 def parts(dataset: Dataset, train: int, held_out: int, test: int) -> tuple[list[Task], list[Task], list[Task]]:
-    """Questions to learn from, to judge by, and to ask at the end."""
+    """Questions to learn from, for the gate, and to ask at the end."""
     found: tuple[list[Task], list[Task], list[Task]] = ([], [], [])
     for item in dataset.documents:
         tasks = [Task(question, item.document.id) for question in item.questions]
@@ -41,7 +41,7 @@ def parts(dataset: Dataset, train: int, held_out: int, test: int) -> tuple[list[
 
 
 def recall(strategy: Strategy[Any], base: BaseModel, state: State, questions: Sequence[QuestionAnswer]) -> Score:
-    """Of the strategy as users meet it."""
+    """Recall and F1 of the strategy as users get it."""
     answers = strategy.answer(base, state, [q.question for q in questions], NEW_TOKENS)
     pairs = list(zip(answers, questions, strict=True))
     return Score(
@@ -51,7 +51,7 @@ def recall(strategy: Strategy[Any], base: BaseModel, state: State, questions: Se
 
 
 def memory(strategy: Strategy[Any], base: BaseModel, dataset: Dataset) -> State:
-    """All passages, without their questions."""
+    """A memory of all passages, without their questions."""
     state = strategy.init(base)
     for item in dataset.documents:
         state, _ = strategy.learn(base, state, item.document)
@@ -59,7 +59,7 @@ def memory(strategy: Strategy[Any], base: BaseModel, dataset: Dataset) -> State:
 
 
 def baseline(name: str, base: BaseModel, dataset: Dataset, tasks: Sequence[Task]) -> dict[str, Any]:
-    """A strategy that learns nothing from questions. ``in_context`` gets each question's own passage alone."""
+    """Measure a strategy that learns nothing from questions. ``in_context`` gets only each question's own passage."""
     strategy = make_strategy(name)
     if name == "in_context":
         right: list[bool] = []
@@ -78,7 +78,7 @@ def baseline(name: str, base: BaseModel, dataset: Dataset, tasks: Sequence[Task]
 def variant(
     name: str, options: Mapping[str, Any], base: BaseModel, dataset: Dataset, tasks: tuple[list[Task], ...], loops: int
 ) -> dict[str, Any]:
-    """Every loop is run, and the gate says which playbook is kept."""
+    """Run every loop; the gate decides which playbook is kept."""
     train, held_out, test = tasks
     strategy = make_strategy("ace", {**options, "loops": loops})
     assert isinstance(strategy, ACE)
@@ -111,7 +111,7 @@ def variant(
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """ace, or a strategy that learns nothing from questions."""
+    """Measure ace, or a strategy that learns nothing from questions."""
     given, base = experiment.setting, bench.base
     half = halves(load_dataset(bench.data))[given["half"] == "second"]
     dataset = sample(half, given["passages"], min_questions=sum(given["questions"]))

@@ -19,7 +19,7 @@ QUESTION = "When does the ferry to Orsel leave?"
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """Several starts, in a data folder of their own. The first, which fills caches, does not count."""
+    """Measure several starts in a separate data folder. The first, which fills caches, does not count."""
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "CONTINUAL_LEARNING_HOME": home}
         document = os.path.join(home, "ferry.txt")
@@ -38,7 +38,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, An
 
 
 def _timed(words: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, float]:
-    """Seconds of one process: by the clock, and of processors."""
+    """Seconds of one process: wall time and CPU time."""
     started = time.perf_counter()
     process = subprocess.Popen((*COMMAND, *words), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None

@@ -1,8 +1,8 @@
-"""Decoding speed: this package, Transformers' `generate`, and llama.cpp where it is installed.
+"""Decoding speed: this package, Transformers' `generate`, and llama.cpp if it is installed.
 
-Greedy, 64 new tokens after prompts of 32 tokens, alone and in a batch of 16; the stop tokens are ignored, so that all
-write the same number. The best of three runs counts, after one that warms up. Weights in 8 and 4 bits are measured
-too, with what they do to the answers to the package's general questions.
+Greedy, 64 new tokens after prompts of 32 tokens, alone and in a batch of 16; stop tokens are ignored, so that all
+write the same number. The best of three runs counts, after a warm-up. Weights in 8 and 4 bits are measured
+too, with their effect on the answers to the package's general questions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEW_TOKENS, PROMPT_TOKENS, ROWS, RUNS = 64, 32, 16, 3
 
 
 def best_seconds(work: Callable[[], object]) -> float:
-    """Of three runs, after one that does not count."""
+    """The fastest of three runs, after a warm-up."""
     work()
     seconds = []
     for _ in range(RUNS):
@@ -43,12 +43,12 @@ def prompts(base: BaseModel) -> list[list[int]]:
 
 
 def ours(base: BaseModel, rows: list[list[int]]) -> float:
-    """Tokens a second of this package."""
+    """Tokens per second of this package."""
     return len(rows) * NEW_TOKENS / best_seconds(lambda: generate(base, rows, NEW_TOKENS))
 
 
 def transformers(base: BaseModel, rows: list[list[int]]) -> float:
-    """Tokens a second of Transformers' own loop."""
+    """Tokens per second of Transformers' own loop."""
     ids_BT = torch.tensor(rows)
     given = {"do_sample": False, "min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS, "pad_token_id": 0}
     with torch.no_grad():
@@ -57,9 +57,9 @@ def transformers(base: BaseModel, rows: list[list[int]]) -> float:
 
 
 def llama_cpp(rows: list[list[int]]) -> dict[str, float] | None:
-    """Tokens a second of llama.cpp on the embedded GGUF file, alone and in a batch; None where it is not installed.
+    """Tokens per second of llama.cpp on the embedded GGUF file, alone and in a batch; None if it is not installed.
 
-    By xllamacpp, whose wheel holds llama.cpp built for any processor with AVX2: pip install xllamacpp
+    It uses xllamacpp, whose wheel contains llama.cpp built for any processor with AVX2: pip install xllamacpp
     """
     try:
         import xllamacpp
@@ -78,7 +78,7 @@ def llama_cpp(rows: list[list[int]]) -> dict[str, float] | None:
 
     def speed(some: list[list[int]]) -> float:
         def work() -> None:
-            with ThreadPoolExecutor(len(some)) as pool:  # the server puts requests that come together into one batch
+            with ThreadPoolExecutor(len(some)) as pool:  # the server puts simultaneous requests into one batch
                 counts = list(pool.map(written, some))
             if counts != [NEW_TOKENS] * len(some):
                 raise RuntimeError(f"llama.cpp wrote {counts} tokens; expected {NEW_TOKENS} of each")
@@ -89,7 +89,7 @@ def llama_cpp(rows: list[list[int]]) -> dict[str, float] | None:
 
 
 def quality(bases: dict[str, BaseModel]) -> dict[str, dict[str, int]]:
-    """What each precision does to the general questions: answers that are right, and that are those of fp32."""
+    """The effect of each precision on the general questions: answers that are right, and that equal those of fp32."""
     asked = general_questions()
     found = {name: plain_answers(base, [q.question for q in asked], 24) for name, base in bases.items()}
     return {
@@ -103,7 +103,7 @@ def quality(bases: dict[str, BaseModel]) -> dict[str, dict[str, int]]:
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """All rows: they are compared with each other, so they are measured in one go."""
+    """Measure all rows in one run, since they are compared with each other."""
     base = bench.base
     bases = {"fp32": base, **{name: BaseModel.load(base.name, precision=name) for name in ("int8", "int4")}}
     kept = quality(bases)
@@ -128,7 +128,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, An
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Tokens a second."""
+    """Tokens per second as Markdown."""
     lines = []
     for result in results.values():
         found, kept = result["figures"], result["figures"]["general_questions"]

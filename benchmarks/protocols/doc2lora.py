@@ -1,11 +1,11 @@
-"""Doc-to-LoRA on the embedded model: facts and passages that no training has seen, and what they do to other answers.
+"""Doc-to-LoRA on the embedded model: facts and passages that no training has seen, and their effect on other answers.
 
 About 8 minutes on two slow cores for all variants.
 
-A document is learned alone and stands in no prompt. Facts are of the test split, whose names and values no facts to
-train on have; those of other relations are said and asked as no training has it, either. Passages are those of
-`benchmark squad` (second half of the articles). Recall is the share of questions whose accepted answer stands in at
-most 24 greedily generated tokens.
+A document is learned alone and is in no prompt. Facts are from the test split, whose names and values occur in no
+training facts; facts of other relations also have statements and questions unseen in training. Passages are those of
+`benchmark squad` (second half of the articles). Recall is the share of questions whose accepted answer is in at most
+24 greedily generated tokens.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from protocols import Bench as Given
 TOKENS = 24
 DOCUMENTS = {"1-fact": 8, "8-facts": 8, "8-facts-held": 8, "32-facts": 2, "passages": 16}
 GOALS = {"8-facts": 0.80, "32-facts": 0.50}
-CONTROLS = 4  # questions of a document that are asked again with another's adapter, and of the base alone
-IN_PROMPT = 8  # questions of a document that are asked with it in the prompt
+CONTROLS = 4  # questions per document that are asked again with another's adapter, and of the base alone
+IN_PROMPT = 8  # questions per document that are asked with it in the prompt
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A document, the questions about it, and what to say to each."""
+    """A document, the questions about it, and the reply to each."""
 
     document: Document
     questions: Sequence[QuestionAnswer]
@@ -56,7 +56,7 @@ class Case:
 
     @property
     def read(self) -> str:
-        """What the hypernetwork reads, and the teacher has in its prompt."""
+        """The text that the hypernetwork reads, and that the teacher has in its prompt."""
         return f"{self.document.title}\n{self.document.text}" if self.document.title else self.document.text
 
 
@@ -69,13 +69,13 @@ class Bench:
     data: Path
 
     def strategy(self, **options: Any) -> Doc2LoRA:
-        """doc2lora without its check: what it would refuse is measured, too."""
+        """doc2lora without its check, so that what it would refuse is measured, too."""
         made = make_strategy("doc2lora", {"guard": False, "hypernetwork": self.hypernetwork, **options})
         assert isinstance(made, Doc2LoRA)
         return made
 
     def learned(self, document: Document, state: State | None = None) -> tuple[State, float]:
-        """The memory with a document more, and the seconds from document to adapter."""
+        """The memory with one more document, and the seconds from document to adapter."""
         strategy = self.strategy()
         after, report = strategy.learn(self.base, state or strategy.init(self.base), document)
         if not report.accepted:
@@ -83,7 +83,7 @@ class Bench:
         return after, report.timings["internalise"]
 
     def cases(self, part: str) -> list[Case]:
-        """The documents of a part."""
+        """The documents of one kind."""
         count = DOCUMENTS[part]
         if part == "passages":
             drawn = sample(halves(load_dataset(self.data))[1], count, 0)
@@ -114,7 +114,7 @@ def internalised(bench: Bench, part: str) -> Json:
         for number, case in enumerate(cases):
             asked = [q.question for q in case.questions]
             own, other = memories[number], memories[(number + 1) % len(cases)]
-            # A question that opens nothing gets the base's own answer, else what the open adapter says.
+            # A question that opens nothing gets the base's own answer, otherwise that of the open adapter.
             opens = [routed.affects(base, own, question) for question in asked]
             alone = [n for n in range(len(asked)) if n < CONTROLS or not opens[n]]
             bases = dict(zip(alone, plain_answers(base, [asked[n] for n in alone], TOKENS), strict=True))
@@ -127,7 +127,7 @@ def internalised(bench: Bench, part: str) -> Json:
                 text if opened else bases[n].text
                 for n, (text, opened) in enumerate(zip(said["matched"], opens, strict=True))
             ]
-            if part != "passages":  # those are asked with the passage in the prompt by `benchmark squad`
+            if part != "passages":  # `benchmark squad` asks these with the passage in the prompt
                 prompts = [prompt_ids(base, question, case.read) for question in asked[:IN_PROMPT]]
                 said["prompt"] = [g.text for g in generate(base, prompts, TOKENS)]
             for name, texts in said.items():
@@ -156,7 +156,7 @@ def internalised(bench: Bench, part: str) -> Json:
 
 
 def _losses(base: BaseModel, case: Case, own: State, other: State, empty: State) -> dict[str, list[float]]:
-    """Of each reply, nats a token."""
+    """Loss of each reply, in nats per token."""
     adapters = {"matched": state_adapter(own), "mismatched": state_adapter(other), "none": state_adapter(empty)}
     states = States(base, min(block for block, _ in adapters["matched"]))
     targets = [_target(base, q.question, reply) for q, reply in zip(case.questions, case.replies, strict=True)]
@@ -234,7 +234,7 @@ def together(bench: Bench) -> Json:
 
 
 def measure(experiment: Any, given: Given) -> tuple[Json, Json, Any]:
-    """One variant: a kind of document, or what it does to other answers."""
+    """Measure one variant: a kind of document, or the effect on other answers."""
     bench = Bench(given.base, experiment.options.get("hypernetwork"), given.data)
     folder = bench.hypernetwork or shipped_for(given.base.name)
     if folder is None:

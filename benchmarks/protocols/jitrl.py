@@ -1,4 +1,4 @@
-"""What `squad` does not measure of the jitrl strategies: large memories, perplexity, feedback, decoding cost.
+"""What `squad` does not measure about the jitrl strategies: large memories, perplexity, feedback, decoding cost.
 
 Passages and questions are those of the second half of the articles; the settings were chosen on the first. Recall is
 the share of questions whose accepted answer is in at most 24 generated tokens.
@@ -45,12 +45,12 @@ def right(answers: Sequence[Answer], questions: Sequence[QuestionAnswer]) -> lis
 
 
 def share(found: Sequence[bool]) -> float | None:
-    """Of all; None of none."""
+    """The share that is true; None if there are no values."""
     return sum(found) / len(found) if found else None
 
 
 def learned(base: BaseModel, name: str, documents: Sequence[Document]) -> tuple[Any, State, float]:
-    """A strategy with these documents, and the seconds each took."""
+    """A strategy, its memory of these documents, and the seconds per document."""
     strategy = make_strategy(name)
     state = strategy.init(base)
     started = time.perf_counter()
@@ -60,7 +60,7 @@ def learned(base: BaseModel, name: str, documents: Sequence[Document]) -> tuple[
 
 
 def adding(base: BaseModel, data: Dataset, count: int) -> dict[str, Any]:
-    """So many documents of one chunk, added one at a time to jitrl_mvp, and a question."""
+    """Add this many single-chunk documents to jitrl_mvp one at a time, and ask a question."""
     pieces = [s for item in data.documents for s in sentences(item.document.text)]
     documents = [Document(f"{n}: {pieces[n % len(pieces)]}", f"Piece {n}") for n in range(count)]
     started = time.perf_counter()
@@ -93,7 +93,7 @@ def alone(base: BaseModel, name: str, asked: Sequence[QADocument]) -> dict[str, 
 
 
 def many(base: BaseModel, name: str, asked: Sequence[QADocument], memory: Sequence[QADocument]) -> dict[str, Any]:
-    """The same questions with all these passages in memory, and what becomes of general ones."""
+    """The same questions with all these passages in memory, and the effect on general ones."""
     known = general_questions()
     before = right(plain_answers(base, [q.question for q in known], TOKENS), known)
     strategy, state, learn_s = learned(base, name, [item.document for item in memory])
@@ -128,8 +128,8 @@ def learned_perplexity(base: BaseModel, asked: Sequence[QADocument]) -> dict[str
 
 
 def feedback(base: BaseModel, data: Dataset, paraphrases: Path, name: str) -> dict[str, Any]:
-    """One round: each question is asked, and corrected if it was answered wrongly; then it is asked again, put
-    differently, and others too: about the same passages, and general ones."""
+    """One round: each question is asked, and corrected if the answer was wrong; then it is asked again, rephrased,
+    and others too: about the same passages, and general ones."""
     rows = [json.loads(line) for line in paraphrases.read_text(encoding="utf-8").splitlines()]
     put = {row["question"]: row["paraphrase"] for row in rows if row["split"] == "second"}
     items = [(item, q) for item in data.documents for q in item.questions if q.question.strip() in put]
@@ -165,7 +165,7 @@ def feedback(base: BaseModel, data: Dataset, paraphrases: Path, name: str) -> di
 
 
 def all_corrected(base: BaseModel, asked: Sequence[QADocument], name: str) -> dict[str, Any]:
-    """All questions of some passages, the wrong answers corrected, asked again: corrections side by side."""
+    """Ask all questions about some passages, correct the wrong answers, and ask again: many corrections at once."""
     learner = Learner.open(base, name)
     for item in asked:
         learner.learn(item.document)
@@ -189,14 +189,14 @@ def all_corrected(base: BaseModel, asked: Sequence[QADocument], name: str) -> di
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Of one run."""
+    """Seconds of one run."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def large_memory(state: State, stored: int) -> State:
-    """A memory of one passage, and of others of the same length that are about nothing, up to so many positions."""
+    """A memory of one passage and of meaningless ones of the same length, up to ``stored`` positions."""
     [own] = state.meta.documents
     tensors, documents, chunks = dict(state.tensors), [own], dict(kept_chunks(state))
     keys_ND = state.tensors[f"{own.id}/keys"]
@@ -215,15 +215,15 @@ def large_memory(state: State, stored: int) -> State:
 
 
 def cost(base: BaseModel, asked: Sequence[QADocument], stored: int) -> dict[str, Any]:
-    """Seconds of a step of decoding alone, and what the memory adds to it with so many positions.
+    """Seconds per step of plain decoding, and what a memory with ``stored`` positions adds to it.
 
-    Steps of the plain model and of each way of searching take turns, so that other work on the machine meets all.
+    Steps of the plain model and of each way of searching alternate, so that other load on the machine affects all.
     """
     strategy, state, learn_s = learned(base, "jitrl_full", [asked[0].document])
     question = next(q.question for q in asked[0].questions if strategy.affects(base, state, q.question))
     large = large_memory(state, stored)
     prompt = base.chat_ids([{"role": "user", "content": question}])
-    stops, base.stop_ids = base.stop_ids, frozenset()  # as many steps in each run
+    stops, base.stop_ids = base.stop_ids, frozenset()  # the same number of steps in each run
     made = {name: make_strategy("jitrl_full", options) for name, options in WAYS.items()}
     plain, works = {}, {}
     for limit in (1, TOKENS):
@@ -231,7 +231,7 @@ def cost(base: BaseModel, asked: Sequence[QADocument], stored: int) -> dict[str,
         for name, one in made.items():
             works[name, limit] = lambda one=one, limit=limit: one.answer(base, large, [question], limit)
     try:
-        for work in (*plain.values(), *works.values()):  # indexes are made
+        for work in (*plain.values(), *works.values()):  # builds the indexes
             work()
         taken: dict[Any, float] = {}
         for _ in range(5):
@@ -276,10 +276,10 @@ def _examples(base: BaseModel, asked: Sequence[QADocument]) -> Iterator[dict[str
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """One variant of a strategy."""
+    """Measure one variant of a strategy."""
     base, given, name = bench.base, experiment.setting, experiment.strategy
     data = halves(load_dataset(bench.data))[1]
-    asked = sample(data, given["documents"]).documents  # those of `squad`
+    asked = sample(data, given["documents"]).documents  # the questions of `squad`
     ids = {item.document.id for item in asked}
     others = sample(data, given["passages"], one_per_article=False).documents
     memory = [*asked, *(item for item in others if item.document.id not in ids)][: given["passages"]]
@@ -320,7 +320,7 @@ def _part(result: Mapping[str, Any]) -> str:
 
 
 def _rows(parts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """What was measured, what was to be reached, and what was."""
+    """Rows of what was measured, the target, and the result."""
     if one := parts.get("adding"):
         total = one["learn_s"] + one["index_s"]
         measured = f"{total:.1f} s; one more and a search {one['one_more_and_search_s']:.3f} s"

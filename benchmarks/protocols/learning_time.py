@@ -1,7 +1,7 @@
-"""Where the time goes when ttt learns a passage, and how much of the processor that is.
+"""Where the time goes when ttt learns a passage, and how much of the processor's speed is used.
 
-Passages of about 140 tokens of the first half of the articles, each learned from the untouched base: one by one, and
-four together. Run it on a machine that does nothing else.
+Passages of about 140 tokens from the first half of the articles, each learned from the unchanged base: one by one, and
+four together. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def short_passages(data: Path, base: BaseModel, count: int) -> list[Document]:
 
 
 def measured(base: BaseModel, documents: list[Document], together: int) -> dict[str, Any]:
-    """Seconds by part of the work and in all, over all documents; GFLOP of the first ``together``."""
+    """Seconds by part of the work and in total, over all documents; GFLOP of the first ``together``."""
     strategy = make_strategy("ttt", {"passages_together": together})
     reports: list[LearnReport] = []
     for first in range(0, len(documents), together):
@@ -56,7 +56,7 @@ def measured(base: BaseModel, documents: list[Document], together: int) -> dict[
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """One by one, and some together."""
+    """Measure learning one by one, and several together."""
     base = bench.base
     documents = short_passages(bench.data, base, experiment.setting["passages"])
     strategy = make_strategy("ttt", {})
@@ -66,7 +66,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, An
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Of each result, seconds for 140 tokens by part."""
+    """For each result, seconds for 140 tokens by part of the work."""
     return "\n\n".join(_table(result["figures"]["rows"], result["machine"]) for result in results.values())
 
 
@@ -81,7 +81,7 @@ def _table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     lines.append("| **in all** | " + " | ".join(f"**{_each(row, sum(row['seconds'])):.1f}**" for row in rows) + " |")
     lines.append("| GFLOP | " + " | ".join(f"{140 * row['gflop_a_token']:.0f}" for row in rows) + " |")
     peak = machine["matmul_gflops"]
-    # The check asks the base once in a run: what is counted comes after that.
+    # The check asks the base once per run: counting starts after that.
     learning = [sum(row["seconds"]) - row["by_part"].get("retention", 0.0) for row in rows]
     speeds = [row["gflop_a_token"] * row["tokens"] / seconds for row, seconds in zip(rows, learning, strict=True)]
     shares = " | ".join(f"{speed:.0f} ({speed / peak:.0%} of the peak)" for speed in speeds)

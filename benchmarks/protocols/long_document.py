@@ -1,8 +1,8 @@
-"""One long document in the weights: seconds and memory as it grows, and what is answered by where in it a fact stands.
+"""One long document in the weights: seconds and memory as it grows, and recall by where in it a fact is.
 
-Passages of the second half of the articles, one after another, are one document; ttt learns it in one call, then
-questions spread over it are asked with the text gone. `quote`, which keeps the text, answers them
-too. Passages that are learned are kept, so that the same command resumes after an interruption.
+Passages of the second half of the articles, one after another, form one document; ttt learns it in one call, then
+questions spread over it are asked without the text. `quote`, which keeps the text, answers them
+too. Learned passages are stored, so that the same command resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sample:
-    """How far learning had come: seconds include those of earlier sessions, memory is this process's."""
+    """A point in learning: seconds include those of earlier sessions, memory is this process's."""
 
     share: float
     seconds: float
@@ -48,7 +48,7 @@ class Sample:
 
 
 def long_document(base: BaseModel, data: Dataset, tokens: int, questions: int) -> tuple[Document, list[Asked]]:
-    """Passages up to so many tokens as one document, and questions about passages that are spread evenly over it."""
+    """Passages of up to ``tokens`` tokens as one document, and questions about passages spread evenly over it."""
     texts: list[str] = []
     ends: list[int] = []
     asked: list[tuple[QuestionAnswer, ...]] = []
@@ -67,7 +67,7 @@ def long_document(base: BaseModel, data: Dataset, tokens: int, questions: int) -
 
 
 class Timeline:
-    """Samples of learning, kept in a file as they come."""
+    """Samples of learning, stored in a file as they come."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -77,7 +77,7 @@ class Timeline:
         self._noted = 0.0
 
     def note(self, step: Progress) -> None:
-        """A progress callback."""
+        """The progress callback."""
         now = time.perf_counter() - self._started
         if step.stage != "learn" or now - self._noted < NOTE_SECONDS:
             return
@@ -86,13 +86,13 @@ class Timeline:
         print(f"{step.done / step.total:.0%} {step.message}", file=sys.stderr, flush=True)
 
     def add(self, share: float) -> None:
-        """A sample of now."""
+        """Add a sample of the present moment."""
         self.samples.append(Sample(share, self.seconds, psutil.Process().memory_info().rss))
         self._path.write_text(json.dumps([asdict(s) for s in self.samples]), encoding="utf-8")
 
     @property
     def seconds(self) -> float:
-        """Of all sessions."""
+        """Seconds over all sessions."""
         return self._before + time.perf_counter() - self._started
 
 
@@ -111,7 +111,7 @@ def by_distance(asked: list[Asked], answers: list[str], tokens: int) -> list[dic
 
 
 def rows_of(base: BaseModel, document: Document, asked: list[Asked], timeline: Timeline, tokens: int) -> dict[str, Any]:
-    """ttt and quote on the document."""
+    """Rows of ttt and quote on the document."""
     found = {}
     for name in ("ttt", "quote"):
         ours = name == "ttt"
@@ -140,7 +140,7 @@ def rows_of(base: BaseModel, document: Document, asked: list[Asked], timeline: T
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """ttt and quote on the same document."""
+    """Measure ttt and quote on the same document."""
     base, given = bench.base, experiment.setting
     half = halves(load_dataset(bench.data))[1]
     document, asked = long_document(base, half, given["tokens"], given["questions"])

@@ -1,6 +1,6 @@
-"""Nested learning in a chat: what a turn costs, and many turns unattended.
+"""Nested learning in a chat: the cost of a turn, and many turns unattended.
 
-What is answered of a conversation, a code base and the like is measured by the protocols `conversation`, `needle`,
+Answers about a conversation, a code base and the like are measured by the protocols `conversation`, `needle`,
 `repository` and `transfer`.
 """
 
@@ -45,12 +45,12 @@ TALK_WORDS = 10
 Json = dict[str, Any]
 
 
-# -- what a turn costs -----------------------------------------------------------------------------------
+# -- the cost of a turn ----------------------------------------------------------------------------------
 
 
 def cost(base: BaseModel, turns: int = COST_TURNS, tokens: int = TURN_TOKENS) -> Json:
-    """Seconds of adaptation, saving and loading, and the size of a checkpoint, after turns of so many tokens."""
-    texts = background_texts()  # 30 to 60 words each, so that two are long enough
+    """Seconds of adaptation, saving and loading, and the size of a checkpoint, for turns of ``tokens`` tokens."""
+    texts = background_texts()  # 30 to 60 words each, so two are long enough
     long = [base.encode(f"{one} {other}") for one, other in zip(texts[::2], texts[1::2], strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         session = _session(base, Path(folder) / "talk")
@@ -83,7 +83,7 @@ def cost(base: BaseModel, turns: int = COST_TURNS, tokens: int = TURN_TOKENS) ->
 def checkpoint(base: BaseModel, state: State, times: int = 3) -> Json:
     """The slowest of several times saving and loading, and the bytes on disk."""
     saved, loaded, size = 0.0, 0.0, 0
-    for _ in range(times):  # into a store of its own each: what is on disk already is not written again
+    for _ in range(times):  # each into its own store: what is on disk already is not written again
         with tempfile.TemporaryDirectory() as folder:
             session = _session(base, Path(folder) / "memory", state.meta.config)
             session.state = state
@@ -108,7 +108,7 @@ def _session(base: BaseModel, folder: Path, options: Json | None = None) -> Nest
 
 
 def endurance_script(turns: int) -> Dataset:
-    """Facts, as in the conversation, among the first words of sentences of shipped texts, all different."""
+    """Facts, as in the conversation, among beginnings of sentences from shipped texts, all different."""
     told = conversation_dataset("report", turns, min(24, turns))
     whole = [s for text in [*background_texts(), *unrelated_texts()] for s in sentences(text)]
     found = [f"{' '.join(s.rstrip('.').split()[:TALK_WORDS])}." for s in whole]
@@ -122,7 +122,7 @@ def _said(item: Any, text: str) -> Any:
 
 
 def endurance(base: BaseModel, folder: Path, turns: int = ENDURANCE_TURNS, options: Json | None = None) -> Json:
-    """A session of so many turns, saved every few, which a new call goes on with; then its facts, with no history.
+    """A session of ``turns`` turns, saved every few, which a new call resumes; then its facts, without history.
 
     Each turn is learned and answered, with one earlier turn in the prompt. Memory is the resident set of this process
     after the turn.
@@ -180,8 +180,8 @@ def _drop_checkpoints(store: Store, but: str) -> None:
 def endurance_figures(rows: Sequence[Json]) -> Json:
     """Means, guard events, and the memory of the longest run without a restart.
 
-    The allocator keeps tens of MB for a while that no tensor holds, so the least of every few turns is what counts:
-    its slope over the second half, and where the run began once everything was loaded.
+    The allocator holds tens of MB for a while that no tensor uses, so the minimum of every few turns counts:
+    its slope over the second half, and its value at the beginning of the run once everything was loaded.
     """
     runs = [[row for row in rows if row["run"] == run] for run in sorted({row["run"] for row in rows})]
     longest = max(runs, key=len)
@@ -206,12 +206,12 @@ def endurance_figures(rows: Sequence[Json]) -> Json:
 
 
 def _slope(values: Sequence[float]) -> float:
-    """Least squares, a step."""
+    """The slope per step, by least squares."""
     return statistics.linear_regression(range(len(values)), values).slope if len(values) > 1 else 0.0
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
-    """cost-1, cost-2: with so many threads; endurance."""
+    """Measure cost-1 or cost-2 (the number is the threads), or endurance."""
     what, _, threads = experiment.variant.partition("-")
     if what == "cost":
         before = torch.get_num_threads()
@@ -231,7 +231,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
 
 
 def table(results: Mapping[str, Json]) -> str:
-    """What was to be reached, and what was."""
+    """The targets and the results as Markdown."""
     names = {"conversation/nested--several": "conversation-40/several", "nested/nested--endurance": "endurance/several"}
     names |= {name: f"cost/{name}" for name in results if "--cost-" in name}
     entries = {names[name]: {"result": result["figures"]} for name, result in results.items() if name in names}

@@ -1,4 +1,4 @@
-"""The protocols of `continual-learning benchmark`: documents are learned, questions are asked with the text gone."""
+"""The protocols of `continual-learning benchmark`: documents are learned, then questions are asked without the text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
-    """One contender. The setting may have every field of `Settings`, and those of its protocol."""
+    """Measure one contender. The setting may have any field of `Settings`, and those of its protocol."""
     given = dict(experiment.setting)
     how = Settings(**{f.name: given[f.name] for f in fields(Settings) if f.name in given and f.name != "seeds"},
                    **({"seeds": tuple(given["seeds"])} if "seeds" in given else {}))  # fmt: skip
@@ -58,7 +58,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
 
 
 def figures(found: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Json:
-    """A summary without its answers, but with their scores by document, which paired comparisons need."""
+    """A summary without the answers, but with their scores by document, which paired comparisons need."""
     right: defaultdict[str, str] = defaultdict(str)
     for answer in answers:
         right[answer["document"] or answer["question"]] += "1" if answer["right"] else "0"
@@ -67,7 +67,7 @@ def figures(found: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> J
 
 
 def with_turns(done: Sequence[Done]) -> Json:
-    """`with_distances`, and the seconds of the slowest turn."""
+    """`with_distances`, plus the seconds of the slowest turn."""
     seconds = [step["learn"]["seconds"] for d in done for step in d.steps[1:]]
     return {**with_distances(done), "turn_seconds_worst": max(seconds)}
 
@@ -108,7 +108,7 @@ def table(results: Mapping[str, Json], against: str = "quote", short: bool = Fal
         columns["general questions kept"] = lambda r: show(r["figures"]["general_kept"], ".0%")
     if name == "squad":
         columns["unrelated perplexity"] = lambda r: show(r["figures"]["perplexity_change"], "+.1%")
-    # Where each document has a memory of its own: bytes of one.
+    # If each document has its own memory, this is the bytes of one.
     each = name in ("squad", "needle")
     columns["memory, MB"] = lambda r: show(
         r["figures"]["bytes_kept"] / 1e6 / (r["figures"]["documents"] if each else 1), ".2f"
@@ -133,7 +133,7 @@ def with_interval(found: Mapping[str, Any]) -> str:
 
 
 def difference(result: Json, reference: Json) -> str:
-    """Recall less that of another row, with the interval of the difference; empty for the row itself."""
+    """Recall minus that of another row, with the interval of the difference; empty for the row itself."""
     sides = [[[float(c) for c in right] for right in r["figures"]["right_by_document"]] for r in (result, reference)]
     if result is reference or [len(x) for x in sides[0]] != [len(x) for x in sides[1]]:
         return ""
@@ -143,5 +143,5 @@ def difference(result: Json, reference: Json) -> str:
 
 
 def show(value: float | None, form: str) -> str:
-    """A number, or nothing where it was not measured."""
+    """A number, or nothing if it was not measured."""
     return "" if value is None else format(value, form)

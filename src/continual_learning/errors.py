@@ -8,13 +8,13 @@
     │   └── UnsafeNameError           a name that would leave its folder, such as ../../x
     ├── ModelError                    the base model cannot be used (exit 1)
     │   ├── ModelNotFoundError        not installed, not cached, not on the hub
-    │   ├── UnsupportedModelError     its structure is not one that we can patch
-    │   └── ChatModelError            a model behind a server: not reached, not there, or it broke off
+    │   ├── UnsupportedModelError     its structure is not one that can be patched
+    │   └── ChatModelError            a model on a server: unreachable, missing, timed out, or cut off
     ├── MemoryStoreError              the memory on disk cannot be used (exit 1)
     │   ├── CorruptMemoryError        truncated, edited or half-written
     │   ├── MismatchError             made with another base model, strategy or format
     │   └── StorageError              the disk is full, read-only, or the memory is in use
-    ├── LearningError                 learning could not go on; the memory is as it was (exit 1)
+    ├── LearningError                 learning could not continue; the memory is unchanged (exit 1)
     │   └── DivergedError             a NaN or infinite loss
     └── MissingExtraError             an optional dependency is not installed (exit 1)
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 
 class ContinualLearningError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of every error that this package raises on purpose."""
 
     exit_code = 1
 
@@ -41,7 +41,7 @@ class ConfigError(InputError):
 
 
 class DocumentError(InputError):
-    """A document that cannot be read: empty, binary, damaged, encrypted, too large, missing, or not to be fetched."""
+    """A document that cannot be read: empty, binary, damaged, encrypted, too large, missing, or not fetched."""
 
 
 class UnknownNameError(InputError):
@@ -65,7 +65,7 @@ class UnsupportedModelError(ModelError):
 
 
 class ChatModelError(ModelError):
-    """A model behind a server cannot be used: not reached, not there, too slow, or its reply was broken off."""
+    """A model on a server cannot be used: it is unreachable, missing, timed out, or its reply was cut off."""
 
 
 class MemoryStoreError(ContinualLearningError):
@@ -85,11 +85,11 @@ class StorageError(MemoryStoreError):
 
 
 class LearningError(ContinualLearningError):
-    """Learning could not go on; the memory is as it was before."""
+    """Learning could not continue; the memory is unchanged."""
 
 
 class DivergedError(LearningError):
-    """The loss became NaN or infinite; the memory is as it was before."""
+    """The loss became NaN or infinite; the memory is unchanged."""
 
 
 class MissingExtraError(ContinualLearningError):

@@ -12,7 +12,7 @@ from continual_learning.errors import ConfigError, MismatchError
 
 
 class StrategyConfig(pydantic.BaseModel):
-    """Base of every strategy's settings: unknown names are refused, values are validated."""
+    """Base class of every strategy's settings: unknown names are refused, values are validated."""
 
     # A field's docstring becomes its description, which `config show --defaults` prints above it.
     model_config = pydantic.ConfigDict(
@@ -20,7 +20,7 @@ class StrategyConfig(pydantic.BaseModel):
     )
 
     RETIRED: ClassVar[Mapping[str, object]] = {}
-    """Options that no longer exist, each with the value that means what the strategy does now.
+    """Options that no longer exist, each with the value that matches what the strategy does now.
 
     A memory stores all options it was made with, so deleting one would make every older memory unreadable. A stored
     option with this value is dropped when the memory is opened; another value is an error (`current_options`).
@@ -31,7 +31,7 @@ ConfigT = TypeVar("ConfigT", bound=StrategyConfig)
 
 
 def parse_config(model: type[ConfigT], options: Mapping[str, Any], what: str) -> ConfigT:
-    """Validate options; the error gives the value, what was expected and the nearest name."""
+    """Validate options. An error gives the value, what was expected and the nearest name."""
     try:
         return model(**options)
     except pydantic.ValidationError as error:
@@ -49,9 +49,9 @@ def parse_config(model: type[ConfigT], options: Mapping[str, Any], what: str) ->
 
 
 def current_options(model: type[StrategyConfig], stored: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The options that a memory was made with, without those that have been retired since.
+    """The options that a memory was made with, minus those that have been retired since.
 
-    Raises MismatchError for a retired option whose value meant something that this version no longer does.
+    Raises MismatchError for a retired option whose value asks for something that this version no longer does.
     """
     for key, expected in model.RETIRED.items():
         if key in stored and stored[key] != expected:

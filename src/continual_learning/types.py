@@ -1,4 +1,4 @@
-"""What passes between the parts: questions, answers, reports, progress. Nothing here imports anything of ours."""
+"""The types that all parts share: questions, answers, reports, progress. Imports nothing from this package."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ TokenCallback = Callable[[str], None]
 
 
 UNAFFECTED = "the base's own answer"
-"""`Strategy.answer_key` of a question that the memory does not touch."""
+"""`Strategy.answer_key` of a question that the memory does not affect."""
 
 
 @dataclass(frozen=True)
 class LearnReport:
-    """What came of learning one document."""
+    """The result of learning one document."""
 
     accepted: bool
-    """Whether the memory now holds the document. If not, it is as it was before."""
+    """Whether the memory now holds the document. If not, it is unchanged."""
     reason: str
     """Why it was accepted or refused, in one sentence."""
     document_id: str
@@ -48,19 +48,19 @@ class LearnReport:
     """Tokens learned, counted by the base's tokenizer."""
     seconds: float
     bytes: int
-    """What the document adds to the memory."""
+    """Bytes that the document adds to the memory."""
     tokens_left_out: int = 0
-    """Tokens beyond the limit, not learned."""
+    """Tokens beyond the limit, which were not learned."""
     recall_before: float | None = None
     recall_after: float | None = None
-    """Recall of the document before and after, 0 to 1: of the questions given with it, the share answered; else of
-    held-out cloze answers made from it, the share of their tokens that are right. None if not checked."""
+    """Recall of the document before and after, 0 to 1: the share answered of the questions given with it; without any,
+    the share of right tokens in held-out cloze answers made from it. None if not checked."""
     perplexity_change: float | None = None
     """Relative change of the perplexity of unrelated text; None if not checked."""
     general_kept: float | None = None
-    """Share of general questions that the base had right and the model still has; None if not checked."""
+    """Share of the general questions answered right by the base that are still right; None if not checked."""
     loss: float | None = None
-    """The last training loss, nats a token; None if nothing was trained."""
+    """The last training loss, in nats per token; None if nothing was trained."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by part of the work."""
     warnings: tuple[str, ...] = ()
@@ -73,10 +73,10 @@ class Source:
     document_id: str
     title: str
     score: float
-    """The strategy's own measure of relevance, larger is nearer; 0 to 1 where it can be."""
+    """The strategy's own measure of relevance, larger is nearer; from 0 to 1 if possible."""
     quote: str = ""
     chunk: int | None = None
-    """Number of the part of the document, where it was cut into parts."""
+    """Number of the part of the document, if it was cut into parts."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ class Answer:
     tokens: int = 0
     """Tokens generated."""
     seconds: float = 0.0
-    """Wall time; of a batch, its share."""
+    """Wall time; in a batch, its share."""
     notes: tuple[str, ...] = ()
-    """What the user should know: a prompt that was cut to the window, say."""
+    """What the user should know, such as a prompt that was cut to the window."""

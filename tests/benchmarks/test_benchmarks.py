@@ -13,6 +13,8 @@ import pytest
 
 from continual_learning.strategies.base import make_strategy, strategy_names
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from conftest import Command
 
+pytestmark = pytest.mark.slow
+
 MAIN = [sys.executable, "-m", "continual_learning.cli.main"]
 
 

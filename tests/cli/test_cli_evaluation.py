@@ -11,6 +11,8 @@ import pytest
 from continual_learning.strategies.baselines.in_context import InContext
 from continual_learning.types import QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--max-new-tokens", "4", "--no-flops")
 
 

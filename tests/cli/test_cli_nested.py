@@ -12,6 +12,8 @@ from continual_learning.errors import ConfigError
 from continual_learning.strategies.methods.nested.environment import read_environment
 from continual_learning.strategies.methods.nested.repl import joined
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     arg
     for text in ("periods=[0]", "learning_rates=[1e-2]", "steps=[1]", "replay=[0.5]", "optimizers=[adamw]")

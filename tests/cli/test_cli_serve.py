@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MAIN = [sys.executable, "-m", "continual_learning.cli.main"]
 
 

@@ -14,6 +14,8 @@ from conftest import Command
 from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.model.base_model import BaseModel
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = (
     "retrieval_steps=1 steps=2 facts_documents=2 facts_per_document=2 validation_documents=2 rank=8 "
     "irrelevant_questions=0 teacher_weight=0 max_chunks=1 blocks=1,3"

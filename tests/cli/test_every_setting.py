@@ -34,6 +34,8 @@ from continual_learning.strategies.gate import Retention
 from continual_learning.strategies.methods.nested.config import ONE_LEVEL
 from continual_learning.types import QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
     Document(

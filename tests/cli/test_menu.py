@@ -20,6 +20,8 @@ if os.name != "posix":
 
 from menu_terminal import CTRL_C, ENTER, ESCAPE, MENU, UP, Terminal
 
+pytestmark = pytest.mark.slow
+
 
 def test_flags_of_values() -> None:
     assert flags(memory="a b", qa=None, max_new_tokens=3) == ["--memory", "a b", "--max-new-tokens", "3"]

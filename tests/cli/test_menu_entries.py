@@ -19,6 +19,8 @@ from menu_terminal import CTRL_C, DOWN, ENTER, MENU, SPACE, Terminal
 
 from continual_learning.cli.menu.app import EXIT, entries
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys, time
 from continual_learning.cli.main import main

@@ -13,6 +13,8 @@ if os.name != "posix":
 
 from menu_terminal import CTRL_C, CTRL_D, DOWN, ENTER, MENU, SPACE, Terminal
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import pathlib, sys
 from continual_learning.cli import session

@@ -16,6 +16,8 @@ from continual_learning.evaluation.sequence import SequenceRunner, measured_code
 from continual_learning.retrieval.routing import default_rarity
 from continual_learning.strategies.base import Strategy, strategy_class, strategy_names
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = {
     "__init__.py": "",
     "store.py": '''"""Where things are kept."""

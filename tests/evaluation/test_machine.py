@@ -10,6 +10,8 @@ from continual_learning.evaluation.machine import PeakMemory, count_gflop, machi
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.cpu_linear import FastLinears, Precision
 
+pytestmark = pytest.mark.slow
+
 
 def test_facts(tiny_base: BaseModel) -> None:
     facts = machine_facts(tiny_base)

@@ -30,6 +30,8 @@ from continual_learning.strategies.baselines.in_context import InContext
 from continual_learning.strategies.methods.ttt import TTT
 from continual_learning.types import Progress, QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 TTT_QUICK = Contender("ttt", {"neurons": 4, "passes": 1, "guard": False})
 QUICK = Settings(max_new_tokens=4, retention_documents=1)
 KEYS = (

@@ -15,6 +15,8 @@ from store_states import assert_same, make_state
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.store import Store
 
+pytestmark = pytest.mark.slow
+
 NAMES = st.sampled_from(["a", "b", "lunch"])
 
 

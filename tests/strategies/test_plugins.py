@@ -14,6 +14,8 @@ import pytest
 from continual_learning.errors import ConfigError
 from continual_learning.strategies.base import make_strategy, strategy_class, strategy_names
 
+pytestmark = pytest.mark.slow
+
 SUITE = Path(__file__).with_name("test_conformance.py")
 
 STRATEGY = '''"""Repeats the question."""

@@ -1,12 +1,12 @@
-"""Language models that are talked to, wherever they run: the loaded base, an Ollama server, an OpenAI-compatible one.
+"""Chat models, wherever they run: the loaded base, an Ollama server, an OpenAI-compatible one.
 
-protocol.py         what all of them do
+protocol.py         what all of them can do
 in_process.py       the base itself, with decoding that can only write valid JSON
 json_constraint.py  that decoding
 ollama_server.py    an Ollama server, through its own package
 openai_server.py    any server of OpenAI's protocol, through that package
-servers.py          what the two have in common: addresses, retries, secrets, health
-json_output.py      JSON from any of them: parsed, repaired, asked for once more, or reported as a failure
+servers.py          what both servers share: addresses, retries, secrets, health
+json_output.py      JSON from any of them: parsed, repaired, requested again, or reported as a failure
 """
 
 from continual_learning.chat_models.in_process import InProcessModel

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class InProcessModel:
-    """See `ChatModel`. The base is as it was after every call."""
+    """See `ChatModel`. The base is unchanged after every call."""
 
     def __init__(self, base: BaseModel):
         self._base = base
@@ -30,7 +30,7 @@ class InProcessModel:
     def complete(
         self, requests: Sequence[ChatRequest], on_token: Callable[[str], None] | None = None
     ) -> list[ChatReply]:
-        """See `ChatModel`; requests for JSON are one batch, whatever their limits, others with the same limit one."""
+        """See `ChatModel`. All requests for JSON form one batch, and so do other requests with the same limit."""
         replies: dict[int, ChatReply] = {}
         for limit in sorted({_shared_limit(request) for request in requests}):
             chosen = [i for i, request in enumerate(requests) if _shared_limit(request) == limit]
@@ -60,5 +60,5 @@ class InProcessModel:
 
 
 def _shared_limit(request: ChatRequest) -> int:
-    """The limit that a request shares with its batch. JSON ends by itself within its own: 0."""
+    """The limit that a request shares with its batch; 0 for JSON, which ends by itself within its own limit."""
     return request.max_new_tokens if request.schema is None else 0

@@ -1,7 +1,7 @@
 """Decoding that can only write JSON of a given schema, valid by construction whatever the model's weights are.
 
 A grammar (llguidance) says at every step which tokens may follow, and all others are masked. That alone would leave a
-text that is cut at its limit unfinished, so when the tokens left are no more than the longest skeleton of the schema
+text that is cut at its limit unfinished, so when no more tokens are left than the longest skeleton of the schema
 needs, whatever is open is closed: strings and arrays first, and the grammar leaves no choice about the rest.
 
 Shapes: B = rows of a batch, V = vocabulary.
@@ -26,7 +26,7 @@ from continual_learning.model.logits_processors import Step
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
 
-# Compact but for the blanks that small models are used to; no white space that never ends, no line breaks in strings.
+# Compact except for the spaces that small models expect; no endless white space, no line breaks in strings.
 _STYLE: Any = {
     "item_separator": ", ",
     "key_separator": ": ",
@@ -36,9 +36,9 @@ _STYLE: Any = {
 
 
 class JSONConstraint:
-    """A steer for `generation.generate`: row ``i`` writes JSON of ``schemas[i]``, or anything where it is None.
+    """A logits processor for `generation.generate`: row ``i`` writes JSON of ``schemas[i]``; None is free text.
 
-    Raises UnsupportedModelError for a tokenizer that no grammar can be put on, ValueError for a schema that is none.
+    Raises UnsupportedModelError for a tokenizer that grammars do not support, ValueError for an invalid schema.
     """
 
     def __init__(self, base: BaseModel, schemas: Sequence[Schema | None], limits: Sequence[int]):
@@ -89,7 +89,7 @@ class JSONConstraint:
 
 
 class _Row:
-    """Where one text stands in its grammar."""
+    """The position of one text in its grammar."""
 
     def __init__(self, tokenizer: Any, schema: Schema, limit: int):
         grammar = llguidance.LLMatcher.grammar_from_json_schema(dict(schema), overrides=_STYLE)
@@ -111,9 +111,9 @@ class _Row:
 
 
 def skeleton_tokens(schema: Schema) -> int:
-    """Tokens that are enough for the longest JSON of this schema with strings as short as they may be.
+    """A number of tokens that is enough for the longest JSON of this schema with its strings as short as allowed.
 
-    A token is at least a byte, so the bytes of that JSON are enough, and a few for what is open when it begins.
+    A token is at least a byte, so the bytes of that JSON are enough, plus a few for what is open when it begins.
     """
     return len(json.dumps(_skeleton(schema)).encode()) + 8
 
@@ -162,7 +162,7 @@ def _grammar_tokenizer(base: BaseModel) -> Any:
 
 
 def schema_tokens(schema: Schema) -> int:
-    """A limit for replies of this schema: its skeleton, and a token for every three characters that it may hold."""
+    """A limit for replies of this schema: its skeleton, and a token for every three characters of content."""
     return skeleton_tokens(schema) + _characters(schema) // 3
 
 

@@ -1,6 +1,6 @@
-"""JSON from any chat model: parsed, else repaired, else asked for once more, else a failure that says so.
+"""JSON from any chat model: parsed, else repaired, else requested again, else reported as a failure.
 
-Never an empty value in the place of a failure: `JSONResult` holds a value or an error.
+A failure is never replaced by an empty value: `JSONResult` holds a value or an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class JSONRequest(Generic[T]):
     max_new_tokens: int
     schema: Schema
     read: Callable[[Any], T]
-    """From the parsed JSON to a value. Raises ValueError with one line for what is wrong with it."""
+    """Converts the parsed JSON to a value. Raises ValueError with one line that says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class JSONResult(Generic[T]):
     error: str
     """Empty if there is a value."""
     replies: tuple[ChatReply, ...]
-    """All attempts, for what they cost."""
+    """All attempts, to account for their cost."""
     repaired: bool = False
-    """Whether the text had to be mended first."""
+    """Whether the text had to be repaired first."""
 
 
 def ask_json(model: ChatModel, requests: Sequence[JSONRequest[T]]) -> list[JSONResult[T]]:
-    """Ask, read, and ask those once more whose reply could not be read. One result a request, in order.
+    """Ask, parse, and repeat once the requests whose reply could not be parsed. One result per request, in order.
 
-    Raises ChatModelError when the model itself cannot be used.
+    Raises ChatModelError if the model itself cannot be used.
     """
     first = model.complete([ChatRequest(r.messages, r.max_new_tokens, r.schema) for r in requests])
     results = [_read(request, reply) for request, reply in zip(requests, first, strict=True)]
@@ -68,10 +68,10 @@ def ask_json(model: ChatModel, requests: Sequence[JSONRequest[T]]) -> list[JSONR
 
 
 def parse_json(text: str) -> tuple[Any, bool]:
-    """The JSON value in a reply, and whether the text had to be repaired. Raises ValueError where there is none.
+    """The JSON value in a reply, and whether the text had to be repaired. Raises ValueError if there is none.
 
-    Repaired are: words, code fences and thinking around it, commas before a closing bracket, raw line breaks in
-    strings, and brackets and strings that were not closed.
+    Repairs: words, code fences and thinking around the value, commas before a closing bracket, raw line breaks in
+    strings, and unclosed brackets and strings.
     """
     try:
         return json.loads(text), False

@@ -1,7 +1,7 @@
 """A model on an Ollama server, through the ``ollama`` package, which checks the error lines of a stream as well.
 
-``num_ctx`` is set in every request: the server's default cuts long prompts without a word. What it reports is read:
-``done_reason`` "length" is a reply cut off, and a ``prompt_eval_count`` that fills the window is a prompt cut off.
+``num_ctx`` is set in every request: the server's default truncates long prompts silently. Its reports are checked:
+``done_reason`` "length" means a truncated reply, and a ``prompt_eval_count`` that fills the window a truncated prompt.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from continual_learning.errors import ChatModelError, InputError, MissingExtraEr
 from continual_learning.model.chat_template import Message
 
 LIST_TIMEOUT = 10.0
-"""Seconds for the questions about the server itself, which load no model."""
+"""Timeout in seconds for requests about the server itself, which load no model."""
 
 
 class OllamaModel:
-    """See `ChatModel`. The server is asked for the model and its abilities before the first reply."""
+    """See `ChatModel`. The server is asked for the model and its capabilities before the first reply."""
 
     def __init__(self, settings: ServerSettings):
         """Nothing is sent yet. Raises MissingExtraError without the ``ollama`` package, ConfigError for the address."""
@@ -54,7 +54,7 @@ class OllamaModel:
         return [self._one(request, on_token) for request in requests]
 
     def check(self) -> list[Finding]:
-        """The server, the model on it and its context size, as far as one gets. Never raises for what it finds."""
+        """Check the server, the model on it and its context size as far as possible. Returns problems, never raises."""
         name, url = self._settings.model, without_secrets(self._settings.url)
         try:
             import httpx
@@ -145,7 +145,7 @@ class OllamaModel:
         return ChatReply(text.strip(), read, wrote, seconds, last.done_reason == "length")
 
     def _stream(self, given: dict[str, Any], on_token: Callable[[str], None]) -> tuple[Any, str]:
-        """The last part of a streamed reply, and its whole text. Tried once: what was shown cannot be taken back."""
+        """The last part of a streamed reply, and its whole text. Not retried: what was shown cannot be taken back."""
 
         def work() -> tuple[Any, str]:
             parts: list[str] = []

@@ -1,7 +1,7 @@
 """A model on any server that speaks OpenAI's chat protocol, through the ``openai`` package.
 
-A JSON schema is asked for (``response_format``); a server that refuses it is asked without, and the reply is checked
-like any other. Timeouts and retries with backoff are the package's own.
+A JSON schema is requested (``response_format``); if the server refuses it, the request is repeated without, and the
+reply is checked like any other. The package itself handles timeouts and retries with backoff.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from continual_learning.errors import ChatModelError, InputError, MissingExtraEr
 from continual_learning.model.chat_template import Message
 
 _NO_KEY = "none"
-"""What servers that take no key are given: the package insists on one."""
+"""Sent to servers that need no key, since the package requires one."""
 
 
 class OpenAIModel:
@@ -59,7 +59,7 @@ class OpenAIModel:
         return [self._one(request, on_token) for request in requests]
 
     def check(self) -> list[Finding]:
-        """Whether the server answers and lists the model. Never raises for what it finds."""
+        """Check whether the server answers and lists the model. Returns problems, never raises."""
         url = without_secrets(self._settings.url)
         try:
             with self._errors():

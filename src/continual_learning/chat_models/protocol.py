@@ -1,4 +1,4 @@
-"""What every chat model does: conversations in, texts out, greedily."""
+"""The interface of every chat model: conversations in, texts out, greedily."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A conversation to be continued by one turn."""
+    """A conversation to continue by one turn."""
 
     messages: tuple[Message, ...]
     max_new_tokens: int
     schema: Schema | None = None
-    """What the reply must be, where the model can be made to keep to it."""
+    """The schema of the reply, enforced if the model supports that."""
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """One turn of the model, and what it cost."""
+    """One turn of the model, and its cost."""
 
     text: str
     prompt_tokens: int
-    """As the model counted them."""
+    """Tokens of the prompt, as counted by the model."""
     tokens: int
-    """Tokens written."""
+    """Tokens generated."""
     seconds: float
-    """Wall time; of a batch, its share."""
+    """Wall time; in a batch, its share."""
     truncated: bool = False
     """Whether it was cut off at the limit."""
 
@@ -46,12 +46,12 @@ class ChatModel(Protocol):
     """Tokens of prompt and reply together."""
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """Tokens of the prompt: exact in process, on the safe side for a server."""
+        """Tokens of the prompt: exact in process, an upper estimate for a server."""
 
     def complete(
         self, requests: Sequence[ChatRequest], on_token: Callable[[str], None] | None = None
     ) -> list[ChatReply]:
-        """One reply a request, in order. ``on_token`` streams and takes a single request.
+        """One reply per request, in order. ``on_token`` streams and needs a single request.
 
-        Raises ChatModelError when the model cannot be used, InputError for a prompt that does not fit into the window.
+        Raises ChatModelError if the model cannot be used, InputError for a prompt that does not fit into the window.
         """

@@ -1,4 +1,4 @@
-"""What models behind a server have in common: addresses without secrets, retries with backoff, health."""
+"""What models on a server have in common: addresses without secrets, retries with backoff, health."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ class ServerSettings:
     model: str
     url: str
     window: int
-    """Tokens of prompt and reply together that are asked for."""
+    """Context size to request: tokens of prompt and reply together."""
     timeout: float
-    """Seconds without an answer."""
+    """Timeout: seconds without an answer."""
     retries: int
-    """Attempts after the first."""
+    """Number of attempts after the first."""
     section: str = ""
-    """Where these settings are in the settings file, such as ``strategies.NAME``: messages name what to change."""
+    """Where these settings are in the settings file, such as ``strategies.NAME``; messages name what to change."""
 
     def setting(self, name: str) -> str:
-        """A setting as the user sets it."""
+        """The full name of a setting, as the user sets it."""
         return f"{self.section}.{name}" if self.section else name
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at on a server."""
+    """The result of one check on a server."""
 
     name: str
     ok: bool
     detail: str
     fix: str = ""
-    """The command or setting that mends it."""
+    """The command or setting that fixes it."""
 
 
 def without_secrets(text: str, *known: str) -> str:
-    """The text with what looks like a key, a password or a token replaced, and the ``known`` ones for certain."""
+    """The text without anything that looks like a key, a password or a token, and without the ``known`` ones."""
     for secret in known:
         if secret:
             text = text.replace(secret, "[secret]")
@@ -67,7 +67,7 @@ def without_secrets(text: str, *known: str) -> str:
 
 
 def check_url(url: str, what: str) -> str:
-    """The address as it is. Raises ConfigError for one that is no http address, or that carries a password."""
+    """Return the address unchanged. Raises ConfigError if it is not an http address, or carries a password."""
     parts = urlsplit(url)
     if parts.username or parts.password:
         raise ConfigError(f"{what} carries a user or password; expected an address alone, the key in the environment")
@@ -82,12 +82,12 @@ def key_from(variable: str) -> str:
 
 
 def estimated_tokens(messages: Sequence[Message]) -> int:
-    """Tokens of a conversation for a tokenizer that is not at hand: rather too many than too few."""
+    """Tokens of a conversation when the tokenizer is not available: too many rather than too few."""
     return sum(len(m["content"].encode()) // _BYTES_PER_TOKEN + _TOKENS_PER_TURN for m in messages)
 
 
 def with_retries(work: Callable[[], T], transient: Callable[[Exception], str | None], retries: int, what: str) -> T:
-    """What ``work`` gives, tried again after a pause when ``transient`` names its error as one that may pass.
+    """The result of ``work``, retried after a pause if ``transient`` says that its error may be temporary.
 
     Raises ChatModelError with the last such error; any other error passes through.
     """

@@ -1,1 +1,1 @@
-"""Documents with questions to measure on."""
+"""Documents with questions, to measure on."""

@@ -1,7 +1,7 @@
-"""Documents with questions about them: SQuAD, a user's own, splits by article and samples.
+"""Documents with questions about them: SQuAD, a user's own, splits by article, and samples.
 
 A `Dataset` is a value: loading gives one, splitting and sampling give others, and `Dataset.sha256` says whether two
-hold the same. Questions never take part in learning unless a caller hands them over.
+hold the same. Questions are never used in learning unless a caller passes them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _LINE = re.compile(r":\d+$")  # a document of a JSON lines file has the source p
 
 @dataclass(frozen=True)
 class QADocument:
-    """A document and the questions about it, which may be none."""
+    """A document and the questions about it, if any."""
 
     document: Document
     questions: tuple[QuestionAnswer, ...]
     article: str = ""
-    """What it is a part of: documents of one article never fall on both sides of a split. Empty: of none."""
+    """The article that it is part of, empty if none: documents of one article never fall on both sides of a split."""
     tokens: int | None = None
-    """Length that was asked for, in tokens; of generated documents only."""
+    """The length that was asked for, in tokens; for generated documents only."""
     depth: float | None = None
-    """Where the needle stands: 0 at the start, 1 at the end; of needle documents only."""
+    """Where the needle is: 0 at the start, 1 at the end; for needle documents only."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Dataset:
     seed: int = 0
     """Seed of the split or sample that made it, whichever came last; of a generated set, the seed of its texts."""
     shared_questions: tuple[QuestionAnswer, ...] = ()
-    """Questions about all documents together: a QA file that names no document."""
+    """Questions about all documents together, from a QA file that names no document."""
     notes: tuple[str, ...] = ()
-    """What was left out on loading, one sentence each."""
+    """What was left out when loading, one sentence each."""
 
     @property
     def questions(self) -> tuple[QuestionAnswer, ...]:
@@ -64,7 +64,7 @@ class Dataset:
         return tuple(q for item in self.documents for q in item.questions) + self.shared_questions
 
     def sha256(self) -> str:
-        """SHA-256 of what it holds (titles, texts, questions, answers, in order), as 64 hex digits."""
+        """SHA-256 of its content (titles, texts, questions, answers, in order), as 64 hex digits."""
         content = [[d.document.title, d.document.text, _plain(d.questions)] for d in self.documents]
         return hashlib.sha256(json.dumps([content, _plain(self.shared_questions)]).encode()).hexdigest()
 
@@ -74,7 +74,7 @@ def load_dataset(source: str | Path, hub_split: str = "validation") -> Dataset:
 
     A file is SQuAD's official JSON (1.1 or 2.0), or JSON lines with ``title``, ``context`` and ``questions``: a list
     of ``question`` and ``answer``, the latter a string or a list of strings. A name is ``squad`` or ``squad_v2``,
-    of which ``hub_split`` is read; a file of that name goes before it. Passages that are the same are one document.
+    of which ``hub_split`` is read; a file of that name takes precedence. Identical passages become one document.
     Raises InputError, one line with the place and the field, and MissingExtraError without the hub's package.
     """
     name, path = str(source), Path(source).expanduser()
@@ -103,7 +103,7 @@ def user_dataset(documents: str | Path, qa: str | Path) -> Dataset:
 
     A row's ``document`` is the file name (with or without suffix), the path in the folder or the title of the one
     document that it is about. Without it the question is about the only document, or about all of them together
-    (`Dataset.shared_questions`). What was skipped in a folder stands in ``notes``. Raises InputError, one line.
+    (`Dataset.shared_questions`). What was skipped in a folder is listed in ``notes``. Raises InputError, one line.
     """
     rows = load_qa_rows(qa)
     root = Path(documents).expanduser()
@@ -111,7 +111,7 @@ def user_dataset(documents: str | Path, qa: str | Path) -> Dataset:
     found = [d for d in found if not _same_file(d.source, qa)]
     if not found:
         raise InputError(f"{root}: holds no document beside the questions {Path(qa).name}; expected at least one")
-    kept = {d.id: d for d in reversed(found)}  # a memory holds a text once: the first copy stands for all
+    kept = {d.id: d for d in reversed(found)}  # a memory holds a text only once: the first copy represents all
     kept = {d.id: kept[d.id] for d in found}
     left_out = [(d.source, f"the same as {_place(kept[d.id].source, root)}") for d in found if kept[d.id] is not d]
     left_out += [(s.source, s.reason) for s in skipped if not _same_file(s.source, qa)]
@@ -135,10 +135,10 @@ def user_dataset(documents: str | Path, qa: str | Path) -> Dataset:
 
 
 def split_by_article(dataset: Dataset, seed: int = 0, holdout: float = 0.5) -> tuple[Dataset, Dataset]:
-    """Two datasets with no article in common, the learn part and the holdout part, each in its old order.
+    """Two datasets with no article in common, the learn part and the holdout part, each in its original order.
 
     ``holdout`` is the share of the articles, above 0 and below 1; each part gets at least one. Which article goes
-    where depends on the seed and the names alone. Raises InputError when there are fewer than two articles.
+    where depends on the seed and the names alone. Raises InputError if there are fewer than two articles.
     """
     _check_by_document(dataset, "split")
     if not 0 < holdout < 1:
@@ -156,9 +156,9 @@ def split_by_article(dataset: Dataset, seed: int = 0, holdout: float = 0.5) -> t
 
 
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The articles in the file's order, cut in the middle: for data that was split so by others.
+    """The articles in file order, cut in the middle: to match data that others have split this way.
 
-    Raises InputError when there are fewer than two articles.
+    Raises InputError if there are fewer than two articles.
     """
     _check_by_document(dataset, "split")
     articles = list(dict.fromkeys(_article(item) for item in dataset.documents))
@@ -175,7 +175,7 @@ def sample(
 ) -> Dataset:
     """``count`` documents with at least ``min_questions`` questions each, in an order drawn from the seed.
 
-    A smaller sample with the same seed is the beginning of a larger one. Raises InputError when there are too few.
+    A smaller sample with the same seed is a prefix of a larger one. Raises InputError if there are too few.
     """
     _check_by_document(dataset, "sampled")
     if count < 1:
@@ -197,9 +197,9 @@ def sample(
 
 
 def choose_documents(dataset: Dataset, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
-    """The documents to learn, of as many articles as there are, and those of articles that none of them is from.
+    """The documents to learn, from as many articles as possible, and the documents of all other articles.
 
-    ``split``: "learn" or "holdout", drawn by the seed; "first" or "second", halves in the file's order; or "all".
+    ``split``: "learn" or "holdout", drawn by the seed; "first" or "second", the halves in file order; or "all".
     """
 
     def spread(part: Dataset) -> Dataset:
@@ -232,7 +232,7 @@ def _article(item: QADocument) -> str:
 
 
 def _shuffled(keys: Iterable[str], seed: int) -> list[str]:
-    """An order that depends on the seed and on the keys alone: not on their order, Python's version or platform."""
+    """An order that depends on the seed and the keys alone: not on their order, Python's version or the platform."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{seed}\0{key}".encode()).digest())
 
 
@@ -255,7 +255,7 @@ def _same_file(source: str, path: str | Path) -> bool:
 
 
 def _names(documents: Sequence[Document], root: Path) -> dict[str, dict[str, str]]:
-    """Every name, in lower case, by which a row may call a document -> the ids it names, with where they stand."""
+    """Map every name, in lower case, by which a row may call a document to the ids it names, with their locations."""
     names: dict[str, dict[str, str]] = {}
     for document in documents:
         place = _place(document.source, root)

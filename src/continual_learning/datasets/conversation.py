@@ -1,4 +1,4 @@
-"""A long conversation: facts told along the way among other talk, then asked with the conversation gone.
+"""A long conversation: facts are told along the way among other talk, then asked for without the conversation.
 
 Facts and talk ship with the package, in two parts: settings are tuned on the part ``tune`` and reported on ``report``.
 """
@@ -17,10 +17,10 @@ PARTS = ("tune", "report")
 
 
 def conversation_dataset(part: str = "report", turns: int = 40, facts: int = 20, seed: int = 0) -> Dataset:
-    """``turns`` turns, each a document, ``facts`` of them with something told and a question about it.
+    """``turns`` turns, each a document; ``facts`` of them tell something and have a question about it.
 
-    Which facts, and where they stand, depends on the seed. Longer conversations than there is talk for repeat it
-    with a word of difference, since a memory holds a text once. Raises InputError.
+    Which facts are told, and where, depends on the seed. Conversations longer than the available talk repeat it
+    with a word changed, since a memory holds a text only once. Raises InputError.
     """
     from continual_learning.types import QuestionAnswer
 

@@ -1,10 +1,10 @@
-"""Made-up facts: documents of any number of them, each with its question, from a seed.
+"""Made-up facts: documents of any number of facts, each with its question, generated from a seed.
 
 A fact is a relation between an invented subject and a value: "Dolmira Keth plays the oboe." No word of a subject or a
-value, and no number, is shared by two splits (train, validation, test), so that a model which answers about the test
-split has read the document and not remembered its training. The sentences' own words, the templates, are shared (and
-no value of validation or test stands in those to train on), but for the `held` relations, which no document to train on
-has. ``data/facts.yaml`` holds relations and words.
+value, and no number, is shared by two splits (train, validation, test), so that a model that answers about the test
+split has read the document and does not remember its training. The templates, the sentences' own words, are shared (and
+those of the train split contain no value of validation or test), except for the `held` relations, which no training
+document has. ``data/facts.yaml`` holds relations and words.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from continual_learning.types import QuestionAnswer
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-# Of ten words, so many are for training and validation; the rest is for testing.
+# Of ten words, the first 6 are for training, those up to the 8th for validation, and the rest for testing.
 _TRAIN, _VALIDATION = 6, 8
 
 _ONSETS = (
@@ -42,25 +42,25 @@ _CODAS = (
 _SYLLABLES = (
     "ado bre da dro esk fi gra hu ik jo kri lum mek ne no ol ox phe pli qui ri sil thal tu ux vo wy xi yl za".split()
 )
-# Kinds with one invented name, by what their names are made of.
+# Kinds that are one invented name, by the syllables that names are made of.
 _NAMED = "company ship river".split()
 _COINED = "coined land project server hotel restaurant team pony medicine film star battle phone bridge train".split()
 _STRANGE = "strange realm inventor vault mountain school".split()
-# Kinds of two words: two different ones of a kind, and one of each of two.
+# Kinds of two words: two different ones of one kind, or one of each of two kinds.
 _TWICE = {"person": "company", "climber": "strange"}
 _BOTH = {"full name": ("first name", "surname"), "date": ("day", "month")}
 
 
 @dataclass(frozen=True)
 class _Relation:
-    """How a fact is said, asked and answered. ``{s}`` is the subject, ``{v}`` the value."""
+    """How a fact is stated, asked and answered. ``{s}`` is the subject, ``{v}`` the value."""
 
     subject: str
     value: str
     statements: tuple[str, ...]
     questions: tuple[str, ...]
     replies: tuple[str, ...]
-    """One for each question, in its words."""
+    """One for each question, in the same words."""
 
 
 @cache
@@ -89,11 +89,11 @@ class FactDocument:
     document: Document
     questions: tuple[QuestionAnswer, ...]
     replies: tuple[str, ...]
-    """To each question a whole sentence in its words, which are not always those of the document."""
+    """The answer to each question as a whole sentence in the question's words, which may differ from the document's."""
 
 
 def split_of(word: str) -> Split:
-    """The one split that a word or a number may appear in: by its checksum, so the same everywhere."""
+    """The one split that a word or a number may appear in, decided by its checksum and so the same everywhere."""
     place = zlib.crc32(word.encode()) % 10
     return "train" if place < _TRAIN else "validation" if place < _VALIDATION else "test"
 
@@ -101,10 +101,10 @@ def split_of(word: str) -> Split:
 def fact_documents(split: Split, count: int, facts: int = 8, seed: int = 0, held: bool = False) -> list[FactDocument]:
     """``count`` documents of ``facts`` facts each; the same for the same split and seed.
 
-    Documents of the train split have more relations than the others; with ``held``, which is for the others, a document
-    has none that they have. A subject has up to three facts, so that a question must be understood and not only its
-    name. A longer list starts with the shorter one. Raises InputError for counts below 1, another split, and held
-    relations to train on.
+    Documents of the train split have more relations than those of other splits; with ``held``, which is for other
+    splits, a document has only relations that training documents lack. A subject has up to three facts, so that the
+    question must be understood and not only the name. A shorter list is a prefix of a longer one. Raises InputError
+    for counts below 1, an unknown split, and held relations in the train split.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r}; expected one of {', '.join(SPLITS)}")
@@ -173,7 +173,7 @@ def _document(words: _Words, relations: Sequence[_Relation], facts: int, random_
             value = words.draw(chosen.value, random_)
             while set(value.split()) & set(subject.split()):
                 value = words.draw(chosen.value, random_)
-            taken |= set(value.split())  # a name that is a value is no other fact's subject
+            taken |= set(value.split())  # a name that is used as a value is never the subject of another fact
             sentences.append(random_.choice(chosen.statements).format(s=subject, v=value))
             asked = random_.randrange(len(chosen.questions))
             questions.append(QuestionAnswer(chosen.questions[asked].format(s=subject), (value,)))

@@ -1,9 +1,9 @@
 """A needle in a haystack: one invented fact in a text of any length, at a given depth, and a question about it.
 
-After the needle test of long contexts (Kamradt 2023, github.com/gkamradt/LLMTest_NeedleInAHaystack). The hay is made
-here, of plain sentences about village life that are all different and say nothing that lasts. It is not the shipped
-background: strategies calibrate on that, and a needle in hay that they know too well would stick out. Names are made
-of syllables, so that no model can have read the answer.
+After the needle test of long contexts (Kamradt 2023, github.com/gkamradt/LLMTest_NeedleInAHaystack). The hay is
+generated here: plain, distinct sentences about village life that state nothing memorable. It is not the shipped
+background text: strategies calibrate on that, and a needle in hay that they know too well would stand out. Names are
+made of syllables, so that no model can have read the answer.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from continual_learning.errors import InputError
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TOLERANCE = 0.05
-"""How far the length of a document may be from the one asked for, relative."""
+"""Relative tolerance of the length of a document."""
 
 _PARAGRAPH = 6  # sentences
 _TRIES = 200
 
-# Frame of a needle, its question, and which of its parts is the answer.
+# Template of a needle, its question, and which of its parts is the answer.
 _NEEDLES = (
     ("The code of the strongroom in {place} is {code}.", "What is the code of the strongroom in {place}?", "code"),
     ("{person} hid the silver compass in {place}.", "Where did {person} hide the silver compass?", "place"),
@@ -89,10 +89,10 @@ def needle_dataset(
 ) -> Dataset:
     """``count`` documents of ``tokens`` tokens (within 5%), each with one invented fact and one question about it.
 
-    ``count_tokens`` is the length of a text in tokens. Document i has its needle at ``depths[i % len(depths)]``, 0 the
-    first sentence, 1 the last, and says so in `QADocument.depth`. There are six kinds of fact in turn: 30 documents
-    have every kind at every default depth. Facts depend on the seed alone, so that two lengths with one seed ask the
-    same. Raises InputError where a length cannot be met.
+    ``count_tokens`` is the length of a text in tokens. Document i has its needle at ``depths[i % len(depths)]`` (0 is
+    the first sentence, 1 the last) and says so in `QADocument.depth`. Six kinds of fact take turns, so that 30
+    documents have every kind at every default depth. Facts depend on the seed alone, so that two lengths with the same
+    seed ask the same. Raises InputError if a length cannot be met.
     """
     from continual_learning.types import QuestionAnswer
 
@@ -113,7 +113,7 @@ def needle_dataset(
 
 
 def _needles(random: Random) -> Iterator[tuple[str, str, str]]:
-    """Facts, questions and answers without end. No name and no number comes twice."""
+    """An endless stream of facts, questions and answers. No name and no number occurs twice."""
     used: set[str] = set()
 
     def new(word: str, more: Sequence[str]) -> str:
@@ -138,7 +138,7 @@ def _needles(random: Random) -> Iterator[tuple[str, str, str]]:
 
 
 class _Hay:
-    """Sentences, each one only once as long as there are others."""
+    """Sentences; none is repeated until all have been used."""
 
     def __init__(self, random: Random):
         self._random = random
@@ -165,7 +165,7 @@ def _document(fact: str, depth: float, tokens: int, hay: _Hay, count_tokens: Cal
     def text() -> str:
         return _laid_out(sentences, fact, depth)
 
-    # Lengths of sentences do not quite add up to that of the text, so the text is measured again.
+    # The lengths of sentences do not quite add up to that of the text, so the text is measured again.
     while (missing := tokens - count_tokens(text())) > 0:
         while missing > 0:
             sentences.append(hay.sentence())
@@ -173,7 +173,7 @@ def _document(fact: str, depth: float, tokens: int, hay: _Hay, count_tokens: Cal
     while sentences and (excess := count_tokens(text()) - tokens) > 0:
         while sentences and excess > 0:
             excess -= count_tokens(" " + sentences.pop())
-    # The last sentence makes room for the one or two that fit best.
+    # The last sentence is replaced by the one or two that fit best.
     del sentences[-1:]
     missing = tokens - count_tokens(text())
     tails = [[hay.sentence() for _ in range(count)] for count in (0, *[1] * 20, *[2] * 20)]
@@ -185,7 +185,7 @@ def _document(fact: str, depth: float, tokens: int, hay: _Hay, count_tokens: Cal
 
 
 def _laid_out(sentences: Sequence[str], fact: str, depth: float) -> str:
-    """The text in paragraphs, the fact between sentences where ``depth`` of the characters stand before it."""
+    """The text in paragraphs, with the fact between sentences so that ``depth`` of the characters precede it."""
     total = sum(map(len, sentences))
     places, before = [0], 0
     for sentence in sentences:

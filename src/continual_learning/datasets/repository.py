@@ -1,6 +1,6 @@
-"""Repository imprinting: the files of a small Python code base are learned, then it is asked what is where.
+"""Repository imprinting: the files of a small Python code base are learned, then questions ask what is where.
 
-Of each file a strategy is given notes made by rule from its syntax tree: what is defined in it, and the first line of
+For each file a strategy gets notes that rules derive from its syntax tree: what is defined in it, and the first line of
 each docstring. Questions ask where a name is defined, and which name a description belongs to.
 """
 
@@ -18,7 +18,7 @@ from continual_learning.errors import DocumentError, InputError
 def repository_dataset(folder: Path, most_files: int = 8, each: int = 4) -> Dataset:
     """A document for each Python file below ``folder``, with two questions about each of ``each`` definitions.
 
-    Raises InputError where there is no file with a documented definition, DocumentError for one that does not parse.
+    Raises InputError if no file has a documented definition, DocumentError for one that does not parse.
     """
     from continual_learning.types import QuestionAnswer
 
@@ -40,7 +40,7 @@ def repository_dataset(folder: Path, most_files: int = 8, each: int = 4) -> Data
 
 
 def _definitions(path: Path) -> Iterator[tuple[str, str]]:
-    """Public functions and classes of a file with a docstring, and its first line."""
+    """The public functions and classes of a file that have a docstring, with its first line."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:

@@ -1,8 +1,8 @@
 """SQuAD in three layouts: the official JSON (1.1 and 2.0), passages as JSON lines, and the Hugging Face hub.
 
 Rajpurkar et al. 2016, arXiv 1606.05250 (1.1); Rajpurkar et al. 2018, arXiv 1806.03822 (2.0, which adds questions
-that the passage does not answer: those are left out and counted). Whatever the layout, a passage comes out as a
-document, titled with its article, and its questions with their distinct gold answers.
+that the passage does not answer: those are left out and counted). In every layout a passage becomes a document, titled
+with its article, with its questions and their distinct gold answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KINDS: Mapping[type, str] = {str: "a string", list: "a list", dict: "an object"
 
 
 def read_squad(path: Path) -> tuple[list[Passage], int]:
-    """Passages of a file in the official JSON or in JSON lines, told apart by content.
+    """Read the passages of a file in the official JSON or in JSON lines; the content decides which.
 
     Returns them with the number of unanswerable questions that were left out. Raises InputError, one line with the
     line or item and the field.
@@ -51,8 +51,8 @@ def read_squad(path: Path) -> tuple[list[Passage], int]:
 def hub_squad(name: str, split: str) -> tuple[list[Passage], int]:
     """A split (``train`` or ``validation``) of a dataset of `HUB_NAMES`, from the hub or its local cache.
 
-    Returns what `read_squad` does, one passage a question: equal ones are for the caller to join. Raises
-    MissingExtraError without the package ``datasets``, InputError when the hub does not give the data.
+    Returns what `read_squad` does, one passage per question: the caller joins equal ones. Raises
+    MissingExtraError without the package ``datasets``, InputError if the hub does not provide the data.
     """
     try:
         library = importlib.import_module("datasets")

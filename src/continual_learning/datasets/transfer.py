@@ -1,7 +1,7 @@
-"""Transfer: labelled examples are learned, then new texts are classified without an example in the prompt.
+"""Transfer: labelled examples are learned, then new texts are classified without examples in the prompt.
 
-The labels are names that no model can guess, so that what is right was learned from the examples: with two of them,
-half is chance.
+The labels are names that no model can guess, so a right answer was learned from the examples; with two labels, chance
+is one half.
 """
 
 from __future__ import annotations

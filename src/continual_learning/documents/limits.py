@@ -14,15 +14,15 @@ class Limits(pydantic.BaseModel):
     )
 
     max_bytes: int = Field(10_000_000, ge=1)
-    """Largest file or page, in bytes; what is packed in it may unpack to ten times as much."""
+    """Largest file or page, in bytes; its compressed contents may unpack to ten times as much."""
     timeout: float = Field(30.0, gt=0, le=3600)
-    """Seconds for one page, redirects included."""
+    """Timeout for one page in seconds, redirects included."""
     max_redirects: int = Field(5, ge=0, le=50)
-    """Redirects that are followed for one page."""
+    """Maximum redirects to follow per page."""
     max_pages: int = Field(100, ge=1)
-    """Pages that are read of one sitemap or one list of sources."""
+    """Maximum pages to read from one sitemap or one list of sources."""
     pause: float = Field(0.5, ge=0, le=60)
-    """Seconds between two pages of a sitemap or a list."""
+    """Pause between two pages of a sitemap or a list, in seconds."""
     allow_private: bool = False
     """Whether pages may come from private addresses, such as 127.0.0.1 or 192.168.0.1."""
 

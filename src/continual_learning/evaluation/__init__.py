@@ -1,11 +1,11 @@
-"""Which way of learning, at what cost: the same documents and questions for every strategy.
+"""Which strategy learns best, and at what cost: the same documents and questions for all.
 
-datasets.py, squad.py, needle.py   what is learned and asked
 contender.py                       a strategy with its settings
 sequence.py                        one contender learns and is asked, step by step, resumable
-session.py                         many of them, with the time that is left
+session.py                         many of them, with the remaining time
 summary.py, metrics.py, bootstrap.py  from answers to figures
 protocols.py                       compare and the benchmarks
 report/                            HTML, Markdown, CSV
-cache.py, estimate.py, machine.py  results found again, time foretold, what it ran on
+cache.py, estimate.py, machine.py  stored results, estimated time, the machine
+code_digest.py, code_nodes.py      whether a stored result is stale
 """

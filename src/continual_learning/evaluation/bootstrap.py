@@ -1,9 +1,9 @@
-"""How sure is a mean? Confidence intervals from resampling documents, whose questions stand or fall together.
+"""Confidence intervals of means, from resampling documents, because questions about one document are correlated.
 
 The percentile bootstrap over clusters (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13;
 Cameron, Gelbach and Miller 2008, Review of Economics and Statistics 90(3), section III.A): documents are drawn with
-replacement, each with all of its questions, and the mean over the questions is taken anew. With fewer than about ten
-documents such an interval is narrower than it says.
+replacement, each with all of its questions, and the mean over the questions is computed anew. With fewer than about
+ten documents such an interval is too narrow.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from continual_learning.errors import InputError
 def clustered_interval(
     values_by_document: Sequence[Sequence[float]], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Interval of the mean over all values, a document's values drawn together. None for fewer than two documents.
+    """Interval of the mean over all values, drawing a document's values together. None for fewer than two documents.
 
-    The estimate is a ratio of sums, sum of values / number of values over the documents drawn, so that a question
-    counts the same whatever its document. Documents without values take no part. Values of several seeds or orders
-    belong into the list of their document. The same seed gives the same interval.
+    The estimate is a ratio of sums, sum of values / number of values over the documents drawn, so that every question
+    counts the same, whatever its document. Documents without values are ignored. Values of several seeds or orders
+    belong in the list of their document. The same seed gives the same interval.
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence = {confidence} is not valid; expected a share above 0 and below 1, such as 0.95")
@@ -48,10 +48,10 @@ def paired_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Interval of the mean of first - second, both on the same questions of the same documents in the same order.
+    """Interval of the mean of first - second, both for the same questions about the same documents in the same order.
 
-    What makes a question hard for both cancels, so that this is narrower than two intervals side by side. Two ways
-    of learning differ where it does not hold 0. Raises InputError where the two do not match.
+    What makes a question hard for both cancels out, so this is narrower than comparing two separate intervals. Two
+    strategies differ if it does not contain 0. Raises InputError if the two do not match.
     """
     sizes = [[len(values) for values in side] for side in (first, second)]
     if sizes[0] != sizes[1]:

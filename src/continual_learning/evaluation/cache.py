@@ -1,7 +1,7 @@
-"""Results on disk, found again by what they are results of.
+"""Results on disk, looked up by everything they depend on.
 
 A key is everything that a result depends on: the base's fingerprint and precision, the strategy with its settings, the
-documents, the questions, the code and data that the strategy runs (`code_digest`) and the machine (seconds are results
+documents, the questions, the code and data that the strategy runs (`code_digest`) and the machine (seconds are results,
 too). An interrupted run started again with the same command resumes; a changed document, setting or line of code that
 the strategy reaches is measured anew.
 """
@@ -24,7 +24,7 @@ def digest(key: Any) -> str:
 
 
 class ResultCache:
-    """Plain JSON values by key. ``folder`` None: nothing is kept, nothing is found."""
+    """Plain JSON values by key. With ``folder`` None nothing is stored and nothing is found."""
 
     def __init__(self, folder: Path | None):
         self.folder = folder
@@ -35,7 +35,7 @@ class ResultCache:
         return cls(data_home() / "results")
 
     def get(self, key: Mapping[str, Any]) -> Any | None:
-        """The value, or None when there is none, or none that can be read."""
+        """The value, or None if there is none that can be read."""
         path = self._path(key)
         if path is None:
             return None
@@ -44,11 +44,11 @@ class ResultCache:
                 return json.loads(path.read_text(encoding="utf-8"))["value"]
             except FileNotFoundError:
                 return None
-            except (ValueError, KeyError, TypeError):  # damaged: it is measured again, and written over
+            except (ValueError, KeyError, TypeError):  # damaged: it is measured again and overwritten
                 return None
 
     def put(self, key: Mapping[str, Any], value: Any) -> None:
-        """Keep a value, wholly or not at all."""
+        """Store a value, completely or not at all."""
         path = self._path(key)
         if path is not None:
             with storage_errors("cached results"):

@@ -1,12 +1,12 @@
-"""A digest of the code that a strategy runs: what decides whether a kept measurement of it is stale.
+"""A digest of the code that a strategy runs, which decides whether a stored measurement of it is stale.
 
 Each top-level definition of a package, and each method of a class, is a node; an edge leads from it to every definition
 that it names, through imports, re-exports and ``module.attribute``. The digest is SHA-256 over all nodes reached
 from the strategy's class and from what measures it. A method counts once something that was reached uses its name.
 
 Not part of it: docstrings, comments, layout, type annotations of functions, the wording of errors, imports, and the
-files that definitions are in. So code may move, and be described better, without a measurement more. Data files of the
-package count where the code names them.
+files that definitions are in. So code may be moved and documented better without new measurements. Data files of the
+package count if the code names them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pathlib import Path
 from continual_learning.evaluation.code_nodes import ALL, Definition, Module, Place, parse_module
 
 _RUNS_ANYWAY = {"property", "cached_property", "staticmethod", "classmethod", "abstractmethod", "override", "setter"}
-_MEASURED = ("_learn", "_measure")  # of `SequenceRunner`; the rest of it keeps results and changes none
+_MEASURED = ("_learn", "_measure")  # methods of `SequenceRunner`; the rest of it stores results and changes none
 _PLAIN_BASES = {"object", "ABC", "Generic", "Protocol", "Enum", "StrEnum", "NamedTuple", "TypedDict"}
 
 
 @functools.cache
 def code_digest(*roots: type) -> str:
-    """SHA-256 of what these classes, and functions, run. Code that is in no file gets a new one in every process."""
+    """SHA-256 of the code that these classes and functions run. Code in no file gets a new one per process."""
     folders: dict[str, Path] = {}
     for root in roots:
         module = sys.modules[root.__module__]
@@ -51,7 +51,7 @@ class Code:
         self._modules: dict[str, Module | None] = {}
 
     def digest(self, roots: Iterable[Place]) -> str:
-        """SHA-256 of everything reached from the definitions ``(module, name)``."""
+        """SHA-256 of everything reachable from the definitions ``(module, name)``."""
         dumps, strings = self.closure(roots)
         h = hashlib.sha256()
         for dump in sorted(dumps):
@@ -61,12 +61,12 @@ class Code:
         return h.hexdigest()
 
     def closure(self, roots: Iterable[Place]) -> tuple[dict[str, Place], set[str]]:
-        """What is reached: the places of definitions by their code, and the strings in them."""
+        """Everything reachable: the places of definitions by their code, and the strings in them."""
         dumps: dict[str, Place] = {}
         strings: set[str] = set()
         names = set(_MEASURED)
         seen: set[Place] = set()
-        waiting: dict[str, list[tuple[Place, Definition]]] = {}  # methods that nothing has named yet
+        waiting: dict[str, list[tuple[Place, Definition]]] = {}  # methods that no reached code has named yet
         places = list(roots)
 
         def reach(place: Place, definition: Definition) -> None:
@@ -101,7 +101,7 @@ class Code:
         return dumps, strings
 
     def _called_from_outside(self, module: str, definition: Definition) -> bool:
-        """Whether a library may call the methods of a class: it has a base that is no class of these packages."""
+        """Whether a library may call the methods of a class: it has a base class from outside these packages."""
         for base in definition.bases:
             if base in _PLAIN_BASES:
                 continue
@@ -114,7 +114,7 @@ class Code:
         return False
 
     def _home(self, module_name: str, name: str) -> Place | None:
-        """Where a name that a module has is defined; None: outside of these packages."""
+        """Where a name in a module is defined; None if outside these packages."""
         for _ in range(20):  # re-exports of re-exports
             module = self._module(module_name)
             if module is None:

@@ -1,4 +1,4 @@
-"""A module's definitions, each as text that says what it does and nothing of where it is."""
+"""A module's definitions, each as text that says what it does but not where it is."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _COMPOUND = (ast.If, ast.Try, ast.With, ast.For, ast.While)
 
 @dataclass
 class Definition:
-    """One definition: its code, and what the code leads to."""
+    """One definition: its code, and what the code refers to."""
 
     dump: str = ""
     uses: set[Place] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
-    """Attributes, and strings that may name one (`getattr`)."""
+    """Names of attributes, and strings that may be one (`getattr`)."""
     strings: set[str] = field(default_factory=set)
     bases: tuple[str, ...] = ()
     methods: list[tuple[str, set[str], Definition]] = field(default_factory=list)
-    """Of a class: name, decorators and code of each."""
+    """The methods of a class: name, decorators and code of each."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Module:
 
 
 def parse_module(path: Path, name: str, is_module: Callable[[str], bool]) -> Module:
-    """Parse one file. ``is_module`` tells a module of the packages from a library's."""
+    """Parse one file. ``is_module`` distinguishes a module of the packages from a library's."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     imports: dict[str, Place] = {}
@@ -65,7 +65,7 @@ def parse_module(path: Path, name: str, is_module: Callable[[str], bool]) -> Mod
 
 
 def _class(node: ast.ClassDef, make: Callable[[ast.stmt], Definition]) -> Definition:
-    """A class apart from its methods, and these."""
+    """A class without its methods, and the methods."""
     methods = [statement for statement in node.body if isinstance(statement, _FUNCTIONS)]
     node.body = [statement for statement in node.body if not isinstance(statement, _FUNCTIONS)]
     bases = tuple(_leaf(base) for base in node.bases)
@@ -88,7 +88,7 @@ def _definition(statement: ast.stmt, **module: object) -> Definition:
 
 
 class _Canonical(ast.NodeTransformer):
-    """Rewrites code so that imported names read as what they stand for, and collects what it leads to."""
+    """Rewrites code so that imported names read as what they stand for, and collects what it refers to."""
 
     def __init__(
         self, imports: dict[str, Place], top: set[str], name: str, package: str, is_module: Callable[[str], bool]
@@ -98,7 +98,7 @@ class _Canonical(ast.NodeTransformer):
         self._scopes: list[tuple[set[str], dict[str, Place]]] = []
         self.found = Definition()
 
-    # What a name stands for
+    # What a name refers to
     def _place(self, name: str) -> Place | None:
         """What a name refers to if it is not local: ``(module, name)``, ``(module, ALL)`` for a module itself."""
         for local, imported in reversed(self._scopes):
@@ -116,7 +116,7 @@ class _Canonical(ast.NodeTransformer):
         return (inner, ALL) if name != ALL and self._is_module(inner) else place
 
     def _named(self, place: Place, node: ast.expr) -> ast.expr:
-        """The name in the code's text: without the module for our own, with it for a library's."""
+        """The name to write into the code: without the module for our own, with it for a library's."""
         module, name = place
         self.found.uses.add(place)
         ours = self._is_module(module)
@@ -137,7 +137,7 @@ class _Canonical(ast.NodeTransformer):
         return node
 
     def _module_of(self, node: ast.expr) -> str | None:
-        """The module that an expression such as ``package.module`` is."""
+        """The module that an expression such as ``package.module`` refers to."""
         if isinstance(node, ast.Name):
             place = self._place(node.id)
             return place[0] if place and place[1] == ALL else None
@@ -147,7 +147,7 @@ class _Canonical(ast.NodeTransformer):
             return inner if outer is not None and self._is_module(inner) else None
         return None
 
-    # What says nothing about results
+    # What does not affect results
     def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
         if _is_text(node):
             return None
@@ -220,7 +220,7 @@ class _Canonical(ast.NodeTransformer):
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> ast.expr:
         local = {name for generator in node.generators for name in _stored(generator.target)}
-        first = self.visit(node.generators[0].iter)  # in the scope around it
+        first = self.visit(node.generators[0].iter)  # in the enclosing scope
         self._scopes.append((local, {}))
         node.generators[0].iter = ast.Constant(None)
         self.generic_visit(node)

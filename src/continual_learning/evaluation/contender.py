@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: a strategy with its settings."""
+"""A participant in a comparison: a strategy with its settings."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from continual_learning.strategies.base import Strategy, make_strategy, strategy
 
 @dataclass(frozen=True)
 class Contender:
-    """A strategy and the options that are not left at their defaults."""
+    """A strategy and its options that differ from their defaults."""
 
     strategy: str
     options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
-    """What its row is called; empty: by the strategy."""
+    """The label of its row; if empty, the strategy's name."""
 
     @property
     def name(self) -> str:
-        """What its row is called."""
+        """The label of its row."""
         return self.label or self.strategy
 
     def make(self, seed: int) -> Strategy[Any]:
-        """The strategy. ``seed`` is given to a strategy that has such a setting, unless the options set it.
+        """Create the strategy. ``seed`` is passed to a strategy with such a setting, unless the options set it.
 
         Raises UnknownNameError and ConfigError.
         """
@@ -41,12 +41,12 @@ class Contender:
 
 
 def base_key(base: BaseModel) -> dict[str, Any]:
-    """What of a base its answers depend on: the weights, and how they are computed with."""
+    """What the answers depend on in a base: the weights, and the precision of the computation."""
     return {"weights": base.fingerprint, "dtype": str(base.model.dtype), "precision": base.linears.precision}
 
 
 def contenders(names: Sequence[str | Contender]) -> list[Contender]:
-    """Names and contenders as contenders, each checked now rather than in the middle of a run."""
+    """Convert names to contenders, checking each one now rather than in the middle of a run."""
     found = [name if isinstance(name, Contender) else Contender(name) for name in names]
     if not found:
         raise InputError("0 strategies to compare; expected at least one, such as ttt,frozen")

@@ -1,4 +1,4 @@
-"""How long a run will take: from what earlier runs on this machine took, else from figures of a known machine."""
+"""Estimates how long a run will take, from earlier runs on this machine or else from a reference machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 from continual_learning.strategies.base import strategy_class
 
-# The machine and the model that `Strategy.cost` is of.
+# The machine and the model for which `Strategy.cost` was measured.
 _REFERENCE_GFLOPS, _REFERENCE_PARAMETERS = 60.0, 134.5e6
 _RETENTION_QUESTIONS = 55
-"""The general questions, and the unrelated texts counted as questions."""
+"""Number of general questions, plus the unrelated texts, counted as questions."""
 
 
 @dataclass
 class Speed:
-    """What was measured of one strategy: sums, so that a mean can be taken at any time."""
+    """The measurements of one strategy, as sums, so that a mean can be taken at any time."""
 
     learn_seconds: float = 0.0
     learn_tokens: int = 0
@@ -24,41 +24,41 @@ class Speed:
 
 @dataclass
 class Estimate:
-    """Seconds that work will take. ``gflops`` is the machine's matmul speed, ``parameters`` the base's size."""
+    """Estimates in seconds. ``gflops`` is the machine's matmul speed, ``parameters`` the base's size."""
 
     gflops: float
     parameters: int
     speeds: dict[str, Speed] = field(default_factory=dict)
-    """By strategy; filled by `learned` and `answered`."""
+    """Measured speeds by strategy; filled by `learned` and `answered`."""
 
     def learned(self, strategy: str, tokens: int, seconds: float) -> None:
-        """Take note of a document that was learned."""
+        """Record a document that was learned."""
         speed = self.speeds.setdefault(strategy, Speed())
         speed.learn_seconds += seconds
         speed.learn_tokens += tokens
 
     def answered(self, strategy: str, questions: int, seconds: float) -> None:
-        """Take note of questions that were answered."""
+        """Record questions that were answered."""
         speed = self.speeds.setdefault(strategy, Speed())
         speed.answer_seconds += seconds
         speed.answers += questions
 
     def learn(self, strategy: str, tokens: int) -> float:
-        """Seconds to learn so many tokens."""
+        """Estimated seconds to learn ``tokens`` tokens."""
         speed = self.speeds.get(strategy, Speed())
         if speed.learn_tokens:
             return tokens * speed.learn_seconds / speed.learn_tokens
         return tokens * strategy_class(strategy).cost.learn_token * self._scale
 
     def answer(self, strategy: str, questions: int) -> float:
-        """Seconds to answer so many questions."""
+        """Estimated seconds to answer ``questions`` questions."""
         speed = self.speeds.get(strategy, Speed())
         if speed.answers:
             return questions * speed.answer_seconds / speed.answers
         return questions * strategy_class(strategy).cost.answer * self._scale
 
     def retention(self, strategy: str) -> float:
-        """Seconds to find out what was kept: an upper bound, for a memory that touches few questions asks few."""
+        """Estimated seconds to measure retention: an upper bound, as a memory that affects few questions asks few."""
         return self.answer(strategy, _RETENTION_QUESTIONS)
 
     @property
@@ -67,7 +67,7 @@ class Estimate:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: ``40 s``, ``12 min``, ``2 h 5 min``."""
+    """Seconds in human-readable form: ``40 s``, ``12 min``, ``2 h 5 min``."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

@@ -39,12 +39,12 @@ def machine_facts(base: BaseModel) -> dict[str, Any]:
 
 
 def machine_key(base: BaseModel) -> dict[str, Any]:
-    """What of a machine makes seconds comparable."""
+    """The facts of a machine that must agree for seconds to be comparable."""
     return {"cpu": cpu_name(), "threads": torch.get_num_threads(), "device": str(base.device)}
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name as reported by the system."""
     table = Path("/proc/cpuinfo")
     if table.is_file():
         for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -54,7 +54,7 @@ def cpu_name() -> str:
 
 
 def matmul_gflops(device: torch.device, size: int = 1536, seconds: float = 0.5) -> float:
-    """Speed of an fp32 product of two square matrices: the best of those that fit into ``seconds``."""
+    """Speed of an fp32 product of two square matrices: the best of as many runs as fit into ``seconds``."""
     a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
     best, started = 0.0, time.perf_counter()
     while not best or time.perf_counter() - started < seconds:
@@ -70,7 +70,7 @@ class PeakMemory:
     """The most memory this process took while the ``with`` block ran.
 
     On a CPU its resident set, sampled fifty times a second, the loaded model included; on a CUDA device what PyTorch
-    had allocated there.
+    allocated there.
     """
 
     def __init__(self, device: torch.device):
@@ -104,12 +104,12 @@ class PeakMemory:
 def count_gflop(work: Callable[[], object]) -> float:
     """Floating-point operations of ``work`` in GFLOP, as PyTorch counts them: a multiply-add is two.
 
-    Products from weights that were laid out anew (`cpu_linear`) and attention on a CPU count too, which PyTorch's
-    counter does not know. Counting takes time of its own: never time what is counted.
+    Products with repacked weights (`cpu_linear`) and attention on a CPU are counted too, which PyTorch's own counter
+    misses. Counting takes time itself: never time what is being counted.
     """
     from torch.utils import flop_counter
 
-    # Shapes, not tensors, are what these are given.
+    # These functions receive shapes, not tensors.
     def product(x: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
         return 2 * math.prod(x) * out_shape[-1]
 

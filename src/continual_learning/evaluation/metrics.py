@@ -1,12 +1,12 @@
-"""What became of a stream of documents: accuracy, transfer, forgetting, plasticity, stability, retention.
+"""Metrics of a stream of documents: accuracy, transfer, forgetting, plasticity, stability, retention.
 
 R is the matrix of scores, T + 1 rows of T columns: ``R[i][j]`` is the score on document j after learning documents
 1 to i, and row 0 is the base. In the equations i and j run from 1 to T, as in the papers; columns of the Python
 matrix run from 0. Scores lie between 0 and 1, and more is better.
 
 Lopez-Paz and Ranzato 2017, arXiv 1706.08840, section 3 (ACC, BWT, FWT); Chaudhry et al. 2018, arXiv 1801.10112,
-section 3 (forgetting). What one document alone cannot define is None, and so is what takes a score that was not
-measured (None in the matrix).
+section 3 (forgetting). A metric that is undefined for a single document is None, and so is one that needs a score
+that was not measured (None in the matrix).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RetentionPoint(TypedDict):
 
 
 def accuracy(matrix: Matrix) -> float | None:
-    """ACC = mean over j of R[T][j]: the score on every document once all were learned."""
+    """ACC = mean over j of R[T][j]: the mean score on all documents once all were learned."""
     _documents(matrix)
     return _mean(list(matrix[-1]))
 
@@ -49,7 +49,7 @@ def forward_transfer(matrix: Matrix) -> float | None:
 def forgetting(matrix: Matrix) -> float | None:
     """F = mean over j < T of max over j <= l < T of R[l][j], less R[T][j]. None if T = 1.
 
-    Never less than -BWT: it counts from the best that a document ever had since it was learned.
+    Never less than -BWT: it is measured from the best score that a document had at any time since it was learned.
     """
     count = _documents(matrix)
     lost: list[float | None] = []
@@ -61,7 +61,7 @@ def forgetting(matrix: Matrix) -> float | None:
 
 
 def plasticity(matrix: Matrix) -> float | None:
-    """Mean over j of R[j][j] - R[0][j]: what learning a document adds to the score on it, at once."""
+    """Mean over j of R[j][j] - R[0][j]: what learning a document adds immediately to the score on it."""
     count = _documents(matrix)
     return _mean([_less(matrix[j + 1][j], matrix[0][j]) for j in range(count)])
 
@@ -69,14 +69,14 @@ def plasticity(matrix: Matrix) -> float | None:
 def stability(kept: float | None) -> float | None:
     """Mean change of the score on what the base knew: 0 keeps all of it, -1 loses all. None if it knew none.
 
-    ``kept`` is the share of the questions right before that are right after, each 0 or 1, so that the mean is kept - 1.
-    Its other half, the change of the perplexity of unrelated text, is measured in `strategies.gate`.
+    ``kept`` is the share of the questions answered right before that are still right after; each is 0 or 1, so the mean
+    is kept - 1. Its other half, the change of the perplexity of unrelated text, is measured in `strategies.gate`.
     """
     return None if kept is None else kept - 1.0
 
 
 def forgetting_ratio(before: float, after: float) -> float | None:
-    """(before - after) / before of the score on a fixed holdout. None, not 0, where there was nothing to forget."""
+    """(before - after) / before of the score on a fixed holdout. None, not 0, if there was nothing to forget."""
     return (before - after) / before if before else None
 
 
@@ -85,7 +85,7 @@ def retention_curve(matrix: Matrix, counts: Sequence[int]) -> list[RetentionPoin
 
     recall(d) = sum over j of n[j] R[j+d][j] / sum over j of n[j], j from 1 to T - d, where n[j], ``counts``, is the
     number of questions about document j. ``questions`` is the denominator. Scores that were not measured, and
-    distances at which none was, are left out.
+    distances without any score, are left out.
     """
     count = _documents(matrix)
     if len(counts) != count or min(counts) < 1:
@@ -107,7 +107,7 @@ def _less(one: float | None, other: float | None) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """None of nothing, and where one of them is not known."""
+    """The mean; None if there are no values or one of them is unknown."""
     known = [value for value in values if value is not None]
     return fmean(known) if known and len(known) == len(values) else None
 

@@ -1,4 +1,4 @@
-"""The rows that the uses of nested learning are measured with, by the names that `--rows` takes."""
+"""The rows that measure the uses of nested learning, by the names that `--rows` takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ROWS = ("frozen", "prompt", "retrieval", "public", "without_replay", "one", "ung
 
 
 def nested_rows(names: Sequence[str] = ROWS, options: Mapping[str, Any] | None = None) -> list[Contender]:
-    """The rows named; ``options`` are those of the strategy nested, for rows with several levels. Raises ConfigError.
+    """The named rows; ``options`` are those of the strategy nested, for rows with several levels. Raises ConfigError.
 
     ``public`` has the public program's weights and steps, and learns each turn's words in the chat format; the program
-    itself puts the window of the last messages, its own among them, in place of the turn.
+    itself learns the window of the last messages, including its own, instead of the turn.
     """
     from continual_learning.strategies.methods.nested.config import ONE_LEVEL, PUBLIC_PROGRAM  # imports torch
 

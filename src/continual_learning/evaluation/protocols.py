@@ -1,4 +1,4 @@
-"""The protocols: who learns what, in which order, and what is asked when.
+"""The protocols: which strategy learns what, in which order, and what is asked when.
 
 Every function returns plain JSON values, which `evaluation.report` turns into HTML, Markdown or CSV.
 """
@@ -36,18 +36,19 @@ class Settings:
     """What all protocols have in common."""
 
     max_new_tokens: int = 24
-    """Longest answer, in tokens."""
+    """Maximum tokens per answer."""
     seeds: tuple[int, ...] = (0,)
-    """One run each. A seed is given to strategies that draw at random, and all but seed 0 shuffle the documents."""
+    """One run per seed. Strategies that sample at random get the seed, and all but seed 0 shuffle the documents."""
     retention_documents: int = 4
-    """Where each document is learned by itself: after how many of them it is measured what was kept."""
+    """If each document is learned by itself: measure retention after every this many documents."""
     count_flops: bool = True
-    """Learn one document more for each strategy, to count its operations."""
+    """Learn one extra document per strategy to count its operations."""
     resume: bool = True
-    """Reuse results of earlier runs that nothing has changed since."""
+    """Reuse results of earlier runs if nothing they depend on has changed."""
     matrix: MatrixPart = "whole"
-    """Of a stream, which of R is measured. whole: all questions after every document. ends: a document's own right
-    after it, and all before the first and after the last: final recall, BWT and plasticity for a tenth of the work."""
+    """Which part of R is measured in a stream. whole: all questions after every document. ends: a document's own
+    questions right after it, and all questions before the first and after the last document, which gives final
+    recall, BWT and plasticity for a tenth of the work."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -84,7 +85,7 @@ def benchmark_squad(
     settings: Settings | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
-    """Closed-book question answering: every document is learned alone and asked about with the document gone.
+    """Closed-book question answering: every document is learned alone, then questions are asked without the document.
 
     Questions of ``holdout``, about articles that are never learned, are asked before and after.
     """
@@ -104,7 +105,7 @@ def benchmark_stream(
 ) -> dict[str, Any]:
     """Documents in sequence in one memory; after each of them, the questions of all of them by free generation.
 
-    With ``settings.matrix`` "ends" only the new document's until the last was learned.
+    With ``settings.matrix`` "ends", only those about the new document until the last one was learned.
     """
     lonely = [d.document.title or d.document.source for d in dataset.documents if not d.questions]
     if lonely:
@@ -119,9 +120,9 @@ def benchmark_forgetting(
     settings: Settings | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
-    """What became of general questions and the perplexity of unrelated text once all documents are learned.
+    """The effect of learning all documents on general questions and on the perplexity of unrelated text.
 
-    ``holdout_before`` and ``holdout_after`` are the shares of the general questions answered right,
+    ``holdout_before`` and ``holdout_after`` are the shares of the general questions that are answered right,
     ``perplexity_before`` and ``perplexity_after`` the perplexities.
     """
     base = model if isinstance(model, BaseModel) else BaseModel.load(model)
@@ -149,7 +150,7 @@ def benchmark_together(
     progress: ProgressCallback | None = None,
     summary_of: Callable[[Sequence[Done]], dict[str, Any]] = summarise,
 ) -> dict[str, Any]:
-    """All documents in their order in one memory, then all questions, under the name ``protocol``."""
+    """Learn all documents in order into one memory, then ask all questions, under the name ``protocol``."""
     return _run(protocol, dataset, strategies, model, settings, progress, _together, summary_of)
 
 
@@ -166,7 +167,7 @@ def benchmark_needle(
     ``tokens`` are the lengths, ``count`` documents each.
     """
     base = model if isinstance(model, BaseModel) else BaseModel.load(model)
-    # One seed for all lengths: the same facts are asked for at each.
+    # One seed for all lengths, so that the same facts are asked for at each.
     parts = [needle_dataset(count, n, 0, lambda text: len(base.encode(text))) for n in tokens]
     documents = tuple(d for part in parts for d in part.documents)
     dataset = Dataset("needle", "generated", documents)
@@ -204,7 +205,7 @@ def _asked(dataset: Dataset) -> tuple[Asked, ...]:
 def _each(
     dataset: Dataset, contender: Contender, seed: int, settings: Settings, holdout: tuple[Asked, ...] = ()
 ) -> list[Task]:
-    """One sequence for each document. What was kept is measured after some, spread over all of them."""
+    """One sequence per document. Retention is measured after some of them, evenly spread."""
     count = len(dataset.documents)
     wanted = min(count, settings.retention_documents)
     chosen = {round(i * count / wanted) for i in range(wanted)}
@@ -242,9 +243,9 @@ def _sequence(
     after_each: MatrixPart | None = None,
     holdout: tuple[Asked, ...] = (),
 ) -> Task:
-    """All documents in one memory; its order is that of the data set for seed 0, drawn for the others.
+    """All documents in one memory, in the order of the data set for seed 0 and in a random order for any other seed.
 
-    ``after_each``: what is asked after each of them; none: nothing until the last.
+    ``after_each``: what is asked after each document; none: nothing until the last.
     """
     documents = list(dataset.documents)
     if seed:

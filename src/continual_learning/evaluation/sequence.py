@@ -1,7 +1,7 @@
-"""A contender learns documents one after another and is asked questions: what every protocol is made of.
+"""A contender learns documents one after another and is asked questions: the building block of every protocol.
 
-Step 0 is before the first document, step i after the i-th. Each step is a result of its own in the cache, so an
-interrupted sequence goes on with the step that it was at.
+Step 0 is before the first document, step i after the i-th. Each step is stored separately in the cache, so an
+interrupted sequence resumes with the step that it was at.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class LearningSequence:
     ask_after: frozenset[int]
     """Steps after which all questions are asked."""
     retention_after: frozenset[int]
-    """Steps after which it is measured what the base knew and the memory still lets it know."""
+    """Steps after which retention is measured: how much of what the base knew is left."""
     ask_own: tuple[tuple[int, ...], ...] = ()
-    """Of each document, the places of the questions that are asked right after it, where not all are."""
+    """The indices of the questions asked right after each document, if not all are asked."""
     holdout: tuple[str, ...] = ()
-    """Questions about documents that are never learned, asked before the first step and whenever retention is."""
+    """Questions about documents that are never learned, asked before the first step and with retention."""
     max_new_tokens: int = 24
     count_flops: bool = False
     """Learn the first document once more, to count its operations."""
@@ -67,7 +67,7 @@ class LearningSequence:
         }
 
     def asked_after(self, step: int) -> tuple[int, ...]:
-        """Places of the questions that are asked after a step."""
+        """Indices of the questions that are asked after a step."""
         if step in self.ask_after:
             return tuple(range(len(self.questions)))
         return self.ask_own[step - 1] if step and self.ask_own else ()
@@ -92,7 +92,7 @@ class SequenceRunner:
         self._base_answers: dict[str, dict[str, Any]] = cache.get(self.base_answers_key) or {}
 
     def cached(self, plan: LearningSequence) -> list[dict[str, Any]]:
-        """The results of the first steps that need not be run again."""
+        """The results of the first steps, as far as they need not be run again."""
         found = []
         for step in range(len(plan.documents) + 1):
             result = self.cache.get(plan.step_key(self.base, step))
@@ -107,7 +107,7 @@ class SequenceRunner:
         on_step: Callable[[int, dict[str, Any]], None],
         progress: ProgressCallback | None = None,
     ) -> list[dict[str, Any]]:
-        """The result of every step, cached or new; ``on_step`` is told of each new one."""
+        """The result of every step, cached or new; ``on_step`` is called with each new one."""
         results = self.cached(plan)
         if len(results) == len(plan.documents) + 1:
             return results
@@ -119,7 +119,7 @@ class SequenceRunner:
             result: dict[str, Any] = {}
             if step > learned:
                 state, result["learn"] = self._learn(strategy, state, plan, step, progress)
-            if step < len(results):  # known already: only the state was missing
+            if step < len(results):  # already known: only the state was missing
                 continue
             self._measure(strategy, state, plan, step, result, memo)
             if step:
@@ -144,7 +144,7 @@ class SequenceRunner:
         with PeakMemory(self.base.device) as peak:
             try:
                 state, report = strategy.learn(self.base, state, document, progress=progress)
-            except LearningError as error:  # of this document; the next one may be learned
+            except LearningError as error:  # only this document fails; the next one may be learned
                 seconds = time.perf_counter() - started
                 report = LearnReport(False, str(error), document.id, document.title, 0, seconds, 0)
         record = {
@@ -184,7 +184,7 @@ class SequenceRunner:
         max_new_tokens: int,
         memo: dict[tuple[Hashable, str], dict[str, Any]],
     ) -> list[dict[str, Any]]:
-        """An answer to each question. What cannot have changed since it was last asked is not asked again."""
+        """An answer to each question. If it cannot have changed since the last time, it is not generated again."""
         keys = [(strategy.answer_key(self.base, state, question), question) for question in questions]
         self._ask_base([question for key, question in keys if key == UNAFFECTED], max_new_tokens)
         open_ = [
@@ -206,7 +206,7 @@ class SequenceRunner:
         return records
 
     def _ask_base(self, questions: Sequence[str], max_new_tokens: int) -> None:
-        """Fill in the base's own answers to questions that it was not asked before."""
+        """Fill in the base's own answers to questions that it has not been asked before."""
         asked = [q for q in dict.fromkeys(questions) if f"{max_new_tokens}:{q}" not in self._base_answers]
         if not asked:
             return
@@ -218,7 +218,7 @@ class SequenceRunner:
 
 
 class _Scratch:
-    """The state of a sequence under way, on disk, so that it can go on after an interruption."""
+    """The state of a running sequence on disk, so that it can resume after an interruption."""
 
     def __init__(self, base: BaseModel, plan: LearningSequence, cache: ResultCache):
         self._base = base
@@ -228,13 +228,13 @@ class _Scratch:
             self._store = Store(cache.folder / "states" / digest(key)[:32])
 
     def load(self, strategy: Strategy[Any], at_most: int) -> tuple[int, State]:
-        """The latest state not after step ``at_most``, and its step; step 0 when there is none."""
+        """The latest state at or before step ``at_most``, and its step; step 0 if there is none."""
         if self._store is not None and at_most > 0:
             try:
                 head = self._store.head
                 if head is not None and int(head.note) <= at_most:
                     return int(head.note), self._store.load()
-            except MemoryStoreError:  # a scratch copy that was damaged is made again
+            except MemoryStoreError:  # a damaged scratch copy is recreated
                 self.delete()
         return 0, strategy.init(self._base)
 
@@ -250,12 +250,12 @@ class _Scratch:
 
 
 def measured_code(strategy: str = "") -> str:
-    """Digest of what measuring runs: the strategy of this name, if any, the base model, and the measuring itself."""
+    """Digest of the code that a measurement runs: the named strategy, if any, the base model and the measuring."""
     return code_digest(SequenceRunner, *([strategy_class(strategy)] if strategy else []))
 
 
 def kept_bytes(state: State) -> int:
-    """Size of what a memory keeps: its tensors, and the texts and other data beside them."""
+    """Size of what a memory keeps: its tensors, texts and other data."""
     extra = json.dumps(state.meta.extra, ensure_ascii=False).encode() if state.meta.extra else b""
     return state.bytes + len(extra)
 
@@ -271,6 +271,6 @@ def _answer_record(answer: Answer, seconds: float) -> dict[str, Any]:
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """The same after a way through JSON, so that a new result and a cached one are alike."""
+    """The same value after a round trip through JSON, so that new and cached results are alike."""
     plain: dict[str, Any] = json.loads(json.dumps(data))
     return plain

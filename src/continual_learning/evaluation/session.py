@@ -1,4 +1,4 @@
-"""Many sequences one after another: how long it will take, how far it is, and what could not be run."""
+"""Many sequences one after another: estimated time, progress, and what could not be run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from continual_learning.types import Progress, ProgressCallback
 def run_tasks(
     runner: SequenceRunner, tasks: Sequence[Task], estimate: Estimate, progress: ProgressCallback | None
 ) -> tuple[list[Done], list[tuple[Contender, ContinualLearningError]]]:
-    """Run all tasks. A contender that cannot run is left out, with its error; the others go on.
+    """Run all tasks. A contender that cannot run is left out, with its error; the rest continue.
 
-    ``progress`` counts in hundredths of the expected time. Raises the error when no contender could run.
+    ``progress`` counts in hundredths of the expected time. Raises the error if no contender could run.
     """
     clock = _Clock(runner, tasks, estimate, progress)
     done: list[Done] = []
@@ -45,7 +45,7 @@ def run_tasks(
 
 
 class _Clock:
-    """Expected and real seconds of each step that is still to run."""
+    """Expected and actual seconds of each step that is still to run."""
 
     def __init__(
         self, runner: SequenceRunner, tasks: Sequence[Task], estimate: Estimate, progress: ProgressCallback | None
@@ -71,7 +71,7 @@ class _Clock:
             progress(Progress("plan", 0, 100, text))
 
     def start(self, number: int) -> None:
-        """The task with this number begins."""
+        """Note that the task with this number starts."""
         self._task = number
         steps = [step for task, step in self._open if task == number]
         self._at = min(steps, default=0)
@@ -79,7 +79,7 @@ class _Clock:
         self.within(None)
 
     def step(self, step: int, result: dict[str, Any]) -> None:
-        """A step of it is done."""
+        """Note that one of its steps is done."""
         task = self._tasks[self._task]
         name, seconds = task.plan.contender.strategy, time.perf_counter() - self._started
         learned, answers = result.get("learn"), result.get("answers", [])
@@ -95,21 +95,21 @@ class _Clock:
         self.within(None)
 
     def skip(self, contender: Contender) -> None:
-        """A contender is out."""
+        """Drop a contender that cannot run."""
         for number, task in enumerate(self._tasks):
             if task.plan.contender == contender:
                 for step in range(len(task.plan.documents) + 1):
                     self._total -= self._open.pop((number, step), 0.0)
 
     def within(self, inner: Progress | None) -> None:
-        """Progress inside the step at hand, if it is told."""
+        """Report progress within the current step, if anyone listens."""
         if self._progress is None:
             return
         plan = self._tasks[self._task].plan
         step = self._open.get((self._task, self._at), 0.0)
         share = inner.done / inner.total if inner and inner.total and inner.stage == "learn" else 0.0
         done = self._finished + share * step
-        # What was spent corrects what was expected, once there is something to go by.
+        # The time spent so far corrects the estimate as soon as a step is finished.
         pace = self._spent / self._finished if self._finished else 1.0
         left = max(0.0, self._total - done) * pace
         alone = sum(t.plan.contender == plan.contender and t.plan.seed == plan.seed for t in self._tasks)

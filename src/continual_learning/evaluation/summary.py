@@ -1,4 +1,4 @@
-"""From the steps of sequences to the row of a table: means, intervals, matrices."""
+"""From the steps of sequences to rows of a table: means, intervals, matrices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, and the document that it is about: its id and title, empty where it is about all of them."""
+    """A question, and the document that it is about: its id and title, empty if it is about all of them."""
 
     question: QuestionAnswer
     document: str = ""
@@ -38,11 +38,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Task:
-    """A sequence, and what would be right."""
+    """A sequence, and the right answers."""
 
     plan: LearningSequence
     asked: tuple[Asked, ...]
-    """Of ``plan.questions``, in that order."""
+    """For ``plan.questions``, in the same order."""
     holdout: tuple[Asked, ...] = ()
 
 
@@ -55,7 +55,7 @@ class Done:
 
 
 def scored(asked: Sequence[Asked], records: Sequence[Record], seed: int) -> list[Record]:
-    """Each answer with its question, what is accepted, and its scores."""
+    """Each answer with its question, the accepted answers, and its scores."""
     return [
         {
             "document": a.document,
@@ -73,7 +73,7 @@ def scored(asked: Sequence[Asked], records: Sequence[Record], seed: int) -> list
 
 
 def summarise(done: Sequence[Done]) -> Record:
-    """The results of one contender over all its sequences and seeds, as the report shows them."""
+    """The results of one contender over all its sequences and seeds, in the form the report uses."""
     answers = [a for d in done if "answers" in d.steps[-1] for a in _final_answers(d)]
     learned = [step["learn"] for d in done for step in d.steps[1:]]
     kept = [step["retention"] for d in done for step in d.steps if "retention" in step]
@@ -115,7 +115,7 @@ def summarise(done: Sequence[Done]) -> Record:
 
 
 def summarise_stream(done: Sequence[Done]) -> Record:
-    """`summarise`, and what became of every document as the later ones were learned. A mean over the seeds."""
+    """`summarise`, plus the scores on every document as later ones were learned, averaged over the seeds."""
     matrices = [_matrix(d) for d in done]
     counts = [_counts(d.task) for d in done]
     rows = range(len(matrices[0]))
@@ -144,7 +144,7 @@ def _final_answers(done: Done) -> list[Record]:
 
 
 def _matrix(done: Done) -> list[list[float | None]]:
-    """R: one row a step, one column a document, in the order in which they were learned; None: not asked then."""
+    """R: one row per step, one column per document, in the order in which they were learned; None if not asked then."""
     plan = done.task.plan
     order = [document.id for document in plan.documents]
     rows = []
@@ -192,10 +192,10 @@ def _scores(answers: Sequence[Record]) -> Record:
 
 
 def _interval(answers: Sequence[Record], score: str) -> list[float] | None:
-    """95% by resampling documents: questions about one document stand or fall together."""
+    """95% interval by resampling documents, because questions about one document are correlated."""
     clusters: defaultdict[str, list[float]] = defaultdict(list)
     for answer in answers:
-        # Where a question belongs to no single document it is a cluster by itself.
+        # A question that belongs to no single document is a cluster by itself.
         clusters[answer["document"] or answer["question"]].append(float(answer[score]))
     found = clustered_interval(list(clusters.values()))
     return None if found is None else list(found)
@@ -207,7 +207,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _notes(learned: Sequence[Record]) -> list[str]:
-    """Why documents were refused and what was left out, each reason once with its number."""
+    """Why documents were refused and what was left out, each reason once with its count."""
     found: defaultdict[str, int] = defaultdict(int)
     for record in learned:
         if not record["accepted"]:
@@ -218,7 +218,7 @@ def _notes(learned: Sequence[Record]) -> list[str]:
 
 
 def with_distances(done: Sequence[Done], bins: int = 4) -> dict[str, Any]:
-    """`summarise`, and ``by_distance``: recall by how many turns ago a fact was told, in ``bins`` equal ranges."""
+    """`summarise`, plus ``by_distance``: recall by how many turns ago a fact was told, in ``bins`` equal ranges."""
     summary = summarise(done)
     place = {d.task.plan.seed: {doc.id: i for i, doc in enumerate(d.task.plan.documents)} for d in done}
     turns = len(done[0].task.plan.documents)

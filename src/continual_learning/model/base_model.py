@@ -19,10 +19,10 @@ from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.model.chat_template import SHIELD, ChatFormat, Message
 from continual_learning.model.cpu_linear import FastLinears, Precision
 from continual_learning.model.families import Family, captured_inputs, find_family, softcap
-from continual_learning.model.llama import KeyValueCache, Llama
 from continual_learning.model.loading import fingerprint as model_fingerprint
 from continual_learning.model.loading import load_pretrained
 from continual_learning.model.logits_processors import ChoiceSteer, Steer, Step
+from continual_learning.model.network import KeyValueCache, Network
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,7 +65,7 @@ class BaseModel:
     def __init__(
         self,
         name: str,
-        model: PreTrainedModel | Llama,
+        model: PreTrainedModel | Network,
         tokenizer: PreTrainedTokenizerBase | Tokenizer,
         fingerprint: str | None = None,
         precision: Precision = "full",
@@ -97,7 +97,7 @@ class BaseModel:
         self.steers: tuple[Steer, ...] = ()
         """Processors that currently change the logits of every generation; see `steered`."""
         # What is checked at every start of a network of others is checked by tests for ours: it takes half a second.
-        self.is_known = isinstance(model, Llama)
+        self.is_known = isinstance(model, Network)
         if not self.is_known:
             self._check_stages()
         self.has_softcap = self._softcap is not None

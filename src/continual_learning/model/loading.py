@@ -2,7 +2,7 @@
 
 The embedded model ships as a quantised GGUF file, which takes 20 s to read. So it is dequantised to fp32 once, by
 Transformers, and kept as safetensors under the data folder. From there it is mapped into memory and runs on a network
-of our own (`llama`), because importing Transformers takes longer than answering. Every file of that copy is checked
+of our own (`network`), because importing Transformers takes longer than answering. Every file of that copy is checked
 (size and SHA-256, which is computed only when the file has changed) before it is used, and a damaged copy is made anew.
 """
 
@@ -35,7 +35,7 @@ from continual_learning.errors import ModelError, ModelNotFoundError
 from continual_learning.io.file_hashes import file_sha256
 from continual_learning.io.files import atomic_file
 from continual_learning.io.paths import model_cache_home, models_home
-from continual_learning.model.llama import Llama
+from continual_learning.model.network import Network
 from continual_learning.model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _MANIFEST_FORMAT = 1
 class Pretrained:
     """A loaded model with its tokenizer, on the CPU, and its `fingerprint`."""
 
-    model: PreTrainedModel | Llama
+    model: PreTrainedModel | Network
     tokenizer: PreTrainedTokenizerBase | Tokenizer
     fingerprint: str
 
@@ -132,7 +132,7 @@ def pull(name: str) -> Path:
     return target
 
 
-def fingerprint(model: PreTrainedModel | Llama) -> str:
+def fingerprint(model: PreTrainedModel | Network) -> str:
     """SHA-256, in hex, of the architecture's sizes and of every parameter's name, shape and values.
 
     Values are rounded to bf16 first, so that a model has one fingerprint whether it was loaded in
@@ -171,7 +171,7 @@ def _load_embedded(name: str, dtype: torch.dtype) -> Pretrained:
         digest = fingerprint(dequantised)
         torch.nn.Module.to(dequantised, dtype)
         return Pretrained(dequantised, its_tokenizer, digest)
-    model = Llama.from_folder(cache)
+    model = Network.from_folder(cache)
     return Pretrained(torch.nn.Module.to(model, dtype), Tokenizer.from_folder(cache), manifest["fingerprint"])
 
 

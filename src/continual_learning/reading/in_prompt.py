@@ -1,8 +1,8 @@
 """Reading comprehension: passages put before a question, so that the model answers from them.
 
-Two styles. ``chat`` gives an instruction, the passages and the question as a turn of a conversation. ``completion`` is
-plain text in which worked examples show what an answer looks like (Brown et al. 2020, section 2); the model
-continues it, and its first line is the answer. Examples may stand before a chat as well, as earlier turns.
+There are two styles. ``chat`` gives an instruction, the passages and the question as one turn of a conversation.
+``completion`` is plain text in which worked examples show what an answer looks like (Brown et al. 2020, section 2);
+the model continues it, and its first line is the answer. Examples may precede a chat as well, as earlier turns.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _EMPTY_LINES = re.compile(r"\n\s*\n")
 
 
 class ReadingConfig(StrategyConfig):
-    """How passages are put before a question. The defaults were chosen for the embedded model (benchmarks/)."""
+    """How passages precede a question. The defaults were chosen for the embedded model (benchmarks/)."""
 
     style: Literal["chat", "completion"] = "chat"
     """A turn in the model's chat format, or plain text that the model continues."""
     shots: int = Field(2, ge=0, le=3)
     """Worked examples before the passages."""
     instruction: str = "Answer the question with a few words from the passage."
-    """What the model is told to do; may be empty."""
+    """The instruction to the model; may be empty."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {"system": False}
 
@@ -51,7 +51,7 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class WorkedExample:
-    """A passage with a question and the answer that is wanted: short, and in the passage's own words."""
+    """A passage with a question and the desired answer: short, and in the passage's own words."""
 
     passage: str
     question: str
@@ -91,9 +91,9 @@ def reading_prompt(
 ) -> tuple[list[int], tuple[str, ...]]:
     """Token ids of passages and question, and notes on what did not fit into the window.
 
-    The last passage stands next to the question, and is the last to be cut. Only where the passages do not all fit,
-    the examples, then the oldest turns of the conversation, are dropped until both leave the passages half the window;
-    then the passages are cut from their beginning. The question never is: raises InputError if it does not fit.
+    The last passage is next to the question, and is the last to be cut. Only if the passages do not all fit, the
+    examples and then the oldest turns of the conversation are dropped until the passages have half the window; then
+    the passages are cut from the beginning. The question is never cut: raises InputError if it does not fit.
     """
     room = base.window - max_new_tokens
     shots, turns = config.shots, list(history)
@@ -119,7 +119,7 @@ def reading_prompt(
     if left_out or size(documents) > room:
         ids = base.encode(documents)
         kept = len(ids)
-        # Re-encoding a decoded tail may change its length, so look again.
+        # Re-encoding a decoded tail may change its length, so measure again.
         while (excess := size(documents) - room) > 0:
             kept = max(0, kept - excess)
             documents = base.decode(ids[len(ids) - kept :]).lstrip("\ufffd") if kept else ""
@@ -138,12 +138,12 @@ def read_answers(
     sources: Sequence[tuple[Source, ...]] = (),
     steer: Steer | None = None,
 ) -> list[Answer]:
-    """Greedy answers, in one batch, each from the passages of its question; with the sources of each, if given."""
+    """Answer greedily, in one batch, each question from its passages; with the sources of each, if given."""
     fitted = [
         reading_prompt(base, config, read, question, max_new_tokens, history)
         for read, question in zip(passages, questions, strict=True)
     ]
-    # Behind its first line a completion goes on with questions that the model makes up.
+    # After its first line a completion continues with questions that the model makes up.
     one_line = config.style == "completion"
     made = generate(base, [ids for ids, _ in fitted], max_new_tokens, on_token, one_line, steer)
     return [
@@ -160,9 +160,9 @@ def read_answers(
 
 
 def _newest(base: BaseModel, passages: Sequence[Excerpt], room: int) -> tuple[str, bool]:
-    """The last passages up to the first that no longer fits, joined, and whether any is left out.
+    """The last passages that fit, joined, and whether any is left out.
 
-    So that a memory of any size costs no more than a window of tokens.
+    This way a memory of any size costs no more than a window of tokens.
     """
     kept: list[str] = []
     tokens = 0
@@ -198,7 +198,7 @@ def _completion(
 ) -> str:
     blocks = [instruction] if instruction else []
     blocks += [f"Passage: {e.passage}\nQuestion: {e.question}\nAnswer: {e.answer}" for e in examples]
-    # an empty line ends an example, so there is none inside, and an answer is a line
+    # an empty line ends an example, so it contains none, and an answer is one line
     passage = _EMPTY_LINES.sub("\n", documents.strip())
     lines = [f"Passage: {passage}"] if passage else []
     lines += [f"{'Answer' if m['role'] == 'assistant' else 'Question'}: {_line(m['content'])}" for m in turns]

@@ -1,12 +1,12 @@
-"""Route, recall, read: from a question to what a memory of passages answers.
+"""Route, recall, read: from a question to the answer that a memory of passages gives.
 
-    route    the question's words open one passage, or none: then the base answers, untouched (`routing`)
-    recall   the passage's text comes back: from where it is kept, or recited by weights (`Recall`)
-    read     the span reader names the spans of that text that answer (`answering`); without a reader, the answer is
+    route    the question's words open one passage; if they open none, the unchanged base answers (`routing`)
+    recall   the passage's text is retrieved from where it is kept, or recited by weights (`Recall`)
+    read     the span reader names the spans of that text that answer it (`answering`); without a reader, the answer is
              the parts that the question's words find (`retrieval.parts`)
 
-Strategies that answer in this way share routing and reading, and differ in `Recall` alone: what separates their
-figures is what recall costs.
+Strategies that answer in this way share routing and reading and differ in `Recall` alone: any difference between
+their results is due to recall.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class PassageConfig(SpanAnswerConfig):
     """Settings of strategies that answer from one passage of a document."""
 
     passage_tokens: int = Field(200, ge=16)
-    """Longest passage; longer documents are cut into several."""
+    """Maximum tokens per passage; longer documents are cut into several."""
     part_tokens: int = Field(20, ge=4)
-    """Longest part of a passage."""
+    """Maximum tokens per part of a passage."""
     quote_tokens: int = Field(24, ge=4)
-    """Without a reader, an answer holds the parts that this many tokens reach, from the best on."""
+    """Without a reader, an answer holds the parts that fit into this many tokens, starting with the best."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A passage of a memory that questions are about."""
+    """A passage of a memory, with the questions about it."""
 
     base: BaseModel
     state: State
@@ -48,7 +48,7 @@ class Opened:
 
     @property
     def record(self) -> DocumentRecord:
-        """What the memory knows of the passage's document."""
+        """The memory's record of the passage's document."""
         record = self.state.meta.document(self.passage[0])
         assert record is not None, self.passage
         return record
@@ -67,7 +67,7 @@ class Recall(Protocol):
     """How the text of a passage comes back."""
 
     verbatim: bool
-    """Whether it is the document's own text, so that an answer is a quotation."""
+    """Whether it is the document's own text, which makes an answer a quotation."""
 
     def whole(self, opened: Opened) -> str:
         """All parts of the passage, in order."""
@@ -99,9 +99,9 @@ class Pipeline:
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """One answer for each question, in order; those about the same passage are made in one batch.
+        """Answer every question, in order; questions about the same passage are answered in one batch.
 
-        ``on_token`` takes a single question. The base answers what no passage is about.
+        ``on_token`` needs a single question. The base answers questions that no passage is about.
         """
         routes = [self.route(state, question, history) for question in questions]
 

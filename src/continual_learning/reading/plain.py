@@ -1,4 +1,4 @@
-"""From questions to prompts and answers: what all strategies that talk to the base share."""
+"""From questions to prompts and answers: shared by all strategies that prompt the base."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fitted_prompt(
 ) -> tuple[list[int], tuple[str, ...]]:
     """The prompt of a question after a conversation, and a note if the conversation was cut.
 
-    The oldest turns are dropped until the prompt and the answer fit into the window; the question never is.
+    The oldest turns are dropped until the prompt and the answer fit into the window; the question is never dropped.
     """
     turns = list(history)
     while True:
@@ -41,7 +41,7 @@ def generate_answers(
     steer: Steer | None = None,
     choose: Choose | None = None,
 ) -> list[Answer]:
-    """Answers to prompts, greedy unless ``choose`` says otherwise, in one batch, with the caller's patches in place."""
+    """Generate answers to prompts in one batch, with the caller's patches; greedily unless ``choose`` is given."""
     made = generate(base, prompts, max_new_tokens, on_token, steer=steer, choose=choose)
     return [
         Answer(

@@ -14,7 +14,7 @@ Retriever = Literal["bm25", "tfidf", "dense", "encoder"]
 
 
 def make_index(retriever: Retriever, base: BaseModel, encoder: str) -> Index:
-    """An empty index. ``encoder`` names that retriever's model. Raises MissingExtraError where its extra is missing."""
+    """An empty index. ``encoder`` names that retriever's model. Raises MissingExtraError if its extra is missing."""
     if retriever == "bm25":
         return BM25Index()
     if retriever == "tfidf":

@@ -1,7 +1,7 @@
-"""The one store of chunks: documents cut into sentences that overlap, and those that are relevant to a question.
+"""The one store of chunks: documents cut into overlapping chunks of sentences, and those relevant to a question.
 
 A memory keeps the chunks in ``extra["chunks"]``, by document id. `rag`, the jitrl strategies and `ace` all keep their
-documents so; `ChunkFinder` judges whole chunks, `passages.PassageFinder` their single sentences.
+documents this way; `ChunkFinder` judges whole chunks, `passages.PassageFinder` their single sentences.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from continual_learning.retrieval.routing import look_ups
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import Source
 
-# As measured for retrieval alone (benchmarks/README.md, rag).
+# Chosen by measuring retrieval alone (benchmarks/README.md, rag).
 CHUNK_TOKENS = 160
-"""Longest chunk: whole sentences, as many as fit."""
+"""Maximum tokens per chunk; a chunk holds as many whole sentences as fit."""
 OVERLAP_TOKENS = 32
-"""Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
+"""Maximum tokens of overlap between neighbouring chunks, in whole sentences."""
 TOP_K = 2
-"""Most chunks that are looked at."""
+"""Maximum number of chunks that are considered."""
 MIN_SCORE = 0.5
-"""Least relevance of a chunk (see `relevance`)."""
+"""Minimum relevance of a chunk (see `relevance`)."""
 
 _QUOTE = 160
 
@@ -45,7 +45,7 @@ def chunk_count(state: State) -> int:
 
 
 def cut(base: BaseModel, text: str, tokens: int, overlap: int) -> list[str]:
-    """A text in chunks of at most ``tokens``, in whole sentences."""
+    """Cut a text into chunks of at most ``tokens``, in whole sentences."""
     return sentence_chunks(text, lambda part: len(base.encode(part)), tokens, overlap)
 
 
@@ -58,7 +58,7 @@ def with_chunks(state: State, record: DocumentRecord, chunks: Sequence[str]) -> 
 def keep_document(
     base: BaseModel, state: State, document: Document, tokens: int, overlap: int
 ) -> tuple[State, int, int]:
-    """The state with a document in chunks of ``tokens``, the document's own tokens, and the bytes of its chunks."""
+    """The state with a document in chunks of ``tokens``, the document's token count, and the bytes of its chunks."""
     chunks = cut(base, document.text, tokens, overlap)
     record = DocumentRecord.of(document, len(base.encode(document.text)), {"chunks": len(chunks)})
     return with_chunks(state, record, chunks), record.tokens, sum(len(chunk.encode()) for chunk in chunks)
@@ -76,7 +76,7 @@ class RelevantChunk:
 
     key: Key
     title: str
-    """Of its document."""
+    """The title of its document."""
     text: str
     relevance: float
 
@@ -87,7 +87,7 @@ class RelevantChunk:
 
 
 class ChunkFinder:
-    """Finds the relevant chunks by BM25. Its index follows whatever state is asked about, and is no part of any."""
+    """Finds the relevant chunks by BM25. Its index follows whichever state is asked about, and is part of none."""
 
     def __init__(self, top_k: int = TOP_K, min_score: float = MIN_SCORE):
         self._top_k = top_k
@@ -96,7 +96,7 @@ class ChunkFinder:
         self._index = FollowingIndex(BM25Index)
 
     def find(self, state: State, question: str, history: Sequence[Message] = ()) -> list[RelevantChunk]:
-        """The relevant ones of the best chunks, best first."""
+        """The relevant ones among the best chunks, best first."""
         index = self._index.follow(kept_chunks(state), state.meta.documents)
         for query in look_ups(question, history):
             found = [self._judged(state, query, hit.key) for hit in index.search(query, self._top_k)]

@@ -1,8 +1,8 @@
 """Dense retrieval: texts as vectors, found by cosine similarity, by exact search.
 
-Two kinds of vectors. `HiddenStates` are the base's own: the mean over a text's tokens of what a middle block reads,
-less the mean over ordinary text, which all texts share and which would make every two of them alike (Mu and Viswanath
-2018, arXiv 1702.01417). They cost nothing to install. `SentenceEncoder` is a model trained for this, from the extra
+Two kinds of vectors. `HiddenStates` are the base's own: the mean over a text's tokens of a middle block's input,
+minus the mean over ordinary text, which all texts share and which would make any two of them alike (Mu and Viswanath
+2018, arXiv 1702.01417). They need no extra installation. `SentenceEncoder` is a model trained for this, from the extra
 ``encoder``.
 
 Shapes: N = texts, D = size of a vector, B = texts of a batch, T = tokens, padding included.
@@ -30,7 +30,7 @@ _BATCH = 16
 
 
 class DenseIndex:
-    """Vectors in memory. See `index.Index`. A text that is added is read when the next search comes, in a batch."""
+    """Vectors in memory. See `index.Index`. Added texts are read at the next search, in a batch."""
 
     def __init__(self, embed: Embed):
         self._embed = embed
@@ -44,20 +44,20 @@ class DenseIndex:
         return key in self._vectors or key in self._pending
 
     def add(self, key: Key, text: str) -> None:
-        """Put a text in. Costs that text alone. Raises ValueError for a key that is there already."""
+        """Add a text, in time proportional to its length. Raises ValueError if the key exists already."""
         if key in self:
             raise ValueError(f"the index holds {key!r} already; remove it first")
         self._pending[key] = text
 
     def remove(self, key: Key) -> None:
-        """Take a text out. Raises KeyError for a key that is not there."""
+        """Remove a text. Raises KeyError for an unknown key."""
         if key not in self:
             raise KeyError(f"the index does not hold {key!r}")
         self._pending.pop(key, None)
         self._vectors.pop(key, None)
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """At most ``k`` texts with a cosine above 0, best first; equals by key. Raises ValueError for k < 1."""
+        """At most ``k`` texts with a cosine above 0, best first; ties by key. Raises ValueError for k < 1."""
         if k < 1:
             raise ValueError(f"k = {k}; expected at least 1")
         if self._pending:
@@ -76,14 +76,14 @@ class HiddenStates:
     """The base's own vectors. Raises ConfigError for a block that the base does not have."""
 
     def __init__(self, base: BaseModel, block: int | None = None):
-        """``block``: whose input is taken; by default that of the block in the middle."""
+        """``block``: the block whose input is used; by default the middle one."""
         self._base = base
         self._block = base.block_count // 2 if block is None else block
         if not 0 <= self._block < base.block_count:
             raise ConfigError(f"block {block}; expected 0 to {base.block_count - 1}, the blocks of {base.name}")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of texts: float32 [N, D]. What lies beyond the window is left out."""
+        """Vectors of texts: float32 [N, D]. Text beyond the window is ignored."""
         common_D = self._base.remember(
             ("common hidden state", self._block), lambda: self._means(background_texts()).mean(0)
         )

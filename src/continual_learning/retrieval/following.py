@@ -11,11 +11,11 @@ Chunks = Mapping[str, Sequence[str]]
 
 
 class FollowingIndex:
-    """An index brought to what a memory holds, at the cost of what changed since it was last looked at.
+    """An index that is brought up to date with a memory, at the cost of what changed since the last time.
 
-    A state is a value and an index changes, so the index follows: the next version of a memory adds its new document,
-    rolling back takes it out again, and another memory altogether replaces everything. What it finds is what an index
-    made from the chunks alone would find (`index.Index`), so this is no state, only time saved.
+    A state is an immutable value and an index changes, so the index follows: the next version of a memory adds its new
+    document, rolling back removes it again, and another memory replaces everything. It finds what an index built from
+    scratch would find (`index.Index`), so it is not state, it only saves time.
     """
 
     def __init__(self, make: Callable[[], Index]):
@@ -24,7 +24,7 @@ class FollowingIndex:
         self._held: Chunks = {}
 
     def follow(self, chunks: Chunks, documents: Iterable[DocumentRecord]) -> Index:
-        """The index of these chunks (document id to texts), each indexed behind its document's title.
+        """The index of these chunks (document id to texts), each indexed after its document's title.
 
         The mapping must not be changed afterwards: as long as it is the same object it is taken to hold the same.
         """
@@ -32,14 +32,14 @@ class FollowingIndex:
             return self._index
         try:
             self._change(chunks, documents)
-        except BaseException:  # interrupted halfway: what it holds is not known any more
+        except BaseException:  # interrupted halfway: what it holds is no longer known
             self._index, self._held = self._make(), {}
             raise
         self._held = chunks
         return self._index
 
     def _change(self, chunks: Chunks, documents: Iterable[DocumentRecord]) -> None:
-        # Comparing looks at identity first: texts that two versions of a memory share cost next to nothing.
+        # Comparison checks identity first: texts that two versions of a memory share cost next to nothing.
         for document_id, texts in self._held.items():
             if chunks.get(document_id) != texts:
                 for number in range(len(texts)):

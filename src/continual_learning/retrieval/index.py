@@ -1,11 +1,11 @@
-"""What every index of texts can do, whatever it ranks by."""
+"""The interface of every index of texts, however it ranks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-# Names a text in an index: a document's id and the number of the chunk in it.
+# Identifies a text in an index: a document's id and the number of the chunk in it.
 Key = tuple[str, int]
 
 
@@ -15,23 +15,23 @@ class Hit:
 
     key: Key
     score: float
-    """The index's own measure, larger is nearer; comparable within one search only."""
+    """The index's own measure; larger is nearer. Comparable within one search only."""
 
 
 class Index(Protocol):
-    """Texts by key, found by likeness to a query.
+    """Texts by key, found by similarity to a query.
 
-    What a search finds depends on the texts that are in it now, never on the order in which they came and went.
+    What a search finds depends on the texts that are in it now, never on the order of additions and removals.
     """
 
     def add(self, key: Key, text: str) -> None:
-        """Put a text in. Costs that text alone. Raises ValueError for a key that is there already."""
+        """Add a text, in time proportional to its length. Raises ValueError if the key exists already."""
 
     def remove(self, key: Key) -> None:
-        """Take a text out. Raises KeyError for a key that is not there."""
+        """Remove a text. Raises KeyError for an unknown key."""
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """At most ``k`` texts that have something in common with the query, best first; equals by key."""
+        """At most ``k`` texts that have something in common with the query, best first; ties by key."""
 
     def __len__(self) -> int:
         """How many texts it holds."""

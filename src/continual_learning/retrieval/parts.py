@@ -1,13 +1,13 @@
 """The parts of a passage, and which of them the words of a question find.
 
 A passage is cut into parts of a few words, within sentences. Which part a question asks for is decided by a key: for
-every part, hashes of the stems of its content words, those in dates, numbers and names marked as such, and
-its sentence. Keys hold neither words nor their order, and are never shown to the model.
+every part, hashes of the stems of its content words (those in dates, numbers and names are marked as such) and the
+number of its sentence. Keys hold neither words nor their order, and are never shown to the model.
 
     score(q, w) = sum over features f of WEIGHTS[f] * f(q, w)
 
 over windows w of neighbouring parts, where the features measure which of the question's words a window and its
-sentence hold, and whether it offers an answer of the kind that is asked for: a lexical ranking like the
+sentence hold, and whether it offers an answer of the type that is asked for: a lexical ranking like the
 sliding window and the logistic regression of SQuAD's paper (Rajpurkar et al. 2016, arXiv 1606.05250, section 5).
 """
 
@@ -25,10 +25,10 @@ from continual_learning.text.answer_types import KINDS, answer_spans, asked_kind
 from continual_learning.text.chunking import CountTokens, fragments, sentences
 from continual_learning.text.words import content_stems
 
-# Codes of the rows of a key tensor: a content word, a word of a possible answer by kind, the part's sentence and size.
+# Codes of the rows of a key tensor: a content word, a word of a possible answer by type, the part's sentence and size.
 _WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KINDS, 1)}, 8, 9
 
-# A part of which fewer tokens fit is left out.
+# If fewer tokens of a part fit, it is left out.
 _LEAST_TOKENS = 3
 
 # Fitted on questions of the first 16 articles of the open SQuAD data by benchmarks/lab/fit_parts.py: the chance that
@@ -56,18 +56,18 @@ class Part:
 
 @dataclass(frozen=True)
 class PartKey:
-    """What is kept of a part to find it by."""
+    """What is kept of a part so that questions find it."""
 
     sentence: int
     tokens: int
     stems: frozenset[int]
     """Hashes of the stems of its content words."""
     answers: Mapping[str, frozenset[int]]
-    """By kind of answer: hashes of the stems of what could be one."""
+    """By answer type: hashes of the stems of words that could be one."""
 
 
 def cut_parts(text: str, count_tokens: CountTokens, limit: int) -> list[Part]:
-    """A passage in parts of at most ``limit`` tokens, cut within sentences where a phrase begins or ends."""
+    """Cut a passage into parts of at most ``limit`` tokens, within sentences, where a phrase begins or ends."""
     return [
         Part(piece, number, count_tokens(piece))
         for number, sentence in enumerate(sentences(text))
@@ -76,7 +76,7 @@ def cut_parts(text: str, count_tokens: CountTokens, limit: int) -> list[Part]:
 
 
 def index_name(document_id: str, passage: int) -> str:
-    """Where a state keeps the keys of a passage's parts: ``<document id>/<passage>.parts``."""
+    """The name under which a state keeps the keys of a passage's parts: ``<document id>/<passage>.parts``."""
     return f"{document_id}/{passage:04d}.parts"
 
 
@@ -93,7 +93,7 @@ def part_index(parts: Sequence[Part]) -> Tensor:
 
 
 def part_keys(index_n3: Tensor) -> list[PartKey]:
-    """The keys that `part_index` wrote."""
+    """Read the keys that `part_index` wrote."""
     rows: dict[int, dict[int, set[int]]] = {}
     for number, code, value in index_n3.tolist():
         rows.setdefault(number, {}).setdefault(code, set()).add(value)
@@ -109,7 +109,7 @@ def part_keys(index_n3: Tensor) -> list[PartKey]:
 
 
 def windows(keys: Sequence[PartKey] | Sequence[Part], room: int) -> list[range]:
-    """For each part, the numbers of the parts that follow it within ``room`` tokens; the last may be cut there."""
+    """For each part, the numbers of the parts that follow it within ``room`` tokens; the last may be cut off there."""
     found = []
     for start in range(len(keys)):
         end, tokens = start, 0
@@ -121,7 +121,7 @@ def windows(keys: Sequence[PartKey] | Sequence[Part], room: int) -> list[range]:
 
 
 def best_window(keys: Sequence[PartKey], question: str, rarity: Rarity, room: int) -> range:
-    """The numbers of the neighbouring parts that most likely hold the answer; the first of equals."""
+    """The numbers of the neighbouring parts that most likely hold the answer; of ties, the first."""
     scores = [
         math.fsum(WEIGHTS[name] * value for name, value in features.items())
         for features in window_features(keys, question, rarity, room)
@@ -130,7 +130,7 @@ def best_window(keys: Sequence[PartKey], question: str, rarity: Rarity, room: in
 
 
 def window_features(keys: Sequence[PartKey], question: str, rarity: Rarity, room: int) -> list[dict[str, float]]:
-    """For the window that begins at each part: what is known about it and the question."""
+    """For the window that begins at each part: its features with respect to the question."""
     asked = frozenset(_terms(question))
     kind = asked_kind(question)
     of_sentence: dict[int, frozenset[int]] = {}
@@ -138,7 +138,7 @@ def window_features(keys: Sequence[PartKey], question: str, rarity: Rarity, room
         of_sentence[key.sentence] = of_sentence.get(key.sentence, frozenset()) | key.stems
 
     def here(term: int) -> float:
-        """How rare a word is among the sentences of this passage."""
+        """How rare a word is within this passage, by its sentences."""
         return math.log((len(of_sentence) + 0.5) / (sum(term in stems for stems in of_sentence.values()) + 0.5))
 
     total = math.fsum(rarity.idf(term) for term in asked) or 1.0

@@ -1,9 +1,9 @@
-"""What a memory of texts has to say about a question: passages, the sentences in them, and where to begin to quote.
+"""What a memory of texts holds about a question: passages, the sentences in them, and where to start quoting.
 
 Chunks are ranked by an index, their sentences by `spans.SpanFinder`, and a sentence counts only if it is relevant at
-all: with its title and the sentence before it, it must hold a share of what the question says (coverage) in words that
-are rare enough to mean something (evidence; see `routing`). Judged by single sentences rather than by whole chunks, a
-memory of many documents leaves general questions alone (benchmarks/LOG.md).
+all: together with its title and the preceding sentence it must hold a share of the question's content (coverage) in
+words that are rare enough to mean something (evidence; see `routing`). Because single sentences are judged and not
+whole chunks, a memory of many documents leaves general questions alone (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from continual_learning.text.words import content_stems
 from continual_learning.types import Source
 
 _SCORE_SCALE = 4.0
-"""By how much a sentence must be better to count e times as much."""
+"""Difference in score that makes a sentence count e times as much."""
 _SHARPNESS = 1
-"""Power of the values of starts: the higher, the less is left to the model."""
+"""Exponent on the start values: the higher, the less is left to the model."""
 _RANK_WEIGHT = 10.0
-"""What the best chunk's rank counts for beside the score of a sentence in it; of the others, in proportion."""
+"""Weight of the best chunk's rank relative to the score of a sentence in it; lower-ranked chunks in proportion."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Sentence:
     title: str
     chunk: Key
     number: int
-    """In its chunk."""
+    """Its number in the chunk."""
     score: float
-    """How likely the answer stands in it; comparable within one question only."""
+    """How likely it contains the answer; comparable within one question only."""
     coverage: float
-    """Share of the question's content that stands in it or just before it, 0 to 1."""
+    """Share of the question's content that is in it or just before it, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ class Found:
     sentences: tuple[Sentence, ...]
     """Best first; the first one is relevant."""
     chunks: tuple[tuple[Key, str, str], ...]
-    """Of these sentences, best first: key, title, text."""
+    """The chunks of these sentences, best first: key, title, text."""
     finder: SpanFinder
 
     def weighted(self, most: int) -> list[tuple[float, Sentence]]:
-        """The best sentences, each with what it counts for beside the first: 0 to 1."""
+        """The best sentences, each with its weight relative to the first: 0 to 1."""
         chosen = self.sentences[:most]
         return [(math.exp(min(0.0, one.score - chosen[0].score) / _SCORE_SCALE), one) for one in chosen]
 
     def starts(self, words: Sequence[str], sizes: Sequence[int], room: int) -> dict[int, float]:
-        """Number of a word of a sentence -> the value of beginning an answer there, 0 to 1.
+        """Map the number of a word in a sentence to the value of starting an answer there, 0 to 1.
 
-        Only informative words begin one; where there is none, the sentence is quoted whole. ``sizes`` are the words'
-        tokens, ``room`` how many tokens may be written.
+        An answer starts only at informative words; if there is none, the sentence is quoted whole. ``sizes`` are the
+        words' token counts, ``room`` is how many tokens may be written.
         """
         worth = self.finder.word_values(words)
         values = self.finder.start_values(words, sizes, room)
@@ -81,7 +81,7 @@ class Found:
 
 
 class PassageFinder:
-    """Looks questions up in the chunks that a memory keeps in ``extra["chunks"]``, by document id."""
+    """Looks up questions in the chunks that a memory keeps in ``extra["chunks"]``, by document id."""
 
     def __init__(self, make_index: Callable[[], Index], top_k: int, min_coverage: float, min_evidence: float):
         self._index = FollowingIndex(make_index)
@@ -91,7 +91,7 @@ class PassageFinder:
     def find(self, state: State, text: str, history: Sequence[Message] = ()) -> Found | None:
         """What the memory holds about a question, or None.
 
-        A text that finds nothing is looked up once more together with the user's turn before it: "And when was that?"
+        A text that finds nothing ("And when was that?") is looked up again together with the user's previous turn.
         """
         for query in look_ups(text, history):
             if found := self._find(state, query):
@@ -133,7 +133,7 @@ class PassageFinder:
 
 
 class QuestionFinder:
-    """A `PassageFinder` for whichever base asks: some retrievers read with it. Derived, and no part of any state."""
+    """A `PassageFinder` for whichever base asks, since some retrievers use the base. Derived, and part of no state."""
 
     def __init__(self, retriever: Retriever, encoder: str, top_k: int, min_coverage: float, min_evidence: float):
         self._retriever: Retriever = retriever

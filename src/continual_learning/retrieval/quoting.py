@@ -1,9 +1,9 @@
-"""What comes next, if what is being written is a quotation of the sentences that were found.
+"""Which token comes next if the answer is a quotation of the sentences found.
 
-The text that was written so far is the state, and the places of the sentences that continue it are its neighbours: at
-the beginning every word where an answer is likely to start (`spans`), then what stands behind the words that were
-copied, and where nothing was copied yet, or what was copied ends, the likely starts again. The outcome of a place is
-the token that stands there; behind a sentence it is the end of the answer.
+The text written so far is the state, and the places in the sentences that continue it are its neighbours: at the
+beginning every word where an answer is likely to start (`spans`), then what follows the words that were copied, and if
+nothing was copied yet, or the copied text ends, the likely starts again. The outcome of a place is the token there;
+after the end of a sentence it is the end of the answer.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval.passages import Found
 
 _LONGEST_MATCH = 6
-"""Tokens looked back for the place that is being copied."""
+"""Tokens to look back to find the place that is being copied."""
 
 
 @dataclass(frozen=True)
 class _Sentence:
     ids: tuple[int, ...]
-    """As the sentence stands behind other text: its first word with its space."""
+    """The sentence as it follows other text: its first word with a leading space."""
     starts: dict[int, float]
-    """Place of a word's first token -> the value of beginning there, 0 to 1."""
+    """Maps the place of a word's first token to the value of starting there, 0 to 1."""
     openings: tuple[tuple[tuple[int, ...], float], ...]
-    """From each such word on, as it stands at the beginning of an answer."""
+    """The rest of the sentence from each such word on, as at the beginning of an answer, with the word's value."""
 
 
 class Quotations:
@@ -49,7 +49,7 @@ class Quotations:
             )
 
     def outcomes(self, written: Sequence[int]) -> dict[int, float]:
-        """Token to weight, 0 to 1: of what may come next."""
+        """The tokens that may come next, each with a weight from 0 to 1."""
         found = self._opened(tuple(written)) if written else self._beginnings()
         return found or self._continued(tuple(written)) or self._starts()
 
@@ -57,7 +57,7 @@ class Quotations:
         return _best((ids[0], value) for one in self._sentences for ids, value in one.openings)
 
     def _opened(self, written: tuple[int, ...]) -> dict[int, float]:
-        """Behind an answer that is a quotation from its first token on."""
+        """What follows an answer that is a quotation from its first token on."""
         length = len(written)
         return _best(
             (token, value)
@@ -67,7 +67,7 @@ class Quotations:
         )
 
     def _continued(self, written: tuple[int, ...]) -> dict[int, float]:
-        """Behind the longest end of the answer that stands in a sentence; a single token must be a start."""
+        """What follows the longest suffix of the answer found in a sentence; a single token must be a start."""
         for length in range(min(_LONGEST_MATCH, len(written)), 0, -1):
             end = written[-length:]
             found = _best(

@@ -1,15 +1,15 @@
-"""Whether a text that was found is relevant at all: a measure that knows its zero.
+"""Whether a retrieved text is relevant at all: a measure with an absolute zero.
 
-BM25 ranks, but its scores mean nothing by themselves: they depend on how many texts there are and on how long they
-are, and in a memory of one text every word is as frequent as every other. So relevance is measured against ordinary
-text instead, by what `routing` opens passages by: coverage (the share of the query's content that the text holds) and
-evidence (how rare the shared words are in background text, in nats):
+BM25 ranks, but its scores mean nothing by themselves: they depend on the number and the length of the texts, and in a
+memory of one text every word is as frequent as every other. So relevance is measured against ordinary text instead, by
+the criteria of `routing`: coverage (the share of the query's content that the text holds) and evidence (how rare the
+shared words are in background text, in nats):
 
     relevance(q, d) = min(1, coverage(q, d) / (1/2), evidence(q, d) / 15),  from 0 to 1.
 
-Coverage alone would take a text that mentions Japan for one about "What is the capital of Japan?"; evidence alone
-takes any two long texts for related. It is 1 for a text that holds half of what the query says, and three words that
-none of the 150 background texts has (5 nats each) among it.
+By coverage alone a text that mentions Japan would be relevant to "What is the capital of Japan?"; by evidence alone any
+two long texts would be related. Relevance is 1 for a text that holds half of the query's content, including three words
+that none of the 150 background texts has (5 nats each).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Relevance:
     @classmethod
     @cache
     def default(cls) -> Relevance:
-        """By the background texts that ship with the package, counted once a process."""
+        """Relevance by the background texts that ship with the package, which are counted once per process."""
         return cls(default_rarity())
 
     def __call__(self, query: str, text: str) -> float:

@@ -1,13 +1,13 @@
 """Which passage of the memory a question is about, if any.
 
-Each learned passage has weights of its own and a key: hashes of the content words of the passage and its title.
+Each learned passage has its own weights and a key: hashes of the content words of the passage and its title.
 A question opens the passage that covers the largest share of its content words, weighted by how rare
 they are in background text,
 
     coverage(q, p) = evidence(q, p) / sum of idf(w) over words w in q,
     evidence(q, p) = sum of idf(w) over words w in q and p,
 
-if both reach a threshold; else it opens none and the base answers as it always did, bit for bit. Coverage alone
+if both reach a threshold; else it opens none and the base gives its own answer, bit for bit. Coverage alone
 would open a passage that mentions Japan for "What is the capital of Japan?": evidence asks for more than one shared
 word. The key finds the weights and is never shown to the model.
 """
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 Passage = tuple[str, int]
 
 _KEY = ".key"
-# Nats: of the 150 background texts at most one has the word.
+# Nats: at most one of the 150 background texts has the word.
 _RARE = 4.0
 _R = TypeVar("_R", bound=Hashable)
 
 
 def term_hash(stem: str) -> int:
-    """63 bits of SHA-256: the memory keeps no words, and a collision is out of reach."""
+    """The first 63 bits of SHA-256: the memory keeps no words, and a collision is practically impossible."""
     return hash_63(stem)
 
 
@@ -55,17 +55,17 @@ def passage_key(title: str, text: str) -> Tensor:
 
 
 def key_tensors(document_id: str, title: str, texts: Sequence[str]) -> dict[str, Tensor]:
-    """The keys of a document's passages as they stand in a state: ``<document id>/<passage>.key``."""
+    """The keys of a document's passages under their names in a state: ``<document id>/<passage>.key``."""
     return {f"{document_id}/{number:04d}{_KEY}": passage_key(title, text) for number, text in enumerate(texts)}
 
 
-# Both by identity: a state is a value, and one that follows from another shares the tensors of what it kept.
+# Both are keyed by identity: a state is immutable, and its successor shares the tensors of whatever it keeps.
 _key_sets: WeakIdKeyDictionary = WeakIdKeyDictionary()
 _indexes: dict[int, Mapping[Passage, frozenset[int]]] = {}
 
 
 def passage_keys(state: State) -> Mapping[Passage, frozenset[int]]:
-    """The word hashes of every passage: made once for a state, and for a later one only of what is new in it."""
+    """The word hashes of every passage: made once per state, and for a later state only for what is new in it."""
     index = _indexes.get(id(state))
     if index is None:
         index = MappingProxyType(_index(state))
@@ -100,7 +100,7 @@ class Rarity:
 
     @classmethod
     def of(cls, background: Iterable[str]) -> Rarity:
-        """Counted over the given texts; once a process, since every strategy made asks for the same few."""
+        """Count over the given texts; once per process, since all strategies ask for the same few."""
         return _rarity(tuple(background))
 
     def idf(self, term: int) -> float:
@@ -127,7 +127,7 @@ def _rarity(texts: tuple[str, ...]) -> Rarity:
 
 @cache
 def default_rarity() -> Rarity:
-    """Of words, by the background texts that ship with the package; counted once a process."""
+    """Rarity of words in the background texts that ship with the package, which are counted once per process."""
     return Rarity.of(background_texts())
 
 
@@ -137,7 +137,7 @@ ROUTE_THRESHOLD, ROUTE_EVIDENCE = 0.25, 7.7
 
 
 def look_ups(text: str, history: Sequence[Message]) -> list[str]:
-    """What is looked up for a text: the text, then the user's turn before it and the text ("And when was that?")."""
+    """The queries for a text: the text, then the user's previous turn with the text (for "And when was that?")."""
     earlier = [m["content"] for m in history if m["role"] == "user"][-1:]
     return [text, *(f"{turn} {text}" for turn in earlier)]
 
@@ -148,9 +148,9 @@ class Router:
 
     rarity: Rarity
     threshold: float = ROUTE_THRESHOLD
-    """Least coverage that opens a passage."""
+    """Minimum coverage that opens a passage."""
     evidence: float = ROUTE_EVIDENCE
-    """Least evidence, nats."""
+    """Minimum evidence, in nats."""
 
     def route(
         self,
@@ -161,9 +161,9 @@ class Router:
     ) -> tuple[Passage, float] | None:
         """The passage that ``text`` opens, with its coverage, or None.
 
-        A text that opens none is looked at once more together with the user's turn before it: "And when was that?"
-        ``titles``, by document id: a text that names the whole of a document's title, with a rare word in it, needs no
-        other evidence that it is about that document.
+        A text that opens none ("And when was that?") is tried again together with the user's previous turn.
+        ``titles`` are by document id: a text that names the whole title of a document, with a rare word in it, needs
+        no other evidence that it is about that document.
         """
         for asked in look_ups(text, history):
             named = self._named(asked, titles or {})
@@ -196,7 +196,7 @@ def routed_sources(state: State, route: Iterable[tuple[Passage, float]]) -> tupl
 def answer_by_route(
     questions: Sequence[str], routes: Sequence[_R], answer: Callable[[_R, list[str]], list[Answer]]
 ) -> list[Answer]:
-    """Answers in the order of the questions, those with the same route made in one batch."""
+    """Answer in the order of the questions; questions with the same route are answered in one batch."""
     together: dict[_R, list[int]] = {}
     for i, route in enumerate(routes):
         together.setdefault(route, []).append(i)

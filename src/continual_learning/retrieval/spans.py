@@ -1,17 +1,17 @@
 """Where in a text the answer to a question is likely to begin: a value for every word, by rule.
 
-A retriever says which text a question is about. An answer is a few words of it, and they seldom stand among the words
-that the question already has: they stand beside them, and are of the kind that is asked for. So a word is worth
+A retriever says which text a question is about. An answer is a few words of it, and these are seldom words that the
+question already has: they are near them, and of the type that is asked for. So the value of a word is
 
     value(w) = idf(w) * kind(w) * sum over the question's words v in the sentence of  idf(v) * exp(-|w - v| / tau)
 
-and 0 if it is a stop word or the question has it. ``kind`` is larger for figures and months where the question asks
-"when", for numbers where it asks "how many", for names where it asks "who" or "where". The value of beginning to quote
-at a word is the sum over the words that still fit behind it. A sentence is ranked by the question's words that it
-holds, those that most sentences hold counting less; by a part of those of the sentence before, to which its pronouns
-refer; and by whether it holds a word of the kind.
+and 0 if it is a stop word or the question has it. ``kind`` is larger for figures and months if the question asks
+"when", for numbers if it asks "how many", for names if it asks "who" or "where". The value of starting to quote at a
+word is the sum over the words from there on that still fit. A sentence is ranked by the question's words that it holds
+(words that most sentences hold count less), by a share of those in the preceding sentence, to which its pronouns refer,
+and by whether it holds a word of the type asked for.
 
-The weights were chosen on articles that no figure of the benchmarks was measured on (benchmarks/LOG.md).
+The weights were chosen on articles on which no benchmark figure was measured (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from continual_learning.text.answer_types import asked_for
 from continual_learning.text.words import terms
 
 _TAU = 6.0
-"""Words over which the nearness of a word of the question wears off."""
+"""Decay length, in words, of the nearness to a word of the question."""
 _BEFORE = 0.3
-"""Share at which words of the sentence before count."""
+"""Weight of words in the preceding sentence."""
 _KIND_BONUS = 3.0
-"""Nats for a sentence with a word of the kind that is asked for."""
+"""Bonus in nats for a sentence with a word of the type that is asked for."""
 _COMMON = 0.3
 _LENGTH = 0.2
 
@@ -42,15 +42,15 @@ _NUMBERS = frozenset(
 
 @dataclass(frozen=True)
 class Kind:
-    """The kind of word that a question asks for, and how much more such a word is worth."""
+    """The type of word that a question asks for, and how much more such a word is worth."""
 
     fits: Callable[[str, int], bool]
-    """Of a word and its place in the sentence."""
+    """Whether a word fits, given its place in the sentence."""
     weight: float
 
 
 def asked_kind(question: str) -> Kind | None:
-    """The words that fit the kind of answer that is asked for, or None where the question does not say."""
+    """The words that fit the type of answer that is asked for, or None if the question does not say."""
     kind = asked_for(question)
     if kind == "time":
         return Kind(lambda word, _: _has_digit(word) or _bare(word) in _MONTHS, 3.0)
@@ -70,7 +70,7 @@ class SpanFinder:
         self._rarity = rarity
 
     def sentence_scores(self, sentences: Sequence[str]) -> list[float]:
-        """How likely each sentence holds the answer; ``sentences`` stand in the order of their text. Nats, roughly."""
+        """How likely each sentence holds the answer, roughly in nats; ``sentences`` are in the order of their text."""
         if not sentences:
             return []
         held = [frozenset(terms(sentence)) for sentence in sentences]
@@ -89,7 +89,7 @@ class SpanFinder:
         return found
 
     def word_values(self, words: Sequence[str]) -> list[float]:
-        """What each word of a sentence is worth as a part of the answer; 0 for stop words and words of the question."""
+        """The value of each word of a sentence as part of the answer; 0 for stop words and words of the question."""
         asked = [(place, max(map(self._idf, shared))) for place, w in enumerate(words) if (shared := self._shared(w))]
         values = []
         for place, word in enumerate(words):
@@ -101,9 +101,9 @@ class SpanFinder:
         return values
 
     def start_values(self, words: Sequence[str], sizes: Sequence[int], room: int) -> list[float]:
-        """The value of beginning to quote at each word: of the words from there on, as many as fit.
+        """The value of starting to quote at each word: that of the words from there on, as many as fit.
 
-        ``sizes`` are the words' tokens, ``room`` how many tokens there is place for. Relative to the best: 0 to 1.
+        ``sizes`` are the words' token counts, ``room`` is how many tokens may be written. Relative to the best: 0 to 1.
         """
         values = self.word_values(words)
         found = []

@@ -1,11 +1,11 @@
-"""TF-IDF with cosine similarity, over texts that come and go.
+"""TF-IDF with cosine similarity, over texts that are added and removed.
 
     weight(t, d) = tf(t, d) * idf(t),   idf(t) = log((1 + N) / (1 + df(t))) + 1,
     score(q, d) = cosine of the two vectors of weights,
 
-the vector space model of Salton and Buckley 1988 with the smoothed idf that scikit-learn's TfidfVectorizer has by
-default. As with `bm25`, idf changes with every text, so only counts are kept and the weights are made while searching:
-adding a text costs that text, where a fitted matrix would have to be made again.
+the vector space model of Salton and Buckley 1988 with the smoothed idf that is the default of scikit-learn's
+TfidfVectorizer. As with `bm25`, idf changes with every text, so only counts are kept and the weights are computed while
+searching: adding a text costs time in proportion to that text, whereas a fitted matrix would have to be rebuilt.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class TfidfIndex:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        """term -> its number; numbers of terms that no text has any more are kept"""
+        """term -> its number; numbers of terms that no longer occur are kept"""
         self._postings: list[dict[Key, int]] = []
-        """by term number: key -> how often the term stands in that text"""
+        """by term number: key -> how often the term occurs in that text"""
         self._counts: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
         """the term numbers and counts of each text"""
 
@@ -38,7 +38,7 @@ class TfidfIndex:
         return key in self._counts
 
     def add(self, key: Key, text: str) -> None:
-        """Put a text in. Costs that text alone. Raises ValueError for a key that is there already."""
+        """Add a text, in time proportional to its length. Raises ValueError if the key exists already."""
         if key in self._counts:
             raise ValueError(f"the index holds {key!r} already; remove it first")
         counts = Counter(terms(text))
@@ -52,14 +52,14 @@ class TfidfIndex:
         self._counts[key] = (np.array(numbers, np.int64), np.fromiter(counts.values(), np.float64, len(counts)))
 
     def remove(self, key: Key) -> None:
-        """Take a text out. Raises KeyError for a key that is not there."""
+        """Remove a text. Raises KeyError for an unknown key."""
         if key not in self._counts:
             raise KeyError(f"the index does not hold {key!r}")
         for number in self._counts.pop(key)[0].tolist():
             del self._postings[number][key]
 
     def search(self, query: str, k: int) -> list[Hit]:
-        """At most ``k`` texts with a term of the query, best first; equals by key. Raises ValueError for k < 1."""
+        """At most ``k`` texts with a term of the query, best first; ties by key. Raises ValueError for k < 1."""
         if k < 1:
             raise ValueError(f"k = {k}; expected at least 1")
         counted = sorted(Counter(terms(query)).items())
@@ -79,5 +79,5 @@ class TfidfIndex:
     def _length(self, key: Key) -> float:
         numbers, counts = self._counts[key]
         found = np.fromiter((len(self._postings[n]) for n in numbers.tolist()), np.float64, len(numbers))
-        # In order of size, so that texts with the same words have the same length, to the last bit.
+        # Sorted by size, so that texts with the same words have the same norm, to the last bit.
         return math.sqrt(math.fsum((counts * (np.log((1 + len(self)) / (1 + found)) + 1)) ** 2))

@@ -2,7 +2,7 @@
 
 The documented sections are model, ttt, alpha, tfidf_gate, ace and doc2lora. `ttt`, `ace` and `doc2lora` are the
 strategies of these names, so that ``ttt.passes`` is ``strategies.ttt.passes``; the keys below differ in more than the
-prefix. Files, variables and `config get | set` take either name.
+prefix. Files, variables and `config get | set` accept either name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RENAMED = {
 
 
 def renamed(strategies: Collection[str]) -> dict[str, str]:
-    """Map of documented keys to the keys here, for the existing strategies."""
+    """Map from documented keys to the keys here, for the existing strategies."""
     return {old: new for old, new in RENAMED.items() if new.split(".")[1] in strategies}
 
 

@@ -1,4 +1,4 @@
-"""Writing settings: one value in a file, keeping its comments and order, and a file with all defaults."""
+"""Writing settings: one value in a file, keeping its comments and order, or a file with all defaults."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _parsed(key: str, text: str) -> Any:
         # the field's own type, so that 1e-3 is written as a number and not as the text "1e-3"
         return model(**{option: value}).model_dump(mode="json")[option]
     try:
-        check_file(_flow(_nested(given.split("."), text)), Path("key"))  # reports what is unknown and the nearest name
+        check_file(_flow(_nested(given.split("."), text)), Path("key"))  # reports the unknown name and the nearest one
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("key, line 1: ")) from None
     raise ConfigError(f"{given!r} names no setting; expected a key that `continual-learning config show` lists")
@@ -156,7 +156,7 @@ def _edited(text: str, key: str, parts: list[str], value: Any, path: Path) -> st
     """``text`` with ``value`` at ``parts``; everything else, comments included, is unchanged."""
     before = yaml.safe_load(text)
     wanted = _merged(before or {}, parts, value)
-    if before is None:  # nothing, or comments alone, which belong to no key
+    if before is None:  # empty, or only comments, which belong to no key
         start = text if not text or text.endswith("\n") else text + "\n"
         return start + _dumped(_nested(parts, _node(value)), text)
     data = _round_trip(text).load(text)
@@ -170,7 +170,7 @@ def _edited(text: str, key: str, parts: list[str], value: Any, path: Path) -> st
 def _put(data: CommentedMap, parts: list[str], value: Any) -> None:
     """Set the value at ``parts`` of a mapping that keeps its comments."""
     for depth, part in enumerate(parts[:-1]):
-        if data.get(part) is None:  # no such section, or one with nothing in it
+        if data.get(part) is None:  # no such section, or an empty one
             value, parts = _nested(parts[depth + 1 :], value), parts[: depth + 1]
             break
         data = data[part]
@@ -208,7 +208,7 @@ def _round_trip(text: str) -> YAML:
 
 
 def _node(value: Any) -> Any:
-    """The value as it is written in a file that YAML 1.1 readers read: quoted if they would misread it."""
+    """The value as written to a file for YAML 1.1 readers: quoted if they would misread it."""
     editor = YAML()
     editor.preserve_quotes = True
     return editor.load(_flow(value))
@@ -222,7 +222,7 @@ def _dumped(data: Any, text: str) -> str:
 
 def _flow(value: Any) -> str:
     if isinstance(value, str) and "\n" in value:
-        return json.dumps(value, ensure_ascii=False)  # on one line; YAML reads it alike
+        return json.dumps(value, ensure_ascii=False)  # on one line; YAML reads it the same way
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).removesuffix("...\n").strip()
 
 
@@ -236,7 +236,7 @@ def _merged(data: dict[str, Any], parts: list[str], value: Any) -> dict[str, Any
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    path = Path(os.path.realpath(path))  # a linked file stays a link
+    path = Path(os.path.realpath(path))  # a symbolic link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -32,7 +32,7 @@ NOT_SETTINGS = {HOME_VARIABLE, PREFIX + "DEBUG"}
 LOCAL_NAME = "continual-learning.yaml"
 DEFAULT = "default"
 IMPLIED = "implied by the options that are set"
-"""Origin of an option that another one decides, as a server's model chooses the server."""
+"""Origin of an option that another one determines, such as the server, by the server's model."""
 
 
 class _Section(pydantic.BaseModel):
@@ -47,33 +47,33 @@ class ModelSettings(_Section):
     name: Annotated[str, pydantic.Field(min_length=1)] = "smollm2-135m"
     """The embedded model, a Hugging Face name, or a local folder."""
     device: Annotated[str, pydantic.Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    """auto, cpu, cuda, cuda:N or mps. auto is cuda where there is one, else cpu."""
+    """auto, cpu, cuda, cuda:N or mps. auto is cuda if there is one, else cpu."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto, float32, bfloat16 or float16. auto is float32 on a CPU and bfloat16 on a GPU that has it."""
+    """auto, float32, bfloat16 or float16. auto is float32 on a CPU and bfloat16 on a GPU that supports it."""
     precision: Literal["full", "int8", "int4"] = "full"
-    """full, int8 or int4: the latter answer faster on a CPU, from weights rounded to 8 or 4 bits; those of the embedded
-    model have 4 bits already. Learning is not touched."""
+    """full, int8 or int4. int8 and int4 answer faster on a CPU, from weights rounded to 8 or 4 bits; the embedded model
+    has 4-bit weights already. Learning is not affected."""
 
 
 class NestedSettings(_Section):
-    """The chat of `continual-learning nested`. How its weights learn stands under ``strategies.nested``."""
+    """The chat of `continual-learning nested`. How its weights learn is set under ``strategies.nested``."""
 
     context_window: Annotated[int, pydantic.Field(ge=0)] = 4
-    """Turns of the conversation that stay in the prompt; 0: none, so that all is answered from weights."""
+    """Turns of the conversation that stay in the prompt; with 0 everything is answered from the weights."""
     adapt_every_turn: bool = True
-    """Learn what is said as it is said; otherwise only what `/learn` reads."""
+    """Learn from the conversation as it goes; otherwise only what `/learn` reads."""
     adapt_every_n_turns: Annotated[int, pydantic.Field(ge=1)] = 1
-    """Learn after every so many turns, all that was said since."""
+    """Learn after this many turns, everything said since the last time."""
     adapt_user_only: bool = True
-    """Learn the user's words alone; otherwise the model's own too."""
+    """Learn only the user's words; otherwise the model's as well."""
     cumulative_context: bool = False
-    """Learn the whole context window at each adaptation, rather than what is new in it."""
+    """Learn the whole context window each time, rather than only what is new in it."""
     auto_reset_threshold: Annotated[int, pydantic.Field(ge=0)] = 0
-    """Turns after which the weights start anew; 0: never."""
+    """Reset the weights after this many turns; 0: never."""
     auto_save_every_n: Annotated[int, pydantic.Field(ge=0)] = 0
-    """Turns after which the weights are saved; 0: only by `/save`."""
+    """Save the weights after this many turns; 0: only on `/save`."""
     checkpoint_dir: str | None = None
-    """Folder of the saved weights; none: a memory like any other."""
+    """Folder for the saved weights; none: keep them in a memory like any other."""
 
 
 SECTIONS: dict[str, type[pydantic.BaseModel]] = {
@@ -85,15 +85,15 @@ SECTIONS: dict[str, type[pydantic.BaseModel]] = {
 
 
 class Settings(_Section):
-    """All settings that are not a strategy's own."""
+    """All settings other than the options of strategies."""
 
     model: ModelSettings = ModelSettings()
     strategy: Annotated[str, pydantic.Field(min_length=1)] = "ttt"
     """How a new memory learns. A memory that exists keeps its own."""
     memory: Annotated[str, pydantic.Field(min_length=1)] = "default"
-    """The memory that commands use when none is named."""
+    """The memory that commands use if none is named."""
     max_new_tokens: Annotated[int, pydantic.Field(ge=1, le=8192)] = 64
-    """The longest answer, in tokens."""
+    """Maximum tokens per answer."""
     documents: Limits = Limits()
     """Limits on files and pages that are read."""
     nested: NestedSettings = NestedSettings()
@@ -118,7 +118,7 @@ class Config:
 
     settings: Settings
     origins: Mapping[str, str]
-    """Key to origin, for all that is not a default."""
+    """Map from key to origin, for every value that is not a default."""
     texts: frozenset[str] = frozenset()
     """Keys whose value came as text, from the environment or a flag."""
 
@@ -127,10 +127,10 @@ class Config:
         return key in self.origins
 
     def model_for(self, strategy: str, options: Mapping[str, Any] | None = None) -> str:
-        """Name of the base model of a new memory.
+        """Name of the base model for a new memory.
 
-        That is the option ``base_model`` of a strategy that has one, if it is set, else ``model.name``; a flag for
-        ``model.name`` takes precedence over both. ``options`` are the strategy's; None: those of the settings.
+        This is the option ``base_model`` of a strategy that has one, if set, else ``model.name``; a flag for
+        ``model.name`` takes precedence over both. ``options`` are the strategy's; None means those of the settings.
         """
         known = self.settings.strategies.get(strategy, {}) if options is None else options
         given = known.get("base_model")
@@ -139,9 +139,9 @@ class Config:
         return str(given)
 
     def strategy_options(self, name: str, flags: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Options of one strategy that are not left at their default, validated by its Config.
+        """Options of one strategy that differ from their defaults, validated by its Config.
 
-        ``flags`` are texts that win over the settings. Imports the strategy. Raises ConfigError or
+        ``flags`` are texts that take precedence over the settings. Imports the strategy. Raises ConfigError or
         UnknownNameError.
         """
         from continual_learning.options import parse_config
@@ -161,7 +161,7 @@ class Config:
         try:
             parse_config(model, options, what)
         except ConfigError:
-            for key, value in options.items():  # which option is it, and where was it set?
+            for key, value in options.items():  # find out which option it is and where it was set
                 parse_config(model, {key: value}, f"{origins[key]}: {what}")
             raise
         return options
@@ -197,7 +197,7 @@ class _Entry:
 
 
 def core_keys() -> list[str]:
-    """Dotted names of all settings that are not a strategy's own."""
+    """Dotted names of all settings other than the options of strategies."""
     keys: list[str] = []
     for name in Settings.model_fields:
         if name in SECTIONS:
@@ -208,24 +208,24 @@ def core_keys() -> list[str]:
 
 
 def canonical(key: str) -> str:
-    """The name that `config show` gives to a setting, for it or for its documented name."""
+    """The name that `config show` uses for a setting, given that name or its documented one."""
     return aliases.canonical(key, strategy_names())
 
 
 def user_file() -> Path:
-    """The user's own file: in ``CONTINUAL_LEARNING_HOME`` if that is set, else the platform's config folder."""
+    """The user's own file: in ``CONTINUAL_LEARNING_HOME`` if set, else the platform's config folder."""
     if os.environ.get(HOME_VARIABLE):
         return data_home() / "config.yaml"
     return platformdirs.user_config_path("continual-learning", appauthor=False) / "config.yaml"
 
 
 def local_file(folder: Path | None = None) -> Path:
-    """The file of a working folder."""
+    """The settings file of a working folder."""
     return (folder or Path.cwd()) / LOCAL_NAME
 
 
 def config_files(folder: Path | None = None) -> list[Path]:
-    """The files that are looked for, lowest precedence first."""
+    """The files to look for, lowest precedence first."""
     return [user_file(), local_file(folder)]
 
 
@@ -316,7 +316,7 @@ def _parse_file(text: str, path: Path) -> dict[str, _Entry]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not YAML ({error.problem}); expected `key: value` lines") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date without a 13th month, a thousand brackets
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a 13th month, or a thousand brackets
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())}); expected `key: value` lines") from None
     if data is None:
         return {}
@@ -335,7 +335,7 @@ def _flat(node: Any, data: Any, path: Path, above: tuple[str, ...]) -> Iterator[
     name = ".".join(above)
     if not isinstance(data, dict):
         if data is None and above:
-            return  # a section with nothing in it
+            return  # an empty section
         raise ConfigError(f"{where}: {name or 'the file'} is {data!r}; expected `key: value` lines")
     seen = set()
     for key_node, value_node in node.value:
@@ -407,15 +407,15 @@ def _unknown(where: str, kind: str, name: str, known: list[str]) -> ConfigError:
 def _core_from_text(key: str, value: Any) -> Any:
     section, _, rest = key.partition(".")
     if section == "strategies":
-        return value  # read when the strategy's Config is at hand
+        return value  # parsed when the strategy's Config is available
     return from_text(SECTIONS[section], rest, value) if section in SECTIONS else from_text(Settings, key, value)
 
 
 def from_text(model: type[pydantic.BaseModel], key: str, text: str) -> Any:
-    """Text from a flag or a variable as the field's type: read as YAML if that fits, else taken verbatim."""
+    """Convert text from a flag or a variable to the field's type: read as YAML if that fits, else taken verbatim."""
     field = model.model_fields.get(key)
     if field is None:
-        return text  # refused later, by name
+        return text  # refused later, with its name
     try:
         value = yaml.safe_load(text)
         annotation: Any = field.annotation

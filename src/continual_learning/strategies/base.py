@@ -1,4 +1,4 @@
-"""What a way of learning is: a pair of functions, learn and answer, over an explicit state.
+"""The strategy interface: a pair of functions, learn and answer, over an explicit state.
 
 To add one, add one file (or folder) to ``strategies/`` that defines a subclass of `Strategy`; its
 file name is its name everywhere: command line, compare, benchmarks, server, conformance suite.
@@ -40,21 +40,22 @@ def plain_report(
     size: int = 0,
     warnings: tuple[str, ...] = (),
 ) -> LearnReport:
-    """The report of learning that trains and checks nothing, or of a refusal; ``size`` in bytes."""
+    """The report for learning without training or checks, or for a refusal; ``size`` in bytes."""
     return LearnReport(accepted, reason, document.id, document.title, tokens, 0.0, size, warnings=warnings)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a strategy takes on the reference machine (60 GFLOP/s, one thread) with the embedded model, in seconds.
+    """Seconds that a strategy takes on the reference machine (60 GFLOP/s, one thread) with the embedded model.
 
-    For strategies that were never run here: of passages of about 160 tokens and answers of at most 24 tokens.
+    Used for strategies not yet run on this machine. Measured on passages of about 160 tokens and answers of at most
+    24 tokens.
     """
 
     learn_token: float = 0.0
-    """Seconds to learn a token."""
+    """Seconds per token learned."""
     answer: float = 0.6
-    """Seconds to answer a question."""
+    """Seconds per question answered."""
 
 
 class Strategy(ABC, Generic[ConfigT]):
@@ -70,11 +71,11 @@ class Strategy(ABC, Generic[ConfigT]):
     """One line for lists."""
     Config: ClassVar[type[StrategyConfig]] = StrategyConfig
     role: ClassVar[Literal["baseline", "control", "method"]] = "method"
-    """What it is for in a comparison: something to compare with, a control experiment of a method, or a method."""
+    """Its role in a comparison: a baseline, a control experiment for a method, or a method."""
     learns: ClassVar[bool] = True
-    """Whether it ever learns anything; if not, a refused document is no finding about the document."""
+    """Whether it ever learns anything; if not, a refusal says nothing about the document."""
     cost: ClassVar[Cost] = Cost()
-    """For the estimate of how long a benchmark takes, until it was measured on this machine."""
+    """Used to estimate how long a benchmark takes until the strategy has been measured on this machine."""
 
     def __init__(self, config: ConfigT):
         self.config = config
@@ -99,22 +100,22 @@ class Strategy(ABC, Generic[ConfigT]):
     ) -> tuple[State, LearnReport]:
         """Learn one document. A refusal returns ``state`` itself and a report that is not accepted.
 
-        A strategy writes how it learns a document that is new: one that ``state`` holds is refused before, and
-        `LearnReport.seconds` is measured, around every strategy's ``learn``.
+        A strategy implements learning a new document only: a wrapper around every strategy's ``learn`` refuses a
+        document that ``state`` already holds, and measures `LearnReport.seconds`.
 
-        Raises LearningError when learning cannot go on. KeyboardInterrupt passes through. In every
-        case ``state`` and ``base`` are as they were.
+        Raises LearningError if learning cannot continue. KeyboardInterrupt passes through. In every
+        case ``state`` and ``base`` are left unchanged.
         """
 
     @property
     def documents_together(self) -> int:
-        """How many documents `learn_together` learns faster than `learn` one by one."""
+        """How many documents `learn_together` can learn faster than `learn` does one by one."""
         return 1
 
     def learn_together(
         self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
     ) -> list[tuple[State, LearnReport]]:
-        """Learn several documents: after each of them the state, and its report. Raises what `learn` raises."""
+        """Learn several documents. Returns the state and the report after each one. Raises what `learn` raises."""
         results = []
         for document in documents:
             state, report = self.learn(base, state, document, progress=progress)
@@ -141,16 +142,16 @@ class Strategy(ABC, Generic[ConfigT]):
         return nullcontext()
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
-        """Whether the memory changes what the base makes of ``text``. True unless it is known not to.
+        """Whether the memory changes the base's output for ``text``. True unless it is known not to.
 
-        Where it is False, `answer` gives exactly the base's own answer.
+        If False, `answer` gives exactly the base's own answer.
         """
         return bool(state.meta.documents)
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """What the answer to ``question`` depends on besides base and configuration: equal keys, equal answers.
 
-        UNAFFECTED where the answer is the base's own; None where nothing is known. A benchmark that asks after
+        UNAFFECTED if the answer is the base's own; None if nothing is known. A benchmark that asks after
         every document asks again only what may have changed.
         """
         return None if self.affects(base, state, question) else UNAFFECTED
@@ -162,8 +163,8 @@ class Strategy(ABC, Generic[ConfigT]):
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """The state without that document, as if it had never been learned.
 
-        Right as it stands for strategies whose documents do not touch one another: a part of the
-        tensors each. Raises UnknownNameError for a document that is not there.
+        This default is right for strategies whose documents are independent, each with its own
+        tensors. Raises UnknownNameError for a document that is not in the memory.
         """
         if state.meta.document(document_id) is None:
             known = ", ".join(d.id for d in state.meta.documents) or "none"
@@ -173,13 +174,13 @@ class Strategy(ABC, Generic[ConfigT]):
         return State(tensors, replace(state.meta, documents=documents))
 
     def compare(self, a: State, b: State) -> list[dict[str, Any]]:
-        """What differs from one state to another in the strategy's own terms: a row each. JSON values only."""
+        """The differences between two states in the strategy's own terms, one row each. JSON values only."""
         return []
 
     def write_peft(self, state: State, folder: Path) -> Path:
-        """Write what was learned as a PEFT adapter that does exactly the same to the base. Returns the folder.
+        """Write what was learned as a PEFT adapter with exactly the same effect on the base. Returns the folder.
 
-        Raises InputError where no adapter does.
+        Raises InputError if there is no such adapter.
         """
         raise InputError(
             f"strategy {self.name!r} keeps no PEFT adapter; expected a memory whose strategy trains adapters, "
@@ -187,10 +188,10 @@ class Strategy(ABC, Generic[ConfigT]):
         )
 
     def check_settings(self, state: State) -> None:
-        """Raise MismatchError where the memory was begun with settings that do not fit these."""
+        """Raise MismatchError if the memory was created with settings that are incompatible with these."""
 
     def changes(self, state: State) -> list[dict[str, Any]]:
-        """How much each document changed the weights, in the order learned: for strategies that keep account of it.
+        """How much each document changed the weights, in the order learned: for strategies that record it.
 
         A row has ``text``, ``levels`` (numbers of those that changed), ``distance`` (Euclidean), ``loss_before`` and
         ``loss_after``.
@@ -198,14 +199,14 @@ class Strategy(ABC, Generic[ConfigT]):
         return []
 
     def checks(self) -> Sequence[Finding]:
-        """What this strategy needs with these settings, such as a server, and whether it is there: for `doctor`."""
+        """What this strategy needs with these settings, such as a server, and whether it is available: for `doctor`."""
         return ()
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Facts about this strategy on this base, for `model info` and the menu. JSON values only.
 
         `model info` knows ``modified_blocks`` (numbers of the blocks that carry what is learned),
-        ``trainable_parameters``, ``alpha`` and ``gates_calibrated``, and shows the others as they are.
+        ``trainable_parameters``, ``alpha`` and ``gates_calibrated``, and shows any others unchanged.
         """
         return {}
 
@@ -214,7 +215,7 @@ _Learn = Callable[..., tuple[State, LearnReport]]
 
 
 def _new_and_timed(learn: _Learn) -> _Learn:
-    """``learn`` for documents that the memory does not hold yet, with its wall time in the report."""
+    """Wrap ``learn``: refuse a document that the memory already holds, and put the wall time into the report."""
 
     @functools.wraps(learn)
     def learn_new(

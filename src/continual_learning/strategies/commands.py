@@ -1,13 +1,13 @@
-"""Commands and menu entries that a strategy brings: what its ``commands.py`` defines, and what it is given.
+"""Commands and menu entries that a strategy adds: what its ``commands.py`` defines, and what is passed to it.
 
-``commands.py`` stands in the strategy's folder (of a strategy in one file, ``_NAME_commands.py`` next to it) and is
-read for every ``--help``: it imports torch and the strategy inside functions only. It may define
+``commands.py`` is in the strategy's folder (for a single-file strategy it is ``_NAME_commands.py`` next to it) and is
+imported for every ``--help``: it imports torch and the strategy inside functions only. It may define
 
     COMMANDS: Sequence[Command]      commands, mounted under their names
-    GROUPS: Mapping[str, str]        the help of a group of commands that is the strategy's own
+    GROUPS: Mapping[str, str]        the help text of each command group that the strategy adds
     MENU: Sequence[MenuEntry]        entries of the menu
 
-The command line implements `CommandContext` and `MenuContext`, so that strategies need not know it.
+The command line implements `CommandContext` and `MenuContext`, so that strategies need not depend on it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output, and nothing else.")]
 Memory = Annotated[
     str | None, typer.Option("--memory", "-m", help="Name of the memory [default: the setting `memory`].")
 ]
@@ -28,65 +28,65 @@ Model = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An option of the strategy; may be given several times."),
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the strategy; may be repeated."),
 ]
 MaxNewTokens = Annotated[
-    int | None, typer.Option("--max-new-tokens", metavar="N", help="Longest answer, in tokens.", min=1)
+    int | None, typer.Option("--max-new-tokens", metavar="N", help="Maximum tokens per answer.", min=1)
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has this name.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace anything that already has this name.")]
 
 
 class CommandOutput(Protocol):
-    """What one command writes: with ``--json`` one document on standard output, else lines and tables."""
+    """The output of one command: with ``--json`` one document on standard output, otherwise lines and tables."""
 
     @property
     def terminal(self) -> bool:
-        """Whether a person reads standard output as it comes."""
+        """Whether standard output is a terminal that a person reads."""
 
     def line(self, text: str = "") -> None:
-        """A line on standard output; nothing with ``--json``."""
+        """Write a line to standard output; nothing with ``--json``."""
 
     def token(self, text: str) -> None:
-        """A piece of an answer that is being written."""
+        """Write a piece of an answer that is being generated."""
 
     def note(self, text: str) -> None:
-        """A line on standard error."""
+        """Write a line to standard error."""
 
     def result(self, data: Any) -> None:
-        """The JSON document, of dataclasses, mappings, sequences and paths; nothing without ``--json``."""
+        """Write the JSON document from dataclasses, mappings, sequences and paths; nothing without ``--json``."""
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Names and values, aligned."""
+        """Write names and values, aligned."""
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table."""
+        """Write a table."""
 
 
 class CommandContext(Protocol):
-    """What a command is given to work with. Learner, settings and stores are those of the program above."""
+    """What is passed to a command. Learner, settings and stores are those of the program that calls it."""
 
     def output(self, as_json: bool) -> CommandOutput:
         """The output of this command."""
 
     def progress_bar(self, title: str) -> AbstractContextManager[Any]:
-        """A `ProgressCallback` that draws a bar; None where nobody would see it."""
+        """A `ProgressCallback` that draws a bar; None if nobody would see it."""
 
     def config(
         self, flags: Mapping[str, Any] | None = None, variables: Mapping[str, tuple[str, str]] | None = None
     ) -> Any:
-        """All settings: a `Config`. ``flags`` maps dotted keys to values; a None is a flag not given.
+        """All settings: a `Config`. ``flags`` maps dotted keys to values; None means that the flag was not given.
 
-        ``variables`` maps dotted keys to a text and what it is from, such as another program's variable.
+        ``variables`` maps dotted keys to a text and its origin, such as another program's variable.
         """
 
     def learning_chat(self, base: Any, strategy: Any, store: Any, config: Any) -> Any:
         """A conversation that learns as it goes, with these settings: a `NestedSession`."""
 
     def assignments(self, texts: Sequence[str]) -> dict[str, str]:
-        """``["key=value", …]`` of ``--set``. Raises ConfigError."""
+        """Parse the ``["key=value", …]`` of ``--set``. Raises ConfigError."""
 
     def from_text(self, model: Any, key: str, text: str) -> Any:
-        """The text of a flag as the type of this field of a pydantic model."""
+        """Convert the text of a flag to the type of this field of a pydantic model."""
 
     def choose(
         self,
@@ -97,64 +97,64 @@ class CommandContext(Protocol):
         max_new_tokens: int | None = None,
         must_exist: bool = True,
     ) -> Any:
-        """Which memory, strategy and model: a `Choice`. Raises UnknownNameError and ConfigError."""
+        """Determine memory, strategy and model: a `Choice`. Raises UnknownNameError and ConfigError."""
 
     def learner(self, choice: Any) -> AbstractContextManager[Any]:
-        """The `Learner` for a choice, closed at the end."""
+        """The `Learner` for a choice, closed on exit."""
 
     def store(self, memory: str | None) -> Any:
-        """The `Store` of a memory that exists. Raises UnknownNameError."""
+        """The `Store` of an existing memory. Raises UnknownNameError."""
 
     def plain(self, data: Any) -> Any:
-        """Dataclasses, tuples and paths as plain JSON values."""
+        """Convert dataclasses, tuples and paths to plain JSON values."""
 
     def percent(self, share: float | None) -> str | None:
-        """A share for people."""
+        """A share in human-readable form."""
 
     def size(self, count: int) -> str:
-        """Bytes for people."""
+        """A number of bytes in human-readable form."""
 
     def answer_notes(self, out: Any, answer: Any) -> None:
-        """The notes of an answer, on standard error."""
+        """Write the notes of an answer to standard error."""
 
 
 class MenuContext(Protocol):
-    """What an entry of the menu is given. Whatever it does is a command line that the user sees."""
+    """What is passed to a menu entry. Everything an entry does is a command line that the user sees."""
 
     @property
     def prompts(self) -> Any:
-        """Questions at the terminal: ``text``, ``path``, ``number``, ``confirm``, ``select``, ``several``."""
+        """Prompts at the terminal: ``text``, ``path``, ``number``, ``confirm``, ``select``, ``several``."""
 
     @property
     def memory(self) -> str:
-        """The memory that entries work with."""
+        """The memory that the entries work with."""
 
     def memory_of(self, strategy: str) -> str:
-        """The present memory if it was made with this strategy, else one of the strategy's name."""
+        """The current memory if it was made with this strategy, else one named after the strategy."""
 
     def run(self, *arguments: object) -> int:
-        """Run a command as the shell would, after showing it; its exit code."""
+        """Show a command, run it as the shell would, and return its exit code."""
 
     def say(self, text: str) -> None:
-        """A line for the user."""
+        """Print a line for the user."""
 
     def config(self) -> Any:
         """All settings: a `Config`."""
 
     def options(self, strategy: str) -> dict[str, Any]:
-        """All options of a strategy as the settings have them."""
+        """All options of a strategy, with their values in the settings."""
 
     def model_for(self, strategy: str) -> str:
-        """The model that a new memory of this strategy gets."""
+        """The model for a new memory of this strategy."""
 
     def learn(self, source: str, memory: str, *more: str, strategy: str | None = None, qa: str = "") -> int:
-        """`learn` into a memory. ``strategy`` is for one that is not there yet."""
+        """Run `learn` into a memory. ``strategy`` is for a memory that does not exist yet."""
 
     def ask_in_turn(self, memory: str, feedback: bool = False) -> None:
-        """Questions to a memory until an empty one. ``feedback``: after each answer, what it was worth."""
+        """Ask a memory questions until an empty one is entered. ``feedback``: also ask for a rating of each answer."""
 
     def learn_then_ask(self, strategy: str) -> None:
-        """Documents into a memory of this strategy, then questions with feedback."""
+        """Learn documents into a memory of this strategy, then ask questions with feedback."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ class Command:
     """A command of the command line."""
 
     name: str
-    """As it is called: ``nested``, or with its group ``ace show``."""
+    """The name to call it by: ``nested``, or with its group ``ace show``."""
     run: Callable[..., None]
-    """Its first parameter is the `CommandContext`, the others are options and arguments that typer reads; its
-    docstring is the help."""
+    """Its first parameter is the `CommandContext`; the rest are options and arguments that typer parses. Its
+    docstring is the help text."""
 
 
 @dataclass(frozen=True)
@@ -175,5 +175,5 @@ class MenuEntry:
     group: str
     title: str
     help: str
-    """What it does, in a line."""
+    """One line that says what it does."""
     action: Callable[[MenuContext], None]

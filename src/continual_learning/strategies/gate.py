@@ -1,7 +1,7 @@
 """Did learning make the model worse? What it knew before, and whether it learned anything at all.
 
-The questions and texts ship with the package and share no topic with what calibrates anything. Where a
-memory is known not to affect a probe (`Strategy.affects`), the outcome is the base's by construction and is not
+The questions and texts ship with the package and share no topic with any calibration data. If a memory is
+known not to affect a probe (`Strategy.affects`), the outcome is the base's by construction and is not
 computed again; every other probe is run.
 """
 
@@ -25,32 +25,32 @@ ANSWER_TOKENS = 24
 
 @dataclass(frozen=True)
 class Limits:
-    """How much worse is too much."""
+    """How much degradation is too much."""
 
     min_recall_gain: float = 0.0
-    """Recall of the document's probes must rise by more than this."""
+    """Recall on the document's probes must rise by more than this."""
     max_perplexity_rise: float = 0.03
     """Relative rise of the perplexity of unrelated text."""
     min_general_kept: float = 0.95
-    """Share of the general questions that the base had right."""
+    """Share of the general questions the base answered right that must still be right."""
 
 
 LIMITS = Limits()
-"""What every strategy with a guard allows."""
+"""The limits of every strategy with a guard."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What became of what the base knew."""
+    """How much of what the base knew is left."""
 
     general_kept: float | None
-    """Share of general questions that the base had right and that still are; None if it had none right."""
+    """Share of the general questions the base answered right that are still right; None if it had none right."""
     perplexity_change: float
     """Relative change of the perplexity of unrelated text."""
 
 
 def perplexity(base: BaseModel, strategy: Strategy[Any], state: State, texts: Sequence[str]) -> float:
-    """Perplexity of the model with its memory in place: exp of the mean over all tokens of all texts."""
+    """Perplexity of the model with its memory in place: exp of the mean loss over all tokens of all texts."""
     total, count = 0.0, 0
     for text in texts:
         with strategy.adapted(base, state, text):
@@ -61,7 +61,7 @@ def perplexity(base: BaseModel, strategy: Strategy[Any], state: State, texts: Se
 
 
 def base_perplexity(base: BaseModel, texts: Sequence[str]) -> float:
-    """Perplexity of the base alone: computed once for the same texts."""
+    """Perplexity of the base alone, computed once for the same texts."""
     nll, tokens = base.remember(("text nll", tuple(texts)), lambda: base.token_nll(list(texts)))
     return math.exp(nll / tokens)
 
@@ -130,7 +130,7 @@ def check(
 ) -> LearnReport:
     """The report with its verdict: accepted if recall rose and nothing else got worse than the limits.
 
-    Recall is that of the given questions where there are some, else that of the probes in ``report``.
+    Recall is measured on the given questions if there are any, else on the probes in ``report``.
     """
     if qa:
         questions = [q.question for q in qa]

@@ -1,7 +1,7 @@
-"""Which strategies there are: this package's own and those that other installed packages bring. Imports none of them.
+"""The available strategies: this package's own and those of other installed packages. Imports none of them.
 
-Our own are the files and folders of ``baselines/`` and ``methods/``. Another package declares its own as entry points,
-the second one only if its strategy has commands or menu entries (see `continual_learning.strategies.commands`):
+Our own are the files and folders of ``baselines/`` and ``methods/``. Another package declares its own as entry points
+(the second group only if its strategy has commands or menu entries, see `continual_learning.strategies.commands`):
 
     [project.entry-points."continual_learning.strategies"]
     parrot = "my_package.parrot"             # a module with one Strategy, or module:Class
@@ -27,7 +27,7 @@ from continual_learning.errors import ConfigError
 STRATEGIES_GROUP = "continual_learning.strategies"
 COMMANDS_GROUP = "continual_learning.commands"
 ROOMS = ("baselines", "methods")
-"""Folders of ``strategies/`` in which a file's name is a strategy's."""
+"""Folders of ``strategies/`` in which each file's name is the name of a strategy."""
 
 _FOLDER = Path(__file__).parent
 
@@ -41,11 +41,11 @@ class Place:
     name: str
     module: str
     attribute: str = ""
-    """The class; empty: the module's only strategy."""
+    """The class; if empty, the module's only strategy."""
     package: str = ""
-    """The distribution that brings it; empty for our own."""
+    """The distribution that provides it; empty for our own."""
     commands: str = ""
-    """A module with its commands; empty: it has none, or, for our own, they are in the file ``commands.py``."""
+    """A module with its commands; empty if it has none or, for our own, if they are in the file ``commands.py``."""
 
 
 def places() -> dict[str, Place]:
@@ -59,14 +59,14 @@ def strategy_names() -> list[str]:
 
 
 def load(place: Place) -> ModuleType:
-    """The module of a strategy. Raises ConfigError for another package's that cannot be imported."""
+    """Import the module of a strategy. Raises ConfigError if another package's module cannot be imported."""
     return _imported(place, place.module)
 
 
 def command_modules() -> Iterator[tuple[Place, ModuleType]]:
     """The modules with commands of strategies, without importing the strategies themselves.
 
-    One of another package that cannot be imported is left out with a warning: all other commands go on working.
+    A module of another package that cannot be imported is left out with a warning; all other commands keep working.
     """
     for place in places().values():
         if place.commands:

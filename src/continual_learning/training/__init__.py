@@ -1,1 +1,1 @@
-"""Gradient descent and its material: what several strategies share."""
+"""Gradient descent and training examples, shared by several strategies."""

@@ -1,4 +1,4 @@
-"""All weights of a base as what is trained: fp32 copies in the place of its parameters, and their change kept.
+"""All weights of a base as the trained parameters: fp32 copies in place of its own, of which the change is kept.
 
 The base's own tensors are never written to: while the copies are in place the modules merely refer to them.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from continual_learning.model.base_model import BaseModel
 
-# Changes, not weights, are kept: half precision has its finest steps near zero, where they are.
+# Changes are kept, not weights: half precision is finest near zero, where the changes are.
 STORED_TYPE = torch.float16
 
 
@@ -24,7 +24,7 @@ class AllWeights:
     def installed(
         self, base: BaseModel, kept: Mapping[str, Tensor], seed: str = ""
     ) -> Iterator[dict[str, nn.Parameter]]:
-        """The base with changed weights in place of its own. Nothing of it is random: ``seed`` takes no part."""
+        """The base with changed weights in place of its own. Nothing here is random: ``seed`` is not used."""
         weights: dict[str, nn.Parameter] = {}
         for name, parameter in base.model.named_parameters():
             copy = parameter.detach().to(torch.float32, copy=True)
@@ -35,7 +35,7 @@ class AllWeights:
             yield weights
 
     def kept(self, base: BaseModel, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-        """What the weights changed by. The base must have its own weights again."""
+        """The change of each weight. The base must have its own weights back in place."""
         own = dict(base.model.named_parameters())
         return {
             name: (weight.detach() - own[name].detach().float()).to("cpu", STORED_TYPE)
@@ -43,13 +43,13 @@ class AllWeights:
         }
 
     def count(self, base: BaseModel) -> int:
-        """Numbers in all parameters; tied ones count once."""
+        """Number of all parameters; tied ones count once."""
         return sum(parameter.numel() for parameter in base.model.parameters())
 
 
 @contextmanager
 def parameters_in_place(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Put parameters in place of a model's own, by name, wherever each is used; its own come back at the end."""
+    """Replace a model's own parameters by name, wherever each is used; its own are restored on exit."""
     own = dict(model.named_parameters())
     new = {id(own[name]): weight for name, weight in weights.items()}  # tied parameters stay tied
     places = [

@@ -1,6 +1,6 @@
-"""Study material as tokens: what a training loop reads, what of it counts in the loss, and in which order.
+"""Training examples as tokens: what a training loop reads, which tokens count in the loss, and in which order.
 
-Shapes: B = items of a mini-batch, T = tokens of the longest.
+Shapes: B = examples in a mini-batch, T = tokens of the longest.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from continual_learning.model.chat_template import user
 from continual_learning.text.chunking import passages
 from continual_learning.training.questions import Fragment, make_fragments, study_questions
 
-# Mini-batches that are put together from one stretch of a pass.
+# Number of mini-batches that are assembled from one stretch of a pass.
 _STRETCH = 4
 
 
 @dataclass(frozen=True)
 class Item:
-    """A token sequence to learn; the first ``prompt_tokens`` are read, the others are learned."""
+    """One training example: a token sequence whose first ``prompt_tokens`` are read and the rest learned."""
 
     ids: tuple[int, ...]
     prompt_tokens: int
@@ -31,18 +31,18 @@ class Item:
 
 @dataclass(frozen=True)
 class StudyMaterial:
-    """What is made of one passage."""
+    """How training examples are made from a passage."""
 
     fragment_tokens: int = 20
-    """Longest fragment that questions are asked about."""
+    """Maximum tokens per fragment that questions ask about."""
     answer_tokens: int = 23
-    """Longest answer: a fragment and what follows it in the passage."""
+    """Maximum tokens per answer: a fragment and what follows it in the passage."""
     questions_per_fragment: int = 6
-    """Telegraphic questions for each fragment; 0: the text alone is studied."""
+    """Telegraphic questions per fragment; 0 trains on the text alone."""
     full_answer_every: int = 3
-    """Every n-th question of a fragment is answered in full, the others by the fragment's first tokens."""
+    """Every n-th question about a fragment is answered in full, the rest with the fragment's first tokens."""
     answer_start_tokens: int = 4
-    """How many tokens those are."""
+    """How many first tokens those answers have."""
 
     def fragments(self, base: BaseModel, text: str) -> list[Fragment]:
         """The fragments of a passage."""
@@ -50,7 +50,7 @@ class StudyMaterial:
 
 
 def cut_to_tokens(base: BaseModel, text: str, limit: int) -> tuple[str, int, int]:
-    """The text up to ``limit`` tokens, how many tokens it has then, and how many were left out."""
+    """The text up to ``limit`` tokens, its token count, and how many tokens were left out."""
     ids = base.encode(text)
     if len(ids) <= limit:
         return text, len(ids), 0
@@ -60,7 +60,7 @@ def cut_to_tokens(base: BaseModel, text: str, limit: int) -> tuple[str, int, int
 def document_items(
     base: BaseModel, text: str, title: str, passage_tokens: int, material: StudyMaterial, rng: random.Random
 ) -> list[Item]:
-    """The study items of every passage of a document, cut at sentences into at most ``passage_tokens`` each."""
+    """The training examples of every passage of a document, cut at sentences into at most ``passage_tokens`` each."""
     items: list[Item] = []
     for part in passages(text, lambda t: len(base.encode(t)), passage_tokens):
         items += study_items(base, part, title, material.fragments(base, part), material, rng)
@@ -75,7 +75,7 @@ def study_items(
     material: StudyMaterial,
     rng: random.Random,
 ) -> list[Item]:
-    """Everything that is studied of one passage: questions on its ``fragments`` first, then the text."""
+    """All training examples of one passage: questions about its ``fragments`` first, then the text."""
     items: list[Item] = []
     for number, asked in enumerate(study_questions(fragments, title, material.questions_per_fragment, rng)):
         answer = answer_ids(base, asked.fragment.answer)
@@ -86,17 +86,17 @@ def study_items(
 
 
 def text_item(base: BaseModel, text: str, title: str = "") -> Item:
-    """A plain text after its title: every token of it counts."""
+    """A plain text after its title, of which every token counts."""
     return make_item([], base.encode(f"{title}\n{text}" if title else text, add_special_tokens=True))
 
 
 def question_ids(base: BaseModel, question: str) -> list[int]:
-    """The prompt in which a passage is asked: without the default system prompt, which would only cost time."""
+    """The prompt of a question about a passage, without the default system prompt, which would only cost time."""
     return base.chat_ids([user(question)], system=False)
 
 
 def answer_ids(base: BaseModel, text: str) -> list[int]:
-    """Tokens of an answer with the token that ends it."""
+    """Tokens of an answer, including the token that ends it."""
     question = user("?")
     prompt = base.chat_ids([question], system=False)
     whole = base.chat_ids([question, {"role": "assistant", "content": text}], add_generation_prompt=False, system=False)
@@ -107,22 +107,22 @@ def answer_ids(base: BaseModel, text: str) -> list[int]:
 
 
 def make_item(prompt: Sequence[int], learned: Sequence[int]) -> Item:
-    """An item that reads the prompt and learns the rest."""
-    # The first token of a sequence has nothing before it to be predicted from.
+    """An example that reads the prompt and learns the rest."""
+    # The first token of a sequence cannot be predicted: nothing precedes it.
     return Item((*prompt, *learned), max(1, len(prompt)))
 
 
 def padded_ids(batch: Sequence[Item], device: torch.device) -> Tensor:
-    """[B, T], padded on the right, where a causal model never looks."""
+    """Token ids [B, T], padded on the right, where a causal model never looks."""
     longest = max(len(item.ids) for item in batch)
     return torch.tensor([[*item.ids, *[0] * (longest - len(item.ids))] for item in batch], device=device)
 
 
 def mini_batches(lengths: Sequence[int], batch_tokens: int, rng: random.Random) -> list[list[int]]:
-    """One pass: every item once, by number, in mini-batches of at most ``batch_tokens``, in a new order each time.
+    """One pass: every example once, by number, in mini-batches of at most ``batch_tokens``, newly shuffled each time.
 
-    Padding counts, and a longer item is a mini-batch by itself. Like lengths come together within a stretch of the
-    order, so that little is padded.
+    Padding counts, and an example that is longer is a mini-batch by itself. Within a stretch of the order, examples of
+    similar length are grouped, to keep padding low.
     """
     stretch = max(1, _STRETCH * batch_tokens * len(lengths) // sum(lengths))
     order = rng.sample(range(len(lengths)), len(lengths))

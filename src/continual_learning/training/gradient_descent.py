@@ -1,11 +1,11 @@
-"""Gradient descent on study material: the one training loop, and the loss that it lowers.
+"""Gradient descent on training examples: the one training loop, and its loss.
 
-What is trained is the caller's: branches beside frozen MLPs, a LoRA adapter, all weights (`Trainable`). The loop
-clips gradients by their global norm, raises the learning rate during a warm-up and lowers it linearly after,
-stops at a deadline, and refuses a loss that is not finite.
+The caller decides what is trained (`Trainable`): branches next to frozen MLPs, a LoRA adapter, or all weights. The
+loop clips gradients by their global norm, raises the learning rate during a warm-up and then lowers it linearly, stops
+at a deadline, and refuses a loss that is not finite.
 
-Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = tokens that compete in
-it, V = vocabulary.
+Shapes: B = examples in a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = candidate tokens in its
+softmax, V = vocabulary.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _IGNORED = -100
 _BatchT = TypeVar("_BatchT")
 
 StepCallback = Callable[[int, int, float], None]
-"""Called after each step with its number (from 1), how many there will be, and its loss."""
+"""Called after each step with its number (from 1), the total number of steps, and its loss."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How fast to descend."""
+    """Learning rate schedule and clipping."""
 
     learning_rate: float
-    """Its highest value."""
+    """The peak learning rate."""
     clip_norm: float
     """Global norm to which gradients are clipped."""
     warmup: float
-    """Share of the steps in which the learning rate rises to its value."""
+    """Share of the steps in which the learning rate rises to its peak."""
     final: float = 0.1
-    """Share of its value to which it falls in the steps after."""
+    """Share of its peak to which it falls in the remaining steps."""
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -56,14 +56,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Descent:
-    """What the loop did."""
+    """The result of the training loop."""
 
     loss: float
-    """Mean loss of the last tenth of the steps, nats a token."""
+    """Mean loss over the last tenth of the steps, in nats per token."""
     steps: int
     planned_steps: int
     tokens: int
-    """Tokens that went through what is trained, padding included, over all steps."""
+    """Tokens that passed through the trained parameters over all steps, padding included."""
 
 
 class Trainable(Protocol):
@@ -72,26 +72,26 @@ class Trainable(Protocol):
     def installed(
         self, base: BaseModel, kept: Mapping[str, Tensor], seed: str
     ) -> AbstractContextManager[Mapping[str, nn.Parameter]]:
-        """The base with these parameters in place, ready to be trained or to answer; they are taken out at the end.
+        """The base with these parameters in place, ready to be trained or to answer; they are removed on exit.
 
-        ``kept`` is what `kept` gave, or empty for a start at which the model is the base, bit for bit; what of that
-        start is random depends on ``seed`` alone.
+        ``kept`` is what the method `kept` returned, or empty for a start at which the model is the base, bit for bit;
+        any randomness in that start depends on ``seed`` alone.
         """
 
     def kept(self, base: BaseModel, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-        """What is kept of trained parameters: tensors on the CPU, by name. The base must be as it was."""
+        """What to keep of the trained parameters: tensors on the CPU, by name. The base must be unpatched again."""
 
     def count(self, base: BaseModel) -> int:
-        """How many numbers are trained."""
+        """Number of trained parameters."""
 
 
 def adamw(weights: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW without weight decay, which would pull what is to be kept towards zero."""
+    """AdamW without weight decay, which would pull what is to be remembered towards zero."""
     return torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
 
 
 class Course:
-    """How far one descent has come: the optimizer's steps, and what is told of them."""
+    """One training run in progress: the optimizer's steps and their losses."""
 
     def __init__(self, weights: Sequence[Tensor], optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int):
         self.weights, self.optimizer, self.schedule, self.planned_steps = weights, optimizer, schedule, steps
@@ -99,7 +99,7 @@ class Course:
         self.tokens = 0
 
     def check(self, loss: Tensor) -> None:
-        """Note the loss of the step to come. Raises DivergedError when it is NaN or infinite."""
+        """Record the loss of the coming step. Raises DivergedError if it is NaN or infinite."""
         self.losses.append(loss.item())
         if not math.isfinite(self.losses[-1]):
             raise DivergedError(
@@ -108,7 +108,7 @@ class Course:
             )
 
     def step(self, tokens: int) -> None:
-        """Change the weights by their gradients, which came of so many tokens."""
+        """Update the weights by their gradients, which were computed on this many tokens."""
         for group in self.optimizer.param_groups:
             rate = self.schedule.rate(len(self.losses) - 1, self.planned_steps)
             group["lr"] = rate
@@ -118,7 +118,7 @@ class Course:
 
     @property
     def descent(self) -> Descent:
-        """What was done."""
+        """The result so far."""
         last = self.losses[-max(1, len(self.losses) // 10) :]
         return Descent(sum(last) / len(last), len(self.losses), self.planned_steps, self.tokens)
 
@@ -131,10 +131,10 @@ def descend(
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
 ) -> Descent:
-    """One optimizer step on each mini-batch, in order; the weights of ``course`` change in place.
+    """Take one optimizer step on each mini-batch, in order; the weights of ``course`` change in place.
 
-    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the step at hand.
-    Raises DivergedError when a loss is NaN or infinite.
+    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the current step.
+    Raises DivergedError if a loss is NaN or infinite.
     """
     with torch.enable_grad():
         for batch in batches:
@@ -152,18 +152,18 @@ def descend(
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, and on what."""
+    """What is trained, and on which examples."""
 
     trainable: Trainable
     kept: Mapping[str, Tensor]
-    """What earlier training made of it; empty at the start."""
+    """The result of earlier training; empty at the start."""
     passes: Sequence[Sequence[Item]]
-    """The items of each pass."""
+    """The examples of each pass."""
     batch_tokens: int
     """Tokens of a mini-batch, padding included."""
     schedule: Schedule
     seed: str
-    """For `Trainable.installed`."""
+    """Passed to `Trainable.installed`."""
 
 
 def finetune(
@@ -173,9 +173,9 @@ def finetune(
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
 ) -> tuple[dict[str, Tensor], Descent]:
-    """Train on the items of each pass, through the whole base, which does not change.
+    """Train on the examples of each pass through the whole base, which does not change.
 
-    Returns the new version of ``training.kept``. ``rng`` draws the order of the items.
+    Returns the new version of ``training.kept``. ``rng`` draws the order of the examples.
     """
     batches = [
         [items[i] for i in batch]
@@ -196,9 +196,9 @@ def padded_tokens(batch: Sequence[Item]) -> int:
 
 
 def item_loss(base: BaseModel, batch: Sequence[Item]) -> Tensor:
-    """`next_token_loss` of a mini-batch that is run through the whole model."""
+    """The `next_token_loss` of a mini-batch that is run through the whole model."""
     ids_BT = padded_ids(batch, base.device)
-    # Embeddings, not ids: given ids with padding among them, some models warn that they have no mask.
+    # Embeddings, not ids: given ids that include padding, some models warn about a missing mask.
     embedded_BTD = base.model.get_input_embeddings()(ids_BT)
     hidden_BTD = base.backbone(inputs_embeds=embedded_BTD, use_cache=False).last_hidden_state
     return next_token_loss(base, batch, ids_BT, hidden_BTD)
@@ -207,10 +207,10 @@ def item_loss(base: BaseModel, batch: Sequence[Item]) -> Tensor:
 def next_token_loss(
     base: BaseModel, batch: Sequence[Item], ids_BT: Tensor, hidden_BTD: Tensor, rivals_S: Tensor | None = None
 ) -> Tensor:
-    """Mean over items of the mean next-token loss over each item's learned tokens, in nats.
+    """Mean over examples of the mean next-token loss over each example's learned tokens, in nats.
 
     ``hidden_BTD`` are final hidden states of ``ids_BT``. The vocabulary head is run only at tokens that count, and
-    with ``rivals_S`` (tokens in rising order, all learned ones among them) only for those.
+    with ``rivals_S`` (candidate tokens in ascending order, including all learned ones) only for those candidates.
     """
     labels_BT = torch.full_like(ids_BT, _IGNORED)
     for row, item in enumerate(batch):

@@ -1,10 +1,10 @@
-"""Muon: momentum whose singular values are all made about one.
+"""Muon: momentum whose singular values are all brought to about one.
 
 The update of a weight matrix is the orthogonal matrix nearest to its momentum, found by Newton-Schulz
 iteration with the quintic of Jordan et al. (2024, "Muon: an optimizer for hidden layers"), and scaled by
 0.2 sqrt(max(rows, columns)), so that it is about as large as AdamW's (Moonlight, arXiv 2502.16982, eq. 4).
 
-`torch.optim.Muon` iterates in bfloat16, which is some fifty times slower than float32 on a CPU without bf16 units.
+`torch.optim.Muon` iterates in bfloat16, which is about fifty times slower than float32 on a CPU without bf16 units.
 
 Shapes: R, C = rows and columns of a matrix; N = matrices of one shape.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_A, _B, _C = 3.4445, -4.7750, 2.0315  # of the quintic a X + b (X X') X + c (X X')^2 X
+_A, _B, _C = 3.4445, -4.7750, 2.0315  # coefficients of the quintic a X + b (X X') X + c (X X')^2 X
 
 
 def orthogonalised(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
@@ -33,7 +33,7 @@ def orthogonalised(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only. ``momentum`` is Nesterov's, ``weight_decay`` a share of the rate, as AdamW's."""
+    """For matrices only. ``momentum`` is Nesterov's; ``weight_decay`` is scaled by the learning rate, as in AdamW."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:

@@ -1,12 +1,12 @@
-"""Study material: what a training loop reads to learn a passage, made from it by rule, without a model.
+"""Questions for learning a passage, made from it by rules, without a model.
 
-Next-token loss on a passage teaches it by heart and answers no question: what is missing is the way from
+A model trained with next-token loss on a passage recites it but answers no question: what is missing is the way from
 a question's words to the place in the text. So the passage is cut into fragments that fit into
 an answer, and each fragment is asked for by many *telegraphic questions*: a question word and some of
-the words around a possible answer, the answer's own words left out, drawn anew each time. The model answers with
-the fragment. A few copies of the text itself come along.
+the words around a possible answer, without the answer's own words, drawn anew each time. The model answers with
+the fragment. The text itself is learned, too.
 
-Every draw comes from the generator that the caller seeds.
+All sampling uses the generator that the caller seeds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Fragment:
     text: str
     sentence: str
     answer: str
-    """The fragment and as much of what follows it in the text as an answer has room for."""
+    """The fragment and as much of the text after it as an answer has room for."""
 
 
 @dataclass(frozen=True)
 class StudyQuestion:
-    """A question, the fragment that is asked for, and the words in it that are."""
+    """A question, the fragment that it asks for, and the words of it that answer."""
 
     question: str
     fragment: Fragment
@@ -49,8 +49,8 @@ class StudyQuestion:
 def make_fragments(text: str, count_tokens: Callable[[str], int], limit: int, answer_limit: int) -> list[Fragment]:
     """The fragments of all sentences of a text, each at most ``limit`` tokens long, in order.
 
-    An answer goes on with the fragments that follow as long as it keeps to ``answer_limit`` tokens: a question
-    that finds a neighbour of the right place is then still answered.
+    An answer continues with the fragments that follow, up to ``answer_limit`` tokens, so that a question
+    that finds a neighbour of the right place is still answered.
     """
     pieces = [(piece, s) for s in sentences(text) for piece in fragments(s, count_tokens, limit)]
     found = []
@@ -67,9 +67,9 @@ def make_fragments(text: str, count_tokens: Callable[[str], int], limit: int, an
 def ask(fragment: Fragment, title: str, rng: random.Random) -> StudyQuestion:
     """One telegraphic question for a fragment.
 
-    A span of the fragment is taken as the answer, and some of the other words are kept: of its own
-    fragment most content words, of the rest of the sentence few, of function words a third. Every second one
-    has the title in it: many questions name what a text is about, and it must not decide which fragment is meant.
+    A span of the fragment is taken as the answer, and some of the other words are kept: most content words of its own
+    fragment, few of the rest of the sentence, and a third of the function words. Every second question
+    contains the title: many questions name what a text is about, and that must not decide which fragment is meant.
     """
     spans = [s for s in answer_spans(fragment.text) if s.end - s.start < 0.6 * len(fragment.text)]
     if spans:
@@ -95,5 +95,5 @@ def ask(fragment: Fragment, title: str, rng: random.Random) -> StudyQuestion:
 
 
 def study_questions(fragments_: Sequence[Fragment], title: str, each: int, rng: random.Random) -> list[StudyQuestion]:
-    """``each`` questions for every fragment, round by round, so that a cut list is still even."""
+    """``each`` questions for every fragment, round by round, so that a shortened list is still balanced."""
     return [ask(fragment, title, rng) for _ in range(each) for fragment in fragments_]

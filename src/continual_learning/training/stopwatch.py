@@ -16,7 +16,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Time what is inside, also when it is left by an exception."""
+        """Time the body of the ``with`` statement, even if it raises an exception."""
         started = time.perf_counter()
         try:
             yield

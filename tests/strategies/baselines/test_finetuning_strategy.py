@@ -17,6 +17,8 @@ from continual_learning.strategies.base import make_strategy
 from continual_learning.training import gradient_descent
 from continual_learning.types import LearnReport, Progress, QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["lora", "lora_per_document", "full_finetune", "replay"]
 
 

@@ -10,40 +10,40 @@ from typing import Any
 from continual_learning.evaluation.report.columns import Entry
 from continual_learning.evaluation.report.formats import DASH, cell, ratio
 
-# With fewer questions a document than this, documents are no way to keep questions apart.
+# With fewer questions per document than this, grouping questions by document makes no sense.
 _FEW, _PART = 1.5, 50
 
 
 @dataclass
 class Given:
-    """An answer that one strategy gave, once or by several seeds in the same words."""
+    """An answer that one strategy gave, once or with several seeds in the same words."""
 
     right: bool
     f1: str
     parts: tuple[str, str, str]
-    """The text before the gold answer, the gold answer, the text after; the first alone where it is not found."""
+    """The text before the gold answer, the gold answer, the text after; the first alone if it is not found."""
     notes: tuple[str, ...]
     runs: int = 1
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return "".join(self.parts)
 
 
 @dataclass
 class Asked:
-    """A question with what was answered, one list a strategy."""
+    """A question with the answers to it, one list per strategy."""
 
     question: str
     about: str
-    """The document's title where it does not stand above already."""
+    """The document's title if it is not the heading already."""
     gold: tuple[str, ...]
     given: list[list[Given]]
 
     @property
     def differ(self) -> bool:
-        """Whether some strategies are right and others wrong, or one is right with some seeds only."""
+        """Whether some strategies are right and some wrong, or one is right with only some seeds."""
         return len({answer.right for answers in self.given for answer in answers}) > 1
 
 
@@ -60,16 +60,16 @@ class Told:
         return sum(question.differ for question in self.questions)
 
     def score(self, strategy: int) -> str:
-        """Right answers of those given, ``5/8``; over all seeds."""
+        """Right answers out of those given, over all seeds: ``5/8``."""
         given = [answer for question in self.questions for answer in question.given[strategy]]
         right = sum(answer.runs for answer in given if answer.right)
         return f"{right}/{sum(answer.runs for answer in given)}" if given else DASH
 
 
 def by_document(entries: Sequence[Entry]) -> list[Told]:
-    """Questions in the order in which they were asked, together by document.
+    """Questions in the order in which they were asked, grouped by document.
 
-    Where documents have hardly more than one question each, by fifties.
+    If documents have hardly more than one question each, in groups of fifty.
     """
     documents: dict[str, Told] = {}
     asked: dict[tuple[str, str], Asked] = {}

@@ -1,4 +1,4 @@
-"""The charts of a report: matplotlib draws them, the page gives them its colours and its font."""
+"""The charts of a report: matplotlib draws them, the page supplies colours and font."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import numpy as np
 from continual_learning.evaluation.report.columns import COLUMN, Entry
 from continual_learning.evaluation.report.formats import number, ratio, seconds
 
-if TYPE_CHECKING:  # matplotlib takes a while to import: only a report that has a chart does
+if TYPE_CHECKING:  # matplotlib is slow to import: only a report with a chart imports it
     from matplotlib.axes import Axes
 
 WIDE, NARROW = (880, 400), (380, 340)
 COLOURS = 8
 # matplotlib's marker, and the same shape as a character, filled and hollow.
 _SHAPES = (("o", "●", "○"), ("s", "■", "□"), ("D", "◆", "◇"), ("^", "▲", "△"))
-# Drawn in colours that stand for the page's own, which follow its light and its dark theme.
+# Placeholder colours, replaced by the page's own, which follow its light and dark themes.
 _INKS = {
     name: f"#0000{i:02x}" for i, name in enumerate(("page", "grid", "soft", *(f"s{i}" for i in range(COLOURS))), 1)
 }
-_LINEAR_RATIO = 30  # times between the fastest and the slowest that a linear axis can show
-_MARK_GAP = 11.0  # points between marks: strategies that learn in no time would lie on one another
+_LINEAR_RATIO = 30  # highest ratio of slowest to fastest that a linear axis can show
+_MARK_GAP = 11.0  # points between marks: strategies that learn in no time would overlap
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture for wide and one for narrow pages, the entries in it, and a remark to stand below."""
+    """A picture for wide pages and one for narrow pages, the entries in them, and a remark to put below."""
 
     wide: str
     narrow: str
@@ -41,7 +41,7 @@ class Chart:
 
 
 def recall_against_seconds(entries: Sequence[Entry]) -> Chart | None:
-    """Recall against seconds to learn a document, with intervals; None when nobody has both."""
+    """Recall against seconds to learn a document, with intervals; None if no strategy has both."""
     drawn = [e for e in entries if e.value("recall") is not None and _learn_seconds(e) is not None]
     if not drawn:
         return None
@@ -52,7 +52,7 @@ def recall_against_seconds(entries: Sequence[Entry]) -> Chart | None:
 
 
 def retention(entries: Sequence[Entry]) -> Chart | None:
-    """Recall against the number of documents learned since; None when no strategy has a curve."""
+    """Recall against the number of documents learned since; None if no strategy has a curve."""
     curves = {e.index: points for e in entries if (points := curve(e))}
     if not curves:
         return None
@@ -64,7 +64,7 @@ def retention(entries: Sequence[Entry]) -> Chart | None:
 
 
 def curve(entry: Entry) -> list[tuple[int, float]]:
-    """Distance and recall of a retention curve, nearest first, without the points that were not measured."""
+    """Distance and recall of a retention curve, nearest first, without points that were not measured."""
     points = [(number(p.get("distance")), number(p.get("recall"))) for p in entry.data.get("retention_curve") or ()]
     return sorted((int(d), r) for d, r in points if d is not None and r is not None)
 
@@ -76,12 +76,12 @@ def sign(entry: Entry) -> str:
 
 
 def colour(entry: Entry) -> str:
-    """The name of a strategy's colour on the page; its pair of colour and shape is its own."""
+    """The name of a strategy's colour on the page; its combination of colour and shape is unique."""
     return f"s{entry.index % COLOURS}"
 
 
 def small_matrix(matrix: Sequence[Sequence[Any]], label: str) -> str:
-    """A matrix of recalls without numbers: one square each, darker is higher."""
+    """A matrix of recalls without numbers: one square per value, darker is higher."""
     paths: dict[int, list[str]] = {}
     for i, row in enumerate(matrix):
         for j, value in enumerate(row):
@@ -98,7 +98,7 @@ def heat_step(recall: float) -> int:
 
 
 def recall_limit(entries: Sequence[Entry]) -> float:
-    """Where an axis of recall ends: the tenth that holds every interval."""
+    """Where an axis of recall ends: the first tenth above every interval."""
     highest = [e.value("recall") or 0 for e in entries] + [b[1] for e in entries if (b := e.bounds("recall_interval"))]
     return min(1.0, np.ceil(max(highest) * 10 - 1e-9) / 10) if max(highest, default=0) > 0 else 1.0
 
@@ -122,12 +122,12 @@ def _chart(draw: Callable[[Axes], None], entries: Sequence[Entry], label: str, r
 
 
 def _drawn(draw: Callable[[Axes], None], size: tuple[int, int], label: str) -> str:
-    """The markup of a picture, in points, that says what it shows to those who cannot see it."""
+    """The markup of a picture, sized in points, with a description for those who cannot see it."""
     import matplotlib
     from matplotlib.figure import Figure
 
     width, height = size
-    # A fixed salt makes the same picture the same markup; no two pictures of a page may share ids.
+    # A fixed salt gives the same picture the same markup; no two pictures on a page may share ids.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{width} {label}", "font.size": 12}):
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         axes = figure.add_axes((44 / width, 46 / height, 1 - 58 / width, 1 - 70 / height))
@@ -147,7 +147,7 @@ def _drawn(draw: Callable[[Axes], None], size: tuple[int, int], label: str) -> s
 
 
 def _for_page(root: ElementTree.Element, size: tuple[int, int], label: str) -> str:
-    """matplotlib's markup without what would reach beyond the picture: ids, styles, addresses, clips."""
+    """matplotlib's markup without anything that affects the rest of the page: ids, styles, addresses, clips."""
     colours = {ink: f"var(--{name})" for name, ink in _INKS.items()}
     for parent in root.iter():
         parent.tag = parent.tag.rpartition("}")[2]
@@ -168,14 +168,14 @@ def _for_page(root: ElementTree.Element, size: tuple[int, int], label: str) -> s
                 parent.set("href", value)
             elif name in ("d", "x", "y", "transform") or (name == "id" and parent.tag == "path"):
                 parent.set(name, value)
-    for text in root.iter("text"):  # the page's style sheet has the colour
+    for text in root.iter("text"):  # the page's style sheet sets the colour
         text.attrib.pop("fill", None)
     root.attrib = {"class": "chart", "viewBox": "0 0 {} {}".format(*size), "role": "img", "aria-label": label}
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 
 def _scatter(axes: Axes, entries: Sequence[Entry]) -> None:
-    """One mark a strategy, with its interval."""
+    """One mark per strategy, with its interval."""
     axes.set_ylim(0, recall_limit(entries))
     axes.set_xlabel("seconds to learn a document", loc="right")
     times = [_learn_seconds(entry) or 0.0 for entry in entries]
@@ -196,7 +196,7 @@ def _scatter(axes: Axes, entries: Sequence[Entry]) -> None:
 
 
 def _apart(axes: Axes, xs: Sequence[float]) -> list[float]:
-    """The values, moved to the right as far as marks need to be told apart."""
+    """The values, moved to the right as far as needed to tell the marks apart."""
     places = axes.transData.transform([(x, 0.0) for x in xs])
     order = np.argsort(places[:, 0], kind="stable")
     for before, after in pairwise(order):

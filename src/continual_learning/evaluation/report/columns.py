@@ -1,4 +1,4 @@
-"""What a row of the results table holds, and which value of a column is the best."""
+"""The columns of the results table, and which value of a column is the best."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class Entry:
 
     index: int
     label: str
-    """Its name; with what is different in its configuration where the name comes twice."""
+    """Its name; with what is different in its configuration if the name occurs twice."""
     data: Mapping[str, Any]
 
     @property
     def baseline(self) -> bool:
-        """Whether it is there to compare with."""
+        """Whether it is a baseline."""
         return self.data.get("role") == "baseline"
 
     @property
     def idle(self) -> bool:
-        """Whether it learned nothing, so that learning cost it nothing either."""
+        """Whether it learned nothing, so that learning cost nothing either."""
         return self.value("tokens_learned") == 0
 
     def value(self, name: str) -> float | None:
-        """A number of the result, None where it is missing, undefined or not finite."""
+        """A number of the result; None if it is missing, undefined or not finite."""
         return formats.number(self.data.get(name))
 
     def bounds(self, name: str) -> tuple[float, float] | None:
@@ -56,19 +56,19 @@ class Column:
     better: Literal["high", "low", ""]
     meaning: str
     unit: str = ""
-    """Of the numbers as they are shown; empty for a share."""
+    """The unit of the numbers as shown; empty for a share."""
     per: str = ""
     """What it is a mean over; empty for totals."""
     interval: str = ""
     of_learning: bool = False
-    """A price of learning: who learned nothing is not compared."""
+    """Whether it is a cost of learning: strategies that learned nothing are not compared."""
     shown: Literal["measured", "different", "nonzero"] = "measured"
     brief: bool = True
-    """Whether it belongs into a short table."""
+    """Whether it belongs in a short table."""
 
     @property
     def head(self) -> str:
-        """Heading and unit in a line: ``learn, s``."""
+        """Heading and unit on one line: ``learn, s``."""
         return f"{self.heading}, {self.unit}" if self.unit else self.heading
 
     @property
@@ -77,11 +77,11 @@ class Column:
         return " a ".join(part for part in (self.unit, self.per) if part)
 
     def cell(self, entry: Entry) -> str:
-        """The value as it is shown, or a dash."""
+        """The value as shown, or a dash."""
         return formats.cell(entry.value(self.name), self.text)
 
     def bracket(self, entry: Entry) -> str:
-        """The confidence interval as it is shown, or an empty string."""
+        """The confidence interval as shown, or an empty string."""
         return formats.interval(entry.data.get(self.interval)) if self.interval else ""
 
     def visible(self, entries: Sequence[Entry]) -> bool:
@@ -97,7 +97,7 @@ class Column:
         return sorted(found, key=lambda pair: -pair[0] if self.better == "high" else pair[0]) if self.better else []
 
     def best(self, entries: Sequence[Entry]) -> frozenset[int]:
-        """Indices of the best: several where they read the same, none where all do or there is one alone."""
+        """Indices of the best: several if they read the same, none if all do or there is only one."""
         ranked = self.compared(entries)
         texts = [self.text(value) for value, _ in ranked]
         if len(set(texts)) < 2:
@@ -203,7 +203,7 @@ COLUMN = {column.name: column for column in COLUMNS}
 
 
 def entries(result: Mapping[str, Any]) -> list[Entry]:
-    """The strategies of a run, highest recall first, each with a label of its own."""
+    """The strategies of a run, highest recall first, each with a unique label."""
     rows = list(result.get("results") or ())
     labels = _labels(rows)
     order = sorted(range(len(rows)), key=lambda i: -_or(formats.number(rows[i].get("recall")), -1.0))
@@ -216,18 +216,18 @@ def visible(found: Sequence[Entry]) -> list[Column]:
 
 
 def _with_role(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row of a result that was written before rows said what their strategy is for: as the strategy says today."""
+    """Fill in the role, from today's strategy, in a row that was written before rows had a role."""
     if "role" in row:
         return row
     try:
         found = strategy_class(str(row.get("strategy")))
     except ContinualLearningError:
-        return row  # of a package that is not installed here, say
+        return row  # for example of a package that is not installed here
     return {**row, "role": found.role, "learns": found.learns}
 
 
 def _without_refusals(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A strategy that never learns refuses every document by definition, which is no finding about them."""
+    """A strategy that never learns refuses every document by definition, which says nothing about the documents."""
     if row.get("learns") is not False:
         return row
     notes = [note for note in row.get("notes") or () if not str(note).startswith("refused:")]

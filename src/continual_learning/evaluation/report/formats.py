@@ -1,4 +1,4 @@
-"""Numbers, times and sizes as people read them. A value that is not there is a dash."""
+"""Numbers, times and sizes in human-readable form. A missing value is a dash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def number(value: Any) -> float | None:
 
 
 def printable(text: str) -> str:
-    """``text`` without control characters other than line ends and tabs, and without halves of surrogate pairs."""
+    """``text`` without control characters other than line ends and tabs, and without unpaired surrogates."""
     return text.translate(_CONTROL).encode("utf-8", "replace").decode("utf-8")
 
 
@@ -37,7 +37,7 @@ def plain(value: Any, text: Callable[[str], str] = printable) -> Any:
 
 
 def ratio(value: float) -> str:
-    """``0.34``; a value below zero with a minus sign of a digit's width."""
+    """``0.34``; a negative value gets a minus sign as wide as a digit."""
     return _signed(f"{value:.2f}")
 
 
@@ -53,7 +53,7 @@ def change(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Three digits or so: ``0.79``, ``21.0``, ``1,240``; less than the last digit is ``<0.01``."""
+    """About three digits: ``0.79``, ``21.0``, ``1,240``; less than the last digit is ``<0.01``."""
     if 0 < value < 0.005:
         return "<0.01"
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
@@ -95,7 +95,7 @@ def duration(value: float) -> str:
 
 
 def interval(pair: Any) -> str:
-    """``[0.24, 0.45]``, or an empty string where there is none."""
+    """``[0.24, 0.45]``, or an empty string if there is none."""
     bounds = [number(bound) for bound in pair] if isinstance(pair, list | tuple) and len(pair) == 2 else [None]
     return "" if None in bounds else f"[{', '.join(ratio(bound) for bound in bounds if bound is not None)}]"
 

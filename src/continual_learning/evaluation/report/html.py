@@ -1,4 +1,4 @@
-"""HTML: one file that stands alone, with nothing to fetch."""
+"""HTML: one self-contained file, with nothing to fetch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from continual_learning.evaluation.report.formats import DASH, cell, number, rat
 from continual_learning.text.words import several
 
 _PACKAGE = "continual_learning.evaluation.report"
-# So many questions are shown at once; with more, all documents but the first are folded.
+# Up to this many questions are all shown; with more, all documents but the first are folded.
 _OPEN_QUESTIONS = 60
 
 
 def render_html(result: Mapping[str, Any]) -> str:
     """The whole report as one page: no network, no font or script from elsewhere.
 
-    Answers, titles and settings are untrusted: all of them are escaped, and the page's own policy lets no script run
+    Answers, titles and settings are untrusted: all of them are escaped, and the page's own policy allows no script
     but the one it was made with.
     """
     clean = formats.plain(result)
@@ -73,7 +73,7 @@ def _file(name: str) -> str:
 
 
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The head of the page: what was run."""
+    """The header of the page: what was run."""
     facts = result.get("dataset") or {}
     found = [
         ("Model", words.model(result)),
@@ -130,13 +130,13 @@ def _strategies(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _bar(entry: Entry, high: float) -> tuple[float | None, ...]:
-    """The interval's ends and the recall on a bar of 140 units, on which recall runs from 0 to ``high``."""
+    """The ends of the interval and the recall, on a bar 140 units long that shows recall from 0 to ``high``."""
     values = (*(entry.bounds("recall_interval") or (None, None)), entry.value("recall"))
     return tuple(None if value is None else round(7 + 126 * min(value, high) / high, 1) for value in values)
 
 
 def _unbroken(sentence: str) -> str:
-    """The sentence with its units at the end of no line's number."""
+    """The sentence with no line break between a number and its unit."""
     return re.sub(r"(?<=\d) (?=(?:s|B|kB|MB|GB)\b)", "\u00a0", sentence)
 
 
@@ -175,7 +175,7 @@ def _stream(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _needles(entries: Sequence[Entry]) -> list[tuple[Entry, list[str], list[tuple[str, list[tuple[str, str]]]]]]:
-    """Of each strategy: the lengths, and for every depth its row of cells."""
+    """For each strategy: the lengths, and a row of cells for every depth."""
     found = []
     for entry in entries:
         cells = {
@@ -198,7 +198,7 @@ def _heat(value: Any) -> tuple[str, str]:
 
 
 def _seeds(entries: Sequence[Entry]) -> dict[str, Any] | None:
-    """Recall of every seed, where there are several."""
+    """Recall of every seed, if there are several."""
     by_seed = {e.index: {str(s.get("seed")): s.get("recall") for s in e.data.get("seeds") or ()} for e in entries}
     names = list(dict.fromkeys(seed for seeds in by_seed.values() for seed in seeds))
     if len(names) < 2:

@@ -1,4 +1,4 @@
-"""Markdown: the table for a README, and what it was measured with."""
+"""Markdown: the table for a README, and how it was measured."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from continual_learning.evaluation.report import columns, formats, words
 
 
 def render_markdown(result: Mapping[str, Any]) -> str:
-    """One row a strategy, highest recall first, the best of each column in bold; then command, machine, wall time.
+    """One row per strategy, highest recall first, the best of each column in bold; then command, machine, wall time.
 
-    Columns that nobody measured are left out, and some that a README has no room for. What learning costs is not
-    compared for strategies that learned nothing. Values that read the same are all bold, unless all strategies have it.
+    Columns without measurements are left out, as are some that a README has no room for. The cost of learning is not
+    compared for strategies that learned nothing. Equal best values are all bold, unless all strategies have them.
     """
     clean = formats.plain(result)
     entries = columns.entries(clean)
@@ -36,7 +36,7 @@ def render_markdown(result: Mapping[str, Any]) -> str:
 def _block(result: Mapping[str, Any]) -> list[str]:
     facts = [words.data(result), words.machine(result), words.wall_time(result)]
     command = str(result.get("command") or "").replace("\n", " ").strip()
-    # A fence longer than any run of backquotes in the command cannot be closed by it.
+    # A fence longer than any run of backquotes in the command cannot be closed by the command.
     fence = "`" * max([3, *(len(run) + 1 for run in _runs(command))])
     lines = [fence, command, fence] if command else []
     return [*lines, *(f"- {_text(fact)}" for fact in facts if fact)]
@@ -51,6 +51,6 @@ def _row(cells: list[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """``text`` on one line, with what Markdown or HTML would take for markup made plain."""
+    """``text`` on one line, with everything that Markdown or HTML would take for markup escaped."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{c}" if c in "\\|*`[]" else c for c in text)

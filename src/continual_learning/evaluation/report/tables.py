@@ -15,9 +15,9 @@ _ANSWER_FIELDS = ("document", "title", "seed", "question", "text", "right", "f1"
 
 
 def render_csv(result: Mapping[str, Any]) -> str:
-    """One row a strategy, in the run's order; columns have the names of a result, whatever was measured.
+    """One row per strategy, in the run's order; the columns are all fields of a result, whatever was measured.
 
-    Numbers are not rounded; seconds and bytes are what their names say. An interval is two columns, ``…_low`` and
+    Numbers are not rounded; the names give the units, seconds or bytes. An interval is two columns, ``…_low`` and
     ``…_high``; ``config`` is JSON. What was not measured is empty.
     """
     fields = ["strategy", "label"]
@@ -36,10 +36,10 @@ def render_csv(result: Mapping[str, Any]) -> str:
 
 
 def render_answers_csv(result: Mapping[str, Any]) -> str:
-    """One row an answer of every strategy, seed and question; ``answers`` are the gold ones, as JSON.
+    """One row per answer of every strategy, seed and question; ``answers`` are the gold ones, as JSON.
 
-    Texts stand as they were generated: import them as text into a spreadsheet, which would else take one that begins
-    with ``=`` for a formula.
+    Texts are written exactly as generated: import them as text into a spreadsheet, which would otherwise treat one that
+    begins with ``=`` as a formula.
     """
     rows = []
     for found in plain(result.get("results") or []):

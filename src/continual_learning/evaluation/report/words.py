@@ -1,4 +1,4 @@
-"""What a run says, in sentences."""
+"""The results of a run, in sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from continual_learning.evaluation.report.columns import COLUMN, Column, Entry
 from continual_learning.evaluation.report.formats import number
 from continual_learning.text.words import several
 
-# What is said of the best, in this order.
+# What is reported about the best strategies, in this order.
 _COMPARED = {
     "recall": "Recall",
     "f1": "Token F1",
@@ -110,7 +110,7 @@ def wall_time(result: Mapping[str, Any]) -> str:
 
 
 def started(result: Mapping[str, Any]) -> str:
-    """When the run began, ``2025-11-22 10:04 UTC``; as it is given where that is not a time."""
+    """When the run began, ``2025-11-22 10:04 UTC``; unchanged if it is not a time."""
     given = str(result.get("started_at") or "")
     try:
         found = datetime.fromisoformat(given)
@@ -121,7 +121,7 @@ def started(result: Mapping[str, Any]) -> str:
 
 
 def verdict(entry: Entry) -> str:
-    """One strategy in one sentence, its name aside."""
+    """One strategy in one sentence, without its name."""
     answers = [
         f"{word} {' '.join(filter(None, (COLUMN[name].cell(entry), COLUMN[name].bracket(entry))))}"
         for name, word in (("recall", "recall"), ("f1", "token F1"))
@@ -151,7 +151,7 @@ def _retention(entry: Entry) -> list[str]:
     if entry.value("perplexity_change") is not None and not entry.idle:
         found.append(f"perplexity of unrelated text {COLUMN['perplexity_change'].cell(entry)}")
     if refused := entry.value("refused"):
-        # Counted over all seeds, each of which was given every document.
+        # Counted over all seeds, each of which received every document.
         given = (entry.value("documents") or 0) * max(1, len(entry.data.get("seeds") or ()))
         found.append(f"{formats.count(refused)} of {several(given, 'document')} refused")
     return found
@@ -159,7 +159,7 @@ def _retention(entry: Entry) -> list[str]:
 
 @dataclass(frozen=True)
 class Finding:
-    """Who is best at something."""
+    """Which strategies are best at something."""
 
     measure: str
     sentence: str
@@ -174,7 +174,7 @@ class Finding:
 def best(entries: Sequence[Entry]) -> list[Finding]:
     """What each strategy is best at.
 
-    Measures on which all read the same, or that fewer than two strategies have, are left out.
+    Measures on which all values read the same, or that fewer than two strategies have, are left out.
     """
     found = []
     for name, measure in _COMPARED.items():
@@ -188,7 +188,7 @@ def best(entries: Sequence[Entry]) -> list[Finding]:
 
 
 def summary(found: Sequence[Finding]) -> str:
-    """On how many measures baselines are the best, and every strategy."""
+    """On how many measures the baselines are best, and each strategy."""
     wins = Counter(_named(entry) for finding in found for entry in finding.winners)
     baseline = sum(finding.baseline for finding in found)
     counts = ", ".join(f"{name} on {count}" for name, count in wins.most_common())
@@ -201,7 +201,7 @@ def _sentence(column: Column, first: Sequence[Entry], rest: Sequence[Entry]) -> 
     verb = "is best with" if len(first) == 1 else "are level with"
     parts = [f"{_joined([_named(entry) for entry in first])} {verb} {_value(column, first[0])}"]
     others = [("next is", rest[0])]
-    # Where baselines lead, a reader wants to know how far the rest is behind.
+    # If baselines lead, a reader wants to know how far behind the rest are.
     ours = next((entry for entry in rest if not entry.baseline), None)
     if ours not in (None, rest[0]) and all(entry.baseline for entry in first):
         others.append(("the best that is no baseline is", ours))
@@ -211,7 +211,7 @@ def _sentence(column: Column, first: Sequence[Entry], rest: Sequence[Entry]) -> 
 
 
 def _overlap(column: Column, better: Entry, other: Entry) -> str:
-    # Only shares have intervals, and of them the higher is the better.
+    # Only shares have intervals, and for them higher is better.
     a, b = better.bounds(column.interval), other.bounds(column.interval)
     if a is None or b is None:
         return ""

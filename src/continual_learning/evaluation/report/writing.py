@@ -1,4 +1,4 @@
-"""Reports as files: the name's suffix says what kind."""
+"""Reports as files: the suffix of the name decides the format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from continual_learning.io.files import write_atomic
 
 
 def write_report(result: Mapping[str, Any], path: str | Path) -> Path:
-    """Write ``.html``, ``.md``, ``.csv`` (the results) or ``.json`` (everything), wholly or not at all.
+    """Write ``.html``, ``.md``, ``.csv`` (the results) or ``.json`` (everything), completely or not at all.
 
     Returns the path. Raises InputError for another suffix, and for a file that cannot be written.
     """

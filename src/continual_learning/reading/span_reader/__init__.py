@@ -1,7 +1,7 @@
 """Extractive reading: which words of a text answer a question, by the base's hidden states and a small trained network.
 
 A small model writes poor answers from a text in its prompt, yet its hidden states say much about where the answer
-stands. So the base reads the text and then each question, and a network of about half a million weights, trained once
+is. So the base reads the text and then each question, and a network of about half a million weights, trained once
 per base on other articles (`continual-learning train reader`), points at spans of the text: extractive question
 answering as in Rajpurkar et al. 2016 (arXiv 1606.05250), on frozen contextual features as in ELMo (Peters et al. 2018,
 arXiv 1802.05365, section 5). For ttt the text is what the learned weights recite, as in recitation-augmented

@@ -1,7 +1,7 @@
-"""Answers that name spans of a text, for strategies that have one to read: recited from weights, or kept.
+"""Answers that name spans of a text, for strategies that have a text to read: recited from weights, or kept.
 
-The text need not be cut to what an answer may hold, and an answer is as long as what was asked for. Feedback moves the
-choice: each span's log-likelihood takes what the base's steers know of it (`logits_processors.ChoiceSteer`).
+The text need not be cut to the length of an answer, and an answer is as long as the span that was asked for. Feedback
+shifts the choice: the base's logits processors adjust each span's log-likelihood (`logits_processors.ChoiceSteer`).
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from continual_learning.types import Answer
 
 PACKAGED = "packaged"
 BETWEEN = " / "
-"""Stands between two candidates."""
+"""Separates two candidates."""
 _LEAST = 1e-30
-_CONSIDERED = 8  # at least so many spans are there for feedback to choose among
+_CONSIDERED = 8  # at least this many spans are available for feedback to choose from
 
 
 class SpanAnswerConfig(StrategyConfig):
     """Settings of strategies that answer with spans of a text."""
 
     reader: str | None = PACKAGED
-    """The span reader that points at answers: `packaged`, the one that ships for the base, if there is one; a file
-    that `continual-learning train reader` wrote; none: quote the part that the question's words find."""
+    """The span reader that points at answers: `packaged` (the one that ships for the base, if any),
+    a file written by `continual-learning train reader`, or none (quote the part that the question's words find)."""
     most_candidates: int = Field(3, ge=1)
-    """An answer names at most so many spans."""
+    """An answer names at most this many spans."""
     candidate_mass: float = Field(0.7, ge=0, le=1)
-    """It names the likeliest ones until their probabilities add up to this: one span where the reader is sure."""
+    """It names the likeliest spans until their probabilities add up to this: one span if the reader is sure."""
 
 
 def chosen_reader(base: BaseModel, config: SpanAnswerConfig) -> SpanReader | None:
-    """The reader that the settings name, None for none. Raises ConfigError, CorruptMemoryError or MismatchError."""
+    """The reader that the settings name, or None. Raises ConfigError, CorruptMemoryError or MismatchError."""
     if config.reader is None:
         return None
     if config.reader == PACKAGED:
@@ -58,7 +58,7 @@ def span_answers(
     config: SpanAnswerConfig,
     max_new_tokens: int,
 ) -> list[Answer]:
-    """For each question the likeliest spans of ``text``, best first: more than one where none is likely enough."""
+    """For each question the likeliest spans of ``text``, best first: more than one if none is likely enough."""
     started = time.perf_counter()
     answers = []
     considered = max(_CONSIDERED, config.most_candidates)
@@ -74,7 +74,7 @@ def span_answers(
 
 
 def _named(choices: dict[str, float], config: SpanAnswerConfig) -> list[str]:
-    """The likeliest of all choices (log-likelihoods), until their probabilities add up to enough."""
+    """The likeliest of all choices (given log-likelihoods) until their probabilities add up to enough."""
     found: list[str] = []
     mass = 0.0
     for choice in sorted(choices, key=lambda choice: -choices[choice])[: config.most_candidates]:

@@ -1,4 +1,4 @@
-"""What rules say about each token of a text and a question: shared words, their rarity and nearness, kinds of answers.
+"""Rule-based features of each token of a text and a question: shared words, their rarity and nearness, answer types.
 
 Shapes: T = tokens of the text, F = features.
 """
@@ -41,10 +41,10 @@ FEATURES = (
     "ends_word",
     "first_token_log_probability",
 )
-"""Of the word that a token is part of, but for the last three."""
+"""All but the last three describe the word that a token is part of."""
 
-_PART_TOKENS, _WINDOW_TOKENS = 20, 24  # those that `parts.WEIGHTS` were fitted with
-_NEARNESS_WORDS = 6.0  # distance over which the nearness to a shared word falls by e
+_PART_TOKENS, _WINDOW_TOKENS = 20, 24  # the values that `parts.WEIGHTS` were fitted with
+_NEARNESS_WORDS = 6.0  # distance over which the nearness to a shared word falls by a factor of e
 _PUNCTUATION = '.,;:()"“”'
 
 
@@ -54,7 +54,7 @@ class TextWords:
 
     text: str
     words: tuple[tuple[int, int], ...]
-    """Start and end of each word; a word is what stands between white space."""
+    """Start and end of each word; a word is what is between white space."""
     word_of_token_T: Tensor
     stems: tuple[frozenset[int], ...]
     """Hashes of the content stems of each word."""
@@ -66,7 +66,7 @@ class TextWords:
 
     @classmethod
     def of(cls, text: str, offsets: Sequence[tuple[int, int]]) -> TextWords:
-        """``offsets`` are the tokens' places in the text. Raises ValueError for a text without a word."""
+        """``offsets`` are the tokens' positions in the text. Raises ValueError for a text without a word."""
         words = tuple((m.start(), m.end()) for m in re.finditer(r"\S+", text))
         if not words:
             raise ValueError("a text without a word cannot be read")
@@ -136,7 +136,7 @@ def token_features(read: TextWords, question: str, rarity: Rarity, first_T: Tens
 
 
 def _window_scores(read: TextWords, question: str, rarity: Rarity) -> list[float]:
-    """For each part of the text: the score of the best window that holds it, less the best of all."""
+    """For each part of the text: the score of the best window that holds it, minus the best score of all."""
     pieces = cut_parts(read.text, _rough_tokens, _PART_TOKENS)
     keys = part_keys(part_index(pieces))
     scores = [
@@ -151,7 +151,7 @@ def _window_scores(read: TextWords, question: str, rarity: Rarity) -> list[float
 
 
 def _rough_tokens(text: str) -> int:
-    """English has about 4.4 characters a token; what is cut by it need not fit anywhere."""
+    """An estimate: English has about 4.4 characters per token, and the pieces cut by it need not fit anywhere."""
     return max(1, round(len(text) / 4.4))
 
 
@@ -160,7 +160,7 @@ def _stems(text: str) -> frozenset[int]:
 
 
 def _places(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """Where pieces of a text stand in it, in their order."""
+    """Start and end of consecutive pieces of a text in it."""
     found, at = [], 0
     for piece in pieces:
         start = max(text.find(piece, at), at)
@@ -170,10 +170,10 @@ def _places(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _at(places: Sequence[tuple[int, int]], start: int) -> int:
-    """The last place that begins at ``start`` or before."""
+    """The index of the last place that begins at or before ``start``."""
     return max((i for i, (a, _) in enumerate(places) if a <= start), default=0)
 
 
 def _last_from(words: Sequence[tuple[int, int]], start: int, end: int) -> int:
-    """The last word that a token overlaps; of a token of white space, the word before it."""
+    """The index of the last word that a token overlaps; for a token of white space, of the word before it."""
     return max((i for i, (a, b) in enumerate(words) if a < max(end, start + 1) and start < b), default=0)

@@ -4,8 +4,8 @@
     h = transformer(x)                                        Vaswani et al. 2017, pre-norm, relative positions
     score(i, j) = start_i + end_j + u_i . v_j / sqrt(k) + length_(j - i)
 
-``mix`` is a learned average over blocks (ELMo, Peters et al. 2018, equation 1). The base reads left to right, so that
-the words before a clue do not know of it: attention in both directions mends that, too.
+``mix`` is a learned average over blocks (ELMo, Peters et al. 2018, equation 1). The base reads left to right, so the
+states of words before a clue know nothing of it: attention in both directions fixes that, too.
 
 Shapes: B = questions of a batch, Q = tokens of a question, T = tokens of a text, L = blocks whose states are read,
 D = the base's hidden size, W = the network's width, F = features, H = attention heads.
@@ -25,23 +25,23 @@ _NEVER = -1e4
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """Everything that decides the tensors of a network."""
+    """Everything that determines the tensors of a network."""
 
     hidden_size: int
-    """D, of the base."""
+    """D, the base's hidden size."""
     blocks: tuple[int, ...]
     """The blocks whose input states are read, in order."""
     features: int
-    """F."""
+    """F, the number of features."""
     width: int = 128
-    """W."""
+    """W, the network's width."""
     layers: int = 2
     heads: int = 4
     pair_width: int = 32
     longest: int = 14
     """Tokens of the longest span."""
     distance: int = 24
-    """Relative positions further apart than this count as this far."""
+    """Relative distances are clipped to this."""
 
 
 class SpanNetwork(nn.Module):
@@ -77,7 +77,7 @@ class SpanNetwork(nn.Module):
     def forward(
         self, text_BTLD: Tensor, question_BQLD: Tensor, features_BTF: Tensor, is_text_BT: Tensor, is_question_BQ: Tensor
     ) -> Tensor:
-        """Scores ``[B, T, T]`` of the spans from token i to token j, both within; impossible ones about -10,000."""
+        """Scores ``[B, T, T]`` of the spans from token i to token j, inclusive; about -10,000 for impossible ones."""
         text_BTD = _mixed(text_BTLD, self.text_mean_LD, self.text_deviation_LD, self.text_mix_L)
         question_BQD = _mixed(question_BQLD, self.question_mean_LD, self.question_deviation_LD, self.question_mix_L)
         text_BTW = self.features_in(features_BTF) + self.text_in(self.dropout(text_BTD)) + self.side_2W[0]
@@ -113,7 +113,7 @@ class _Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
         self.dropout = nn.Dropout(dropout)
-        # Within the question and within the text by distance; between them one number a head.
+        # Within the question and within the text by distance; between them one number per head.
         self.near_HR = nn.Parameter(torch.zeros(shape.heads, 2 * shape.distance + 1))
         self.across_H = nn.Parameter(torch.zeros(shape.heads))
 

@@ -27,8 +27,8 @@ from continual_learning.retrieval.routing import default_rarity
 
 FORMAT = "continual-learning span reader 1"
 _PACKAGED = Path(str(files("continual_learning"))) / "data" / "span_readers"
-_CANDIDATES = 64  # best spans that are looked through for those that do not overlap
-_EDGES = ' .,;:()"“”'  # what an answer neither begins nor ends with
+_CANDIDATES = 64  # number of best spans that are searched for those that do not overlap
+_EDGES = ' .,;:()"“”'  # characters that an answer neither begins nor ends with
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class FoundSpan:
     start: int
     """Character of the text at which it begins."""
     probability: float
-    """By the reader, among all spans of the text."""
+    """Its probability among all spans of the text, by the reader."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One question about one text, as the network takes it."""
+    """One question about one text, as input of the network."""
 
     text_TLD: Tensor
     question_QLD: Tensor
@@ -52,7 +52,7 @@ class Reading:
 
 
 def readings(states: ReadStates, questions: Sequence[str]) -> list[Reading]:
-    """Of every question about a text. Raises ValueError for a text without a word."""
+    """The network's input for every question about a text. Raises ValueError for a text without a word."""
     words = TextWords.of(states.text, states.offsets)
     return [
         Reading(states.text_TLD, question_QLD, token_features(words, question, default_rarity(), first_T.cpu()))
@@ -80,12 +80,12 @@ class SpanReader:
 
     network: SpanNetwork
     fingerprint: str
-    """Of the base whose states it was trained on."""
+    """Fingerprint of the base whose states it was trained on."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """How it was made: JSON values only."""
 
     def check(self, base: BaseModel) -> None:
-        """Raises MismatchError unless it was trained on this base."""
+        """Raise MismatchError unless it was trained on this base."""
         check_base("span reader", self.fingerprint, base.fingerprint, base.name, "continual-learning train reader")
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class SpanReader:
     ) -> list[list[FoundSpan]]:
         """For each question, the ``count`` likeliest spans of ``text`` that do not overlap, best first.
 
-        Fewer where the text has no more; none where it has no word. Raises MismatchError for another base.
+        Fewer if the text has no more; none if it has no word. Raises MismatchError for another base.
         """
         self.check(base)
         if not text.strip() or not questions:
@@ -143,7 +143,7 @@ def save_reader(reader: SpanReader, path: Path) -> None:
 
 
 def load_reader(path: Path) -> SpanReader:
-    """Read what `save_reader` wrote. Raises ConfigError where there is no file, CorruptMemoryError for another file."""
+    """Read what `save_reader` wrote. Raises ConfigError without such a file, CorruptMemoryError for another file."""
     if not path.is_file():
         raise ConfigError(
             f"reader {str(path)!r}: no such file; expected one that `continual-learning train reader` wrote"

@@ -1,4 +1,4 @@
-"""What the blocks of a base read of a text, and of questions that follow it.
+"""The inputs of a base's blocks for a text and for questions that follow it.
 
 Shapes: T = tokens of a text, Q = tokens of a question, N = tokens of any input, L = blocks whose states are read,
 D = hidden size, C = questions, V = vocabulary.
@@ -30,15 +30,15 @@ class ReadStates:
     text_TLD: Tensor
     questions_QLD: tuple[Tensor, ...]
     first_T: tuple[Tensor, ...]
-    """For each question: log-probability of each token of the text as the first of the base's own answer, nats."""
+    """For each question: log-probability in nats of each token of the text as the first of the base's own answer."""
 
 
 @torch.no_grad()
 def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str], blocks: Sequence[int]) -> ReadStates:
     """One forward pass over the text, and one over all questions after it; at least one question.
 
-    What does not fit the window is left out: of a long question the beginning, of a text the end. Raises
-    UnsupportedModelError for a tokenizer that does not tell where its tokens stand.
+    What does not fit the window is left out: the beginning of a long question, the end of a text. Raises
+    UnsupportedModelError for a tokenizer that does not report the positions of its tokens.
     """
     if not base.tokenizer.is_fast:
         raise UnsupportedModelError(
@@ -57,7 +57,7 @@ def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str]
     cache = base.new_cache()
     prefix_1NLD, _ = _block_inputs(base, torch.tensor([[*before, *ids]], device=base.device), cache, blocks)
     cache.batch_repeat_interleave(len(asked))
-    # Padding stands on the right, where causal attention lets nobody see it.
+    # Padding is on the right, where causal attention keeps every token from seeing it.
     questions_CNLD, final_CND = _block_inputs(base, asked_CN, cache, blocks)
     last_C = torch.tensor([len(one) - 1 for one in asked], device=base.device)
     log_likely_CV = base.logits(final_CND[torch.arange(len(asked)), last_C]).float().log_softmax(-1)
@@ -72,7 +72,7 @@ def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str]
 
 
 def _block_inputs(base: BaseModel, ids_CN: Tensor, cache: Any, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What the given blocks read, ``[C, N, L, D]``, and the last hidden states, ``[C, N, D]``; the cache grows."""
+    """The inputs of the given blocks, ``[C, N, L, D]``, and the last hidden states, ``[C, N, D]``; the cache grows."""
     with captured_inputs({i: base.blocks[i] for i in blocks}) as seen:
         out = base.backbone(input_ids=ids_CN, past_key_values=cache, use_cache=True)
     return torch.stack([seen[i] for i in blocks], 2), out.last_hidden_state

@@ -52,22 +52,22 @@ from continual_learning.training.schedule import warm_up_cosine
 READER_FILE = "reader.safetensors"
 WEIGHT_DECAY = 0.05
 VALIDATION_SHARE = 0.125
-"""Share of the articles that are held out, the last ones in the dataset's order; at least one."""
+"""Share of the articles that are held out (the last ones in the dataset's order); at least one is."""
 LONGEST_TEXT = 260
 """Texts of more tokens are left out: ttt and quote read passages of 200."""
-_ALIKE = 8  # batches are cut from this many batches of questions at a time, sorted by length
+_ALIKE = 8  # batches are cut from this many batches' worth of questions at a time, sorted by length
 
 
 class ReaderConfig(StrategyConfig):
     """Settings of the training."""
 
     blocks: int = Field(7, ge=1)
-    """How many blocks' states are read, evenly spaced."""
+    """Number of blocks whose states are read, evenly spaced."""
     width: int = Field(128, ge=8, multiple_of=4)
     layers: int = Field(2, ge=1)
     dropout: float = Field(0.3, ge=0, lt=1)
     learning_rate: float = Field(1e-3, gt=0)
-    """Its highest value; it rises over a tenth of the steps and falls along a cosine."""
+    """Peak learning rate; it rises over a tenth of the steps and then falls along a cosine."""
     batch_questions: int = Field(24, ge=1)
     seed: int = 0
 
@@ -83,21 +83,21 @@ class Point:
     recall: float
     """Share of questions whose best span holds an accepted answer."""
     f1: float
-    """Of the best span."""
+    """F1 of the best span."""
     recall_of_two: float
     f1_of_two: float
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training."""
+    """The result of a training run."""
 
     reader: SpanReader
     curve: tuple[Point, ...]
     questions: int
     validation_questions: int
     seconds: float
-    """Of all sessions."""
+    """Over all sessions of the run."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def train_reader(
     on_progress: Callable[[str, int, int, str], None] | None = None,
     on_point: Callable[[Point], None] | None = None,
 ) -> Trained:
-    """Train, or go on with the run in ``folder``, and write ``reader.safetensors`` there.
+    """Train, or resume the run in ``folder``, and write ``reader.safetensors`` there.
 
-    ``on_progress`` is told the stage, what is done of it, of how much, and a word. Raises InputError where nothing can
-    be learned from the dataset, or the folder holds another run.
+    ``on_progress`` is called with the stage, how much of it is done, the total, and a note. Raises InputError if
+    nothing can be learned from the dataset, or if the folder holds another run.
     """
     started = time.perf_counter()
     even = (round((i + 1) * base.block_count / (config.blocks + 1)) for i in range(config.blocks))
@@ -186,7 +186,7 @@ def train_reader(
 
 
 class _Run:
-    """The network while it learns, and the best it has been."""
+    """The network in training, and its best state so far."""
 
     def __init__(
         self,
@@ -216,11 +216,11 @@ class _Run:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """Number of epochs done."""
         return len(self.curve)
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
+        """What a checkpoint needs."""
         parts = {
             "network.": self._network.state_dict(),
             "best.": self._best,
@@ -229,18 +229,18 @@ class _Run:
         return {prefix + name: tensor for prefix, tensors in parts.items() for name, tensor in tensors.items()}
 
     def facts(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """What a checkpoint needs."""
         return {"curve": [asdict(point) for point in self.curve]}
 
     def best_network(self) -> SpanNetwork:
-        """That of the epoch with the highest F1 on validation."""
+        """The network of the epoch with the highest F1 on validation."""
         network = SpanNetwork(self._network.shape)
         network.load_state_dict(self._best)
         network.train(False)
         return network.requires_grad_(False)
 
     def train_epoch(self, on_step: Callable[[int, int, float], None]) -> None:
-        """All questions once, then validation. What is drawn depends on the seed and the epoch alone."""
+        """Train on all questions once, then validate. Sampling depends on the seed and the epoch alone."""
         config, epoch = self._config, self.epoch
         rng = random.Random(f"{config.seed}:{epoch}")
         torch.manual_seed(config.seed * 1000 + epoch)
@@ -290,7 +290,7 @@ class _Run:
 
 
 def _split(dataset: Dataset, share: float) -> tuple[list[QADocument], list[QADocument]]:
-    """Documents to train on and to validate with, of different articles."""
+    """Documents to train on and documents to validate with, from different articles."""
     articles = list(dict.fromkeys(item.article for item in dataset.documents))
     held_out = set(articles[-max(1, round(share * len(articles))) :])
     return (
@@ -302,7 +302,7 @@ def _split(dataset: Dataset, share: float) -> tuple[list[QADocument], list[QADoc
 def _examples(
     base: BaseModel, item: QADocument, shape: NetworkShape, config: ReaderConfig, kept: Kept
 ) -> list[_Example]:
-    """The questions about a document whose answers stand in it, with the base's states in half precision."""
+    """The questions about a document whose answers are in it, with the base's states in half precision."""
     document = item.document
     if not item.questions or len(base.encode(document.text)) > LONGEST_TEXT:
         return []
@@ -336,7 +336,7 @@ def _examples(
 def _gold(
     text: str, offsets: Sequence[tuple[int, int]], answers: Sequence[str], longest: int
 ) -> tuple[tuple[int, int], ...]:
-    """First and last token of every place where an accepted answer stands, if it is not too long to be pointed at."""
+    """First and last token of every occurrence of an accepted answer, unless it is too long to be pointed at."""
     found = set()
     for answer in answers:
         for match in re.finditer(re.escape(answer), text) if answer else ():
@@ -347,7 +347,7 @@ def _gold(
 
 
 def _batches(examples: Sequence[_Example], size: int, rng: random.Random) -> list[list[_Example]]:
-    """All examples in batches of about one length, in an order of chance."""
+    """All examples in batches of similar length, in random order."""
     order = list(examples)
     rng.shuffle(order)
     batches = []
@@ -363,7 +363,7 @@ def _loss(network: SpanNetwork, batch: Sequence[_Example]) -> Tensor:
 
 
 def _span_loss(scores_BTT: Tensor, batch: Sequence[_Example]) -> Tensor:
-    """Negative log of the probability that the accepted spans have together, nats: ``[B]``."""
+    """Negative log of the total probability of the accepted spans, in nats: ``[B]``."""
     gold_BTT = torch.zeros_like(scores_BTT, dtype=torch.bool)
     for row, example in enumerate(batch):
         for first, last in example.gold:

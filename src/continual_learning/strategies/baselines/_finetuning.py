@@ -1,7 +1,7 @@
 """What the trained baselines share: their settings, and learning one document by gradient descent.
 
-A baseline says what is trained (`gradient_descent.Trainable`), where it starts, how it is laid out in a state, and how
-questions find it.
+A baseline defines what is trained (`gradient_descent.Trainable`), where training starts, how the result is laid out in
+a state, and how questions find it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from continual_learning.training.gradient_descent import Schedule, StepCallback,
 from continual_learning.training.stopwatch import Stopwatch
 from continual_learning.types import Answer, LearnReport, Progress, ProgressCallback, QuestionAnswer, TokenCallback
 
-# What no measurement of the trained baselines varied.
+# Not varied in any measurement of the trained baselines.
 PASSAGE_TOKENS = 200
-"""Longest stretch of text that is read at once."""
+"""Longest stretch of text that is read at once, in tokens."""
 _MINI_BATCH_TOKENS = 192  # padding included
 _CLIP_NORM = 1.0  # global norm of the gradients
 _WARMUP = 0.1  # share of the steps in which the learning rate rises
@@ -41,21 +41,21 @@ class FinetuningConfig(StrategyConfig):
     """Settings of every trained baseline."""
 
     signal: Literal["study", "text"] = "study"
-    """What is learned from: telegraphic questions on the text and the text itself, or the text alone."""
+    """Train on telegraphic questions about the text and the text itself, or on the text alone."""
     questions_per_fragment: int = Field(3, ge=1)
-    """Questions on each fragment of the text, in each pass."""
+    """Questions per fragment of the text in each pass."""
     max_tokens: int = Field(4096, ge=1)
     """Documents longer than this are truncated, with a warning."""
 
     learning_rate: float = Field(1e-3, ge=0)
-    """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
     passes: int = Field(2, ge=1)
-    """Passes over the material; its questions are made anew for each."""
+    """Passes over the training examples; the questions are generated anew for each pass."""
     seed: int = 0
-    """Seeds all sampling, together with the document."""
+    """Seeds all sampling, in combination with the document."""
 
     guard: bool = False
-    """Check after learning, and keep the previous memory if a limit is passed."""
+    """Check after learning, and keep the previous memory if a limit is exceeded."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         "passage_tokens": PASSAGE_TOKENS,
@@ -67,11 +67,11 @@ class FinetuningConfig(StrategyConfig):
         "max_perplexity_rise": LIMITS.max_perplexity_rise,
         "min_general_kept": LIMITS.min_general_kept,
     }
-    """Options of earlier memories, each with the value that means what is done today."""
+    """Options of earlier memories, each with the value that matches today's behaviour."""
 
     @property
     def study_material(self) -> StudyMaterial:
-        """What is made of a passage to learn it."""
+        """The training examples made from a passage."""
         return StudyMaterial(questions_per_fragment=self.questions_per_fragment if self.signal == "study" else 0)
 
     @property
@@ -86,7 +86,7 @@ class AdapterConfig(FinetuningConfig):
     rank: int = Field(16, ge=1)
     """Rank of the adapter's matrices."""
     alpha: float = Field(32.0, gt=0)
-    """Scale: the adapter's product counts alpha / rank."""
+    """Scale: the adapter's product is multiplied by alpha / rank."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {**FinetuningConfig.RETIRED, "target_modules": "all-linear"}
 
@@ -95,10 +95,10 @@ ConfigT = TypeVar("ConfigT", bound=FinetuningConfig)
 
 
 class FinetuningStrategy(Strategy[ConfigT]):
-    """Learns a document by gradient descent on material that is made from it."""
+    """Learns a document by gradient descent on training examples made from it."""
 
     fixed: ClassVar[tuple[str, ...]] = ()
-    """Settings without which what is learned cannot be read again: a memory keeps those it began with."""
+    """Settings needed to read back what was learned: a memory keeps the values it was created with."""
 
     @property
     @abstractmethod
@@ -119,10 +119,10 @@ class FinetuningStrategy(Strategy[ConfigT]):
         kept: Mapping[str, Tensor],
         record: DocumentRecord,
     ) -> State:
-        """The state with one more document: its text as far as it was learned, and what training made of `start`."""
+        """The state with one more document: ``text`` is the part that was learned, ``kept`` the result of training."""
 
     def material(self, base: BaseModel, state: State, text: str, title: str, rng: random.Random) -> list[Item]:
-        """What is studied in one pass."""
+        """The training examples of one pass."""
         return document_items(base, text, title, PASSAGE_TOKENS, self.config.study_material, rng)
 
     def learn(
@@ -133,10 +133,10 @@ class FinetuningStrategy(Strategy[ConfigT]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Train on the document; with ``guard``, check what came of it.
+        """Train on the document; with ``guard``, check the result.
 
-        ``qa`` takes part in the check and is never trained on. Raises DivergedError, and MismatchError for a
-        memory that was begun with other settings.
+        ``qa`` is used in the check and never trained on. Raises DivergedError, and MismatchError for a
+        memory that was created with other settings.
         """
         self.check_settings(state)
         config, watch = self.config, Stopwatch()
@@ -183,7 +183,7 @@ class FinetuningStrategy(Strategy[ConfigT]):
         }
 
     def check_settings(self, state: State) -> None:
-        """Raise MismatchError where the memory was begun with settings that do not fit these."""
+        """Raise MismatchError if the memory was created with settings that are incompatible with these."""
         if not state.meta.documents:
             return
         now = self.config.model_dump(mode="json")
@@ -203,14 +203,14 @@ def trained_answers(
     on_token: TokenCallback | None = None,
     history: Sequence[Message] = (),
 ) -> list[Answer]:
-    """Answers in the format that study questions have: the base's chat without its default system prompt."""
+    """Answers in the format of the training questions: the base's chat format without its default system prompt."""
     fitted = [fitted_prompt(base, history, q, max_new_tokens, system=False) for q in questions]
     prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
     return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)
 
 
 def _size(state: State) -> int:
-    """Bytes of tensors and kept texts."""
+    """Bytes of the tensors and the kept texts."""
     return state.bytes + sum(len(text.encode()) for text in state.meta.extra.get("texts", {}).values())
 
 

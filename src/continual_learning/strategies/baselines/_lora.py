@@ -1,10 +1,10 @@
-"""LoRA beside the linear layers of a base, with PEFT's own layers.
+"""LoRA in parallel with the linear layers of a base, with PEFT's own layers.
 
     out = linear(x) + alpha / rank * B A x,
 
-A random and B zero at the start, so that the sum is exactly the base's (Hu et al. 2021, arXiv 2106.09685, section
-4.1). PEFT builds its layers around the base's linears in a container of their own, and `BaseModel.patched` puts them
-in place: the model itself is never handed to PEFT, which would change it for good.
+with A random and B zero at the start, so that the output is exactly the base's (Hu et al. 2021, arXiv 2106.09685,
+section 4.1). PEFT wraps its layers around the base's linear layers in a separate container, and `BaseModel.patched`
+puts them in place: the model itself is never passed to PEFT, which would change it permanently.
 
 Shapes: R = rank, D = inputs, F = outputs of a linear layer.
 """
@@ -25,7 +25,7 @@ from continual_learning.model.families import is_transposed, linear_sizes
 from continual_learning.text.words import hash_63
 
 ALL_LINEAR = "all-linear"
-# Adapters are kept in half precision, as tests show at no loss: they are small, and so is a memory.
+# Adapters are kept in half precision, which keeps memories small; tests show that nothing is lost.
 STORED_TYPE = torch.float16
 
 _ADAPTER = "default"
@@ -33,9 +33,9 @@ _ADAPTER = "default"
 
 @dataclass(frozen=True)
 class LoRA:
-    """A LoRA adapter as what is trained (`gradient_descent.Trainable`).
+    """A LoRA adapter as the trained parameters (`gradient_descent.Trainable`).
 
-    Kept are ``<path of the linear>.lora_A`` [R, D] and ``….lora_B`` [F, R].
+    It keeps ``<path of the linear layer>.lora_A`` [R, D] and ``….lora_B`` [F, R].
     """
 
     rank: int
@@ -47,7 +47,7 @@ class LoRA:
     def installed(self, base: BaseModel, kept: Mapping[str, Tensor], seed: str) -> Iterator[dict[str, nn.Parameter]]:
         """The base with the adapter in place.
 
-        Raises ConfigError for a name that no linear layer has, MissingExtraError without PEFT.
+        Raises ConfigError for a name that matches no linear layer, MissingExtraError without PEFT.
         """
         layers = self._layers(base, seed)
         weights: dict[str, nn.Parameter] = {}
@@ -66,12 +66,12 @@ class LoRA:
         return {name: weight.detach().to("cpu", STORED_TYPE).contiguous() for name, weight in weights.items()}
 
     def count(self, base: BaseModel) -> int:
-        """Numbers in all A and B."""
+        """Number of parameters in all A and B."""
         sizes = (linear_sizes(module) for module in self.targets(base).values())
         return sum(self.rank * (inputs + outputs) for inputs, outputs in sizes)
 
     def targets(self, base: BaseModel) -> dict[str, nn.Module]:
-        """The linear layers that get an adapter, by path. Raises ConfigError for a name that none has."""
+        """The linear layers that get an adapter, by path. Raises ConfigError for a name that matches none."""
         head = base.model.get_output_embeddings()
         linears: dict[str, nn.Module] = {
             path: module
@@ -96,7 +96,7 @@ class LoRA:
         return any(is_transposed(module) for module in self.targets(base).values())
 
     def peft_config(self, names: list[str], transposed: bool, base_name: str) -> Any:
-        """PEFT's own configuration of this adapter, a `peft.LoraConfig`: of the layers with these paths.
+        """PEFT's own configuration of this adapter, a `peft.LoraConfig` for the layers with these paths.
 
         Raises MissingExtraError without PEFT.
         """
@@ -111,7 +111,7 @@ class LoRA:
 
     def _layers(self, base: BaseModel, seed: str) -> dict[str, Any]:
         targets = self.targets(base)
-        # A module's name may hold no dot.
+        # A module's name may not contain a dot.
         names = {path: path.replace(".", "/") for path in targets}
         holder = nn.ModuleDict({names[path]: module for path, module in targets.items()})
         with torch.random.fork_rng(devices=[]):
@@ -122,12 +122,12 @@ class LoRA:
 
 
 def adapter_paths(kept: Mapping[str, Tensor]) -> list[str]:
-    """Paths of the layers that an adapter is of, sorted."""
+    """Paths of the layers that an adapter covers, sorted."""
     return sorted({name.rpartition(".")[0] for name in kept})
 
 
 def peft_state_dict(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapter under the names that PEFT gives its tensors in ``adapter_model.safetensors``, in fp32."""
+    """The adapter under PEFT's names for its tensors in ``adapter_model.safetensors``, in fp32."""
     return {f"base_model.model.{name}.weight": tensor.float() for name, tensor in kept.items()}
 
 

@@ -1,7 +1,7 @@
-"""Baselines that train one set of weights on document after document, each going on where the last one ended.
+"""Baselines that train one set of weights on document after document, each continuing where the last one ended.
 
-What the weights are depends on all documents and their order. So the texts are kept, and forgetting a document means
-learning the others again: exact, and as slow as that.
+The weights depend on all documents and their order. So the texts are kept, and forgetting a document means learning
+all other documents again, which is exact but slow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SequentialFinetuning(FinetuningStrategy[ConfigT]):
     """One set of weights for all documents; every question is answered with it."""
 
     def start(self, state: State) -> Mapping[str, Tensor]:
-        """What the documents before left."""
+        """The weights that the earlier documents left."""
         return {name.removeprefix(_PART): tensor for name, tensor in state.tensors.items()}
 
     def with_document(
@@ -38,7 +38,7 @@ class SequentialFinetuning(FinetuningStrategy[ConfigT]):
         kept: Mapping[str, Tensor],
         record: DocumentRecord,
     ) -> State:
-        """The new weights take the place of the old; the whole text is kept to be learned again."""
+        """The new weights replace the old; the whole text is kept so that it can be learned again."""
         texts = {**kept_texts(state), document.id: document.text}
         meta = replace(
             state.meta, documents=(*state.meta.documents, record), extra={**state.meta.extra, "texts": texts}
@@ -54,7 +54,7 @@ class SequentialFinetuning(FinetuningStrategy[ConfigT]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Every question with the trained weights; the base's own answers as long as nothing is learned."""
+        """Answer every question with the trained weights, or with the base's own until something is learned."""
         if not state.meta.documents:
             return plain_answers(base, questions, max_new_tokens, on_token, history)
         with self.adapted(base, state):
@@ -62,7 +62,7 @@ class SequentialFinetuning(FinetuningStrategy[ConfigT]):
 
     @contextmanager
     def adapted(self, base: BaseModel, state: State, text: str = "") -> Iterator[None]:
-        """The base with the trained weights, whatever the text."""
+        """The base with the trained weights, whatever the text is."""
         if not state.meta.documents:
             yield
             return
@@ -71,7 +71,7 @@ class SequentialFinetuning(FinetuningStrategy[ConfigT]):
             yield
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
-        """Learn the other documents again from their texts, in their order. Exact, unless ``max_seconds`` ends it."""
+        """Learn the other documents again from their texts, in order. Exact, unless ``max_seconds`` ends it."""
         left = super().forget(base, state, document_id).meta.documents
         texts = kept_texts(state)
         again = type(self)(self.config.model_copy(update={"guard": False}))

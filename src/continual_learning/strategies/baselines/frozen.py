@@ -1,4 +1,4 @@
-"""The base model as it is: it never learns. What every other strategy is measured against."""
+"""The unchanged base model, which never learns: the reference for every other strategy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Frozen(Strategy[FrozenConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Refuse: the state comes back as it was."""
+        """Refuse the document; the state is returned unchanged."""
         return state, LearnReport(
             accepted=False,
             reason="the frozen strategy never learns; choose another one, such as ttt, to learn documents",
@@ -57,5 +57,5 @@ class Frozen(Strategy[FrozenConfig]):
         return plain_answers(base, questions, max_new_tokens, on_token, history)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
-        """Never."""
+        """Always False: there is no memory."""
         return False

@@ -1,8 +1,8 @@
 """Full finetuning, sequentially: all weights, trained on document after document.
 
-The baseline that learns with everything and protects nothing. The memory keeps the change of every weight in fp16,
-two bytes for each parameter of the base (269 MB for the embedded model), which the base's own fp32 weights are added
-to while it learns or answers; the base itself is never written to.
+The baseline that trains everything and protects nothing. The memory keeps the change of every weight in fp16, two
+bytes for each parameter of the base (269 MB for the embedded model). It is added to copies of the base's own fp32
+weights for learning and answering; the base itself is never written to.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from continual_learning.training.all_weights import AllWeights
 class FullFinetuneConfig(FinetuningConfig):
     """Settings of the full_finetune strategy.
 
-    Learning rate, questions and passes are what benchmarks/lab/tune_baselines.py chose; the rest was not tuned.
+    Learning rate, questions and passes were chosen by benchmarks/lab/tune_baselines.py; the rest was not tuned.
     """
 
     learning_rate: float = Field(1e-4, ge=0)
-    """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
 
 
 class FullFinetune(SequentialFinetuning[FullFinetuneConfig]):
-    """All weights for all documents; their change is kept in fp16."""
+    """Trains all weights on all documents; their change is kept in fp16."""
 
     summary = "all weights, trained on one document after the other"
     Config = FullFinetuneConfig

@@ -1,4 +1,4 @@
-"""The documents in the prompt, again at every question: no learning, and the window is the limit."""
+"""The documents are put into the prompt for every question: nothing is learned, and the window is the limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from continual_learning.types import Answer, LearnReport, ProgressCallback, Ques
 
 
 class InContextConfig(ReadingConfig):
-    """Settings of the in_context strategy: how the documents are put before the question."""
+    """Settings of the in_context strategy: how the documents precede the question."""
 
 
 class InContext(Strategy[InContextConfig]):
-    """Keeps the texts and puts them before the question, the newest first to be kept when they do not fit."""
+    """Keeps the texts and puts them before the question; if not all fit, the newest take precedence."""
 
     summary = "the documents in the prompt; no learning, bounded by the window"
     Config = InContextConfig
@@ -53,7 +53,7 @@ class InContext(Strategy[InContextConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Answers with as much of the documents as fits in the prompt; a note says what was cut."""
+        """Answer with as much of the documents as fits into the prompt; a note says what was cut."""
         excerpts = _excerpts(state)
         if not excerpts:
             return plain_answers(base, questions, max_new_tokens, on_token, history)

@@ -1,8 +1,8 @@
-"""LoRA, sequentially: one adapter that is trained on document after document.
+"""LoRA, sequentially: one adapter, trained on document after document.
 
-Hu et al. 2021 (arXiv 2106.09685) by PEFT. Each document goes on with the adapter that the last one left, so later
-documents may overwrite earlier ones: the plain baseline of continual learning with few parameters. `write_peft`
-gives an ordinary PEFT folder.
+Hu et al. 2021 (arXiv 2106.09685) by PEFT. Each document continues training the adapter that the last one left, so
+later documents may overwrite earlier ones: the plain baseline of continual learning with few parameters. `write_peft`
+writes an ordinary PEFT folder.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from continual_learning.strategies.baselines._sequential import SequentialFinetu
 class LoRAConfig(AdapterConfig):
     """Settings of the lora strategy.
 
-    Learning rate, questions and passes are what benchmarks/lab/tune_baselines.py chose; the rest was not tuned.
+    Learning rate, questions and passes were chosen by benchmarks/lab/tune_baselines.py; the rest was not tuned.
     """
 
     learning_rate: float = Field(5e-3, ge=0)
-    """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
 
 
 class SequentialLoRA(SequentialFinetuning[LoRAConfig]):
@@ -59,16 +59,16 @@ class SequentialLoRA(SequentialFinetuning[LoRAConfig]):
         kept: Mapping[str, Tensor],
         record: DocumentRecord,
     ) -> State:
-        """The new adapter; its document remembers what PEFT needs to know of the base."""
+        """Keep the new adapter; the document's record holds what PEFT needs to know about the base."""
         known = {**record.details, "transposed": self.trainable.transposed(base)}
         return super().with_document(base, state, document, text, kept, replace(record, details=known))
 
     def write_peft(self, state: State, folder: Path) -> Path:
-        """The adapter as PEFT writes it. Raises InputError for an empty memory, MismatchError, MissingExtraError."""
+        """Write the adapter as a PEFT folder. Raises InputError if empty, MismatchError, MissingExtraError."""
         if not state.meta.documents:
             raise InputError("this memory has learned nothing; expected at least one document to export: learn one")
         self.check_settings(state)
-        # Of a memory that does not say, PEFT finds it out when it loads the adapter, with a warning.
+        # If the memory does not say, PEFT finds out when it loads the adapter, with a warning.
         transposed = any(record.details.get("transposed", False) for record in state.meta.documents)
         adapter = self.start(state)
         config = self.trainable.peft_config(adapter_paths(adapter), transposed, state.meta.base_name)

@@ -1,7 +1,7 @@
-"""One LoRA adapter for each document, and a router that opens the one that a question is about.
+"""One LoRA adapter for each document, and a router that opens the adapter a question is about.
 
-Documents do not touch one another, a question about none of them gets the base's own answer, and forgetting is
-deleting. Hu et al. 2021 (arXiv 2106.09685) by PEFT; the router is `routing`.
+Documents are independent of one another, a question about none of them gets the base's own answer, and forgetting
+means deleting. Hu et al. 2021 (arXiv 2106.09685) by PEFT; the router is `routing`.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from continual_learning.types import UNAFFECTED, Answer, TokenCallback
 class LoRAPerDocumentConfig(AdapterConfig):
     """Settings of the lora_per_document strategy.
 
-    Learning rate, questions and passes are what benchmarks/lab/tune_baselines.py chose; the rest was not tuned.
+    Learning rate, questions and passes were chosen by benchmarks/lab/tune_baselines.py; the rest was not tuned.
     """
 
     learning_rate: float = Field(5e-3, ge=0)
-    """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         **AdapterConfig.RETIRED,
@@ -58,7 +58,7 @@ class LoRAPerDocumentConfig(AdapterConfig):
 
 
 class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
-    """An adapter of its own for each document, in fp16, opened by the words of a question."""
+    """One adapter for each document, in fp16, opened by the words of a question."""
 
     summary = "a LoRA adapter (PEFT) for each document, opened by a router"
     Config = LoRAPerDocumentConfig
@@ -76,7 +76,7 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
         return LoRA(self.config.rank, self.config.alpha)
 
     def start(self, state: State) -> Mapping[str, Tensor]:
-        """Nothing: every document starts from the base."""
+        """Empty: every document starts from the base."""
         return {}
 
     def with_document(
@@ -88,7 +88,7 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
         kept: Mapping[str, Tensor],
         record: DocumentRecord,
     ) -> State:
-        """The adapter is added, and for each passage of the document a key that finds it."""
+        """Add the adapter, and a key for each passage of the document by which questions find it."""
         parts = passages(text, lambda t: len(base.encode(t)), PASSAGE_TOKENS)
         own = {f"{document.id}/{name}": tensor for name, tensor in kept.items()}
         tensors = {**state.tensors, **own, **key_tensors(document.id, document.title, parts)}
@@ -103,7 +103,7 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered with the adapter of the document that it is about, or by the base."""
+        """Answer each question with the adapter of the document it is about, or with the base."""
         routes = [self._route(state, question, history) for question in questions]
 
         def answered(document_id: str | None, asked: list[str]) -> list[Answer]:
@@ -133,7 +133,7 @@ class LoRAPerDocument(FinetuningStrategy[LoRAPerDocumentConfig]):
         return self._route(state, text) is not None
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
-        """The document whose adapter the question opens: it never changes."""
+        """The document whose adapter the question opens; the adapter never changes."""
         route = self._route(state, question)
         return UNAFFECTED if route is None else route[0][0]
 

@@ -1,7 +1,7 @@
-"""A control: the part of a document that a question's words find, quoted from kept text. No model learns or answers.
+"""A control experiment: quotes the part of a document that a question's words find. No model learns or answers.
 
-It answers by the pipeline of ttt (`reading.pipeline`) with another recall: the two differ by what it costs ttt to
-hold the text in weights. A question that no passage is about is left to the base.
+It answers by the pipeline of ttt (`reading.pipeline`) with a different recall step, so the difference between the two
+is what it costs ttt to hold the text in weights. A question that no passage is about is left to the base.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCa
 
 
 class QuoteConfig(PassageConfig):
-    """Settings of the quote strategy; see those of ttt with the same names."""
+    """Settings of the quote strategy; see the settings of the same names in ttt."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {"route_threshold": ROUTE_THRESHOLD, "route_evidence": ROUTE_EVIDENCE}
 
 
 class KeptText:
-    """The recall of quote: the text as the memory keeps it."""
+    """The recall step of quote: the text that the memory keeps."""
 
     verbatim = True
 
@@ -85,7 +85,7 @@ class Quote(Strategy[QuoteConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Keep the document's parts and what they are found by."""
+        """Keep the document's parts and the keys that find them."""
 
         def count(text: str) -> int:
             return len(base.encode(text))
@@ -114,15 +114,15 @@ class Quote(Strategy[QuoteConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """What the question's words find, cut to ``max_new_tokens``; the base's answer if they find nothing."""
+        """Quote what the question's words find, cut to ``max_new_tokens``; the base's answer if they find nothing."""
         return self._pipeline.answer(base, state, questions, max_new_tokens, on_token, history)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
-        """Whether ``text`` finds a passage: then it is answered without the base, whose weights stay as they are."""
+        """Whether ``text`` finds a passage: then it is answered without the base, whose weights never change."""
         return self._pipeline.route(state, text) is not None
 
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
-        """The passage that is quoted from."""
+        """The passage that the answer quotes."""
         route = self._pipeline.route(state, question)
         return UNAFFECTED if route is None else route[0]
 
@@ -133,5 +133,5 @@ class Quote(Strategy[QuoteConfig]):
         return State(left.tensors, replace(left.meta, extra={**left.meta.extra, "parts": parts}))
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
-        """How much there is to be found."""
+        """The number of passages and parts."""
         return {"passages": len(passage_keys(state))}

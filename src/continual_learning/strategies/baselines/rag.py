@@ -1,8 +1,8 @@
-"""Retrieval-augmented generation: the passages that BM25 finds for a question precede it in the prompt.
+"""Retrieval-augmented generation: passages that BM25 finds for a question precede it in the prompt.
 
 Lewis et al. 2020 (arXiv 2005.11401) with a fixed retriever: documents are cut into chunks of sentences that overlap,
 the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`reading.in_prompt`). If nothing relevant is
-found (`retrieval.relevance`), nothing is put into the prompt, and the base answers as it always did.
+found (`retrieval.relevance`), nothing is added to the prompt, and the base gives its own answer.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCa
 
 
 class RAGConfig(ReadingConfig):
-    """Settings of the rag strategy: what is retrieved, and how it is put before the question."""
+    """Settings of the rag strategy: what is retrieved, and how it precedes the question."""
 
     top_k: int = Field(TOP_K, ge=1)
-    """Most chunks in the prompt."""
+    """Maximum number of chunks in the prompt."""
     chunk_tokens: int = Field(CHUNK_TOKENS, ge=8)
-    """Longest chunk: whole sentences, as many as fit."""
+    """Maximum tokens per chunk; a chunk holds as many whole sentences as fit."""
     overlap_tokens: int = Field(OVERLAP_TOKENS, ge=0)
-    """Most tokens at the end of a chunk that begin the next one too, in whole sentences."""
+    """Maximum tokens of overlap between neighbouring chunks, in whole sentences."""
     min_score: float = Field(MIN_SCORE, ge=0, le=1)
-    """Least relevance of a chunk in the prompt (see `retrieval.relevance`); 0 takes whatever shares a word."""
+    """Minimum relevance of a chunk in the prompt (see `retrieval.relevance`); 0 accepts any shared word."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {**ReadingConfig.RETIRED, "k1": 1.5, "b": 0.75}
 
@@ -55,7 +55,7 @@ class RAGConfig(ReadingConfig):
 
 
 class RAG(Strategy[RAGConfig]):
-    """Keeps the documents in chunks and reads the ones that a question is about."""
+    """Keeps the documents in chunks and reads those that a question is about."""
 
     summary = "retrieves passages (BM25) and puts them before the question"
     Config = RAGConfig
@@ -74,7 +74,7 @@ class RAG(Strategy[RAGConfig]):
         qa: Sequence[QuestionAnswer] = (),
         progress: ProgressCallback | None = None,
     ) -> tuple[State, LearnReport]:
-        """Cut the document into chunks and keep them. They are indexed when the first question comes."""
+        """Cut the document into chunks and keep them. They are indexed at the first question."""
         limits = self.config.chunk_tokens, self.config.overlap_tokens
         kept, tokens, size = keep_document(base, state, document, *limits)
         reason = f"kept in {len(kept_chunks(kept)[document.id])} chunks"
@@ -89,7 +89,7 @@ class RAG(Strategy[RAGConfig]):
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        """Each question is answered from the chunks that are relevant to it; if there are none, by the base."""
+        """Answer each question from the chunks that are relevant to it, or with the base if there are none."""
         found = [self._finder.find(state, question, history) for question in questions]
         answers: dict[int, Answer] = {}
         for reads in (True, False):
@@ -98,7 +98,7 @@ class RAG(Strategy[RAGConfig]):
             if not asked:
                 continue
             if reads:
-                # the nearest to the question is the best, and the last to be cut
+                # the best chunk is next to the question, and the last to be cut
                 excerpts = [[_excerpt(c) for c in reversed(found[i])] for i in chosen]
                 sources = [tuple(c.source for c in found[i]) for i in chosen]
                 made = read_answers(base, self.config, excerpts, asked, max_new_tokens, on_token, history, sources)
@@ -116,7 +116,7 @@ class RAG(Strategy[RAGConfig]):
         return tuple(_excerpt(chunk) for chunk in self._finder.find(state, question)) or UNAFFECTED
 
     def context(self, base: BaseModel, state: State, text: str) -> str:
-        """The chunks that are found for ``text``, best last."""
+        """The chunks found for ``text``, best last."""
         return "\n\n".join(str(_excerpt(c)) for c in reversed(self._finder.find(state, text)))
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
@@ -124,7 +124,7 @@ class RAG(Strategy[RAGConfig]):
         return without_chunks(super().forget(base, state, document_id), document_id)
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
-        """How much there is to be found."""
+        """The number of chunks."""
         return {"chunks": chunk_count(state)}
 
 

@@ -1,8 +1,8 @@
-"""Experience replay: sequential training in which earlier documents and ordinary text come along.
+"""Experience replay: sequential training that mixes in earlier documents and ordinary text.
 
 The documented baseline of continual learning (Rolnick et al. 2019, arXiv 1811.11682; Chaudhry et al. 2019, arXiv
-1902.10486): with every new document, material of earlier ones, drawn from their kept texts, is learned again, and so
-are texts of no document, which stand for what the model should still know. What is trained is a LoRA adapter.
+1902.10486): with every new document, examples of earlier ones, drawn from their kept texts, are learned again, and so
+are background texts, which represent what the model should still know. The trained parameters are a LoRA adapter.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from continual_learning.strategies.baselines._lora import LoRA
 from continual_learning.strategies.baselines._sequential import SequentialFinetuning, kept_texts
 from continual_learning.training.examples import Item, cut_to_tokens, document_items, text_item
 
-# Background texts for each item of the new document.
+# Background texts per example of the new document.
 _BACKGROUND_RATIO = 0.25
 
 
 class ReplayConfig(AdapterConfig):
     """Settings of the replay strategy.
 
-    Rates, questions, passes and the replay ratio are from benchmarks/lab/tune_baselines.py; the rest was not tuned.
+    benchmarks/lab/tune_baselines.py chose rates, questions, passes and the replay ratio; the rest was not tuned.
     """
 
     learning_rate: float = Field(5e-3, ge=0)
-    """AdamW's highest; it rises during the warm-up and falls to a tenth after."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
     replay_ratio: float = Field(1.0, ge=0)
-    """Items of earlier documents for each item of the new one."""
+    """Examples of earlier documents per example of the new one."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         **AdapterConfig.RETIRED,
@@ -53,7 +53,7 @@ class ReplayConfig(AdapterConfig):
 
 
 class Replay(SequentialFinetuning[ReplayConfig]):
-    """One adapter for all documents; each pass mixes new material with old."""
+    """One adapter for all documents; each pass mixes new examples with old ones."""
 
     summary = "sequential training with replay of earlier documents and ordinary text"
     Config = ReplayConfig
@@ -67,14 +67,14 @@ class Replay(SequentialFinetuning[ReplayConfig]):
         return LoRA(self.config.rank, self.config.alpha)
 
     def material(self, base: BaseModel, state: State, text: str, title: str, rng: random.Random) -> list[Item]:
-        """One pass: the new document, and a new draw of earlier documents and background texts."""
+        """The examples of one pass: the new document, and a new draw of earlier documents and background texts."""
         new = super().material(base, state, text, title, rng)
         earlier = self._earlier_items(base, state, _rounded(self.config.replay_ratio * len(new), rng), rng)
         drawn = rng.choices(background_texts(), k=_rounded(_BACKGROUND_RATIO * len(new), rng))
         return [*new, *earlier, *(text_item(base, one) for one in drawn)]
 
     def _earlier_items(self, base: BaseModel, state: State, count: int, rng: random.Random) -> list[Item]:
-        """``count`` items of earlier documents, fewer where they have fewer, each document as likely as another."""
+        """``count`` examples of earlier documents, or fewer if there are fewer; every document is equally likely."""
         texts, ids = kept_texts(state), [record.id for record in state.meta.documents]
         wanted = Counter(rng.choices(ids, k=count) if ids else [])
         items: list[Item] = []
@@ -87,5 +87,5 @@ class Replay(SequentialFinetuning[ReplayConfig]):
 
 
 def _rounded(count: float, rng: random.Random) -> int:
-    """Up or down by chance, so that it is right in the mean: a quarter of one item is one item in four passes."""
+    """Round up or down at random, with the right mean: a quarter of an example is one example in four passes."""
     return int(count) + (rng.random() < count % 1)

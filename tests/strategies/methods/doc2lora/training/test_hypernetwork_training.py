@@ -53,6 +53,8 @@ from continual_learning.strategies.methods.doc2lora.training.targets import (
 )
 from continual_learning.types import Progress, QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT, QUESTION = "Comb jellies eat plankton.", "What do comb jellies eat?"
 ASKED = QuestionAnswer(QUESTION, ("plankton",))
 

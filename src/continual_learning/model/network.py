@@ -30,7 +30,7 @@ Turn = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class LlamaConfig:
+class NetworkConfig:
     """The fields of a ``config.json`` that this network reads."""
 
     vocab_size: int
@@ -47,7 +47,7 @@ class LlamaConfig:
     model_type: str = "llama"
 
     @classmethod
-    def from_fields(cls, given: Mapping[str, Any]) -> LlamaConfig:
+    def from_fields(cls, given: Mapping[str, Any]) -> NetworkConfig:
         """The configuration in the fields of a ``config.json``.
 
         Raises ModelError for a model that needs more than this network computes.
@@ -67,7 +67,7 @@ class LlamaConfig:
         known = {field.name: given[field.name] for field in fields(cls) if field.name in given}
         return cls(**{**known, "rope_theta": rope["rope_theta"]})
 
-    def get_text_config(self) -> LlamaConfig:
+    def get_text_config(self) -> NetworkConfig:
         """This configuration: the model reads nothing but text."""
         return self
 
@@ -120,7 +120,7 @@ class CausalOutput(NamedTuple):
 class RMSNorm(nn.Module):
     """``weight · x / sqrt(mean(x²) + eps)``, computed in fp32."""
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(config.hidden_size, device="meta"))
         self.variance_epsilon = config.rms_norm_eps
@@ -137,7 +137,7 @@ class RotaryEmbedding(nn.Module):
 
     inv_freq: Tensor
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
         self.register_buffer("inv_freq", 1.0 / (config.rope_theta**exponent), persistent=False)
@@ -161,7 +161,7 @@ class SiLU(nn.Module):
 class MLP(nn.Module):
     """``down(silu(gate(x)) · up(x))``."""
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size
         self.gate_proj = _linear(hidden, inner)
@@ -178,7 +178,7 @@ class MLP(nn.Module):
 class Attention(nn.Module):
     """Causal attention with rotary positions, H / K query heads to a key head."""
 
-    def __init__(self, config: LlamaConfig, layer_idx: int):
+    def __init__(self, config: NetworkConfig, layer_idx: int):
         super().__init__()
         self.layer_idx, self.head_dim = layer_idx, config.head_dim
         self.scaling = config.head_dim**-0.5
@@ -221,7 +221,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """``x + attention(norm(x))``, then ``x + mlp(norm(x))``."""
 
-    def __init__(self, config: LlamaConfig, layer_idx: int):
+    def __init__(self, config: NetworkConfig, layer_idx: int):
         super().__init__()
         self.self_attn = Attention(config, layer_idx)
         self.mlp = MLP(config)
@@ -249,7 +249,7 @@ class Block(nn.Module):
 class Backbone(nn.Module):
     """Embedding, blocks and final norm."""
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         # Given its weight, it draws none: drawing without storage would import PyTorch's compiler, in two seconds.
         without = torch.empty(config.vocab_size, config.hidden_size, device="meta")
@@ -284,23 +284,23 @@ class Backbone(nn.Module):
         return BackboneOutput(self.norm(hidden_BTD))
 
 
-class Llama(nn.Module):
+class Network(nn.Module):
     """A causal language model: `Backbone` and a head that shares the embedding's weights."""
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
         self.model = Backbone(config)
         self.lm_head = _linear(config.hidden_size, config.vocab_size)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Llama:
+    def from_folder(cls, folder: Path) -> Network:
         """The model of a Hugging Face folder. Its weights are mapped: what is not used is not read.
 
         Raises ModelError for a model that needs more than this network computes, or lacks weights; OSError and
         SafetensorError for files that cannot be read.
         """
-        network = cls(LlamaConfig.from_fields(json.loads((folder / "config.json").read_text("utf-8"))))
+        network = cls(NetworkConfig.from_fields(json.loads((folder / "config.json").read_text("utf-8"))))
         weights = load_file(folder / "model.safetensors")
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
         try:

@@ -1,4 +1,4 @@
-"""llama.py and tokenizer.py: our network and tokenizer against Transformers' own, bit for bit."""
+"""network.py and tokenizer.py: our network and tokenizer against Transformers' own, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from continual_learning.errors import ModelError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.decoding import FastDecoder, TransformersDecoder
-from continual_learning.model.llama import KeyValueCache, Llama
+from continual_learning.model.network import KeyValueCache, Network
 from continual_learning.model.tokenizer import Tokenizer
 
 TEXTS = ["The quick brown fox lives in Paris.", "a <|im_end|> b \u65e5\u672c \U0001f642\n\n  c", ""]
@@ -36,11 +36,11 @@ def folder(tiny_llama_dir: Path, theirs: Any, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def ours(folder: Path) -> Llama:
-    return Llama.from_folder(folder).eval().requires_grad_(False)
+def ours(folder: Path) -> Network:
+    return Network.from_folder(folder).eval().requires_grad_(False)
 
 
-def test_names_and_weights(ours: Llama, theirs: Any) -> None:
+def test_names_and_weights(ours: Network, theirs: Any) -> None:
     expected, found = theirs.state_dict(), ours.state_dict()
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -48,7 +48,7 @@ def test_names_and_weights(ours: Llama, theirs: Any) -> None:
     assert ours.lm_head.weight is ours.model.embed_tokens.weight
 
 
-def test_logits_and_gradients(ours: Llama, theirs: Any) -> None:
+def test_logits_and_gradients(ours: Network, theirs: Any) -> None:
     found = []
     for model in (ours, theirs):
         weight = model.model.layers[1].mlp.up_proj.weight.requires_grad_(True)
@@ -59,7 +59,7 @@ def test_logits_and_gradients(ours: Llama, theirs: Any) -> None:
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
 
 
-def test_masks(ours: Llama, theirs: Any) -> None:
+def test_masks(ours: Network, theirs: Any) -> None:
     def hidden(model: Any, **given: Any) -> torch.Tensor:
         found: torch.Tensor = model.base_model(input_ids=IDS_BT, use_cache=False, **given).last_hidden_state
         return found
@@ -75,7 +75,7 @@ def test_masks(ours: Llama, theirs: Any) -> None:
     assert found.isfinite().all()
 
 
-def test_caches(ours: Llama, theirs: Any) -> None:
+def test_caches(ours: Network, theirs: Any) -> None:
     mine, other = KeyValueCache(), DynamicCache(config=theirs.config)
 
     def same(ids_BT: torch.Tensor) -> None:
@@ -93,7 +93,7 @@ def test_caches(ours: Llama, theirs: Any) -> None:
     assert mine.get_seq_length() == 7
 
 
-def test_the_fast_decoder_agrees(ours: Llama, folder: Path) -> None:
+def test_the_fast_decoder_agrees(ours: Network, folder: Path) -> None:
     """It is not checked when the model is loaded, as it is for networks of others."""
     base = BaseModel("ours", ours, Tokenizer.from_folder(folder))
     layout = base.family.block_layout
@@ -118,7 +118,7 @@ def test_refuses_what_it_does_not_compute(folder: Path, tmp_path: Path, field: s
     fields = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**fields, field: value}))
     with pytest.raises(ModelError, match=f"{field} = {value!r}"):
-        Llama.from_folder(copy)
+        Network.from_folder(copy)
 
 
 def test_refuses_missing_weights(folder: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_refuses_missing_weights(folder: Path, tmp_path: Path) -> None:
     fields = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**fields, "num_hidden_layers": fields["num_hidden_layers"] + 1}))
     with pytest.raises(ModelError, match="does not fit its config"):
-        Llama.from_folder(copy)
+        Network.from_folder(copy)
 
 
 @pytest.mark.parametrize("text", TEXTS)
