@@ -52,6 +52,7 @@ def test_the_documented_commands_are_there() -> None:
     assert {" ".join(c.split()) for c in documented.split(",")} <= {" ".join(c) for c in COMMANDS}
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from continual_learning.cli.main import main\n"
@@ -82,6 +83,7 @@ for command in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.slow
 def test_every_help_takes_less_than_half_a_second() -> None:
     seconds: dict[str, float] = {}
     for _ in range(3):  # processor time: unlike wall time, nearly the same on a busy machine
@@ -96,6 +98,7 @@ def test_every_help_takes_less_than_half_a_second() -> None:
     assert {name: s for name, s in seconds.items() if s >= 0.5} == {}
 
 
+@pytest.mark.slow
 def test_no_torch_where_there_is_no_memory() -> None:
     commands = (
         "memory list",

@@ -219,6 +219,7 @@ def test_a_checkpoint_that_is_not_there(work: Any, arguments: list[str]) -> None
     assert not Path("x.zip").exists()
 
 
+@pytest.mark.slow
 def test_reading_a_memory_needs_no_torch(work: Any) -> None:
     code = "import sys; from continual_learning.cli.main import main\n"
     code += "for c in sys.argv[1:]: assert main(c.split()) == 0, c\n"

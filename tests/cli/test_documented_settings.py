@@ -85,6 +85,7 @@ def test_alpha_is_frozen_at_first_and_falls_with_every_step_to_its_floor(config:
     assert (ttt.alpha(0), ttt.alpha(1), ttt.alpha(50), ttt.alpha(1000)) == (1.0, 0.99, 0.5, 0.3)
 
 
+@pytest.mark.slow
 def test_learning_with_the_documented_values_warns_with_values_that_work(
     tiny_base: BaseModel, config: Config, cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

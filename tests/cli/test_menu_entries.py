@@ -1,11 +1,10 @@
-"""Every entry of the menu, at a terminal: one process walks through them on a tiny random model."""
+"""Every entry of the menu, at a terminal: one walk through all of them, in one process on a tiny random model."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,23 +74,22 @@ def environment(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     }
 
 
-@pytest.fixture(scope="module")
-def running(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
-    """The menu, in one process for all tests of this file."""
+@pytest.fixture
+def menu(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
+    """The menu, in one process."""
     terminal = Terminal(folder, environment, columns=180, arguments=["-c", PROGRAM])
     yield terminal
     terminal.close()
 
 
-@pytest.fixture
-def menu(running: Terminal) -> Iterator[Terminal]:
-    """The menu, waiting for a choice; brought back to it after a test that failed half-way."""
-    running.wait(MENU)
-    yield running
-    end = time.monotonic() + 20
-    while not running.at_menu() and time.monotonic() < end:
-        running.send(CTRL_C)
-        running.settle()
+Step = Callable[[Terminal, Path, dict[str, str]], None]
+STEPS: list[Step] = []
+
+
+def step(function: Step) -> Step:
+    """A part of the one walk through the menu: later ones find the memories of earlier ones."""
+    STEPS.append(function)
+    return function
 
 
 def settled(found: str) -> str:
@@ -108,14 +106,16 @@ def learn(menu: Terminal, entry: str, prompt: str, path: str, *more: str) -> str
     return settled(menu.done())
 
 
-def test_the_panel_says_what_there_is(menu: Terminal, environment: dict[str, str]) -> None:
+@step
+def the_panel_says_what_there_is(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     shown = menu.text()
     for fact in ("model", "strategy", "memory", "documents", "device memory", "in_context", "default", "GB in use"):
         assert fact in shown
     assert all(entry.title in shown for _, group in entries() for entry in group) and EXIT in shown
 
 
-def test_ask_without_a_memory_talks_to_the_base(menu: Terminal) -> None:
+@step
+def ask_without_a_memory_talks_to_the_base(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Ask a Question")
     menu.answer("Talk to the base model alone?", "y")
     menu.answer("? Question", "What do comb jellies eat?")
@@ -124,7 +124,8 @@ def test_ask_without_a_memory_talks_to_the_base(menu: Terminal) -> None:
     assert "holds no document yet; the base model answers" in shown
 
 
-def test_learn_from_document_and_the_history(menu: Terminal) -> None:
+@step
+def learn_from_document_and_the_history(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     assert "1 of 1 document learned" in learn(menu, "Learn from Document", "Document, a file", "jellies.txt", "qa")
     assert "loaded)" in menu.text() and "1, " in menu.below()  # the panel: one document, so many bytes
     menu.choose("Learning History")
@@ -134,7 +135,8 @@ def test_learn_from_document_and_the_history(menu: Terminal) -> None:
     assert row.split()[1] == "jellies" and row.split()[2].isdigit()
 
 
-def test_a_path_that_is_not_there_is_refused_at_the_prompt(menu: Terminal) -> None:
+@step
+def a_path_that_is_not_there_is_refused_at_the_prompt(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Learn from Document")
     menu.answer("Document, a file", "nowhere.txt")
     menu.wait_prompt("there is no such file or folder")
@@ -142,11 +144,13 @@ def test_a_path_that_is_not_there_is_refused_at_the_prompt(menu: Terminal) -> No
     menu.wait("back to the menu", MENU)
 
 
-def test_learn_from_directory(menu: Terminal) -> None:
+@step
+def learn_from_directory(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     assert "2 of 2 documents learned" in learn(menu, "Learn from Directory", "Folder", "many")
 
 
-def test_ask_and_chat_with_documents(menu: Terminal) -> None:
+@step
+def ask_and_chat_with_documents(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Ask a Question")
     menu.answer("? Question", "What do comb jellies eat?")
     assert "from: jellies" in settled(menu.done())
@@ -160,14 +164,18 @@ def test_ask_and_chat_with_documents(menu: Terminal) -> None:
     settled(menu.done())
 
 
-def test_ctrl_c_in_a_chat_comes_back(menu: Terminal) -> None:
+@step
+def ctrl_c_in_a_chat_comes_back(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Chat with Model")
     menu.wait("/quit", "\n>")
     menu.send(CTRL_C)
     assert "interrupted" in settled(menu.done())
 
 
-def test_ctrl_c_while_learning_comes_back_and_keeps_the_memory_as_it_was(menu: Terminal) -> None:
+@step
+def ctrl_c_while_learning_comes_back_and_keeps_the_memory_as_it_was(
+    menu: Terminal, here: Path, environment: dict[str, str]
+) -> None:
     menu.choose("Learn from Document")
     menu.answer("Document, a file", "slow.txt")
     menu.answer("questions and answers", "")
@@ -178,7 +186,8 @@ def test_ctrl_c_while_learning_comes_back_and_keeps_the_memory_as_it_was(menu: T
     assert "slow.txt" not in settled(menu.done())
 
 
-def test_checkpoints(menu: Terminal) -> None:
+@step
+def checkpoints(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Load Checkpoint")
     assert "has no checkpoint" in settled(menu.done())
     menu.choose("Save Checkpoint")
@@ -195,7 +204,8 @@ def test_checkpoints(menu: Terminal) -> None:
     assert "with the 3 documents of checkpoint 'before-lunch'" in settled(menu.done())
 
 
-def test_model_info(menu: Terminal) -> None:
+@step
+def model_info(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Model Info")
     shown = settled(menu.done())
     facts = dict(line.split(maxsplit=1) for line in shown.splitlines()[1:] if len(line.split(maxsplit=1)) == 2)
@@ -204,7 +214,8 @@ def test_model_info(menu: Terminal) -> None:
     assert {"alpha", "gates_calibrated"} <= set(facts)
 
 
-def test_forgetting_metrics(menu: Terminal) -> None:
+@step
+def forgetting_metrics(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("View Forgetting Metrics")
     shown = settled(menu.done())
     assert "general questions kept" in shown and "unrelated perplexity" in shown and "%" in shown
@@ -217,7 +228,8 @@ def mark(menu: Terminal, strategy: str, marked: int) -> None:
     menu.send(("a" if everything else "aa") + DOWN * strategy_names().index(strategy) + SPACE + ENTER)
 
 
-def test_benchmark(menu: Terminal, folder: Path) -> None:
+@step
+def benchmark(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Run Benchmarks")
     menu.answer("Which benchmark?", "needle")
     menu.answer("Lengths in tokens", "\x15" + "60")  # Ctrl-U clears what stands there
@@ -227,10 +239,11 @@ def test_benchmark(menu: Terminal, folder: Path) -> None:
     shown = settled(menu.done())
     assert "benchmark needle --tokens 60 --documents 1 --strategies frozen --report needle.md" in shown
     assert "recall" in shown and "wrote needle.md" in shown
-    assert "continual-learning benchmark needle --tokens 60" in (folder / "needle.md").read_text()
+    assert "continual-learning benchmark needle --tokens 60" in (here / "needle.md").read_text()
 
 
-def test_compare_with_questions_by_hand(menu: Terminal, folder: Path) -> None:
+@step
+def compare_with_questions_by_hand(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Compare All Engines")
     menu.answer("Document", "jellies.txt")
     menu.answer("empty: type them", "")
@@ -241,11 +254,12 @@ def test_compare_with_questions_by_hand(menu: Terminal, folder: Path) -> None:
     mark(menu, "frozen", len(strategy_names()))
     shown = settled(menu.done())
     assert "--qa jellies.qa.jsonl --strategies frozen" in shown and "recall" in shown
-    row = json.loads((folder / "jellies.qa.jsonl").read_text())
+    row = json.loads((here / "jellies.qa.jsonl").read_text())
     assert row == {"question": "What do comb jellies eat?", "answer": "plankton"}
 
 
-def test_doc2lora_switches_mode_learns_and_answers(menu: Terminal) -> None:
+@step
+def doc2lora_switches_mode_learns_and_answers(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Doc-to-LoRA Switch Mode")
     menu.answer("Mode", "text:")
     assert "mode text cannot learn yet: no text hypernetwork for the base" in settled(menu.done())
@@ -261,22 +275,24 @@ def test_doc2lora_switches_mode_learns_and_answers(menu: Terminal) -> None:
     assert "$ continual-learning ask 'What do they eat?' --memory doc2lora" in settled(menu.done())
 
 
-@pytest.mark.parametrize("which", ["MVP", "Full"])
-def test_jitrl(menu: Terminal, which: str) -> None:
-    memory = f"jitrl_{which.lower()}"
-    menu.choose(f"JitRL {which}")
-    menu.answer("Document to learn", "jellies.txt")
-    menu.answer("Question (empty: back)", "What do comb jellies eat?")
-    menu.answer("Was it right?", "wrong")
-    menu.answer("The right answer", "plankton")
-    menu.answer("Question (empty: back)", "")
-    shown = settled(menu.done())
-    assert f"memory '{memory}' ({memory}, " in shown and "1 of 1 document learned" in shown
-    assert f"$ continual-learning feedback correct plankton --memory {memory}" in shown
-    assert "What do comb jellies eat? — should be: plankton" in shown
+@step
+def jitrl(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
+    for which in ("MVP", "Full"):
+        memory = f"jitrl_{which.lower()}"
+        menu.choose(f"JitRL {which}")
+        menu.answer("Document to learn", "jellies.txt")
+        menu.answer("Question (empty: back)", "What do comb jellies eat?")
+        menu.answer("Was it right?", "wrong")
+        menu.answer("The right answer", "plankton")
+        menu.answer("Question (empty: back)", "")
+        shown = settled(menu.done())
+        assert f"memory '{memory}' ({memory}, " in shown and "1 of 1 document learned" in shown
+        assert f"$ continual-learning feedback correct plankton --memory {memory}" in shown
+        assert "What do comb jellies eat? — should be: plankton" in shown
 
 
-def test_ace(menu: Terminal, folder: Path) -> None:
+@step
+def ace(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     shown = learn(menu, "ACE Learn Document", "Document", "jellies.txt", "qa")
     assert "learn jellies.txt --memory ace --strategy ace" in shown and "1 of 1 document learned" in shown
     menu.choose("ACE Ask")
@@ -286,14 +302,15 @@ def test_ace(menu: Terminal, folder: Path) -> None:
     menu.choose("ACE Save Playbook")
     menu.answer("Write the playbook to", "")
     assert "wrote 0 entries of memory 'ace' to playbook.json" in settled(menu.done())
-    playbook = folder / "playbook.json"
+    playbook = here / "playbook.json"
     assert json.loads(playbook.read_text())["entries"] == []
     menu.choose("ACE Load Playbook")
     menu.answer("Playbook", "playbook.json")
     assert "memory 'ace' has the 0 entries of playbook.json" in settled(menu.done())
 
 
-def test_nested_chat_learns_and_ctrl_c_twice_comes_back(menu: Terminal) -> None:
+@step
+def nested_chat_learns_and_ctrl_c_twice_comes_back(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Nested Chat")
     menu.wait("$ continual-learning nested --memory nested", "what you say is learned", "\n>")
     menu.send("My dog is called Biko." + ENTER)
@@ -306,7 +323,8 @@ def test_nested_chat_learns_and_ctrl_c_twice_comes_back(menu: Terminal) -> None:
     assert "what was learned is not saved" in settled(menu.done())
 
 
-def test_outer_loop(menu: Terminal, folder: Path, environment: dict[str, str]) -> None:
+@step
+def outer_loop(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Run Outer Loop")
     menu.answer("Documents with questions", "articles.jsonl")
     menu.answer("Folder of the run", "")
@@ -314,13 +332,14 @@ def test_outer_loop(menu: Terminal, folder: Path, environment: dict[str, str]) -
     menu.answer("More options", OUTER)
     menu.answer("Let new ttt memories begin there?", "y")
     shown = settled(menu.done())
-    start = folder / "outer-loop" / "start.safetensors"
+    start = here / "outer-loop" / "start.safetensors"
     assert "1 of 1 steps" in shown and start.exists() and f"strategies.ttt.start = {start} in" in shown
     file = Path(environment["CONTINUAL_LEARNING_HOME"]) / "config.yaml"
     assert f"start: {start}" in file.read_text()
 
 
-def test_what_is_missing_is_said_with_how_to_get_it(menu: Terminal) -> None:
+@step
+def what_is_missing_is_said_with_how_to_get_it(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Learn from Document")
     menu.answer("Document, a file", "paper.pdf")
     menu.answer("questions and answers", "")
@@ -329,7 +348,8 @@ def test_what_is_missing_is_said_with_how_to_get_it(menu: Terminal) -> None:
     assert "pip install 'continual-learning-slm[documents]'" in shown
 
 
-def test_configure_refuses_asks_again_and_writes(menu: Terminal, environment: dict[str, str]) -> None:
+@step
+def configure_refuses_asks_again_and_writes(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     file = Path(environment["CONTINUAL_LEARNING_HOME"]) / "config.yaml"
     file.write_text("# mine\n" + (file.read_text() if file.exists() else ""))
     menu.choose("Configure")
@@ -347,7 +367,8 @@ def test_configure_refuses_asks_again_and_writes(menu: Terminal, environment: di
     assert text.startswith("# mine\n") and "shots: 1" in text
 
 
-def test_configure_offers_the_values_there_are(menu: Terminal) -> None:
+@step
+def configure_offers_the_values_there_are(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Configure")
     menu.answer("Which settings?", "model")
     menu.answer("Which setting?", "precision")
@@ -359,7 +380,8 @@ def test_configure_offers_the_values_there_are(menu: Terminal) -> None:
     settled(menu.done())
 
 
-def test_switch_to_a_new_memory(menu: Terminal) -> None:
+@step
+def switch_to_a_new_memory(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Switch Memory")
     menu.answer("Which memory?", "a new one")
     menu.answer("Its name", "other")
@@ -370,14 +392,21 @@ def test_switch_to_a_new_memory(menu: Terminal) -> None:
     assert "memory 'other' has no checkpoint" in settled(menu.done())
 
 
-def test_every_entry_was_chosen(menu: Terminal, request: pytest.FixtureRequest) -> None:
-    collected = {item.function.__name__ for item in request.session.items if item.path == request.path}  # type: ignore[attr-defined]
-    if collected < {name for name in globals() if name.startswith("test_")}:
-        pytest.skip("some tests of this file were not selected")
+@step
+def every_entry_was_chosen(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     titles = [entry.title for _, group in entries() for entry in group]
     assert [title for title in titles if not any(title.startswith(name) for name in menu.chosen)] == []
 
 
-def test_exit(menu: Terminal) -> None:
+@step
+def leave(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.send(EXIT + ENTER)
     assert menu.ended() == 0
+
+
+def test_every_entry_of_the_menu(menu: Terminal, folder: Path, environment: dict[str, str]) -> None:
+    for each in STEPS:
+        print(each.__name__)  # shown if it fails
+        if each is not leave:
+            menu.wait(MENU)
+        each(menu, folder, environment)

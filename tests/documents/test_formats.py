@@ -204,11 +204,11 @@ def test_characters_that_no_document_may_hold_are_taken_out(tmp_path: Path) -> N
 # -- source code and kinds -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", CODE)
-def test_source_code_is_text_titled_by_its_name(tmp_path: Path, suffix: str) -> None:
+def test_source_code_is_text_titled_by_its_name(tmp_path: Path) -> None:
     code = "if x:\n    y = 1  # naïve\n"
-    document, _ = read(tmp_path, f"main{suffix}", code)
-    assert (document.text, document.title) == (code, "main")
+    for suffix in CODE:
+        document, _ = read(tmp_path, f"main{suffix}", code)
+        assert (document.text, document.title) == (code, "main"), suffix
 
 
 @pytest.mark.parametrize(

@@ -334,6 +334,7 @@ def _learned(store: Store, count: int) -> int:
     return store.bytes_on_disk()
 
 
+@pytest.mark.slow
 def test_bytes_on_disk_grow_with_the_documents_and_not_with_their_square(tmp_path):
     few, many = (_learned(Store.open(f"m{count}", tmp_path), count) for count in (40, 160))
     assert many < 6 * few  # 16 times as much where each version lists everything

@@ -21,7 +21,7 @@ from store_states import assert_same, make_state
 from continual_learning.errors import StorageError
 from continual_learning.memory.store import Store
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 KILLS = 60
 SEED = 20240601

@@ -32,6 +32,7 @@ def dataset() -> Dataset:
     return Dataset("places", "generated", tuple(found))
 
 
+@pytest.mark.slow
 def test_it_learns_to_point_at_the_answer(tiny_base: BaseModel, tmp_path: Path) -> None:
     stages: list[str] = []
     found = train_reader(tiny_base, dataset(), QUICK, tmp_path, 30, lambda stage, *_: stages.append(stage))
@@ -46,6 +47,7 @@ def test_it_learns_to_point_at_the_answer(tiny_base: BaseModel, tmp_path: Path) 
     assert span.text == "1907"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_short_ends_as_one_that_was_not(
     tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

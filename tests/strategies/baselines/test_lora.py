@@ -23,6 +23,7 @@ def test_the_memory_is_one_adapter_in_half_precision(tiny_base: BaseModel) -> No
     assert both.bytes == state.bytes and both.tensors.keys() == state.tensors.keys()
 
 
+@pytest.mark.slow
 def test_each_document_goes_on_from_the_last(tiny_base: BaseModel) -> None:
     first, second = learn("lora", tiny_base, FOX, OTTO)[1], learn("lora", tiny_base, OTTO, FOX)[1]
     assert first.digest() != second.digest()
@@ -67,6 +68,7 @@ def test_forgetting_learns_the_others_again_without_the_guard(
     assert guarded.forget(tiny_base, state, FOX.id).digest() == strategy.forget(tiny_base, state, FOX.id).digest()
 
 
+@pytest.mark.slow
 def test_half_precision_loses_nothing_that_was_learned(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     from continual_learning.strategies.baselines import _lora
 

@@ -211,6 +211,7 @@ def test_data_that_is_no_checkpoint(content: Any, tmp_path: Path) -> None:
     refused(tmp_path / "x.bin")
 
 
+@pytest.mark.slow
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     names = set(network().state_dict())
     named = set()
@@ -222,6 +223,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     assert named == names
 
 
+@pytest.mark.slow
 def test_a_tensor_of_another_shape_is_refused(tmp_path: Path) -> None:
     for tensor_name, tensor in network().state_dict().items():
         odd = torch.zeros([n + 1 for n in tensor.shape])

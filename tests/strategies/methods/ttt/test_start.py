@@ -211,6 +211,7 @@ def same(a: Start, b: Start) -> bool:
 
 
 @pytest.mark.parametrize("mode", ["second_order", "first_order", "instruction"])
+@pytest.mark.slow
 def test_the_validation_loss_after_learning_falls(
     mode: str, tiny_base: BaseModel, dataset: Dataset, tmp_path: Path
 ) -> None:

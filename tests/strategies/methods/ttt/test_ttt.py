@@ -348,6 +348,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 def test_passages_learned_in_step_are_what_they_are_alone(tiny_base: BaseModel) -> None:
     options = {"passes": 6, "part_tokens": 6, "learning_rate": 1e-3}
     alone = ttt(passages_together=1, **options)
