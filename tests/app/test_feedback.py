@@ -14,7 +14,7 @@ from continual_learning.app.feedback import FeedbackMemory, likeness
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import strategy_names
-from continual_learning.types import Answer
+from continual_learning.types import Answer, Source
 
 ASKED = "What do comb jellies eat near the harbour of Lund?"
 ALIKE = "Near the harbour of Lund, what is eaten by comb jellies?"
@@ -107,7 +107,7 @@ def test_it_persists_is_listed_and_can_be_undone(tiny_base: BaseModel) -> None:
     learner.learn(TEXT)
     before = learner.ask(ASKED, max_new_tokens=24).text
     again = open_(tiny_base, "work")
-    assert again.last_answer == (ASKED, before), "of another process"
+    assert again.last_answer is not None and again.last_answer[:2] == (ASKED, before), "of another process"
     again.feedback(correction="plankton")
     again.feedback(Answer(OTHER, "Otto"), reward=-0.5)
     third = open_(tiny_base, "work")
@@ -125,12 +125,35 @@ def test_it_persists_is_listed_and_can_be_undone(tiny_base: BaseModel) -> None:
 def test_it_stays_while_documents_come_and_go(tiny_base: BaseModel) -> None:
     for strategy in ("jitrl_full", "rag", "in_context"):
         learner = open_(tiny_base, strategy=strategy)
-        learner.feedback(Answer(ASKED, "x"), correction="plankton")
-        learner.learn(TEXT)
-        learner.forget(learner.documents[0].id)
-        assert len(learner.feedbacks) == 1
+        other = learner.learn("The cat lives in the house.").document_id
+        learner.feedback(Answer(ASKED, "x", (Source(other, "", 1.0),)), correction="plankton")
+        gone = learner.learn(TEXT).document_id
+        assert learner.forget(gone) == () and len(learner.feedbacks) == 1
         learner.clear()
         assert learner.feedbacks == ()
+
+
+def test_feedback_goes_with_the_document_that_it_may_repeat(tiny_base: BaseModel) -> None:
+    learner = open_(tiny_base, "private", strategy="quote")
+    kept = learner.learn("The cat lives in the house.").document_id
+    learner.feedback(Answer("Where does the cat live?", "the house", (Source(kept, "", 1.0),)), reward=1.0)
+    before = learner.state
+    secret = learner.learn("The password keeper of the Orlin vault is Zuleika Pemberton.").document_id
+    answer = learner.ask("Who is the password keeper of the Orlin vault?")
+    assert secret in {source.document_id for source in answer.sources}
+    learner.feedback(answer, reward=1.0)
+    learner.feedback(Answer("Who keeps it?", "nobody"), correction="Zuleika Pemberton")  # from where is not known
+
+    assert [item.id for item in learner.forget(secret)] == ["f2", "f3"]
+    assert [item.id for item in learner.feedbacks] == ["f1"]
+    assert (
+        learner.state.tensors.keys() == before.tensors.keys() and learner.state.meta.documents == before.meta.documents
+    )
+    assert learner.last_answer is None
+    assert learner.store is not None
+    learner.store.cleanup(keep=0, dry_run=False)
+    files = [path for path in learner.store.root.rglob("*") if path.is_file()]
+    assert files and not [path for path in files if b"Zuleika" in path.read_bytes()]
 
 
 def test_it_fades_where_told_to() -> None:
@@ -149,7 +172,7 @@ def test_fading_gives_the_model_its_own_way_again(tiny_base: BaseModel) -> None:
     old = (datetime.now(UTC) - timedelta(days=30)).isoformat()
     memory = FeedbackMemory.of(learner.state)
     aged = replace(memory, items=(replace(memory.items[0], given_at=old),))
-    learner._state = aged.in_state(learner.state)
+    learner.revise(aged.in_state, "test")
     assert learner.ask(ASKED, max_new_tokens=24).text == before
 
 
@@ -166,7 +189,7 @@ def test_in_a_conversation_too(tiny_base: BaseModel) -> None:
     learner.feedback(chat.say(ASKED), correction="plankton")
     chat.clear_history()
     assert chat.say(ASKED).text == "plankton"
-    assert learner.last_answer == (ASKED, "plankton")
+    assert learner.last_answer is not None and learner.last_answer[:2] == (ASKED, "plankton")
 
 
 def test_what_makes_no_feedback(tiny_base: BaseModel) -> None:

@@ -15,6 +15,7 @@ from continual_learning.errors import (
     DocumentError,
     InputError,
     MismatchError,
+    StorageError,
     UnknownNameError,
     UnsafeNameError,
 )
@@ -256,3 +257,64 @@ def test_opening_a_memory_reads_its_tensors_once(tiny_base: BaseModel, monkeypat
     monkeypatch.setattr(Store, "load", counted)
     open_(tiny_base, "work")
     assert len(loads) == 1
+
+
+def test_reading_sees_what_another_process_wrote(tiny_base: BaseModel) -> None:
+    one, two = (Learner.open(tiny_base, "quote", memory="shared") for _ in range(2))
+    report = one.learn("The Pell archive opened in 1904.", title="Pell")
+    assert [d.title for d in two.documents] == ["Pell"]
+    assert two.ask("When did the Pell archive open?").sources[0].document_id == report.document_id
+    one.forget(report.document_id)
+    assert two.documents == () and two.ask("When did the Pell archive open?").sources == ()
+
+
+def test_a_memory_that_was_deleted_is_an_error_and_is_not_written_back(tiny_base: BaseModel) -> None:
+    learner = Learner.open(tiny_base, "quote", memory="gone")
+    learner.learn("The Pell archive opened in 1904.")
+    assert learner.store is not None
+    learner.store.delete()
+    for use in (lambda: learner.documents, lambda: learner.ask("When?"), lambda: learner.learn("The cat lives here.")):
+        with pytest.raises(StorageError, match="'gone' was deleted while it was open"):
+            use()
+    assert not learner.store.exists
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("", "is empty"), (" \n", "is empty"), (None, "of type NoneType"), (b"text", "of type bytes")]
+)
+def test_what_is_no_source_is_refused(tiny_base: BaseModel, source: Any, said: str) -> None:
+    learner = Learner.open(tiny_base, "quote")
+    with pytest.raises(InputError, match=said):
+        learner.learn(source)
+    for question in (None, b"Who?", ["Who?", None]):
+        with pytest.raises(InputError, match="question of type"):
+            learner.ask(question)
+    assert learner.documents == ()
+
+
+def test_the_same_text_under_another_title_is_the_same_document(tiny_base: BaseModel) -> None:
+    learner = Learner.open(tiny_base, "quote")
+    first = learner.learn("The cat lives\nin the house.", title="Cats")
+    again = learner.learn("The cat lives in the  house.", title="More on cats")
+    assert not again.accepted and again.reason == f"the same text as 'Cats' ({first.document_id})"
+    both = learner.learn([Document("The dog sleeps."), Document("The cat lives in the house."), Document("A dog.")])
+    assert [report.accepted for report in both] == [True, False, True]
+    assert len(learner.documents) == 3
+
+
+def test_a_file_that_changed_names_its_earlier_text(tiny_base: BaseModel, tmp_path: Path) -> None:
+    file = tmp_path / "rules.md"
+    learner = Learner.open(tiny_base, "quote")
+    file.write_text("The gate closes at nine.")
+    first = learner.learn(file)
+    file.write_text("The gate closes at ten.")
+    second = learner.learn(file)
+    assert first.warnings == () and second.accepted
+    assert str(file) in second.warnings[0] and f"memory forget {first.document_id}" in second.warnings[0]
+
+
+def test_a_chat_with_a_nested_memory_learns_what_is_said(tiny_base: BaseModel) -> None:
+    learner = Learner.open(tiny_base, "nested", memory="talk", cadences=[1, 2])
+    learner.chat(max_new_tokens=4).say("My dog is called Biko.")
+    assert len(learner.documents) == 1 and learner.state.tensors
+    assert Learner.open(tiny_base, "quote").chat(max_new_tokens=4).say("My dog is called Biko.").text is not None

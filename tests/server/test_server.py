@@ -112,7 +112,7 @@ def test_health_answers_while_the_memory_is_busy(client: TestClient, learner: Le
     taken, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with learner._lock:
+        with learner._current.lock:
             taken.set()
             let_go.wait(30)
 

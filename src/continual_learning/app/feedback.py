@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from continual_learning.errors import InputError, UnknownNameError
-from continual_learning.memory.state import State
+from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.logits_processors import Advantages, Step, shifted
 from continual_learning.reading.span_reader.answering import BETWEEN
 from continual_learning.retrieval.routing import default_rarity, term_hash
@@ -64,6 +64,8 @@ class Feedback:
     """What the answer should have been."""
     given_at: str
     """UTC, ISO 8601."""
+    documents: tuple[str, ...] | None = None
+    """Ids of the documents that the answer came from; None if that is not known."""
 
     @property
     def positive(self) -> bool:
@@ -90,18 +92,28 @@ class FeedbackMemory:
     def in_extra(cls, extra: Mapping[str, Any]) -> FeedbackMemory:
         """The feedback in a state's extra data."""
         kept: Mapping[str, Any] = extra.get(_KEY, {})
-        items = tuple(Feedback(**item) for item in kept.get("items", ()))
+        items = tuple(
+            Feedback(**{**item, "documents": None if (ids := item.get("documents")) is None else tuple(ids)})
+            for item in kept.get("items", ())
+        )
         return cls(items, kept.get("half_life_days"), kept.get("given", 0))
 
     def in_state(self, state: State) -> State:
         """The state with this feedback in place of its own."""
         extra = {key: value for key, value in state.meta.extra.items() if key != _KEY}
         if self.given or self.half_life_days is not None:
-            items = [asdict(item) for item in self.items]
+            items = [{**asdict(i), "documents": None if i.documents is None else [*i.documents]} for i in self.items]
             extra[_KEY] = {"items": items, "half_life_days": self.half_life_days, "given": self.given}
         return State(state.tensors, replace(state.meta, extra=extra))
 
-    def add(self, question: str, answer: str, reward: float | None, correction: str | None) -> FeedbackMemory:
+    def add(
+        self,
+        question: str,
+        answer: str,
+        reward: float | None,
+        correction: str | None,
+        documents: Sequence[str] | None = None,
+    ) -> FeedbackMemory:
         """This memory with one more feedback at the end. Without a reward, a correction gives 2 F1 - 1, at most 0.
 
         Raises InputError for a reward outside -1 to 1, for neither reward nor correction, and for empty texts.
@@ -119,7 +131,8 @@ class FeedbackMemory:
             raise InputError(f"the question {question!r} is empty; expected the one that was answered")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         wanted = None if correction is None else correction.strip()
-        item = Feedback(f"f{self.given + 1}", question.strip(), answer.strip(), float(reward), wanted, now)
+        known = None if documents is None else tuple(documents)
+        item = Feedback(f"f{self.given + 1}", question.strip(), answer.strip(), float(reward), wanted, now, known)
         return replace(self, items=(*self.items, item), given=self.given + 1)
 
     def without(self, feedback_id: str | None = None) -> FeedbackMemory:
@@ -129,6 +142,19 @@ class FeedbackMemory:
             known = ", ".join(item.id for item in self.items) or "none"
             raise UnknownNameError(f"no feedback {wanted!r} in this memory; it holds: {known}")
         return replace(self, items=tuple(item for item in self.items if item.id != wanted))
+
+    def forgetting(self, document: DocumentRecord) -> FeedbackMemory:
+        """Without the feedback on answers that came from a document, and on those that may have come from it.
+
+        An answer or a correction can hold what the document says, and would go on saying it.
+        """
+        left = tuple(
+            item
+            for item in self.items
+            if (document.id not in item.documents if item.documents else item.given_at < document.learned_at)
+        )
+        # As if it had never been given, if nothing is left of it.
+        return replace(self, items=left, given=self.given if left else 0)
 
     def fading(self, half_life_days: float | None) -> FeedbackMemory:
         """This memory with another half-life; None ends the fading. Raises InputError unless it is above 0."""

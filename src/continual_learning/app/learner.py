@@ -1,34 +1,36 @@
-"""Learner: a base model, a strategy, a state, a store and one lock. The main class for users."""
+"""Learner: a base model, a strategy, a memory. The main class for users."""
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from continual_learning.app.feedback import Feedback, FeedbackMemory, FeedbackSteer
-from continual_learning.documents import Document, is_url, names_source, read_documents, without_repeats
+from continual_learning.app.answering import Asked, answers_with_feedback
+from continual_learning.app.current_state import CurrentState
+from continual_learning.app.feedback import Feedback, FeedbackMemory
+from continual_learning.app.sources import QA, Source, documents_and_questions, text_sha256
+from continual_learning.documents import Document
 from continual_learning.errors import InputError, StorageError
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.memory.store import Store, Version, check_compatible
-from continual_learning.memory.store.last_answer import read_last_answer, write_last_answer
+from continual_learning.memory.store.last_answer import (
+    LastAnswer,
+    forget_last_answer,
+    read_last_answer,
+    write_last_answer,
+)
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.cpu_linear import Precision
 from continual_learning.options import current_options
-from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
+from continual_learning.strategies.base import Strategy, make_strategy, plain_report, strategy_class
 from continual_learning.strategies.gate import perplexity
 from continual_learning.text.words import several
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 logger = logging.getLogger(__name__)
-
-Source = str | Path | Document
-QA = QuestionAnswer | Mapping[str, Any]
 
 
 class Learner:
@@ -41,12 +43,12 @@ class Learner:
         self.base = base
         self.strategy = strategy
         self.store = store
-        self._lock = threading.RLock()
-        self._earlier: list[State] = []  # for rollback without a store
-        self._state = strategy.init(base)
-        self._version: str | None = None
-        self._last_answer: tuple[str, str] | None = None
-        self._refresh()
+        self._current = CurrentState(
+            strategy.init(base),
+            store,
+            lambda state: check_compatible(state, strategy.name, base.fingerprint, base.name),
+        )
+        self._last_answer: LastAnswer | None = None
 
     @classmethod
     def open(
@@ -114,27 +116,18 @@ class Learner:
         list of accepted ones). A document that is refused, or an exception (Ctrl-C included), leaves the memory as it
         was before that document (for a list: before the group of `documents_together` documents).
         """
-        many = isinstance(source, Sequence) and not isinstance(source, str)
-        sources: Sequence[Source] = source if many else [source]  # type: ignore[list-item, assignment]
-        documents: list[Document] = []
-        for one in sources:
-            found, listed = _documents(one, title)
-            documents += found
-            many = many or listed
-        asked = [_question_answer(q) for q in qa or ()]
+        documents, asked, many = documents_and_questions(source, title, qa)
         if many and (title is not None or asked):
             given = f"title {title!r}" if title is not None else several(len(asked), "question")
             raise InputError(
                 f"{given} with {several(len(documents), 'document')}; expected one document, learn them one by one"
             )
         if not many:
-            with self._writing():
-                results = [self.strategy.learn(self.base, self._state, documents[0], asked, progress)]
-                return self._keep_learned(documents, results)[0]
+            return self._learn(documents, asked, progress)[0]
         reports: list[LearnReport] = []
         size = self.documents_together
         for first in range(0, len(documents), size):
-            reports += self._learn_together(documents[first : first + size], progress)
+            reports += self._learn(documents[first : first + size], (), progress)
         return reports
 
     @property
@@ -142,23 +135,33 @@ class Learner:
         """Number of documents of a list that are learned at a time; an interruption loses all of these."""
         return self.strategy.documents_together
 
-    def _learn_together(self, documents: Sequence[Document], progress: ProgressCallback | None) -> list[LearnReport]:
-        with self._writing():
-            results = self.strategy.learn_together(self.base, self._state, documents, progress)
-            return self._keep_learned(documents, results)
-
-    def _keep_learned(
-        self, documents: Sequence[Document], results: Sequence[tuple[State, LearnReport]]
+    def _learn(
+        self, documents: Sequence[Document], asked: Sequence[QuestionAnswer], progress: ProgressCallback | None
     ) -> list[LearnReport]:
-        reports: list[LearnReport] = []
-        for document, (state, report) in zip(documents, results, strict=True):
-            reports.append(report)
-            if report.accepted:
-                # Each state was made from the one before it, which had no figures yet.
-                for one in reports:
-                    state = _with_figures(state, one)
-                self._keep(state, "learn", document.title or document.source)
-        return reports
+        """Learn documents together, in one piece; a text that the memory holds under another title is refused."""
+        with self._current.writing() as before:
+            held: dict[Any, Document | DocumentRecord] = {r.details.get(_TEXT): r for r in before.meta.documents}
+            first = [held.setdefault(text_sha256(document.text), document) for document in documents]
+            new = [document for document, one in zip(documents, first, strict=True) if one.id == document.id]
+            if len(documents) == 1 and new:
+                results = [self.strategy.learn(self.base, before, new[0], asked, progress)]
+            else:
+                results = list(self.strategy.learn_together(self.base, before, new, progress)) if new else []
+            learned: list[LearnReport] = []
+            for document, (state, report) in zip(new, results, strict=True):
+                learned.append(_warned(report, document, before.meta.documents))
+                if report.accepted:
+                    # Each state was made from the one before it, which had no figures yet.
+                    for one, its in zip(learned, new, strict=False):
+                        state = _with_figures(state, one, its)
+                    self._current.keep(state, "learn", document.title or document.source)
+        rest = iter(learned)
+        return [
+            next(rest)
+            if one.id == document.id
+            else plain_report(document, False, f"the same text as {one.title!r} ({one.id})")
+            for document, one in zip(documents, first, strict=True)
+        ]
 
     @overload
     def ask(  # type: ignore[overload-overlap]
@@ -171,18 +174,23 @@ class Learner:
     def ask(
         self, question: str | Sequence[str], max_new_tokens: int = 64, on_token: TokenCallback | None = None
     ) -> Answer | list[Answer]:
-        """Answer a question, or a list of them in a batch, in the same order. ``on_token`` streams a single one."""
-        questions = [question] if isinstance(question, str) else list(question)
+        """Answer a question, or a list of them in a batch, in the same order. ``on_token`` streams a single one.
+
+        Raises InputError for what is no question, and StorageError if another process has deleted the memory.
+        """
+        several_given = isinstance(question, Sequence) and not isinstance(question, str | bytes)
+        questions: list[str] = list(question) if several_given else [question]  # type: ignore[list-item]
         for text in questions:
+            if not isinstance(text, str):
+                raise InputError(f"a question of type {type(text).__name__}; expected a text, or a list of texts")
             if not text.strip():
                 raise InputError(f"the question {text!r} is empty; expected some words")
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
         if on_token is not None and len(questions) != 1:
             raise InputError(f"on_token with {len(questions)} questions; expected one to stream")
-        with self._lock:
-            answers = self._answer(questions, max_new_tokens, on_token)
-        return answers[0] if isinstance(question, str) else answers
+        answers = self.answer(questions, Asked(max_new_tokens, on_token))
+        return answers if several_given else answers[0]
 
     def chat(self, max_new_tokens: int = 256) -> Chat:
         """A conversation that keeps its history."""
@@ -192,8 +200,25 @@ class Learner:
         """Perplexity of the model with its memory in place: exp of the mean over all tokens of all texts."""
         if isinstance(texts, str):
             texts = [texts]
-        with self._lock:
-            return perplexity(self.base, self.strategy, self._state, texts)
+        with self._current.lock:
+            return perplexity(self.base, self.strategy, self.state, texts)
+
+    def answer(self, questions: Sequence[str], asked: Asked) -> list[Answer]:
+        """Answers, with a conversation before the questions if there is one; the last can be given feedback on."""
+        with self._current.lock:
+            answers = answers_with_feedback(self.base, self.strategy, self.state, questions, asked)
+            if answers:
+                ids = tuple(dict.fromkeys(source.document_id for source in answers[-1].sources))
+                self._remember(LastAnswer(answers[-1].question, answers[-1].text, ids))
+        return answers
+
+    def _remember(self, answer: LastAnswer) -> None:
+        self._last_answer = answer
+        if self.store is not None and self.store.exists:
+            try:
+                write_last_answer(self.store.root, answer)
+            except StorageError as error:  # a memory that cannot be written to can still be asked
+                logger.warning("feedback on this answer is not possible from elsewhere: %s", error)
 
     # -- feedback ----------------------------------------------------------------------------------
 
@@ -206,37 +231,44 @@ class Learner:
         with any strategy. Without a reward, a correction gives 2 F1 - 1, at most 0. Raises InputError for a reward
         out of range, for neither reward nor correction, and if nothing was answered yet.
         """
-        given = self.last_answer if answer is None else (answer.question, answer.text)
+        if answer is None:
+            given = self.last_answer
+        else:
+            ids = tuple(dict.fromkeys(source.document_id for source in answer.sources))
+            given = LastAnswer(answer.question, answer.text, ids)
         if given is None:
             raise InputError("no answer to give feedback on: this memory has answered nothing yet; ask it first")
-        with self._writing():
-            memory = FeedbackMemory.of(self._state).add(*given, reward, correction)
-            self._keep(memory.in_state(self._state), "feedback", memory.items[-1].id)
-            return memory.items[-1]
+        kept = self._revise_feedback(
+            lambda memory: memory.add(given.question, given.text, reward, correction, given.documents), ""
+        )
+        return kept.items[-1]
 
     @property
     def feedbacks(self) -> tuple[Feedback, ...]:
         """All feedback in the memory, in the order in which it was given."""
-        return FeedbackMemory.of(self._state).items
+        return FeedbackMemory.of(self.state).items
 
     def undo_feedback(self, feedback_id: str | None = None) -> Feedback:
         """Take back the last feedback, or the one with this id. Raises UnknownNameError if it is not there."""
-        with self._writing():
-            memory = FeedbackMemory.of(self._state)
-            left = memory.without(feedback_id)
-            [gone] = [item for item in memory.items if item not in left.items]
-            self._keep(left.in_state(self._state), "feedback", f"without {gone.id}")
-            return gone
+        with self._current.lock:
+            before = self.feedbacks
+            left = self._revise_feedback(lambda memory: memory.without(feedback_id), "undo").items
+        [gone] = [item for item in before if item not in left]
+        return gone
 
     def fade_feedback(self, half_life_days: float | None) -> None:
         """Let feedback count half after this many days, a quarter after twice as many; None: it does not fade."""
-        with self._writing():
-            memory = FeedbackMemory.of(self._state).fading(half_life_days)
-            self._keep(memory.in_state(self._state), "feedback", f"half-life {half_life_days} days")
+        self._revise_feedback(lambda memory: memory.fading(half_life_days), f"half-life {half_life_days} days")
+
+    def _revise_feedback(self, change: Callable[[FeedbackMemory], FeedbackMemory], note: str) -> FeedbackMemory:
+        with self._current.writing() as state:
+            memory = change(FeedbackMemory.of(state))
+            self._current.keep(memory.in_state(state), "feedback", note or memory.items[-1].id)
+            return memory
 
     @property
-    def last_answer(self) -> tuple[str, str] | None:
-        """Question and text of the last answer, in a named memory even by another process; None before the first."""
+    def last_answer(self) -> LastAnswer | None:
+        """The last answer, in a named memory even by another process; None before the first."""
         if self._last_answer is None and self.store is not None:
             return read_last_answer(self.store.root)
         return self._last_answer
@@ -245,13 +277,13 @@ class Learner:
 
     @property
     def state(self) -> State:
-        """The current state: everything that is learned."""
-        return self._state
+        """The newest state: everything that is learned. Raises StorageError if the memory was deleted meanwhile."""
+        return self._current.read()
 
     @property
     def documents(self) -> tuple[DocumentRecord, ...]:
         """The documents in the memory, in the order in which they were learned."""
-        return self._state.meta.documents
+        return self.state.meta.documents
 
     @property
     def history(self) -> list[Version]:
@@ -260,57 +292,60 @@ class Learner:
 
     def save(self, name: str, overwrite: bool = False) -> Version:
         """Name the current version as a checkpoint."""
-        store = self._needs_store(f"save {name!r}")
-        with self._writing():
+        store = self._current.needs_store(f"save {name!r}")
+        with self._current.writing() as state:
             if store.head is None:
-                self._keep(self._state, "init", "nothing learned yet")
+                self._current.keep(state, "init", "nothing learned yet")
             return store.checkpoint(name, overwrite)
 
     def load(self, name: str) -> None:
         """Make a checkpoint or version the current one. `rollback` undoes that; nothing leaves the history."""
-        store = self._needs_store(f"load {name!r}")
-        with self._writing():
-            state = store.load(name)
-            self._check(state)
-            self._keep(state, "load", name)
+        self._current.load(name)
 
     def rollback(self, ref: str | None = None) -> None:
         """Undo the last change, or go back to a version. Repeated, it goes further back."""
-        with self._writing():
-            if self.store is not None:
-                self.store.rollback(ref)
-                self._refresh()
-            elif ref is not None:
-                self._needs_store(f"rollback to {ref!r}")
-            elif not self._earlier:
-                raise InputError("nothing to roll back: this memory has no earlier version")
-            else:
-                self._state = self._earlier.pop()
+        self._current.rollback(ref)
 
-    def forget(self, document_id: str) -> None:
-        """Remove a document as if it had never been learned. Raises UnknownNameError if it is not there."""
-        with self._writing():
-            state = self.strategy.forget(self.base, self._state, document_id)
-            self._keep(state, "forget", document_id)
+    def forget(self, document_id: str) -> tuple[Feedback, ...]:
+        """Remove a document as if it had never been learned. Raises UnknownNameError if it is not there.
+
+        Feedback on answers that came from it goes, too, or may have come from it where that is not known: it could
+        repeat them. It is returned. Earlier versions stay in the history until `Store.cleanup`.
+        """
+        with self._current.writing() as before:
+            record = before.meta.document(document_id)
+            state = self.strategy.forget(self.base, before, document_id)
+            memory = FeedbackMemory.of(before)
+            left = memory if record is None else memory.forgetting(record)
+            self._current.keep(left.in_state(state), "forget", document_id)
+            self._forget_last_answer()
+            return tuple(item for item in memory.items if item not in left.items)
 
     def revise(self, change: Callable[[State], State], action: str, note: str = "") -> None:
         """Replace the current state by what ``change`` returns for it, as a new version.
 
         ``change`` has the memory to itself; if it returns the same state object that it received, nothing is written.
         """
-        with self._writing():
-            state = change(self._state)
-            if state is not self._state:
-                self._keep(state, action, note)
+        with self._current.writing() as before:
+            state = change(before)
+            if state is not before:
+                self._current.keep(state, action, note)
 
     def clear(self) -> None:
         """Remove everything that was learned. Earlier versions stay in the history."""
-        with self._writing():
-            self._keep(self.strategy.init(self.base), "clear", "")
+        with self._current.writing():
+            self._current.keep(self.strategy.init(self.base), "clear")
+            self._forget_last_answer()
+
+    def _forget_last_answer(self) -> None:
+        self._last_answer = None
+        if self.store is not None:
+            forget_last_answer(self.store.root)
 
     def info(self) -> dict[str, Any]:
         """Facts about the model, the strategy and the memory: JSON values only."""
-        with self._lock:
+        with self._current.lock:
+            state = self.state
             return {
                 "model": self.base.name,
                 "family": self.base.family.name,
@@ -319,117 +354,11 @@ class Learner:
                 "fingerprint": self.base.fingerprint,
                 "strategy": self.strategy.name,
                 "config": self.strategy.config.model_dump(mode="json"),
-                "documents": len(self.documents),
-                "bytes": self._state.bytes,
+                "documents": len(state.meta.documents),
+                "bytes": state.bytes,
                 "memory": str(self.store.root) if self.store else None,
-                **self.strategy.describe(self.base, self._state),
+                **self.strategy.describe(self.base, state),
             }
-
-    def close(self) -> None:
-        """Close the learner. Nothing is left to write: every change is on disk when its call returns."""
-
-    def __enter__(self) -> Learner:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    # -- inside ------------------------------------------------------------------------------------
-
-    def _answer(
-        self,
-        questions: Sequence[str],
-        max_new_tokens: int,
-        on_token: TokenCallback | None = None,
-        history: Sequence[Message] = (),
-    ) -> list[Answer]:
-        """The strategy's answers, changed by feedback on some of the questions; the caller holds the lock."""
-        memory = FeedbackMemory.of(self._state)
-        about = [memory.about(question) if memory.items else [] for question in questions]
-        plain = [question for question, items in zip(questions, about, strict=True) if not items]
-        given = (max_new_tokens, on_token, history)
-        unmoved = iter(self.strategy.answer(self.base, self._state, plain, *given) if plain else ())
-        answers = [
-            self._answer_with(items, question, *given) if items else next(unmoved)
-            for question, items in zip(questions, about, strict=True)
-        ]
-        if answers:
-            self._remember(answers[-1])
-        return answers
-
-    def _answer_with(
-        self,
-        feedback: Sequence[tuple[Feedback, float]],
-        question: str,
-        max_new_tokens: int,
-        on_token: TokenCallback | None,
-        history: Sequence[Message],
-    ) -> Answer:
-        """An answer to a question that feedback is about. Streamed as one piece: it may be written twice."""
-        steer = FeedbackSteer(self.base, feedback)
-        with self.base.steered(steer):  # alone: the steering is for this question only
-            [answer] = self.strategy.answer(self.base, self._state, [question], max_new_tokens, None, history)
-            # The base did not write it in one piece: it is quoted, joined from several generations, or from a server.
-            apart = steer.begun != 1
-            if apart and any(item.positive for item, _ in feedback):
-                [answer] = plain_answers(self.base, [question], max_new_tokens, None, history)
-                apart = False
-        if on_token is not None:
-            on_token(answer.text)
-        ids = ", ".join(item.id for item, _ in feedback)
-        said = "was taken into account"
-        if apart and not steer.begun:
-            said = "could not be taken into account: the base model did not write this answer"
-        return replace(answer, notes=(*answer.notes, f"feedback {ids} {said}"))
-
-    def _remember(self, answer: Answer) -> None:
-        self._last_answer = (answer.question, answer.text)
-        if self.store is not None and self.store.exists:
-            try:
-                write_last_answer(self.store.root, *self._last_answer)
-            except StorageError as error:  # a memory that cannot be written to can still be asked
-                logger.warning("feedback on this answer is not possible from elsewhere: %s", error)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the memory exclusively, among threads and processes, at its newest version."""
-        with self._lock:
-            if self.store is None:
-                yield
-            else:
-                with self.store.lock():
-                    self._refresh()
-                    yield
-
-    def _keep(self, state: State, action: str, note: str) -> None:
-        if self.store is not None:
-            if self.store.head is None and action != "init":
-                # So that the first change can be undone like any other.
-                self.store.save(self._state, "init", "nothing learned yet")
-            # On disk first: if that fails, memory and disk still agree.
-            self._version = self.store.save(state, action, note).id
-        else:
-            self._earlier.append(self._state)
-        self._state = state
-
-    def _refresh(self) -> None:
-        """Adopt the current version if another process or a rollback has changed it."""
-        if self.store is None:
-            return
-        head = self.store.head
-        if head is None or head.id == self._version:
-            return
-        state = self.store.load()
-        self._check(state)
-        self._state, self._version = state, head.id
-
-    def _check(self, state: State) -> None:
-        check_compatible(state, self.strategy.name, self.base.fingerprint, self.base.name)
-
-    def _needs_store(self, what: str) -> Store:
-        if self.store is None:
-            raise InputError(f"cannot {what}: this memory has no name; open it with Learner.open(memory='work')")
-        return self.store
 
 
 class Chat:
@@ -441,51 +370,48 @@ class Chat:
         self.history: list[Message] = []
 
     def say(self, text: str, on_token: Callable[[str], None] | None = None) -> Answer:
-        """One turn. Interrupted or failed, it leaves the history as it was."""
+        """One turn. Interrupted or failed, it leaves the history as it was.
+
+        A memory that learns what is said (`Strategy.learns_what_is_said`) learns the message first.
+        """
         if not text.strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
         learner = self._learner
-        with learner._lock:
-            [answer] = learner._answer([text], self._max_new_tokens, on_token, self.history)
+        notes: tuple[str, ...] = ()
+        if learner.strategy.learns_what_is_said:
+            report = learner.learn(Document(text, source="chat"))
+            notes = () if report.accepted else (f"what you said was not learned: {report.reason}",)
+        [answer] = learner.answer([text], Asked(self._max_new_tokens, on_token, self.history))
         self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
-        return answer
+        return replace(answer, notes=(*answer.notes, *notes))
 
     def clear_history(self) -> None:
         """Forget the conversation; the memory stays."""
         self.history.clear()
 
 
-def _with_figures(state: State, report: LearnReport) -> State:
+_TEXT = "text_sha256"
+
+
+def _with_figures(state: State, report: LearnReport, document: Document) -> State:
     """The state, its record of the document completed with the figures of learning that the strategy left out."""
     figures = {key: getattr(report, key) for key in ("loss", "seconds", "recall_before", "recall_after")}
+    figures[_TEXT] = text_sha256(document.text)
     documents = tuple(
         replace(d, details={**figures, **d.details}) if d.id == report.document_id else d for d in state.meta.documents
     )
     return state.with_documents(documents, state.tensors)
 
 
-def _documents(source: Source, title: str | None) -> tuple[list[Document], bool]:
-    """The documents of a source, and whether it can hold several."""
-    if isinstance(source, Document):
-        return [source if title is None else Document(source.text, title, source.source)], False
-    if isinstance(source, Path) or names_source(source):
-        found, skipped = read_documents(source, title)
-        found, repeats = without_repeats(found)
-        for item in (*skipped, *repeats):
-            logger.warning("skipped %s: %s", item.source, item.reason)
-        if isinstance(source, str) and is_url(source):
-            return found, len(found) > 1
-        path = Path(source).expanduser()
-        return found, path.is_dir() or path.suffix.lower() == ".jsonl"
-    return [Document(source, title or "")], False
-
-
-def _question_answer(given: QA) -> QuestionAnswer:
-    if isinstance(given, QuestionAnswer):
-        return given
-    try:
-        answer = given["answer"]
-        answers = (answer,) if isinstance(answer, str) else tuple(answer)
-        return QuestionAnswer(str(given["question"]), answers)
-    except (KeyError, TypeError):
-        raise InputError(f"qa item {given!r}; expected 'question' and 'answer' (a string or a list)") from None
+def _warned(report: LearnReport, document: Document, before: Sequence[DocumentRecord]) -> LearnReport:
+    """The report, with a warning if the memory also holds an earlier text of the same file or page."""
+    if not report.accepted or document.source in ("text", "-", "chat"):
+        return report
+    found = [record for record in before if record.source == document.source and record.id != document.id]
+    warnings = tuple(
+        f"this memory also holds an earlier text of {document.source}, learned on {record.learned_at[:10]}, and "
+        f"answers from both; "
+        f"`continual-learning memory forget {record.id}` removes the earlier one"
+        for record in found
+    )
+    return replace(report, warnings=(*report.warnings, *warnings))

@@ -112,7 +112,7 @@ class NestedSession:
 
         Also returns what was skipped, with the reason. Raises DocumentError for what cannot be read.
         """
-        documents, skipped = read_documents(Path(path), limits=self.limits, progress=progress)
+        documents, skipped = read_documents(Path(path) if path.strip() else path, limits=self.limits, progress=progress)
         state, reports = self.state, []
         for document in documents:
             state, report = self.strategy.learn(self.base, state, document, progress=progress)

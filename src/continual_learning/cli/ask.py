@@ -39,23 +39,23 @@ def ask(
     as_json: options.Json = False,
 ) -> None:
     """Ask one question, or many. A single answer is shown as it is written, on a terminal."""
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
 
     out = Output(as_json)
     questions = _questions(question, file)
     choice = choose(memory, strategy, model, settings or (), max_new_tokens)
     limit = choice.config.settings.max_new_tokens
-    with learner_for(choice) as learner:
-        note_if_empty(out, learner, choice.memory)
-        if len(questions) == 1 and out.terminal:
-            answers = [learner.ask(questions[0], max_new_tokens=limit, on_token=out.token)]
-            out.line()
-        else:
-            answers = learner.ask(questions, max_new_tokens=limit)
-            for answer in answers:
-                if len(answers) > 1:
-                    out.line(f"Q: {answer.question}")
-                out.line(f"A: {answer.text}\n" if len(answers) > 1 else answer.text)
+    learner = open_learner(choice)
+    note_if_empty(out, learner, choice.memory)
+    if len(questions) == 1 and out.terminal:
+        answers = [learner.ask(questions[0], max_new_tokens=limit, on_token=out.token)]
+        out.line()
+    else:
+        answers = learner.ask(questions, max_new_tokens=limit)
+        for answer in answers:
+            if len(answers) > 1:
+                out.line(f"Q: {answer.question}")
+            out.line(f"A: {answer.text}\n" if len(answers) > 1 else answer.text)
     out.result({**choice.names, "answers": plain(answers)})
     for answer in answers:
         notes_of(out, answer)

@@ -26,40 +26,40 @@ def chat(
     as_json: options.Json = False,
 ) -> None:
     """Talk with a memory: at the prompt, or with one turn per line from standard input."""
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
 
     out = Output(as_json)
     choice = choose(memory, strategy, model, settings or (), max_new_tokens)
     limit = choice.config.settings.max_new_tokens
     interactive = sys.stdin.isatty()
     turns: list[Answer] = []
-    with learner_for(choice) as learner:
-        note_if_empty(out, learner, choice.memory)
-        conversation = learner.chat(limit)
-        if interactive:
-            out.note(f"{choice.memory} ({choice.strategy}, {choice.model}); {HELP}")
-        for line in _lines(interactive):
-            if line in ("/quit", "/exit"):
-                break
-            if line == "/clear":
-                conversation.clear_history()
-                out.note("the conversation is cleared")
-            elif line == "/help":
-                out.note(HELP)
-            elif line.startswith("/"):
-                out.note(f"no command {line.split()[0]!r}; {HELP}")
-            elif line:
-                try:
-                    answer = conversation.say(line, out.token if out.terminal else None)
-                except KeyboardInterrupt:
-                    if not interactive:
-                        raise
-                    out.note("\nstopped; this turn is not kept")
-                    continue
-                turns.append(answer)
-                out.line("" if out.terminal else answer.text)
-                sys.stdout.flush()
-                notes_of(out, answer)
+    learner = open_learner(choice)
+    note_if_empty(out, learner, choice.memory)
+    conversation = learner.chat(limit)
+    if interactive:
+        out.note(f"{choice.memory} ({choice.strategy}, {choice.model}); {HELP}")
+    for line in _lines(interactive):
+        if line in ("/quit", "/exit"):
+            break
+        if line == "/clear":
+            conversation.clear_history()
+            out.note("the conversation is cleared")
+        elif line == "/help":
+            out.note(HELP)
+        elif line.startswith("/"):
+            out.note(f"no command {line.split()[0]!r}; {HELP}")
+        elif line:
+            try:
+                answer = conversation.say(line, out.token if out.terminal else None)
+            except KeyboardInterrupt:
+                if not interactive:
+                    raise
+                out.note("\nstopped; this turn is not kept")
+                continue
+            turns.append(answer)
+            out.line("" if out.terminal else answer.text)
+            sys.stdout.flush()
+            notes_of(out, answer)
     out.result({**choice.names, "turns": plain(turns)})
 
 

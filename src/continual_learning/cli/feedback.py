@@ -109,7 +109,7 @@ def _give(memory: str | None, reward: float | None, correction: str | None, as_j
         raise InputError(
             "no answer to give feedback on: this memory has answered nothing yet; `continual-learning ask`"
         )
-    _, after = _change(memory, lambda kept: kept.add(*last, reward, correction), "")
+    _, after = _change(memory, lambda kept: kept.add(last.question, last.text, reward, correction, last.documents), "")
     _show(Output(as_json), after.items[-1])
 
 

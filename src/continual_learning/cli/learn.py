@@ -54,7 +54,7 @@ def learn(
     as_json: options.Json = False,
 ) -> None:
     """Learn documents. Exit code 1 if none was accepted."""
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
     from continual_learning.documents.qa_files import load_qa
 
     out = Output(as_json)
@@ -66,8 +66,8 @@ def learn(
     questions = load_qa(qa) if qa is not None else None
     for item in skipped:
         out.note(f"skipped {item.source}: {item.reason}")
-    with learner_for(choice) as learner:
-        reports = _learn_all(out, learner, documents, questions)
+    learner = open_learner(choice)
+    reports = _learn_all(out, learner, documents, questions)
     _show(out, choice, documents, reports, skipped, time.perf_counter() - started)
     if not any(report.accepted for report in reports):
         raise typer.Exit(1)

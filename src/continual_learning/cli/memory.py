@@ -112,18 +112,21 @@ def forget(
     as_json: options.Json = False,
 ) -> None:
     """Remove one document, as if it had never been learned."""
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
 
     out = Output(as_json)
     choice = choose(memory)
     found = find_document(choice.memory, document)  # before the model is loaded
-    with learner_for(choice) as learner:
-        learner.forget(found["id"])
-        remaining = len(learner.documents)
-    out.result({"memory": choice.memory, "forgotten": found, "documents": remaining})
+    learner = open_learner(choice)
+    gone = learner.forget(found["id"])
+    remaining = len(learner.documents)
+    out.result({"memory": choice.memory, "forgotten": found, "documents": remaining, "feedback_forgotten": plain(gone)})
     out.line(
         f"forgot {found['id']} {found['title']!r}; memory {choice.memory!r} holds {several(remaining, 'document')}"
     )
+    if gone:
+        ids = ", ".join(item.id for item in gone)
+        out.line(f"feedback on its answers went with it: {ids}")
 
 
 @app.command()
@@ -149,13 +152,13 @@ def rollback(
 @app.command()
 def clear(memory: options.MemoryArgument = None, option: options.Memory = None, as_json: options.Json = False) -> None:
     """Forget every document. The history stays, so `memory rollback` undoes it."""
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
 
     out = Output(as_json)
     choice = choose(one_name(memory, option))
-    with learner_for(choice) as learner:
-        count = len(learner.documents)
-        learner.clear()
+    learner = open_learner(choice)
+    count = len(learner.documents)
+    learner.clear()
     out.result({"memory": choice.memory, "forgotten": count})
     out.line(f"forgot {count} documents; `continual-learning memory rollback {choice.memory}` brings them back")
 

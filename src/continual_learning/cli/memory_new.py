@@ -19,14 +19,14 @@ def new(
     as_json: options.Json = False,
 ) -> None:
     """Create an empty memory: to choose its strategy, or to talk to the base model alone."""
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
 
     out = Output(as_json)
     choice = choose(memory, strategy, model, settings or (), must_exist=False)
     if choice.exists:
         raise InputError(f"memory {memory!r} is there already (strategy {choice.strategy}); give another name")
-    with learner_for(choice) as learner:
-        assert learner.store is not None  # it was opened by name
-        version = learner.store.save(learner.state, "init", "nothing learned yet")
+    learner = open_learner(choice)
+    assert learner.store is not None  # it was opened by name
+    version = learner.store.save(learner.state, "init", "nothing learned yet")
     out.result({**choice.names, "version": plain(version)})
     out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}) is there, and holds nothing yet")

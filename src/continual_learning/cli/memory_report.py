@@ -44,16 +44,16 @@ def forgetting(
 ) -> None:
     """Measure forgetting: general questions and unrelated text with this memory, against the base model alone."""
     from continual_learning.cli.memory import one_name
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
     from continual_learning.documents.shipped import general_questions, unrelated_texts
     from continual_learning.strategies.gate import retention
 
     out = Output(as_json)
     choice = choose(one_name(memory, option))
     questions, texts = general_questions(), unrelated_texts()
-    with learner_for(choice) as learner:
-        kept = retention(learner.base, learner.strategy, learner.state, questions, texts)
-        records = learner.documents
+    learner = open_learner(choice)
+    kept = retention(learner.base, learner.strategy, learner.state, questions, texts)
+    records = learner.documents
     recalls: list[dict[str, Any]] = [
         {"id": d.id, "title": d.title, **{key: d.details.get(key) for key in ("recall_before", "recall_after")}}
         for d in records

@@ -77,14 +77,14 @@ def pull(model: Name = None, as_json: options.Json = False) -> None:
 @app.command()
 def info(model: Name = None, memory: options.Memory = None, as_json: options.Json = False) -> None:
     """Load a model and show facts about it; with --memory, also what its strategy adds to it."""
-    from continual_learning.cli.session import choose, learner_for, load_base
+    from continual_learning.cli.session import choose, load_base, open_learner
     from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
     if memory is not None:
         choice = choose(memory, model=model, must_exist=False)
-        with learner_for(choice) as learner:
-            facts = {**_facts(learner.base), **_learning_facts(learner)}
+        learner = open_learner(choice)
+        facts = {**_facts(learner.base), **_learning_facts(learner)}
     else:
         place = load_config({"model.name": model}).settings.model
         facts = _facts(load_base(place.name, place.device, place.dtype, place.precision))

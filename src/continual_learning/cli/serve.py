@@ -39,7 +39,7 @@ def serve(
     as_json: options.Json = False,
 ) -> None:
     """Serve a memory over HTTP: /learn, /ask and more, and /v1 for OpenAI's clients. Ctrl-C stops it."""
-    from continual_learning.cli.session import choose, learner_for
+    from continual_learning.cli.session import choose, open_learner
     from continual_learning.server import create_app
 
     out = Output(as_json)
@@ -54,20 +54,20 @@ def serve(
     listening = _listen(host, port)
     with listening:
         choice = choose(memory, strategy, model, settings or (), must_exist=False)
-        with learner_for(choice) as learner:
-            # A page in a browser may call this machine by any name of its own; only a local server would trust it.
-            hosts = ("localhost", "127.0.0.1", "[::1]", "::1", host) if local else ("*",)
-            app = create_app(learner, max_megabytes * 1_000_000, hosts, token)
-            address, taken = listening.getsockname()[:2]
-            url = f"http://{f'[{address}]' if ':' in address else address}:{taken}"
-            out.result({**choice.names, "url": url, "documents": len(learner.documents)})
-            out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}) is served at {url}; {url}/docs")
-            _flush()
-            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
-            try:
-                server.run(sockets=[listening])
-            except KeyboardInterrupt:
-                out.note("stopped; every change is on disk")
+        learner = open_learner(choice)
+        # A page in a browser may call this machine by any name of its own; only a local server would trust it.
+        hosts = ("localhost", "127.0.0.1", "[::1]", "::1", host) if local else ("*",)
+        app = create_app(learner, max_megabytes * 1_000_000, hosts, token)
+        address, taken = listening.getsockname()[:2]
+        url = f"http://{f'[{address}]' if ':' in address else address}:{taken}"
+        out.result({**choice.names, "url": url, "documents": len(learner.documents)})
+        out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}) is served at {url}; {url}/docs")
+        _flush()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            out.note("stopped; every change is on disk")
 
 
 def _flush() -> None:

@@ -114,16 +114,6 @@ def open_learner(choice: Choice) -> Learner:
     return Learner.open(base, choice.strategy, choice.memory, **choice.options)
 
 
-@contextlib.contextmanager
-def learner_for(choice: Choice) -> Iterator[Learner]:
-    """`open_learner`, closed at the end."""
-    learner = open_learner(choice)
-    try:
-        yield learner
-    finally:
-        learner.close()
-
-
 def open_store(memory: str | None = None) -> Store:
     """The store of a memory that exists. Raises UnknownNameError naming those that do."""
     from continual_learning.memory.store import Store

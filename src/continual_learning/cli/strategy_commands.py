@@ -76,11 +76,11 @@ class Context:
 
         return choose(memory, strategy, model, settings, max_new_tokens, must_exist)
 
-    def learner(self, choice: Choice) -> AbstractContextManager[Learner]:
-        """The learner for a choice, closed at the end."""
-        from continual_learning.cli.session import learner_for
+    def learner(self, choice: Choice) -> Learner:
+        """The learner for a choice; loads the model."""
+        from continual_learning.cli.session import open_learner
 
-        return learner_for(choice)
+        return open_learner(choice)
 
     def store(self, memory: str | None) -> Store:
         """The store of a memory that exists."""

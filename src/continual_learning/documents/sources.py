@@ -43,6 +43,9 @@ def read_documents(
     with the same text are two documents here (see `without_repeats`). Raises DocumentError, one line, when the source
     cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not installed.
     """
+    if isinstance(source, str) and not source.strip():
+        # Path("") is the working folder; `learn "$UNSET"` does not mean all that is in it.
+        raise DocumentError(f"the source {source!r} is empty; expected a path, a URL or - (is a variable not set?)")
     limits = limits or Limits()
     name = without_secret(printable(source))
     skipped: list[Skipped] = []

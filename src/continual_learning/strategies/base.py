@@ -74,6 +74,8 @@ class Strategy(ABC, Generic[ConfigT]):
     """Its role in a comparison: a baseline, a control experiment for a method, or a method."""
     learns: ClassVar[bool] = True
     """Whether it ever learns anything; if not, a refusal says nothing about the document."""
+    learns_what_is_said: ClassVar[bool] = False
+    """Whether a chat with this memory learns every message before it answers it."""
     cost: ClassVar[Cost] = Cost()
     """Used to estimate how long a benchmark takes until the strategy has been measured on this machine."""
 

@@ -99,8 +99,8 @@ class CommandContext(Protocol):
     ) -> Any:
         """Determine memory, strategy and model: a `Choice`. Raises UnknownNameError and ConfigError."""
 
-    def learner(self, choice: Any) -> AbstractContextManager[Any]:
-        """The `Learner` for a choice, closed on exit."""
+    def learner(self, choice: Any) -> Any:
+        """The `Learner` for a choice; loads the model."""
 
     def store(self, memory: str | None) -> Any:
         """The `Store` of an existing memory. Raises UnknownNameError."""

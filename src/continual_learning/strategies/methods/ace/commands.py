@@ -211,7 +211,8 @@ def learn(
         return
     if self_reflection and (mode != "online" or not judged_by):
         raise InputError(f"--self-reflection with --mode {mode}; expected --mode online and --held-out FILE")
-    with cli.learner(choice) as learner, cli.progress_bar(NAME) as progress:
+    learner = cli.learner(choice)
+    with cli.progress_bar(NAME) as progress:
         result = _learn(learner, tasks, judged_by, mode, progress)
     _show_result(cli, out, choice, result)
 
@@ -230,9 +231,9 @@ def ask(
         raise InputError("the question is empty; expected some words")
     choice = cli.choose(memory, None, None, settings or (), max_new_tokens)
     _check_strategy(choice.memory, choice.strategy)
-    with cli.learner(choice) as learner:
-        limit = choice.config.settings.max_new_tokens
-        answer = learner.ask(question.strip(), limit, out.token if out.terminal else None)
+    learner = cli.learner(choice)
+    limit = choice.config.settings.max_new_tokens
+    answer = learner.ask(question.strip(), limit, out.token if out.terminal else None)
     out.result({**choice.names, "answer": cli.plain(answer)})
     out.line("" if out.terminal else answer.text)
     for source in answer.sources:
@@ -267,10 +268,10 @@ def _evaluate(cli: CommandContext, out: CommandOutput, choice: Any, tasks: list[
     from continual_learning.strategies.methods.ace.loops import evaluate
     from continual_learning.strategies.methods.ace.memory import playbook_of
 
-    with cli.learner(choice) as learner:
-        assert isinstance(learner.strategy, ACE)
-        roles = learner.strategy.roles(learner.base, learner.state)
-        score = evaluate(roles, playbook_of(learner.state.meta.extra), tasks)
+    learner = cli.learner(choice)
+    assert isinstance(learner.strategy, ACE)
+    roles = learner.strategy.roles(learner.base, learner.state)
+    score = evaluate(roles, playbook_of(learner.state.meta.extra), tasks)
     cost = roles.costs["generator"]
     out.result(
         {**choice.names, "questions": len(tasks), "recall": score.recall, "f1": score.f1, "cost": cli.plain(cost)}
@@ -332,8 +333,8 @@ def _change(
     if action == "load":
         choice = cli.choose(memory, None, model, must_exist=False)
         if not choice.exists:
-            with cli.learner(cli.choose(choice.memory, NAME, model, must_exist=False)) as learner:
-                learner.revise(lambda state: with_playbook(state, change(playbook_of(state.meta.extra))), action, note)
+            learner = cli.learner(cli.choose(choice.memory, NAME, model, must_exist=False))
+            learner.revise(lambda state: with_playbook(state, change(playbook_of(state.meta.extra))), action, note)
             return choice.memory
     store = _store(cli, memory)
     with store.lock():

@@ -66,6 +66,7 @@ class Nested(Strategy[NestedConfig]):
 
     summary = "fast and slow weights, each updated at a pace of its own (nested learning)"
     Config = NestedConfig
+    learns_what_is_said = True
     cost = Cost(learn_token=0.1)
 
     def __init__(self, config: NestedConfig):
