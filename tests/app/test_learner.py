@@ -311,10 +311,3 @@ def test_a_file_that_changed_names_its_earlier_text(tiny_base: BaseModel, tmp_pa
     second = learner.learn(file)
     assert first.warnings == () and second.accepted
     assert str(file) in second.warnings[0] and f"memory forget {first.document_id}" in second.warnings[0]
-
-
-def test_a_chat_with_a_nested_memory_learns_what_is_said(tiny_base: BaseModel) -> None:
-    learner = Learner.open(tiny_base, "nested", memory="talk", cadences=[1, 2])
-    learner.chat(max_new_tokens=4).say("My dog is called Biko.")
-    assert len(learner.documents) == 1 and learner.state.tensors
-    assert Learner.open(tiny_base, "quote").chat(max_new_tokens=4).say("My dog is called Biko.").text is not None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from continual_learning import Learner
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, InputError, MismatchError
 from continual_learning.memory.state import State
@@ -394,3 +395,14 @@ def test_what_retired_options_meant_is_what_is_done_now() -> None:
         "route_evidence": ROUTE_EVIDENCE,
         "max_loss_rise": 1.0,
     } == nested.NestedConfig.RETIRED
+
+
+def test_a_chat_of_a_learner_learns_what_is_said(tiny_base: BaseModel) -> None:
+    learner = Learner.open(tiny_base, "nested", memory="talk", **SMALL)
+    chat = learner.chat(max_new_tokens=4)
+    assert chat.say(TURNS[0]).notes == () and [d.source for d in learner.documents] == ["chat"]
+    assert learner.state.tensors and len(learner.history) == 2
+    assert "was not learned" in chat.say(TURNS[0]).notes[-1]
+    other = Learner.open(tiny_base, "quote")
+    other.chat(max_new_tokens=4).say(TURNS[0])
+    assert other.documents == ()
