@@ -22,6 +22,7 @@ from continual_learning.options import current_options
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 from continual_learning.strategies.gate import perplexity
+from continual_learning.text.checks import check_text
 from continual_learning.text.words import several
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -114,7 +115,7 @@ class Learner:
         list of accepted ones). A document that is refused, or an exception (Ctrl-C included), leaves the memory as it
         was before that document (for a list: before the group of `documents_together` documents).
         """
-        many = isinstance(source, Sequence) and not isinstance(source, str)
+        many = isinstance(source, Sequence) and not isinstance(source, str | bytes)
         sources: Sequence[Source] = source if many else [source]  # type: ignore[list-item, assignment]
         documents: list[Document] = []
         for one in sources:
@@ -172,9 +173,10 @@ class Learner:
         self, question: str | Sequence[str], max_new_tokens: int = 64, on_token: TokenCallback | None = None
     ) -> Answer | list[Answer]:
         """Answer a question, or a list of them in a batch, in the same order. ``on_token`` streams a single one."""
-        questions = [question] if isinstance(question, str) else list(question)
+        many = not isinstance(question, str | bytes) and hasattr(question, "__iter__")
+        questions: list[str] = list(question) if many else [question]  # type: ignore[list-item]
         for text in questions:
-            if not text.strip():
+            if not check_text(text, "the question").strip():
                 raise InputError(f"the question {text!r} is empty; expected some words")
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
@@ -182,7 +184,7 @@ class Learner:
             raise InputError(f"on_token with {len(questions)} questions; expected one to stream")
         with self._lock:
             answers = self._answer(questions, max_new_tokens, on_token)
-        return answers[0] if isinstance(question, str) else answers
+        return answers if many else answers[0]
 
     def chat(self, max_new_tokens: int = 256) -> Chat:
         """A conversation that keeps its history."""
@@ -206,6 +208,8 @@ class Learner:
         with any strategy. Without a reward, a correction gives 2 F1 - 1, at most 0. Raises InputError for a reward
         out of range, for neither reward nor correction, and if nothing was answered yet.
         """
+        if correction is not None:
+            check_text(correction, "the correction")
         given = self.last_answer if answer is None else (answer.question, answer.text)
         if given is None:
             raise InputError("no answer to give feedback on: this memory has answered nothing yet; ask it first")
@@ -442,7 +446,7 @@ class Chat:
 
     def say(self, text: str, on_token: Callable[[str], None] | None = None) -> Answer:
         """One turn. Interrupted or failed, it leaves the history as it was."""
-        if not text.strip():
+        if not check_text(text, "the message").strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
         learner = self._learner
         with learner._lock:
@@ -466,6 +470,10 @@ def _with_figures(state: State, report: LearnReport) -> State:
 
 def _documents(source: Source, title: str | None) -> tuple[list[Document], bool]:
     """The documents of a source, and whether it can hold several."""
+    if not isinstance(source, Path | Document):
+        check_text(source, "the document")
+    if title is not None:
+        check_text(title, "the title")
     if isinstance(source, Document):
         return [source if title is None else Document(source.text, title, source.source)], False
     if isinstance(source, Path) or names_source(source):
@@ -486,6 +494,7 @@ def _question_answer(given: QA) -> QuestionAnswer:
     try:
         answer = given["answer"]
         answers = (answer,) if isinstance(answer, str) else tuple(answer)
-        return QuestionAnswer(str(given["question"]), answers)
+        question = str(given["question"])
     except (KeyError, TypeError):
         raise InputError(f"qa item {given!r}; expected 'question' and 'answer' (a string or a list)") from None
+    return QuestionAnswer(check_text(question, "a question"), tuple(check_text(a, "an answer") for a in answers))
