@@ -256,3 +256,30 @@ def test_opening_a_memory_reads_its_tensors_once(tiny_base: BaseModel, monkeypat
     monkeypatch.setattr(Store, "load", counted)
     open_(tiny_base, "work")
     assert len(loads) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda learner: learner.ask(None), ["the question", "None", "NoneType"]),
+        (lambda learner: learner.ask(b"What?"), ["the question", "bytes", "decode"]),
+        (lambda learner: learner.ask(["What?", 3]), ["the question", "3", "int"]),
+        (lambda learner: learner.ask("Who is \ud83e?"), ["the question", "surrogate", "position 7"]),
+        (lambda learner: learner.learn(None), ["the document", "NoneType"]),
+        (lambda learner: learner.learn(b"a text"), ["the document", "bytes", "decode"]),
+        (lambda learner: learner.learn([TEXT, None]), ["the document", "NoneType"]),
+        (lambda learner: learner.learn(TEXT, title=3), ["the title", "int"]),
+        (lambda learner: learner.learn("half \ud83e"), ["surrogate", "position 5"]),
+        (lambda learner: learner.learn(TEXT, qa=[{"question": "a", "answer": [None]}]), ["an answer", "NoneType"]),
+        (lambda learner: learner.chat().say(None), ["the message", "NoneType"]),
+        (lambda learner: learner.chat().say("half \ud83e"), ["the message", "surrogate"]),
+        (lambda learner: learner.feedback(Answer("a", "b"), correction="\ud83e"), ["the correction", "surrogate"]),
+        (lambda learner: Document(None), ["the text", "NoneType"]),
+    ],
+)
+def test_what_is_no_text_is_an_error_of_one_line(tiny_base: BaseModel, call: Any, words: list[str]) -> None:
+    learner = open_(tiny_base)
+    with pytest.raises(InputError) as error:
+        call(learner)
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+    assert not learner.documents

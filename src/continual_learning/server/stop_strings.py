@@ -29,10 +29,11 @@ class StopStrings:
         """
         if not self._texts:
             return write(on_token)
-        held = ""  # not passed on yet: it may be the beginning of a stop string
+        text = ""  # up to the stop string, and then no longer
+        held = ""  # its end that is not passed on yet: it may be the beginning of a stop string
 
         def passed(piece: str) -> None:
-            nonlocal held
+            nonlocal text, held
             if self.reached:
                 return
             held += piece
@@ -43,13 +44,14 @@ class StopStrings:
             ready = len(held) - self._begun(held) if at is None else at
             if on_token is not None and ready:
                 on_token(held[:ready])
-            held = held[ready:]
+            text, held = text + held[:ready], held[ready:]
 
         answer = write(passed)
-        if not self.reached and held and on_token is not None:
+        if self.reached:
+            return replace(answer, text=text.lstrip())  # answers begin with no white space
+        if held and on_token is not None:
             on_token(held)
-        at = self._place(answer.text)
-        return answer if at is None else replace(answer, text=answer.text[:at])
+        return answer
 
     def _place(self, text: str) -> int | None:
         """Where the first stop string begins in ``text``."""
