@@ -208,8 +208,6 @@ class Learner:
         with any strategy. Without a reward, a correction gives 2 F1 - 1, at most 0. Raises InputError for a reward
         out of range, for neither reward nor correction, and if nothing was answered yet.
         """
-        if correction is not None:
-            check_text(correction, "the correction")
         given = self.last_answer if answer is None else (answer.question, answer.text)
         if given is None:
             raise InputError("no answer to give feedback on: this memory has answered nothing yet; ask it first")
