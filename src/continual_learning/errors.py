@@ -4,6 +4,7 @@
     ├── InputError                    the caller gave something unusable (exit 2)
     │   ├── ConfigError               an unknown setting, or a value out of its range
     │   ├── DocumentError             empty, binary, damaged, encrypted, too large, missing, not fetched
+    │   ├── RequestFieldError         a field of a request to the server that is not supported
     │   ├── UnknownNameError          no such strategy, model, memory, checkpoint or document
     │   └── UnsafeNameError           a name that would leave its folder, such as ../../x
     ├── ModelError                    the base model cannot be used (exit 1)
@@ -16,7 +17,9 @@
     │   └── StorageError              the disk is full, read-only, or the memory is in use
     ├── LearningError                 learning could not continue; the memory is unchanged (exit 1)
     │   └── DivergedError             a NaN or infinite loss
-    └── MissingExtraError             an optional dependency is not installed (exit 1)
+    ├── MissingExtraError             an optional dependency is not installed (exit 1)
+    ├── BusyError                     too many requests wait for the model (exit 1)
+    └── StoppedError                  the work was given up: its result is not wanted any more (exit 1)
 
 Messages are one line: the value, what was expected, the next step.
 """
@@ -42,6 +45,14 @@ class ConfigError(InputError):
 
 class DocumentError(InputError):
     """A document that cannot be read: empty, binary, damaged, encrypted, too large, missing, or not fetched."""
+
+
+class RequestFieldError(InputError):
+    """A field of a request to the server holds what is not supported; ``field`` is its name."""
+
+    def __init__(self, field: str, message: str):
+        super().__init__(f"{field}: {message}")
+        self.field = field
 
 
 class UnknownNameError(InputError):
@@ -94,3 +105,15 @@ class DivergedError(LearningError):
 
 class MissingExtraError(ContinualLearningError):
     """An optional dependency is not installed."""
+
+
+class BusyError(ContinualLearningError):
+    """Too many requests wait for the model; ``retry_after`` seconds later there may be room."""
+
+    def __init__(self, message: str, retry_after: int):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StoppedError(ContinualLearningError):
+    """The work was given up before its end, as nobody waits for its result; the memory is as it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -215,6 +216,18 @@ def test_a_closed_pipe_is_quiet() -> None:
     error = process.stderr.read()
     process.stderr.close()
     assert (process.wait(), error) == (141, b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("command", ["memory list --json", "config get NO", "chat --memory none"])
+def test_standard_streams_that_are_closed(closed: str, command: str) -> None:
+    line = f"{shlex.join(MAIN)} {command}"
+    usual = subprocess.run(["sh", "-c", f"{line} </dev/null"], capture_output=True, text=True, check=False)
+    done = subprocess.run(["sh", "-c", f"{line} </dev/null {closed}"], capture_output=True, text=True, check=False)
+    assert done.returncode == usual.returncode
+    assert done.stdout == ("" if ">&-" in closed.split() else usual.stdout)
+    assert done.stderr == ("" if "2>&-" in closed.split() else usual.stderr)
 
 
 def test_an_encoding_that_lacks_a_character() -> None:

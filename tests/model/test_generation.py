@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from tiny_models import FAMILIES, make_tiny
-from torch import nn
+from torch import Tensor, nn
 
-from continual_learning.errors import InputError
+from continual_learning.errors import InputError, StoppedError
 from continual_learning.model import generation
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.generation import generate
+from continual_learning.model.generation import GenerationControl, controlled, generate
 
 PROMPTS = ["The quick brown fox", "Comb", "What is the capital of France? The capital of", "Question: Who lives"]
 
@@ -46,7 +46,7 @@ def test_single_prompts_equal_transformers(base: BaseModel, monkeypatch: pytest.
         (got,) = generate(base, [ids], 20)
         assert (got.ids,) == tuple(by_transformers(base, [ids], 20, stop=1))
         assert got.tokens == len(got.ids) > 0
-        assert got.text == base.decode(got.ids)
+        assert got.text == base.decode(got.ids).rstrip("\ufffd")
         assert got.seconds > 0
 
 
@@ -159,3 +159,52 @@ def test_the_end_of_turn_of_the_template_stops(tiny_base: BaseModel) -> None:
     eos, end_of_turn = tiny_base.encode("<|endoftext|><|im_end|>", special_words=True)
     assert tiny_base.stop_ids == {eos, end_of_turn}
     assert tiny_base.stop_text is None
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_text_cut_within_a_character_ends_before_it(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    monkeypatch.setattr(tiny_base, "stop_ids", frozenset())
+    wanted = "fox 🦊 é 日本"
+    ids = tiny_base.encode(wanted)
+    assert any("\ufffd" in tiny_base.decode(ids[:n]) for n in range(len(ids)))
+    for limit in range(1, len(ids) + 1):
+        forced, pieces = iter(ids), list[str]()
+        (made,) = generate(
+            tiny_base, [tiny_base.encode("a")], limit, pieces.append if streamed else None,
+            choose=lambda _logits, forced=forced: torch.tensor([next(forced)]),
+        )  # fmt: skip
+        assert wanted.startswith(made.text) and made.ids == tuple(ids[:limit])
+        assert not streamed or "".join(pieces) == made.text
+    assert made.text == wanted
+
+
+def test_a_generation_is_ended_or_given_up_from_outside(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_base, "stop_ids", frozenset())
+    prompt = tiny_base.encode("The quick brown fox")
+    whole = generate(tiny_base, [prompt], 12)[0]
+    steps = 0
+
+    def after(count: int, act: Callable[[], None]) -> Callable[[Tensor], Tensor]:
+        nonlocal steps
+        steps = 0
+
+        def choose(logits_BV: Tensor) -> Tensor:
+            nonlocal steps
+            steps += 1
+            if steps == count:
+                act()
+            return logits_BV.argmax(-1)
+
+        return choose
+
+    control = GenerationControl()
+    with controlled(control):
+        (ended,) = generate(tiny_base, [prompt], 12, choose=after(5, control.end))
+    assert ended.ids == whole.ids[:5]
+    control = GenerationControl()
+    with controlled(control), pytest.raises(StoppedError, match="why"):
+        generate(tiny_base, [prompt], 12, choose=after(5, lambda: control.give_up("why")))
+    assert steps == 5
+    assert generate(tiny_base, [prompt], 12)[0].ids == whole.ids, "what is outside is not ruled"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ from continual_learning.errors import (
 from continual_learning.model.base_model import BaseModel
 from continual_learning.server import create_app
 from continual_learning.server.problems import status_of
-from continual_learning.server.streaming import begun, pieces
-from continual_learning.types import Answer, TokenCallback
+from continual_learning.types import Answer
 
 TEXT = "Comb jellies eat plankton."
 
@@ -41,12 +41,23 @@ def client(learner: Learner) -> Iterator[TestClient]:
         yield client
 
 
-def refused(response: Any, status: int, *words: str) -> None:
-    """An error is one JSON object with one line in it."""
+def refused(response: Any, status: int, *words: str) -> Any:
+    """An error is one JSON object with one line in it, in OpenAI's shape for OpenAI's paths. Returns the object."""
     assert response.status_code == status, response.text
     error = response.json()["error"]
-    assert error["code"] == status and "\n" not in error["message"]
+    if response.request.url.path.startswith("/v1/"):
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["type"] == ("invalid_request_error" if status < 500 else "server_error")
+    else:
+        assert error["code"] == status
+    assert "\n" not in error["message"]
     assert all(word in error["message"] for word in words), error
+    return error
+
+
+def post(client: TestClient, path: str, body: Any) -> Any:
+    """Post JSON as other clients write it, with half of a surrogate pair where there is one: httpx would refuse it."""
+    return client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
 
 
 def events(response: Any) -> list[Any]:
@@ -136,7 +147,9 @@ def test_health_answers_while_the_memory_is_busy(client: TestClient, learner: Le
         ("/ask", {"question": "q", "max_new_tokens": 0}, 422, ["max_new_tokens"]),
         ("/ask", {"question": "q", "max_tokens": 3}, 422, ["max_tokens"]),
         ("/ask", {"question": ["q"] * 257}, 422, ["question"]),
+        ("/ask", {"question": "What \ud83e?"}, 422, ["question", "unicode"]),
         ("/learn", {"text": "a\0b"}, 400, ["NUL"]),
+        ("/learn", {"text": TEXT, "title": "a\ud83eb"}, 400, ["title", "surrogate", "position 1"]),
         ("/learn", {"title": "no text"}, 422, ["text"]),
         ("/learn", {"text": TEXT, "qa": [{"question": "q"}]}, 422, ["qa.0.answer"]),
         ("/feedback", {"answer_id": "none", "reward": 1}, 404, ["none"]),
@@ -146,7 +159,7 @@ def test_health_answers_while_the_memory_is_busy(client: TestClient, learner: Le
     ],
 )
 def test_bad_requests(client: TestClient, path: str, body: dict[str, Any], status: int, words: list[str]) -> None:
-    refused(client.post(path, json=body), status, *words)
+    refused(post(client, path, body), status, *words)
 
 
 def test_what_is_no_json_and_the_wrong_method(client: TestClient) -> None:
@@ -186,6 +199,13 @@ def test_a_token_is_asked_for(learner: Learner) -> None:
             refused(client.get("/health", headers=headers), 401)
             refused(client.get("/v1/models", headers=headers), 401)
         assert client.get("/health", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+
+
+def test_the_page_of_docs_needs_no_other_server(client: TestClient) -> None:
+    page = client.get("/docs").text
+    needed = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert needed and "//" not in "".join(needed)
+    assert all(client.get(address).status_code == 200 for address in [*needed, "/openapi.json"])
 
 
 def test_a_page_that_calls_this_machine_by_another_name_is_refused(learner: Learner) -> None:
@@ -259,47 +279,86 @@ def test_chat_completion_streams(client: TestClient) -> None:
     assert [c["choices"][0]["finish_reason"] for c in chunks] == [None] * (len(chunks) - 1) + [whole["finish_reason"]]
 
 
+def test_a_model_is_found_by_its_name(client: TestClient) -> None:
+    assert client.get("/v1/models/work").json() == client.get("/v1/models").json()["data"][0]
+    error = refused(client.get("/v1/models/Qwen/Qwen2.5"), 404, "Qwen/Qwen2.5", "work")
+    assert (error["param"], error["code"]) == ("model", "model_not_found")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_ends_the_answer_before_itself(client: TestClient, learner: Learner, stream: bool) -> None:
+    whole = learner.chat(20).say("What do they eat?").text
+    stop = whole[len(whole) // 2 :][:3]
+    wanted = whole[: whole.index(stop)]
+    response = client.post(
+        "/v1/chat/completions", json=completion(stop=["never there", "", stop], stream=stream, max_tokens=20)
+    )
+    if not stream:
+        choice = response.json()["choices"][0]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (wanted, "stop")
+        return
+    chunks = [chunk["choices"][0] for chunk in events(response)[:-1]]
+    assert "".join(c["delta"].get("content", "") for c in chunks) == wanted
+    assert chunks[-1]["finish_reason"] == "stop"
+
+
+def test_a_stream_tells_its_usage_when_asked(client: TestClient) -> None:
+    whole = client.post("/v1/chat/completions", json=completion()).json()["usage"]
+    asked = completion(stream=True, stream_options={"include_usage": True})
+    *chunks, last, _ = events(client.post("/v1/chat/completions", json=asked))
+    assert (last["choices"], last["usage"]) == ([], whole)
+    assert all(chunk["usage"] is None for chunk in chunks)
+
+
+def test_turns_of_tools_are_part_of_the_conversation(client: TestClient, learner: Learner) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "Is it warm?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "sunny"},
+    ]
+    chat = learner.chat(5)
+    told = [turns[0], {"role": "assistant", "content": "weather({})\nweather returned: sunny"}]
+    for more, question in (([], "Is it warm?"), ([{"role": "user", "content": "And now?"}], "And now?")):
+        chat.history = list(told)
+        body = client.post("/v1/chat/completions", json=completion(messages=[*turns, *more])).json()
+        assert body["choices"][0]["message"]["content"] == chat.say(question).text
+
+
+def test_fields_that_are_null_or_larger_than_the_window_are_taken(client: TestClient, learner: Learner) -> None:
+    nothing = dict.fromkeys(("n", "stop", "stream", "stream_options", "tools", "max_tokens", "logprobs"))
+    usual = client.post("/v1/chat/completions", json=completion(**nothing)).json()["choices"][0]
+    limit = learner.base.window // 2
+    assert usual["message"]["content"] == learner.chat(limit).say("What do they eat?").text
+    large = client.post("/v1/chat/completions", json=completion(max_tokens=1_000_000)).json()["choices"][0]
+    assert large == usual
+
+
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
         ({"model": "gpt"}, 404, ["gpt", "work"]),
-        ({"messages": []}, 422, ["messages"]),
+        ({"messages": []}, 400, ["messages"]),
         ({"messages": [{"role": "assistant", "content": "x"}]}, 400, ["assistant"]),
         ({"messages": [{"role": "user", "content": " "}]}, 400, ["empty"]),
         ({"messages": [{"role": "user", "content": " "}], "stream": True}, 400, ["empty"]),
-        ({"max_tokens": 0}, 422, ["max_tokens"]),
+        ({"max_tokens": 0}, 400, ["max_tokens"]),
+        ({"n": 2}, 400, ["n: 2 answers", "greedy"]),
+        ({"tools": [{"type": "function"}]}, 400, ["tools", "tool_choice"]),
+        ({"response_format": {"type": "json_object"}}, 400, ["response_format", "json_object"]),
+        ({"logprobs": True}, 400, ["logprobs"]),
+        ({"stream_options": {"include_usage": True}}, 400, ["stream_options"]),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            400,
+            ["messages.0.content", "image_url"],
+        ),
+        ({"messages": [{"role": "user", "content": "\ud83e"}]}, 400, ["messages.0.content", "surrogate"]),
+        ({"messages": [{"role": "user", "content": None}]}, 400, ["empty"]),
+        ({"messages": [{"role": "tool", "content": "sunny"}]}, 400, ["user"]),
     ],
 )
 def test_bad_completions(client: TestClient, change: dict[str, Any], status: int, words: list[str]) -> None:
-    refused(client.post("/v1/chat/completions", json=completion(**change)), status, *words)
-
-
-# -- streaming -----------------------------------------------------------------------------------------
-
-
-def writer(stopped: threading.Event) -> Callable[[TokenCallback], Answer]:
-    def write(on_token: TokenCallback) -> Answer:
-        try:
-            for number in range(100_000):
-                on_token(str(number))
-        finally:
-            stopped.set()
-        return Answer("q", "all of it")
-
-    return write
-
-
-def test_a_reader_who_leaves_stops_the_writing() -> None:
-    stopped = threading.Event()
-    stream = pieces(writer(stopped))
-    assert [next(stream), next(stream)] == ["0", "1"]
-    stream.close()  # type: ignore[attr-defined]
-    assert stopped.wait(10)
-
-
-def test_an_error_before_the_first_piece_is_raised_at_once() -> None:
-    def write(_on_token: TokenCallback) -> Answer:
-        raise InputError("no")
-
-    with pytest.raises(InputError, match="no"):
-        begun(pieces(write))
+    error = refused(post(client, "/v1/chat/completions", completion(**change)), status, *words)
+    if words[0].startswith(error["param"] or "-"):
+        assert error["param"] in change or error["param"] == words[0]

@@ -29,6 +29,7 @@ from continual_learning.model.logits_processors import Advantages, Step, shifted
 from continual_learning.reading.span_reader.answering import BETWEEN
 from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.text.answer_types import asked_for
+from continual_learning.text.checks import check_text
 from continual_learning.text.scoring import answer_words, token_f1
 from continual_learning.text.words import content_stems, is_content, words
 
@@ -118,7 +119,7 @@ class FeedbackMemory:
 
         Raises InputError for a reward outside -1 to 1, for neither reward nor correction, and for empty texts.
         """
-        if correction is not None and not correction.strip():
+        if correction is not None and not check_text(correction, "the correction").strip():
             raise InputError(f"the correction {correction!r} is empty; expected the right answer")
         if reward is None:
             if correction is None:

@@ -27,6 +27,7 @@ from continual_learning.model.cpu_linear import Precision
 from continual_learning.options import current_options
 from continual_learning.strategies.base import Strategy, make_strategy, plain_report, strategy_class
 from continual_learning.strategies.gate import perplexity
+from continual_learning.text.checks import check_text
 from continual_learning.text.words import several
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -178,12 +179,10 @@ class Learner:
 
         Raises InputError for what is no question, and StorageError if another process has deleted the memory.
         """
-        several_given = isinstance(question, Sequence) and not isinstance(question, str | bytes)
+        several_given = not isinstance(question, str | bytes) and hasattr(question, "__iter__")
         questions: list[str] = list(question) if several_given else [question]  # type: ignore[list-item]
         for text in questions:
-            if not isinstance(text, str):
-                raise InputError(f"a question of type {type(text).__name__}; expected a text, or a list of texts")
-            if not text.strip():
+            if not check_text(text, "the question").strip():
                 raise InputError(f"the question {text!r} is empty; expected some words")
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
@@ -374,7 +373,7 @@ class Chat:
 
         A memory that learns what is said (`Strategy.learns_what_is_said`) learns the message first.
         """
-        if not text.strip():
+        if not check_text(text, "the message").strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
         learner = self._learner
         notes: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Any
 from continual_learning.documents import Document, is_url, names_source, read_documents, without_repeats
 from continual_learning.documents.document import one_line
 from continual_learning.errors import InputError
+from continual_learning.text.checks import check_text
 from continual_learning.types import QuestionAnswer
 
 logger = logging.getLogger(__name__)
@@ -25,12 +26,12 @@ def documents_of(source: Source, title: str | None) -> tuple[list[Document], boo
     What cannot be read or repeats another is skipped, with a warning in the log. Raises InputError for a source that is
     neither text nor a place, DocumentError for one that cannot be read.
     """
+    if not isinstance(source, Path | Document):
+        check_text(source, "the document")
+    if title is not None:
+        check_text(title, "the title")
     if isinstance(source, Document):
         return [source if title is None else Document(source.text, title, source.source)], False
-    if not isinstance(source, str | Path):
-        raise InputError(
-            f"a source of type {type(source).__name__}; expected a text, a path, a URL, a Document or a list of them"
-        )
     if isinstance(source, str) and not source.strip():
         raise InputError(f"the source {source!r} is empty; expected a text, a path or a URL (is a variable not set?)")
     if isinstance(source, Path) or names_source(source):
@@ -66,9 +67,10 @@ def question_answer(given: QA) -> QuestionAnswer:
     try:
         answer = given["answer"]
         answers = (answer,) if isinstance(answer, str) else tuple(answer)
-        return QuestionAnswer(str(given["question"]), answers)
+        question = str(given["question"])
     except (KeyError, TypeError):
         raise InputError(f"qa item {given!r}; expected 'question' and 'answer' (a string or a list)") from None
+    return QuestionAnswer(check_text(question, "a question"), tuple(check_text(a, "an answer") for a in answers))
 
 
 def text_sha256(text: str) -> str:

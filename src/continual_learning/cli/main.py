@@ -33,7 +33,7 @@ from continual_learning.cli import (
     train,
 )
 from continual_learning.cli.outcome import INTERRUPTED, PROGRAM, is_usage, outcome
-from continual_learning.cli.output import note, print_json
+from continual_learning.cli.output import note, open_standard_streams, print_json
 
 PIPE_CLOSED = 141
 """128 plus the number of SIGPIPE: the reader of standard output has closed it."""
@@ -115,6 +115,7 @@ strategy_commands.mount(app, {"train": train.app})
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 bad input, 1 failure, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    open_standard_streams()
     # Accepted anywhere, so that it can be appended to the command that has just failed.
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in options or os.environ.get("CONTINUAL_LEARNING_DEBUG", "") not in ("", "0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import typer
 
 from continual_learning.errors import ContinualLearningError
@@ -22,6 +24,8 @@ def outcome(error: BaseException) -> tuple[int, str]:
         command = context.command_path if context is not None else PROGRAM
         text = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
         return 2, f"{text}{_refused_value(error)}; see {command} --help"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return 2, f"{error.filename!r}: the name is longer than the file system allows; choose a shorter one"
     return 1, f"{type(error).__name__}: {_one_line(error)}; this was not expected: run with --debug for the traceback"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,6 +74,21 @@ class Output:
             console.print(table)
         for line in capture.get().splitlines():
             print(line.rstrip())
+
+
+def open_standard_streams() -> None:
+    """Let what was started without standard input, output or error, as services are (``>&-``), have empty ones.
+
+    Python has None in their places then, and the next file that is opened would become standard output.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end
 
 
 def note(text: str) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from continual_learning.cli import options
+from continual_learning.cli.outcome import INTERRUPTED
 from continual_learning.cli.output import Output
 from continual_learning.errors import InputError, MissingExtraError
+from continual_learning.server import MAX_WAITING
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
 
 PORT = 8765
 MAX_MEGABYTES = 10
+SECONDS_TO_STOP = 1.0
 
 Host = Annotated[str, typer.Option("--host", help="Address to bind; anything but localhost requires a token.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to bind; 0 picks a free one.")]
@@ -26,6 +36,13 @@ TokenFile = Annotated[
 ]
 Megabytes = Annotated[int, typer.Option("--max-megabytes", min=1, help="Maximum size of a request.")]
 
+Waiting = Annotated[
+    int,
+    typer.Option(
+        "--max-waiting", min=0, help="Requests that may wait for the model; more are refused, to be sent again later."
+    ),
+]
+
 
 def serve(
     memory: options.Memory = None,
@@ -36,6 +53,7 @@ def serve(
     port: Port = PORT,
     token_file: TokenFile = None,
     max_megabytes: Megabytes = MAX_MEGABYTES,
+    max_waiting: Waiting = MAX_WAITING,
     as_json: options.Json = False,
 ) -> None:
     """Serve a memory over HTTP: /learn, /ask and more, and /v1 for OpenAI's clients. Ctrl-C stops it."""
@@ -48,7 +66,7 @@ def serve(
     if not local and token is None:
         raise InputError(f"--host {host}: others can reach that address; expected --token-file FILE with a secret too")
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401 - before the model is loaded
     except ImportError:
         raise MissingExtraError("the server needs uvicorn; pip install 'continual-learning-slm[server]'") from None
     listening = _listen(host, port)
@@ -57,23 +75,34 @@ def serve(
         learner = open_learner(choice)
         # A page in a browser may call this machine by any name of its own; only a local server would trust it.
         hosts = ("localhost", "127.0.0.1", "[::1]", "::1", host) if local else ("*",)
-        app = create_app(learner, max_megabytes * 1_000_000, hosts, token)
+        app = create_app(learner, max_megabytes * 1_000_000, hosts, token, max_waiting)
         address, taken = listening.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{taken}"
         out.result({**choice.names, "url": url, "documents": len(learner.documents)})
         out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}) is served at {url}; {url}/docs")
-        _flush()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        sys.stdout.flush()
         try:
-            server.run(sockets=[listening])
+            _server(app).run(sockets=[listening])
         except KeyboardInterrupt:
             out.note("stopped; every change is on disk")
+            if not app.state.work.idle_within(SECONDS_TO_STOP):
+                # A long prompt is read, or a step of learning done, without a place to stop at. Versions are
+                # written whole or not at all, so nothing is lost; waiting for the thread could take minutes.
+                sys.stdout.flush()
+                os._exit(INTERRUPTED)
+            raise typer.Exit(INTERRUPTED) from None
 
 
-def _flush() -> None:
-    import sys
+def _server(app: FastAPI) -> uvicorn.Server:
+    """uvicorn's server; a signal stops the model at once, so that the connections of its answers close."""
+    import uvicorn
 
-    sys.stdout.flush()
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.work.close()
+            super().handle_exit(sig, frame)
+
+    return Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
 
 
 def _token(file: Path | None) -> str | None:

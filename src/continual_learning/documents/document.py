@@ -23,6 +23,9 @@ class Document:
     """A path, a URL, ``path:line`` of a JSON lines file, ``-`` for standard input, or ``text``."""
 
     def __post_init__(self) -> None:
+        for field, given in (("text", self.text), ("title", self.title)):
+            if not isinstance(given, str):
+                raise DocumentError(f"the {field} is of type {type(given).__name__}; expected a str")
         if not self.text.strip():
             raise DocumentError("the text is empty; expected at least one word")
         for field, value in (("text", self.text), ("title", self.title)):

@@ -14,8 +14,8 @@ import yaml
 from continual_learning.documents.document import Document, Skipped, shortened
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.sources import Found, is_url, read_documents, without_repeats, without_secret
-from continual_learning.errors import ContinualLearningError, DocumentError, StorageError, UnknownNameError
-from continual_learning.io.files import atomic_file
+from continual_learning.errors import ContinualLearningError, DocumentError, UnknownNameError
+from continual_learning.io.files import output_file, storage_errors
 from continual_learning.text.chunking import passages
 from continual_learning.types import Progress, ProgressCallback
 
@@ -104,14 +104,12 @@ def chunk(document: Document, words: int) -> list[Document]:
 def save_json_lines(documents: Iterable[Document], path: Path) -> int:
     """Write title, text, source and sha256 of each document as a line, all or nothing; returns the number of lines."""
     count = 0
-    try:
+    with storage_errors(f"the folder of {str(path)!r}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as file:
-            for line in _lines(documents):
-                file.write(f"{line}\n".encode())
-                count += 1
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}; check the folder") from None
+    with output_file(path) as file:
+        for line in _lines(documents):
+            file.write(f"{line}\n".encode())
+            count += 1
     return count
 
 

@@ -7,14 +7,18 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from continual_learning.errors import StorageError, UnsafeNameError
+from continual_learning.errors import InputError, StorageError, UnsafeNameError
 
 TEMPORARY_SUFFIX = ".tmp"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# File systems allow 255 bytes; what a temporary name has besides the file's own takes up to 31.
+_NAME_BYTES = 200
+_TOO_LONG = "the name is longer than the file system allows, usually 255 bytes"
 # Windows opens a device under these names, with any extension.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
@@ -47,6 +51,8 @@ def storage_errors(what: str) -> Iterator[None]:
         elif error.errno in (errno.EACCES, errno.EPERM):
             reason = "permission denied"
             step = "change the folder's permissions or set CONTINUAL_LEARNING_HOME to another folder"
+        elif error.errno == errno.ENAMETOOLONG:
+            reason, step = _TOO_LONG, "choose a shorter name"
         else:
             reason = error.strerror or str(error)
             step = "check the disk and try again"
@@ -80,7 +86,8 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
     With ``sync=False`` the caller flushes the folder, once for many files.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    temporary = path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -100,6 +107,40 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Put ``data`` at ``path``, wholly or not at all."""
     with atomic_file(path, sync=sync) as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file to write for a ``path`` that a user chose: as `atomic_file`, but of a link, the target is written.
+
+    A pipe or a device is written to, not replaced. Raises InputError for a path that cannot be written, and
+    StorageError when the disk is full or broken, both one line.
+    """
+    try:
+        if is_stream(path):
+            with open(path, "wb") as file:
+                yield file
+        else:
+            with atomic_file(Path(os.path.realpath(path))) as file:
+                yield file
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            step = "free some space or check the disk"
+            raise StorageError(f"{path}: cannot be written: {error.strerror}; {step}") from None
+        reason = _TOO_LONG if error.errno == errno.ENAMETOOLONG else error.strerror or str(error)
+        step = "choose a name in a folder that exists and can be written to"
+        raise InputError(f"{path}: cannot be written: {reason}; {step}") from None
+
+
+def is_stream(path: Path) -> bool:
+    """Whether ``path`` is a pipe, a device or a socket, or names an open file of this process, as /dev/stdout does."""
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+        return os.path.exists(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # not there yet, or no possible name: opening it will say
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def holds(path: Path, data: bytes) -> bool:

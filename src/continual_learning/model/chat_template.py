@@ -61,14 +61,25 @@ class ChatFormat:
 
         Words of a user or a document are not part of the template: ``<|im_end|>`` among them ends no turn.
         """
-        words = sorted(set(self._tokenizer.all_special_tokens), key=len, reverse=True)
+        words = list(self._special_words)
         found: list[Message] = []
+
+        def mark(written: re.Match[str]) -> str:
+            words.append(written[0])
+            return f"\ue000{len(words) - 1}\ue001"
+
         for message in messages:
-            content = message["content"]
-            for number, word in enumerate(words):
+            content = SHIELD.sub(mark, message["content"])  # what looks like a mark is none of ours
+            for number, word in enumerate(self._special_words):
                 content = content.replace(word, f"\ue000{number}\ue001")
             found.append({"role": message["role"], "content": content})
         return found, words
+
+    @cached_property
+    def _special_words(self) -> tuple[str, ...]:
+        """Names of all special tokens, longest first, also of those that the tokenizer has no use for by itself."""
+        added = (str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special)
+        return tuple(sorted({*self._tokenizer.all_special_tokens, *added}, key=lambda word: (-len(word), word)))
 
     @property
     def stop_text(self) -> str | None:

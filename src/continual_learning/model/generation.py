@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from continual_learning.errors import InputError
+from continual_learning.errors import InputError, StoppedError
 from continual_learning.model.decoding import make_decoder
 from continual_learning.model.logits_processors import Steer, Step
 from continual_learning.model.sampling import Choose
@@ -39,6 +41,42 @@ class Generation:
     """The generated tokens."""
 
 
+class GenerationControl:
+    """How another thread, or a callback, ends a generation that is in progress: at its next token."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """Whether the text written so far is all that is wanted."""
+        self._reason: str | None = None
+
+    def end(self) -> None:
+        """Let the text written so far be the result."""
+        self.ended = True
+
+    def give_up(self, reason: str) -> None:
+        """Let the generation raise StoppedError with this reason: its result is not wanted any more."""
+        self._reason = reason
+
+    def check(self) -> None:
+        """Raise StoppedError after `give_up`. For long work that is not a generation, too."""
+        if self._reason is not None:
+            raise StoppedError(self._reason)
+
+
+# A context variable, not an argument: between the server and `generate` are all strategies, other packages' too.
+_control: ContextVar[GenerationControl | None] = ContextVar("generation control", default=None)
+
+
+@contextmanager
+def controlled(control: GenerationControl) -> Iterator[None]:
+    """Let ``control`` rule every generation inside, in this thread."""
+    token = _control.set(control)
+    try:
+        yield
+    finally:
+        _control.reset(token)
+
+
 @torch.inference_mode()
 def generate(
     base: BaseModel,
@@ -56,7 +94,7 @@ def generate(
 
     Prompts of any lengths, in any number; results come in their order. ``on_token`` receives the
     text piece by piece, whole characters only, and takes a single prompt. Raises InputError for a
-    prompt that is empty or leaves no room in the window.
+    prompt that is empty or leaves no room in the window, and StoppedError if its `GenerationControl` says so.
     """
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
@@ -108,8 +146,11 @@ def _generate_batch(
     written: list[list[int]] = [[] for _ in prompts]
     writers = [_TextWriter(base, on_token, one_line) for _ in prompts]
     alive = list(range(len(prompts)))  # the prompt that each row of the tensors belongs to
+    control = _control.get() or GenerationControl()
+    control.check()
     last_BD = decoder.read(prompts)
     while True:
+        control.check()
         logits_BV = decoder.logits(last_BD)
         for steer in steers:
             of = tuple(rows[prompt] for prompt in alive)
@@ -123,7 +164,7 @@ def _generate_batch(
             stopped = writers[prompt].write(written[prompt])
             if not stopped and len(written[prompt]) < room[prompt]:
                 keep.append(row)
-        if not keep:
+        if not keep or control.ended:
             break
         if len(keep) < len(alive):  # finished rows cost no more time
             alive = [alive[row] for row in keep]
@@ -175,6 +216,7 @@ class _TextWriter:
             text = text.partition(self._stop_text)[0]
         if self._one_line:
             text = _first_line(text)
+        text = text.rstrip("\ufffd")  # the limit, or the model, ended the text within a character
         self._send(text)
         return text
 

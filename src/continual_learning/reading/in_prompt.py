@@ -20,6 +20,7 @@ from continual_learning.model.chat_template import user
 from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.options import StrategyConfig
+from continual_learning.reading.passage_block import passage_block
 from continual_learning.types import Answer, Source, TokenCallback
 
 _EMPTY_LINES = re.compile(r"\n\s*\n")
@@ -189,8 +190,7 @@ def _prompt(
 
 
 def _turn(instruction: str, documents: str, question: str) -> str:
-    passage = f"Passage: {documents}" if documents else ""
-    return "\n\n".join(part for part in (instruction, passage, f"Question: {question}") if part)
+    return "\n\n".join(part for part in (instruction, passage_block(documents), f"Question: {question}") if part)
 
 
 def _completion(
@@ -199,8 +199,8 @@ def _completion(
     blocks = [instruction] if instruction else []
     blocks += [f"Passage: {e.passage}\nQuestion: {e.question}\nAnswer: {e.answer}" for e in examples]
     # an empty line ends an example, so it contains none, and an answer is one line
-    passage = _EMPTY_LINES.sub("\n", documents.strip())
-    lines = [f"Passage: {passage}"] if passage else []
+    passage = passage_block(_EMPTY_LINES.sub("\n", documents.strip()))
+    lines = [passage] if passage else []
     lines += [f"{'Answer' if m['role'] == 'assistant' else 'Question'}: {_line(m['content'])}" for m in turns]
     lines += [f"Question: {_line(question)}", "Answer:"]
     return "\n\n".join([*blocks, "\n".join(lines)])

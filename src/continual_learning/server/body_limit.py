@@ -38,7 +38,7 @@ class BodyLimit:
                 text = (
                     f"the request has more than {self._max_bytes} bytes; send less, or start with more --max-megabytes"
                 )
-                await JSONResponse(problems.body("InputError", text, 413), 413)(scope, receive, send)
+                await JSONResponse(problems.body(scope["path"], "InputError", text, 413), 413)(scope, receive, send)
                 return
         read = False
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from continual_learning.model.chat_template import Message
 
 MAX_QUESTIONS = 256
 
@@ -81,13 +79,32 @@ class Forget(Request):
     document_id: Text
 
 
-class TextPart(BaseModel):
-    """One part of a message."""
+class Part(BaseModel):
+    """One part of a message: a text, or what an assistant said in refusing."""
 
     model_config = ConfigDict(extra="ignore")
 
-    type: Literal["text"]
-    text: str
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class Function(BaseModel):
+    """The function that an assistant called."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    arguments: str = ""
+
+
+class ToolCall(BaseModel):
+    """A call by an assistant."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = ""
+    function: Function
 
 
 class ChatMessage(BaseModel):
@@ -95,17 +112,19 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
 
-    @property
-    def words(self) -> str:
-        """The content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
-    def plain(self) -> Message:
-        """As a strategy's history takes it."""
-        return {"role": "system" if self.role == "developer" else self.role, "content": self.words}
+class StreamOptions(BaseModel):
+    """What else a stream holds."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool | None = None
 
 
 class ChatCompletion(BaseModel):
@@ -115,6 +134,17 @@ class ChatCompletion(BaseModel):
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_tokens: NewTokens | None = None
-    max_completion_tokens: NewTokens | None = None
-    stream: bool = False
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=64)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    # What follows is refused, unless it says what happens anyway: see `openai.refuse`.
+    n: int | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    tool_choice: Any = None
+    logprobs: bool | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: list[str] | None = None

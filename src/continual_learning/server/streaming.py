@@ -1,59 +1,51 @@
-"""Answers piece by piece: the model writes in a thread, the response reads, and a reader who leaves stops the model."""
+"""Answers piece by piece: the model writes in the queue's thread, the response reads; a reader who leaves stops it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from fastapi import Request
+
+from continual_learning.model.generation import GenerationControl
+from continual_learning.server.work_queue import WorkQueue, watched
 from continual_learning.types import Answer, TokenCallback
 
-
-class _ReaderLeft(Exception):
-    """Raised in the writing thread when nobody reads the answer any more."""
+Write = Callable[[GenerationControl, TokenCallback], Answer]
 
 
-def pieces(write: Callable[[TokenCallback], Answer]) -> Iterator[str | Answer]:
+async def pieces(queue: WorkQueue, request: Request, write: Write) -> AsyncIterator[str | Answer]:
     """Yield what ``write`` passes to its callback, as it comes, then the whole answer. Raises what ``write`` raises.
 
-    Closing the iterator ends the writing at its next token, so that the next request gets its turn.
+    When the client goes away, or the iterator is closed, the writing ends at its next token.
     """
-    came: queue.SimpleQueue[str | Answer | BaseException] = queue.SimpleQueue()
-    left = threading.Event()
+    loop = asyncio.get_running_loop()
+    came: asyncio.Queue[str | None] = asyncio.Queue()
 
     def on_token(text: str) -> None:
-        if left.is_set():
-            raise _ReaderLeft
-        came.put(text)
+        loop.call_soon_threadsafe(came.put_nowait, text)
 
-    def work() -> None:
-        try:
-            came.put(write(on_token))
-        except BaseException as error:  # passed to the reader, which raises it
-            came.put(error)
+    def work(control: GenerationControl) -> Answer:
+        return write(control, on_token)
 
-    threading.Thread(target=work, daemon=True, name="answer").start()
-    try:
-        while True:
-            item = came.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            if isinstance(item, Answer):
-                return
-    finally:
-        left.set()
+    job = queue.submit(work)
+    job.outcome.add_done_callback(lambda _: came.put_nowait(None))
+    async with watched(request, job):
+        while (text := await came.get()) is not None:
+            yield text
+        yield job.outcome.result()
 
 
-def begun(stream: Iterator[str | Answer]) -> Iterator[str | Answer]:
+async def begun(stream: AsyncIterator[str | Answer]) -> AsyncIterator[str | Answer]:
     """The same stream, once its first piece is there: an error before that can still become an HTTP status."""
-    first = next(stream)
+    first = await anext(stream)
 
-    def again() -> Iterator[str | Answer]:
+    async def again() -> AsyncIterator[str | Answer]:
         yield first
-        yield from stream
+        async for piece in stream:
+            yield piece
 
     return again()
 

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from continual_learning.errors import ConfigError, StorageError
+from continual_learning.io.files import is_stream
 from continual_learning.settings import aliases
 from continual_learning.settings.schema import (
     SECTIONS,
@@ -236,6 +237,9 @@ def _merged(data: dict[str, Any], parts: list[str], value: Any) -> dict[str, Any
 
 
 def _write_atomically(path: Path, text: str) -> None:
+    if is_stream(path):  # such as /dev/null: a file must not take its place
+        path.write_text(text, encoding="utf-8")
+        return
     path = Path(os.path.realpath(path))  # a symbolic link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -12,13 +12,13 @@ from continual_learning.evaluation.report.formats import plain
 from continual_learning.evaluation.report.html import render_html
 from continual_learning.evaluation.report.markdown import render_markdown
 from continual_learning.evaluation.report.tables import render_csv
-from continual_learning.io.files import write_atomic
+from continual_learning.io.files import output_file
 
 
 def write_report(result: Mapping[str, Any], path: str | Path) -> Path:
     """Write ``.html``, ``.md``, ``.csv`` (the results) or ``.json`` (everything), completely or not at all.
 
-    Returns the path. Raises InputError for another suffix, and for a file that cannot be written.
+    Returns the path. Raises InputError for another suffix, and as `output_file`.
     """
     path = Path(path)
     renderer = RENDERERS.get(path.suffix.lower())
@@ -27,12 +27,8 @@ def write_report(result: Mapping[str, Any], path: str | Path) -> Path:
             f"{path}: suffix {path.suffix!r} is not a kind of report; expected one of {', '.join(RENDERERS)}"
         )
     data = renderer(result).encode("utf-8", "replace")
-    try:
-        write_atomic(path, data)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror or error}; choose a folder that exists and can be written to"
-        ) from None
+    with output_file(path) as file:
+        file.write(data)
     return path
 
 

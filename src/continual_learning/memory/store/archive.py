@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continual_learning.errors import InputError, UnsafeNameError
-from continual_learning.io.files import atomic_file, storage_errors, write_atomic
+from continual_learning.io.files import is_stream, output_file
 from continual_learning.memory.store.codec import check_object
 from continual_learning.memory.store.manifest import DamagedFile, Manifest, StoredPart
 from continual_learning.memory.store.pages import Content, read_content
@@ -34,7 +35,7 @@ def write_archive(
 ) -> None:
     """Write the zip at ``path``, wholly or not at all."""
     _check_free(path, overwrite)
-    with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with output_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(_MANIFEST, _ZIP_TIME), manifest.to_bytes())
         for page in sorted(content.pages, key=lambda p: p.sha256):
             archive.writestr(zipfile.ZipInfo(_page_name(page.sha256), _ZIP_TIME), read_page(page))
@@ -54,17 +55,17 @@ def write_tensors(state: State, path: Path, overwrite: bool) -> Path:
     header = {"format": "pt", "strategy": meta.strategy, "config": json.dumps(meta.config), "base_name": meta.base_name,
               "base_fingerprint": meta.base_fingerprint}  # fmt: skip
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.tensors.items()}
-    with storage_errors(f"export to {str(path)!r}"):
-        write_atomic(path, save(tensors, header))
+    with output_file(path) as file:
+        file.write(save(tensors, header))
     return path
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
     """Raise InputError unless a file can be put at ``path``."""
-    if path.is_dir() or not path.parent.is_dir():
-        expected = "a file name, not a folder" if path.is_dir() else "a folder that exists"
+    if os.path.isdir(path) or not os.path.isdir(path.parent):
+        expected = "a file name, not a folder" if os.path.isdir(path) else "a folder that exists"
         raise InputError(f"cannot export to {str(path)!r}: expected {expected}; give another path")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not is_stream(path) and not overwrite:
         raise InputError(f"{str(path)!r} exists; give another path, or ask to overwrite it")
 
 

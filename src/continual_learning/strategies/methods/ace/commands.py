@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from continual_learning.errors import InputError
+from continual_learning.io.files import is_stream
 from continual_learning.strategies.commands import (
     Command,
     CommandContext,
@@ -84,7 +85,7 @@ def save(
     try:
         if file != given:
             file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w" if overwrite else "x", encoding="utf-8") as stream:
+        with file.open("w" if overwrite or is_stream(file) else "x", encoding="utf-8") as stream:
             stream.write(text if file.suffix == ".json" else playbook.markdown())
     except FileExistsError:
         raise InputError(f"{file} is there already; choose another name, or add --overwrite") from None

@@ -14,6 +14,7 @@ from typing import Any
 from continual_learning.chat_models.protocol import Schema
 from continual_learning.model.chat_template import Message, user
 from continual_learning.reading.in_prompt import EXAMPLES, Excerpt
+from continual_learning.reading.passage_block import passage_block
 from continual_learning.strategies.methods.ace.patch import TAGS
 from continual_learning.strategies.methods.ace.playbook import SECTIONS, Entry
 
@@ -29,7 +30,7 @@ def generator_turn(
     """Return the generator's prompt, with the ids of the entries if it must say which of them it used."""
     lines = [f"[{e.id}] {e.text}" if with_ids else f"- {e.text}" for e in entries]
     strategies = "Strategies:\n" + "\n".join(lines) if lines else ""
-    passage = "Passage: " + "\n\n".join(map(str, excerpts)) if excerpts else ""
+    passage = passage_block("\n\n".join(map(str, excerpts)))
     return "\n\n".join(part for part in (instruction, strategies, passage, f"Question: {question}") if part)
 
 
@@ -57,7 +58,7 @@ def reflector_turn(
     known = f"Right answer: {truth}" if truth is not None else "The right answer is not known."
     parts = [
         "Look at how a question was answered, and say what to do better next time.",
-        "Passage: " + "\n\n".join(map(str, excerpts)) if excerpts else "",
+        passage_block("\n\n".join(map(str, excerpts))),
         f"Question: {question}",
         f"Reasoning: {reasoning}" if reasoning else "",
         f"Answer given: {answer or '(none)'}",
