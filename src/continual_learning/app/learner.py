@@ -22,6 +22,7 @@ from continual_learning.options import current_options
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 from continual_learning.strategies.gate import perplexity
+from continual_learning.text.characters import normalised
 from continual_learning.text.words import several
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -174,7 +175,7 @@ class Learner:
         """Answer a question, or a list of them in a batch, in the same order. ``on_token`` streams a single one."""
         questions = [question] if isinstance(question, str) else list(question)
         for text in questions:
-            if not text.strip():
+            if not normalised(text).strip():
                 raise InputError(f"the question {text!r} is empty; expected some words")
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
@@ -344,6 +345,7 @@ class Learner:
         history: Sequence[Message] = (),
     ) -> list[Answer]:
         """The strategy's answers, changed by feedback on some of the questions; the caller holds the lock."""
+        questions = [normalised(question) for question in questions]
         memory = FeedbackMemory.of(self._state)
         about = [memory.about(question) if memory.items else [] for question in questions]
         plain = [question for question, items in zip(questions, about, strict=True) if not items]
@@ -442,6 +444,7 @@ class Chat:
 
     def say(self, text: str, on_token: Callable[[str], None] | None = None) -> Answer:
         """One turn. Interrupted or failed, it leaves the history as it was."""
+        text = normalised(text)
         if not text.strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
         learner = self._learner
