@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,31 +18,38 @@ from continual_learning.documents.plain import decode
 # A title stands near the beginning. What is parsed has a limit, so that no text takes long.
 _SEARCHED = 50_000
 _LONGEST_HEADING = 1000
+_SETTING = re.compile(r"[\w-]+\s*[:=]")
 _FRONT_MATTER = {"---": ("---", "..."), "+++": ("+++",)}
 
 
 def parse_markdown(data: bytes) -> Parsed:
     """A Markdown file, unchanged, titled by its front matter, or else by its first heading."""
     text = decode(data)
-    head = text[:_SEARCHED]
-    front, body = _front_matter(head)
-    return Parsed(text, one_line(str(front.get("title") or "")) or _first_heading(body))
+    title, body = _front_matter(text[:_SEARCHED])
+    return Parsed(text, title or _first_heading(body))
 
 
-def _front_matter(text: str) -> tuple[Mapping[str, Any], str]:
-    """The settings in YAML or TOML before the text, and the text after them."""
+def _front_matter(text: str) -> tuple[str, str]:
+    """The title in the YAML or TOML settings before the text, and the text after them."""
     lines = text.split("\n")
     mark = lines[0].rstrip()
     ends = _FRONT_MATTER.get(mark, ())
     end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() in ends), None)
-    if end is None:
-        return {}, text
-    block = "\n".join(lines[1:end])
+    if end is None or not any(map(_SETTING.match, lines[1:end])):  # a rule, and text
+        return "", text
+    title = next((n for n in range(1, end) if lines[n].startswith("title")), end)
+    last = next((n for n in range(title + 1, end) if not lines[n].startswith((" ", "\t"))), end)
+    return _title_of("\n".join(lines[title:last])[:_LONGEST_HEADING], mark), "\n".join(lines[end + 1 :])
+
+
+def _title_of(setting: str, mark: str) -> str:
+    """The title in its own lines: what else is set, and may be wrong, is not read."""
     try:
-        settings = tomllib.loads(block) if mark == "+++" else yaml.safe_load(block)
+        settings = tomllib.loads(setting) if mark == "+++" else yaml.safe_load(setting)
     except (yaml.YAMLError, ValueError, RecursionError):
-        return {}, text  # a line that only looks like it
-    return (settings, "\n".join(lines[end + 1 :])) if isinstance(settings, dict) else ({}, text)
+        return ""
+    title = settings.get("title") if isinstance(settings, dict) else None
+    return one_line(str(title)) if isinstance(title, str | int | float) else ""
 
 
 def _first_heading(text: str) -> str:

@@ -6,15 +6,18 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from continual_learning.text.characters import begins_sentence
 
 # A word divided at the end of a line. A compound that happens to be divided at its hyphen loses it, which is rarer.
 _DIVIDED = re.compile(r"(?<=[^\W\d_])[-\u2010]\n(?=([^\W\d_]))")
+_UNFINISHED = re.compile(r"\w[-\u2010\u00ad,]$")
 _NUMBER = re.compile(r"\d+")
 _PAGE_NUMBER = re.compile(r"^\d+\W+|(?<=\w)\W{1,8}\d+$")
 _ROMAN = re.compile(r"[ivxlc]{1,8}", re.IGNORECASE)
 _LABELLED = re.compile(r"(?:page|p\.|seite|página|pagina|стр\.?)\s*(\d{1,5})(?:\s*(?:of|/|von|de|из)\s*\d{1,5})?", re.I)
+_AROUND_NUMBER = " -–—|·[]"
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 # Lines at the top and the bottom of a page that may be a running head or foot; and up to how many pages further the
@@ -36,32 +39,34 @@ class _Edge:
     text: str
     top: bool
 
-    @property
+    @cached_property
     def pattern(self) -> str:
         """The line with a sign for each number."""
         if _ROMAN.fullmatch(self.text):
             return "#"
         return _NUMBER.sub("#", self.text).casefold()
 
-    @property
+    @cached_property
     def numbers(self) -> list[int]:
         """The numbers in it."""
         if _ROMAN.fullmatch(self.text):
             return [_roman(self.text)]
         return [int(number) for number in _NUMBER.findall(self.text) if len(number) < 6]
 
-    @property
+    @cached_property
     def is_labelled(self) -> bool:
         """Whether it is a page number that says so."""
-        match = _LABELLED.fullmatch(self.text)
+        match = _LABELLED.fullmatch(self.text.strip(_AROUND_NUMBER))
         return match is not None and int(match[1]) == self.page + 1
 
-    @property
+    @cached_property
     def only_number(self) -> bool:
         """Whether it is a page number and nothing else."""
-        return _LABELLED.fullmatch(self.text) is not None or not any(map(str.isalpha, self.pattern))
+        return _LABELLED.fullmatch(self.text.strip(_AROUND_NUMBER)) is not None or not any(
+            map(str.isalpha, self.pattern)
+        )
 
-    @property
+    @cached_property
     def may_count(self) -> bool:
         """Whether a number in it may be the page's: that of "Chapter 3" is not."""
         return self.only_number or len(re.findall(r"[^\W\d_]+", self.text)) > 1
@@ -143,7 +148,7 @@ def _continues(before: Sequence[str], after: str) -> bool:
     last = lines[-1]
     if last.rstrip(_CLOSING).endswith(_ENDS):
         return False
-    if after[0].islower() or last.endswith(("-", "\u2010", "\u00ad", ",")):
+    if after[0].islower() or _UNFINISHED.search(last[-2:]):
         return True
     return len(last) >= _FULL_LINE * statistics.median(map(len, lines)) and begins_sentence(after[0])
 
