@@ -82,11 +82,11 @@ def shortened(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def cut_title(title: str) -> str:
-    """A title of at most `TITLE_BYTES`, cut at a space if there is one near the end."""
-    if len(title.encode("utf-8", "replace")) <= TITLE_BYTES:
+def cut_title(title: str, limit: int = TITLE_BYTES) -> str:
+    """A title of at most ``limit`` bytes, cut at a space if there is one near the end."""
+    if len(title.encode("utf-8", "replace")) <= limit:
         return title
-    kept = title.encode("utf-8", "replace")[: TITLE_BYTES - len("…".encode())].decode("utf-8", "ignore")
+    kept = title.encode("utf-8", "replace")[: limit - len("…".encode())].decode("utf-8", "ignore")
     head, _, tail = kept.rpartition(" ")
     return f"{head if head and len(tail) < 40 else kept}…"
 

@@ -17,7 +17,7 @@ _PHRASE_STARTS = frozenset(
 )
 # A full stop that may be another kind of dot, and white space; one that is nothing else; or an empty line.
 _SENTENCE_END = re.compile(
-    r"""[.!?]["')\]”’»]?(?P<space>\s+)|(?:[。！？｡؟।॥۔።։။។]|．(?!\d))+["')\]”’»」』）》】〉]*\s*|(?P<empty>\n\s*\n)"""
+    r"""[.!?]["')\]”’»]?(?P<space>\s+)|(?:[。！？｡؟।॥۔።։။។]|．(?!\d))+["')\]”’»」』）》】〉]*\s*|\n\s*\n"""
 )
 _ABBREVIATION = re.compile(
     r"\b(?:[^\W\d_]|Dr|Mr|Mrs|Ms|St|No|vs|ca?|Jr|Sr|Prof|Gen|Fig|al|e\.g|i\.e|max|min"

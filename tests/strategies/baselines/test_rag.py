@@ -200,3 +200,12 @@ def test_an_overlap_as_long_as_a_chunk_is_an_error() -> None:
 def test_describe_counts_the_chunks(base: BaseModel) -> None:
     strategy, state = learned(base, chunk_tokens=500)
     assert strategy.describe(base, state) == {"chunks": 3}
+
+
+def test_a_text_without_words_is_learned_with_a_warning(base: BaseModel) -> None:
+    def warnings(text: str, title: str = "") -> tuple[str, ...]:
+        strategy = rag()
+        return strategy.learn(base, strategy.init(base), Document(text, title))[1].warnings
+
+    assert warnings("??? ... 🙂") == ("no question can find this text: it has no words that say what it is about",)
+    assert warnings("??? ... 🙂", "Faces") == warnings("灯塔") == warnings("The\nmill") == ()
