@@ -93,7 +93,7 @@ def test_words_of_a_pdf_are_whole(tmp_path: Path) -> None:
         "PowerPoint Presentation",
         "Document1",
         "slides.pptx",
-        "/tmp/out/x",
+        "/var/spool/x",
         "thesis.dvi",
     ],
 )

@@ -17,6 +17,8 @@ from continual_learning.documents.markdown import parse_markdown
         ("``` a`b\n# Yes\n", "Yes"),
         ("    # code\n\n# Yes\n", "Yes"),
         ("<!--\n# no\n-->\n\n# Yes\n", "Yes"),
+        ('<h1 align="center">\n  <img src="x.png">The &amp; <b>tool</b>\n</h1>\n\n# No\n', "The & tool"),
+        ("<!-- <h1>no</h1> -->\n\n# Yes\n", "Yes"),
         ("> # quoted\n\n- # listed\n\n# Yes\n", "Yes"),
         ("---\ntitle: 'A: b'\ndate: 2024-01-02\n---\n\n# No\n", "A: b"),
         ('+++\ntitle = "T"\n+++\n# No\n', "T"),

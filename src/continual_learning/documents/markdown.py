@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
+from html import unescape
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,8 @@ from continual_learning.documents.plain import decode
 # A title stands near the beginning. What is parsed has a limit, so that no text takes long.
 _SEARCHED = 50_000
 _LONGEST_HEADING = 1000
+_HTML_HEADING = re.compile(r"<h[1-6]\b[^>]{0,200}>(.{1,500}?)</h[1-6]", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^<>]{0,300}>")
 _SETTING = re.compile(r"[\w-]+\s*[:=]")
 _FRONT_MATTER = {"---": ("---", "..."), "+++": ("+++",)}
 
@@ -58,12 +61,20 @@ def _first_heading(text: str) -> str:
     parser.disable("inline")  # of the whole text only the blocks are wanted
     references: dict[str, Any] = {}
     tokens = parser.parse(text, references)
-    for opening, content in pairwise(tokens):
+    for opening, content in pairwise([*tokens, Token("end", "", 0)]):
+        if opening.type == "html_block" and opening.level == 0 and (title := _html_heading(opening.content)):
+            return title
         if opening.type == "heading_open" and opening.level == 0:
             (line,) = inline.parseInline(_without_attributes(content.content)[:_LONGEST_HEADING], references)
             if title := one_line(_plain(line.children or ())):
                 return title
     return ""
+
+
+def _html_heading(block: str) -> str:
+    """The text of the first heading in a block of HTML, as many a README begins with."""
+    match = _HTML_HEADING.search(block[:_LONGEST_HEADING])
+    return one_line(unescape(_TAG.sub("", match[1]))) if match and "<!--" not in block[: match.start()] else ""
 
 
 def _without_attributes(heading: str) -> str:

@@ -16,7 +16,7 @@ _UNFINISHED = re.compile(r"\w[-\u2010\u00ad,]$")
 _NUMBER = re.compile(r"\d+")
 _PAGE_NUMBER = re.compile(r"^\d+\W+|(?<=\w)\W{1,8}\d+$")
 _ROMAN = re.compile(r"[ivxlc]{1,8}", re.IGNORECASE)
-_LABELLED = re.compile(r"(?:page|p\.|seite|página|pagina|стр\.?)\s*(\d{1,5})(?:\s*(?:of|/|von|de|из)\s*\d{1,5})?", re.I)
+_LABELLED = re.compile(r"(?:page|p\.|seite|página|pagina|стр\.?)\s*\d{1,5}(?:\s*(?:of|/|von|de|из)\s*\d{1,5})?", re.I)
 _AROUND_NUMBER = " -–—|·[]"
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
@@ -56,15 +56,12 @@ class _Edge:
     @cached_property
     def is_labelled(self) -> bool:
         """Whether it is a page number that says so."""
-        match = _LABELLED.fullmatch(self.text.strip(_AROUND_NUMBER))
-        return match is not None and int(match[1]) == self.page + 1
+        return _LABELLED.fullmatch(self.text.strip(_AROUND_NUMBER)) is not None
 
     @cached_property
     def only_number(self) -> bool:
         """Whether it is a page number and nothing else."""
-        return _LABELLED.fullmatch(self.text.strip(_AROUND_NUMBER)) is not None or not any(
-            map(str.isalpha, self.pattern)
-        )
+        return self.is_labelled or not any(map(str.isalpha, self.pattern))
 
     @cached_property
     def may_count(self) -> bool:

@@ -50,7 +50,9 @@ OTHER_STOP_WORDS = frozenset(
 """Of scripts with spaces, in lower case."""
 
 # What says nothing in texts without spaces, and ends the word before it. Longest first, where one holds another.
-_HAN = "于於的了吗嗎呢吧么麼什甚哪谁誰何们們这這那之与與及就也很被把是在"
+_HAN = "于於的了吗嗎呢吧么麼什甚哪谁誰何们們这這那之与與及就也很被把是在他她它我你您"
+_HAN_WORDS = """哪里 哪裡 哪儿 这里 這裡 那里 那裡 什么时候 什麼時候 为什么 為什麼 多少 几个 幾個 怎么 怎麼 怎样 怎樣
+    如何 何时 何時""".split()
 _HIRAGANA = """でしょうか ましたか ますか でしたか ですか られました されました られます されます られている されている
     られた られて られる された されて される ました ません ます でした です していた している します しました
     した して する すれば という といった とは として について によって により による における にある にあった
@@ -68,7 +70,7 @@ def _any(parts: list[str]) -> str:
 
 
 SEPARATORS = {
-    "han": re.compile(f"[{_HAN}]+"),
+    "han": re.compile(f"(?:{_any(_HAN_WORDS)}|[{_HAN}])+"),
     "hiragana": re.compile(f"(?:{_any(_HIRAGANA)})+"),
     "sea": re.compile(f"(?:{_any(_THAI)})+"),
 }

@@ -71,6 +71,9 @@ def term_forms(text: str) -> list[tuple[str, ...]]:
     if text.isascii():
         return [(stemmed,) for stemmed in _stems(WORD.findall(text))]
     for word in _marked_word().findall(normalised(text)):
+        if word.isascii():
+            found += [(stemmed,) for stemmed in _stems([word])]
+            continue
         if not UNSPACED.search(word):
             found += _accented(word)
             continue
@@ -126,12 +129,13 @@ def _stems(found: Iterable[str]) -> list[str]:
 
 
 def _accented(word: str) -> list[tuple[str, ...]]:
-    # Suffixes are taken off after the accents, as they are in a question without accents.
-    return [
-        tuple(dict.fromkeys((stem(part), stem(without_accents(part.lower())))))
-        for part in ([word, *_PARTS.split(word)] if _PARTS.search(word) else [word])
-        if part and is_content(part) and stem(part)
-    ]
+    found: list[tuple[str, ...]] = []
+    for part in [word, *_PARTS.split(word)] if _PARTS.search(word) else [word]:
+        if part and is_content(part) and (stemmed := stem(part)):
+            # Suffixes are taken off after the accents, as they are in a question without accents.
+            bare = stemmed if part.isascii() else stem(without_accents(part.lower()))
+            found.append((stemmed,) if bare == stemmed else (stemmed, bare))
+    return found
 
 
 def _grams(script: str, piece: str) -> list[tuple[str, ...]]:
