@@ -45,3 +45,7 @@ def test_text_stays(pages: list[str]) -> None:
 def test_a_heading_at_the_end_of_a_page_is_no_part_of_a_sentence() -> None:
     page = "The first line of this page is long.\nThe second one is as long as that.\nHarbours"
     assert join_pages([page, "Boats come here."]).endswith("Harbours\n\nBoats come here.")
+
+
+def test_pages_of_notes_are_not_joined() -> None:
+    assert join_pages(["Boats", "Sails\nRopes", "Tar"]) == "Boats\n\nSails\nRopes\n\nTar"

@@ -13,6 +13,7 @@ from continual_learning.text.characters import begins_sentence
 # A word divided at the end of a line. A compound that happens to be divided at its hyphen loses it, which is rarer.
 _DIVIDED = re.compile(r"(?<=[^\W\d_])[-\u2010]\n(?=([^\W\d_]))")
 _UNFINISHED = re.compile(r"\w[-\u2010\u00ad,]$")
+_SENTENCE_END = re.compile(r"""\w["')\]”’»]?[.!?。！？।؟۔](?:\s|$)""")
 _NUMBER = re.compile(r"\d+")
 _PAGE_NUMBER = re.compile(r"^\d+\W+|(?<=\w)\W{1,8}\d+$")
 _ROMAN = re.compile(r"[ivxlc]{1,8}", re.IGNORECASE)
@@ -26,6 +27,7 @@ _EDGE_LINES = 3
 _NEAR_PAGES = 2
 _ENDS = (".", "!", "?", ":", "…", "。", "！", "？", "।", "؟", "۔")
 _CLOSING = "\"')]”’»」』"
+_SENTENCE = 600
 _FULL_LINE = 0.6
 """Share of the usual length of a page's lines from which its last line is not a heading."""
 
@@ -147,7 +149,9 @@ def _continues(before: Sequence[str], after: str) -> bool:
         return False
     if after[0].islower() or _UNFINISHED.search(last[-2:]):
         return True
-    return len(last) >= _FULL_LINE * statistics.median(map(len, lines)) and begins_sentence(after[0])
+    # Before a capital it may be a heading, or a page of notes without any sentence.
+    full = len(last) >= _FULL_LINE * statistics.median(map(len, lines))
+    return full and begins_sentence(after[0]) and _SENTENCE_END.search(after[:_SENTENCE]) is not None
 
 
 def _roman(text: str) -> int:

@@ -87,7 +87,10 @@ def _sentences(text: str) -> Iterator[_Piece]:
 
 def _is_abbreviation(text: str, start: int, stop: int) -> bool:
     found = _ABBREVIATION.search(text, max(start, stop - _LONGEST_ABBREVIATION), stop)
-    return found is not None and not (len(found[0]) == 2 and found[0][0].islower() and found[0] != "c.")
+    if found is None or len(found[0]) > 2 or found[0] == "c.":
+        return found is not None
+    letter = found[0][0]
+    return not letter.islower() or letter >= "\u0400"  # an initial; in Russian also "г.", "т."
 
 
 def _pieces(text: str, count_tokens: CountTokens, limit: int) -> list[tuple[_Piece, int]]:
