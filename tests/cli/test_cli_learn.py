@@ -166,7 +166,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(Learner, "learn", learn)
 
-    Path("three.jsonl").write_text("\n".join(json.dumps({"title": t, "text": t}) for t in ("One", "Two", "Three")))
+    Path("three.jsonl").write_text("\n".join(json.dumps({"title": t, "text": f"{t} otters"}) for t in ("One", "Two", "Three")))
     return put
 
 
