@@ -166,7 +166,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(Learner, "learn", learn)
 
-    Path("three.jsonl").write_text("\n".join(json.dumps({"title": t, "text": t}) for t in ("One", "Two", "Three")))
+    rows = [{"title": title, "text": f"{title} otters"} for title in ("One", "Two", "Three")]
+    Path("three.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return put
 
 

@@ -63,6 +63,49 @@ def test_scanned_pdf_says_what_to_do(tmp_path: Path, pages: list[str], said: str
     assert said in message and "OCR" in message
 
 
+def test_a_sentence_goes_over_pages_without_what_stands_between(tmp_path: Path) -> None:
+    data = pdf(
+        "The founder of the archive was\nPage 1",
+        "Annual report 2024\nAgnes Morrow, who came from a light-\nPage 2",
+        "Annual report 2024\nhouse. She died in 1931.\nPage 3",
+    )
+    text = read(tmp_path, "a.pdf", data)[0].text
+    assert words(text) == (
+        "Annual report 2024 The founder of the archive was Agnes Morrow, who came from a lighthouse. She died in 1931."
+    )
+
+
+def test_words_of_a_pdf_are_whole(tmp_path: Path) -> None:
+    data = pdf("The light\xadhouse is a compli\xad\ncated one of the Nord-\nSee, well-\nknown.")
+    assert (
+        words(read(tmp_path, "a.pdf", data)[0].text)
+        == "The lighthouse is a complicated one of the Nord- See, wellknown."
+    )
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "untitled",
+        "Untitled (2)",
+        "Microsoft Word - x.doc",
+        "Microsoft PowerPoint - Talk",
+        "PowerPoint Presentation",
+        "Document1",
+        "slides.pptx",
+        "/var/spool/x",
+        "thesis.dvi",
+    ],
+)
+def test_what_a_program_wrote_is_no_title(tmp_path: Path, title: str) -> None:
+    assert read(tmp_path, "name.pdf", pdf(title=title))[0].title == "name"
+
+
+@pytest.mark.parametrize("title", ["TCP/IP illustrated", "Untitled poems", "Documents of the archive", "Node.js"])
+def test_a_title_that_looks_like_it_stays(tmp_path: Path, title: str) -> None:
+    assert read(tmp_path, "name.pdf", pdf(title=title))[0].title == title
+
+
 def encrypted(user: str) -> bytes:
     import pypdf
 

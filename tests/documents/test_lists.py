@@ -71,6 +71,12 @@ def test_chunks_are_whole_sentences_and_lose_no_word() -> None:
     assert chunk(Document("Short.", "T", "s"), 60) == [Document("Short.", "T", "s")]
 
 
+def test_text_without_spaces_is_cut_too_and_long_titles_keep_their_number() -> None:
+    pieces = chunk(Document("灯塔建于一九零七年，站在港口。" * 100, "T" * 500), 60)
+    assert len(pieces) > 2 and max(len(piece.text) for piece in pieces) < 600
+    assert pieces[1].title.endswith(f"T… (2/{len(pieces)})")
+
+
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     documents = [Document("one\n“two”", "T", "https://e.org"), Document("three", "", "a.txt")]
     path = tmp_path / "new" / "d.jsonl"

@@ -68,7 +68,7 @@ def test_byte_order_mark_and_newlines_make_no_difference(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "title"),
     [
-        ("intro\n\n## The *title* ##\n# Later\n", "The *title*"),
+        ("intro\n\n## The *title* ##\n# Later\n", "The title"),
         ("```\n# a comment\n```\n~~~\n# another\n~~~\n# Real", "Real"),
         ("#hashtag\n    # code\nno heading", "notes"),
         ("# \n#\n", "notes"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from itertools import pairwise
 
@@ -9,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continual_learning.text.chunking import fragments, passages, sentence_chunks, sentences
+from continual_learning.documents.shipped import background_texts, unrelated_texts
+from continual_learning.text import words
+from continual_learning.text.chunking import fragments, joined, passages, sentence_chunks, sentences
 
 
 def count(text: str) -> int:
@@ -100,3 +104,91 @@ def test_chunks_hold_every_word_within_the_limit(lengths: list[int], limit: int,
     for before, after in pairwise(found):
         assert after[-1] > before[-1] and after[0] > before[0], "each goes on"
         assert before[-1] - after[0] + 1 <= overlap
+
+
+ODD = (
+    "Dr. A. B. Quill (of \"Mill Co.\") paid $3.5 for 4,820 steam-powered re-opened U.S. well-known items. 'Why?' she "
+    "said.  No. 5 isn't\nhere!\n\n  e.g. J. Hart's den: 50% of it... and so on. (See Fig. 3.) [1] Then \"go.\" x_y __a "
+    "b.c-d. i.e. Max.\n \nlower case. ends A.\n\nB. C\n"
+)
+
+
+def test_english_is_split_as_it_ever_was() -> None:
+    """Memories keep hashes of words and numbers of passages, which new questions must meet."""
+    texts = [text for text in (*background_texts(), *unrelated_texts(), ODD) if text.isascii()]
+    cut = [
+        [
+            words.words(text),
+            words.terms(text),
+            sentences(text),
+            passages(text, count, 40),
+            sentence_chunks(text, count, 50, 12),
+            [fragments(sentence, count, 9) for sentence in sentences(text)],
+        ]
+        for text in texts
+    ]
+    assert len(texts) == 162
+    digest = hashlib.sha256(json.dumps(cut).encode()).hexdigest()
+    assert digest == "c912a5195b874bcb5e8363723168a5a408198ae615a81db84e38a21896436bf0"
+    assert all(words.document_terms(text) == words.terms(text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("灯塔建于1907年。它很高！谁建的？林海。", ["灯塔建于1907年。", "它很高！", "谁建的？", "林海。"]),
+        ("「高い。」と彼は言った。", ["「高い。」", "と彼は言った。"]),
+        ("Маяк стоит. Он высок! А. С. Берг, г. Орлин.", ["Маяк стоит.", "Он высок!", "А. С. Берг, г. Орлин."]),
+        ("Ο φάρος. Είναι ψηλός.", ["Ο φάρος.", "Είναι ψηλός."]),
+        ("بنيت المنارة. هل هي عالية؟ نعم.", ["بنيت المنارة.", "هل هي عالية؟", "نعم."]),
+        ("यह ऊँचा है। वह नहीं है॥ १९०७", ["यह ऊँचा है।", "वह नहीं है॥", "१९०७"]),
+        ("Élan. Ångström. «Oui.» ¿Sí? ¡Ya!", ["Élan.", "Ångström.", "«Oui.»", "¿Sí?", "¡Ya!"]),
+        ("a 3.5 m tall. x remains", ["a 3.5 m tall. x remains"]),
+    ],
+)
+def test_sentences_end_in_every_script(text: str, expected: list[str]) -> None:
+    assert sentences(text) == expected
+
+
+def tokens(text: str) -> int:
+    """As many as a tokenizer of bytes makes of a text that it has never seen."""
+    return len(text.encode())
+
+
+UNBROKEN = {
+    "base64": "Key:" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo0" * 20,
+    "code": "function(a,b){return a.b(c)+d[e];}" * 20,
+    "Chinese": "奥林灯塔建于一九零七年由建筑师林海设计" * 10 + "，站在港口。" * 20,
+    "Thai": "ประภาคารออร์ลินสร้าง" * 20,
+    "marks": "a" + "\u0301" * 500,
+    "emoji": "👨\u200d👩\u200d👧" * 60,
+    "capitals": "A. " * 200,
+    "spaces": "a" + " " * 500 + "b" * 200,
+}
+
+
+@pytest.mark.parametrize("limit", [12, 64])
+@pytest.mark.parametrize("kind", UNBROKEN)
+def test_no_passage_exceeds_the_limit_whatever_the_text(kind: str, limit: int) -> None:
+    text = UNBROKEN[kind]
+    for found in (passages(text, tokens, limit), sentence_chunks(text, tokens, limit, 0)):
+        assert max(map(tokens, found)) <= limit
+        assert "".join("".join(found).split()) == "".join(text.split()), "nothing is lost"
+    assert all(tokens(piece) <= limit for sentence in sentences(text) for piece in fragments(sentence, tokens, limit))
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(alphabet="ab. A字。、é\u0301\n-", max_size=120), limit=st.integers(4, 30))
+def test_the_limit_holds_for_any_text(text: str, limit: int) -> None:
+    found = passages(text, tokens, limit)
+    assert all(tokens(passage) <= limit for passage in found)
+    assert "".join("".join(found).split()) == "".join(text.split())
+
+
+def test_pieces_are_cut_at_signs_and_joined_without_spaces_that_were_not_there() -> None:
+    assert fragments("灯塔很高，站在港口。", tokens, 18) == ["灯塔很高，", "站在港口。"]
+    assert passages("灯塔很高。站在港口。Keeper Tarn. 他很老。", tokens, 200) == [
+        "灯塔很高。站在港口。Keeper Tarn. 他很老。"
+    ]
+    assert joined(["灯塔很高，", "站在港口。"]) == "灯塔很高，站在港口。"
+    assert joined(["The keeper", "of the light", "灯塔"]) == "The keeper of the light 灯塔"

@@ -26,6 +26,9 @@ from continual_learning.text.scoring import contains_answer, exact_match, token_
         ("3.5 metres", ["3.5"]),
         ("blood group A", ["A"]),
         ("the second of these", ["first", "second"]),
+        ("灯塔由林海设计，建于1907年。", ["林海"]),
+        ("灯塔由林海设计，建于1907年。", ["1907"]),
+        ("건축가 한지수가 설계했다", ["한지수"]),
     ],
 )
 def test_right(text: str, answers: list[str]) -> None:
@@ -37,6 +40,8 @@ def test_right(text: str, answers: list[str]) -> None:
     [
         ("Parisian", ["Paris"]),
         ("47", ["4"]),
+        ("建于1907年", ["190"]),
+        ("林海", ["海林"]),
         ("13.5 metres", ["3.5"]),
         ("3.5 metres", ["3"]),
         ("Vesk Ruta", ["Ruta Vesk"]),

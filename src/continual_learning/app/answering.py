@@ -11,6 +11,7 @@ from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy
+from continual_learning.text.characters import normalised
 from continual_learning.types import Answer, TokenCallback
 
 
@@ -26,6 +27,7 @@ def answers_with_feedback(
     base: BaseModel, strategy: Strategy[Any], state: State, questions: Sequence[str], asked: Asked
 ) -> list[Answer]:
     """The strategy's answers; those to questions that feedback is about are changed by it."""
+    questions = [normalised(question) for question in questions]
     memory = FeedbackMemory.of(state)
     about = [memory.about(question) if memory.items else [] for question in questions]
     plain = [question for question, items in zip(questions, about, strict=True) if not items]

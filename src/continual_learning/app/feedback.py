@@ -29,6 +29,7 @@ from continual_learning.model.logits_processors import Advantages, Step, shifted
 from continual_learning.reading.span_reader.answering import BETWEEN
 from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.text.answer_types import asked_for
+from continual_learning.text.characters import normalised
 from continual_learning.text.checks import check_text
 from continual_learning.text.scoring import answer_words, token_f1
 from continual_learning.text.words import content_stems, is_content, words
@@ -319,10 +320,11 @@ def _episodes(base: BaseModel, item: Feedback) -> list[_Episode]:
 def _first_claim(base: BaseModel, item: Feedback, lead: str) -> int:
     """How many tokens of a bad answer come before the first word that says something the question does not."""
     asked = content_stems(item.question)
+    answer = normalised(item.answer)
     place = 0
-    for word in words(item.answer):
-        at = item.answer.find(word, place)
+    for word in words(answer):
+        at = answer.find(word, place)
         if is_content(word) and not content_stems(word) <= asked:
-            return len(base.encode(lead + item.answer[:at].rstrip()))
+            return len(base.encode(lead + answer[:at].rstrip()))
         place = at + len(word)
     return 0

@@ -27,6 +27,7 @@ from continual_learning.model.cpu_linear import Precision
 from continual_learning.options import current_options
 from continual_learning.strategies.base import Strategy, make_strategy, plain_report, strategy_class
 from continual_learning.strategies.gate import perplexity
+from continual_learning.text.characters import normalised
 from continual_learning.text.checks import check_text
 from continual_learning.text.words import several
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
@@ -182,7 +183,7 @@ class Learner:
         several_given = not isinstance(question, str | bytes) and hasattr(question, "__iter__")
         questions: list[str] = list(question) if several_given else [question]  # type: ignore[list-item]
         for text in questions:
-            if not check_text(text, "the question").strip():
+            if not normalised(check_text(text, "the question")).strip():
                 raise InputError(f"the question {text!r} is empty; expected some words")
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
@@ -373,8 +374,9 @@ class Chat:
 
         A memory that learns what is said (`Strategy.learns_what_is_said`) learns the message first.
         """
-        if not check_text(text, "the message").strip():
+        if not normalised(check_text(text, "the message")).strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
+        text = normalised(text)
         learner = self._learner
         notes: tuple[str, ...] = ()
         if learner.strategy.learns_what_is_said:

@@ -16,8 +16,8 @@ from continual_learning.model.chat_template import Message
 
 T = TypeVar("T")
 
-_FENCE = re.compile(r"```(?:json)?\s*\n?(.*?)```", re.DOTALL | re.IGNORECASE)
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL | re.IGNORECASE)
+_THINKING = ("<think>", "</think>")
 _QUOTED_ERROR = 300
 
 
@@ -77,7 +77,7 @@ def parse_json(text: str) -> tuple[Any, bool]:
         return json.loads(text), False
     except (json.JSONDecodeError, RecursionError):
         pass
-    text = _THINKING.sub("", text)
+    text = _without_thinking(text)
     fenced = _FENCE.search(text)
     body = fenced[1] if fenced else text
     start = body.find("{")
@@ -87,6 +87,15 @@ def parse_json(text: str) -> tuple[Any, bool]:
         return json.loads(_mended(body[start:]), strict=False), True
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON ({error}): {_shown(text)}") from None
+
+
+def _without_thinking(text: str) -> str:
+    kept, at = [], 0
+    opening, closing = _THINKING
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start)) >= 0:
+        kept.append(text[at:start])
+        at = end + len(closing)
+    return "".join([*kept, text[at:]])
 
 
 def _mended(text: str) -> str:

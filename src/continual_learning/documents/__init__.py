@@ -3,7 +3,8 @@
 document.py   what a document is
 sources.py    from a path, a URL, a folder or standard input to documents: start here
 formats.py    which parser reads a file, by its suffix or its content type
-plain.py pdf.py word.py html.py epub.py   the parsers: bytes in, `Parsed` out
+plain.py markdown.py pdf.py word.py html.py epub.py   the parsers: bytes in, `Parsed` out
+pages.py      the pages of a PDF as one text
 web.py        one page over HTTP, within limits and from public addresses only
 sitemap.py    the pages of a site
 lists.py      lists of sources, such as the documentation of a product, and their chunks as JSON lines

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continual_learning.errors import DocumentError
+from continual_learning.text.characters import normalised
+
+TITLE_BYTES = 240
+"""Longest title, in UTF-8: titles stand before passages and in prompts, and count for as many tokens at most."""
 
 
 @dataclass(frozen=True)
 class Document:
     """A text with its title and where it came from.
 
-    Raises DocumentError when the text is empty or holds what no tokenizer can take: NUL characters
-    (a binary file) or half of a surrogate pair.
+    Both are normalised (`text.characters`), and a title is cut to `TITLE_BYTES`. Raises DocumentError when the text is
+    empty or holds what no tokenizer can take: NUL characters (a binary file) or half of a surrogate pair.
     """
 
     text: str
@@ -26,6 +30,8 @@ class Document:
         for field, given in (("text", self.text), ("title", self.title)):
             if not isinstance(given, str):
                 raise DocumentError(f"the {field} is of type {type(given).__name__}; expected a str")
+        object.__setattr__(self, "text", normalised(self.text))
+        object.__setattr__(self, "title", cut_title(normalised(self.title)))
         if not self.text.strip():
             raise DocumentError("the text is empty; expected at least one word")
         for field, value in (("text", self.text), ("title", self.title)):
@@ -77,6 +83,15 @@ def shortened(text: str, limit: int = 200) -> str:
     """``text`` on one line, cut to ``limit`` characters."""
     text = one_line(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def cut_title(title: str, limit: int = TITLE_BYTES) -> str:
+    """A title of at most ``limit`` bytes, cut at a space if there is one near the end."""
+    if len(title.encode("utf-8", "replace")) <= limit:
+        return title
+    kept = title.encode("utf-8", "replace")[: limit - len("…".encode())].decode("utf-8", "ignore")
+    head, _, tail = kept.rpartition(" ")
+    return f"{head if head and len(tail) < 40 else kept}…"
 
 
 def printable(name: str | Path) -> str:

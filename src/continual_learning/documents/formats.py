@@ -9,8 +9,9 @@ from continual_learning.documents.document import Parsed
 from continual_learning.documents.epub import parse_epub
 from continual_learning.documents.html import parse_html
 from continual_learning.documents.limits import Limits
+from continual_learning.documents.markdown import parse_markdown
 from continual_learning.documents.pdf import parse_pdf
-from continual_learning.documents.plain import parse_markdown, parse_text
+from continual_learning.documents.plain import parse_text
 from continual_learning.documents.word import parse_docx
 from continual_learning.errors import DocumentError
 

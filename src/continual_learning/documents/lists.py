@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from continual_learning.documents.document import Document, Skipped, shortened
+from continual_learning.documents.document import TITLE_BYTES, Document, Skipped, cut_title, shortened
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.sources import Found, is_url, read_documents, without_repeats, without_secret
 from continual_learning.errors import ContinualLearningError, DocumentError, UnknownNameError
@@ -20,6 +20,7 @@ from continual_learning.text.chunking import passages
 from continual_learning.types import Progress, ProgressCallback
 
 _SHIPPED = "data/documentation"
+_WORD_BYTES = 24
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,20 @@ def chunk(document: Document, words: int) -> list[Document]:
 
     Each is titled with its number, ``Transactions (2/5)``, and keeps the document's source.
     """
-    pieces = passages(document.text, lambda text: len(text.split()), words)
+    pieces = passages(document.text, _word_count, words)
     if len(pieces) == 1:
         return [Document(pieces[0], document.title, document.source)]
+    numbered = len(f" ({len(pieces)}/{len(pieces)})")
+    title = cut_title(document.title, TITLE_BYTES - numbered)
     return [
-        Document(piece, f"{document.title} ({number}/{len(pieces)})".strip(), document.source)
+        Document(piece, f"{title} ({number}/{len(pieces)})".strip(), document.source)
         for number, piece in enumerate(pieces, 1)
     ]
+
+
+def _word_count(text: str) -> int:
+    """Words by their spaces; a stretch longer than words are counts as several."""
+    return sum(-(-len(word.encode()) // _WORD_BYTES) if len(word) > _WORD_BYTES else 1 for word in text.split())
 
 
 def save_json_lines(documents: Iterable[Document], path: Path) -> int:

@@ -6,17 +6,26 @@ import io
 import re
 from typing import Any
 
-from continual_learning.documents.document import Parsed, Skipped, clean_text
+from continual_learning.documents.document import Parsed, Skipped, clean_text, one_line
 from continual_learning.documents.extra import damage, library
 from continual_learning.documents.limits import Limits
+from continual_learning.documents.pages import join_pages
 from continual_learning.errors import DocumentError
 
-# A word divided at the end of a line. A compound that happens to be divided at its hyphen loses it, which is rarer.
-_DIVIDED = re.compile(r"(?<=[^\W\d_])-\n(?=[a-zà-ÿ])")
+# What programs write where nobody gave a title.
+_NO_TITLE = re.compile(
+    r"(?:untitled|ohne titel|sans titre|sin título|unbenannt)[\s\d().-]*"
+    r"|(?:(?:new )?document|dokument|(?:powerpoint )?presentation|slide|diapositive|folie|title|unknown)\s?\d*"
+    r"|microsoft (?:office )?(?:word|powerpoint|excel|publisher|visio)\b.*"
+    r"|(?:[a-z]:|\\\\|/|file:).*"
+    r"|.*\.(?:docx?|odt|rtf|pptx?|xlsx?|indd|qxp|qxd|tex|dvi|ps|eps|pdf|html?|txt|wpd|cdr)",
+    re.IGNORECASE,
+)
+_LONGEST_TITLE = 500
 
 
 def parse_pdf(data: bytes, limits: Limits) -> Parsed:
-    """The text of all pages, an empty line between two. Raises DocumentError, MissingExtraError."""
+    """The text of all pages, as `pages` joins them. Raises DocumentError, MissingExtraError."""
     pypdf = library("pypdf", "a .pdf file")
     with damage("PDF file"):
         reader = pypdf.PdfReader(io.BytesIO(data))
@@ -37,7 +46,7 @@ def parse_pdf(data: bytes, limits: Limits) -> Parsed:
         pages = f"none of its {total} pages has" if total != 1 else "its only page has no"
         found = f"{pages} text that can be read ({left_out[0].reason})" if left_out else "it has no pages"
         raise DocumentError(f"{found}; if it is scanned, run OCR over it, such as ocrmypdf, and try again")
-    return Parsed("\n\n".join(texts), title, tuple(left_out))
+    return Parsed(join_pages(texts), title, tuple(left_out))
 
 
 def _unlock(pypdf: Any, reader: Any) -> None:
@@ -59,7 +68,7 @@ def _page_text(reader: Any, number: int) -> str | Skipped:
     name = f"page {number + 1}"
     try:
         with damage("page"):
-            text = _DIVIDED.sub("", clean_text(reader.pages[number].extract_text())).strip()
+            text = clean_text(reader.pages[number].extract_text()).strip()
     except DocumentError as error:
         return Skipped(name, str(error).partition(";")[0])
     return text or Skipped(name, "there is no text on it")
@@ -68,6 +77,7 @@ def _page_text(reader: Any, number: int) -> str | Skipped:
 def _title(reader: Any) -> str:
     try:
         with damage("title"):
-            return clean_text(str((reader.metadata or {}).get("/Title") or ""))
+            title = one_line(clean_text(str((reader.metadata or {}).get("/Title") or "")))
     except DocumentError:
         return ""  # a broken title must not lose the text; the file's name will do
+    return "" if _NO_TITLE.fullmatch(title[:_LONGEST_TITLE]) else title

@@ -1,17 +1,13 @@
-"""Text files: UTF-8, with or without a byte order mark; Markdown's title; JSON lines."""
+"""Text files: UTF-8, with or without a byte order mark; JSON lines."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from continual_learning.documents.document import Document, Parsed, one_line, shortened
 from continual_learning.errors import DocumentError
-
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$")
-_FENCE = re.compile(r"^ {0,3}(```|~~~)")
 
 
 def decode(data: bytes) -> str:
@@ -33,23 +29,6 @@ def decode(data: bytes) -> str:
 def parse_text(data: bytes) -> Parsed:
     """A text file, unchanged."""
     return Parsed(decode(data))
-
-
-def parse_markdown(data: bytes) -> Parsed:
-    """A Markdown file, unchanged, titled by its first heading."""
-    text = decode(data)
-    return Parsed(text, _first_heading(text))
-
-
-def _first_heading(text: str) -> str:
-    fence = ""
-    for line in text.split("\n"):
-        mark = _FENCE.match(line)
-        if mark:  # a # in a block of code is a comment, not a heading
-            fence = "" if fence == mark[1] else fence or mark[1]
-        elif not fence and (heading := _HEADING.match(line)):
-            return heading[1]
-    return ""
 
 
 def json_lines(data: bytes, source: str) -> Iterator[Document]:

@@ -24,7 +24,7 @@ from collections import Counter
 import numpy as np
 
 from continual_learning.retrieval.index import Hit, Key
-from continual_learning.text.words import terms
+from continual_learning.text.words import document_terms, terms
 
 
 class BM25Index:
@@ -59,7 +59,7 @@ class BM25Index:
         """Add a text, in time proportional to its length. Raises ValueError if the key exists already."""
         if key in self._slots:
             raise ValueError(f"the index holds {key!r} already; remove it first")
-        counts = Counter(terms(text))
+        counts = Counter(document_terms(text))
         length = counts.total()
         if self._free:
             slot = self._free.pop()

@@ -23,7 +23,7 @@ from torch import Tensor
 from continual_learning.retrieval.routing import Rarity, term_hash
 from continual_learning.text.answer_types import KINDS, answer_spans, asked_kind
 from continual_learning.text.chunking import CountTokens, fragments, sentences
-from continual_learning.text.words import content_stems
+from continual_learning.text.words import content_stems, document_stems
 
 # Codes of the rows of a key tensor: a content word, a word of a possible answer by type, the part's sentence and size.
 _WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KINDS, 1)}, 8, 9
@@ -85,7 +85,7 @@ def part_index(parts: Sequence[Part]) -> Tensor:
     rows: set[tuple[int, int, int]] = set()
     for number, part in enumerate(parts):
         rows |= {(number, _SENTENCE, part.sentence), (number, _TOKENS, part.tokens)}
-        rows |= {(number, _WORD, term) for term in _terms(part.text)}
+        rows |= {(number, _WORD, term_hash(stem)) for stem in document_stems(part.text)}
         for span in answer_spans(part.text):
             if span.kind in _KIND:
                 rows |= {(number, _KIND[span.kind], term) for term in _terms(part.text[span.start : span.end])}

@@ -21,7 +21,7 @@ from continual_learning.retrieval.index import Index, Key
 from continual_learning.retrieval.routing import default_rarity, look_ups, term_hash
 from continual_learning.retrieval.spans import SpanFinder
 from continual_learning.text.chunking import sentences
-from continual_learning.text.words import content_stems
+from continual_learning.text.words import document_stems
 from continual_learning.types import Source
 
 _SCORE_SCALE = 4.0
@@ -119,7 +119,7 @@ class PassageFinder:
                     continue
                 seen.add((hit.key[0], text))
                 around = " ".join([title, *part[max(0, number - 1) : number + 1]])
-                key = frozenset(map(term_hash, content_stems(around)))
+                key = frozenset(map(term_hash, document_stems(around)))
                 [(coverage, evidence)] = default_rarity().match(query, [key])
                 one = Sentence(text, title, hit.key, number, score, coverage)
                 judged.append(one)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from functools import cache
 
 from continual_learning.retrieval.routing import Rarity, default_rarity, term_hash
-from continual_learning.text.words import content_stems
+from continual_learning.text.words import document_stems
 
 _FULL_COVERAGE = 0.5
 _FULL_EVIDENCE = 15.0
@@ -37,6 +37,6 @@ class Relevance:
 
     def __call__(self, query: str, text: str) -> float:
         """Relevance of ``text`` to ``query``, 0 to 1."""
-        key = frozenset(map(term_hash, content_stems(text)))
+        key = frozenset(map(term_hash, document_stems(text)))
         [(coverage, evidence)] = self._rarity.match(query, [key])
         return min(1.0, coverage / _FULL_COVERAGE, evidence / _FULL_EVIDENCE)

@@ -29,7 +29,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from continual_learning.documents.shipped import background_texts
 from continual_learning.memory.state import State
-from continual_learning.text.words import content_stems, hash_63
+from continual_learning.text.words import content_stems, document_stems, hash_63, term_forms
 from continual_learning.types import Answer, Source
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def term_hash(stem: str) -> int:
 
 def passage_key(title: str, text: str) -> Tensor:
     """Sorted hashes of the content stems of a passage and its title: int64 [n]."""
-    return torch.tensor(sorted({term_hash(s) for s in content_stems(f"{title} {text}")}), dtype=torch.int64)
+    return torch.tensor(sorted({term_hash(s) for s in document_stems(f"{title} {text}")}), dtype=torch.int64)
 
 
 def key_tensors(document_id: str, title: str, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -181,10 +181,13 @@ class Router:
         asked = {term_hash(stem) for stem in content_stems(text)}
         found = set()
         for document_id, title in titles.items():
-            words = {term_hash(stem) for stem in content_stems(title)}
-            if words and words <= asked and max(map(self.rarity.idf, words)) >= _RARE:
+            words = [[term_hash(form) for form in forms] for forms in term_forms(title)]
+            if all(not asked.isdisjoint(forms) for forms in words) and any(self._is_rare(forms[0]) for forms in words):
                 found.add(document_id)
         return found
+
+    def _is_rare(self, term: int) -> bool:
+        return self.rarity.idf(term) >= _RARE
 
 
 def routed_sources(state: State, route: Iterable[tuple[Passage, float]]) -> tuple[Source, ...]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from continual_learning.retrieval.routing import Rarity, term_hash
 from continual_learning.text.answer_types import asked_for
-from continual_learning.text.words import terms
+from continual_learning.text.words import document_terms, term_forms, terms
 
 _TAU = 6.0
 """Decay length, in words, of the nearness to a word of the question."""
@@ -73,7 +73,7 @@ class SpanFinder:
         """How likely each sentence holds the answer, roughly in nats; ``sentences`` are in the order of their text."""
         if not sentences:
             return []
-        held = [frozenset(terms(sentence)) for sentence in sentences]
+        held = [frozenset(document_terms(sentence)) for sentence in sentences]
         holding = {term: sum(term in one for one in held) for term in self._asked}
         weight = {t: self._idf(t) / (1 + _COMMON * math.log1p(n)) for t, n in holding.items()}
         mean = sum(map(len, held)) / len(held) or 1.0
@@ -93,7 +93,7 @@ class SpanFinder:
         asked = [(place, max(map(self._idf, shared))) for place, w in enumerate(words) if (shared := self._shared(w))]
         values = []
         for place, word in enumerate(words):
-            new = math.fsum(self._idf(term) for term in terms(word) if term not in self._asked)
+            new = math.fsum(self._idf(forms[0]) for forms in term_forms(word) if self._asked.isdisjoint(forms))
             if self._kind and new and self._kind.fits(word, place):
                 new *= self._kind.weight
             near = math.fsum(idf * math.exp(-abs(place - other) / _TAU) for other, idf in asked) if asked else 1.0
@@ -122,7 +122,7 @@ class SpanFinder:
         return self._rarity.idf(term_hash(term))
 
     def _shared(self, word: str) -> frozenset[str]:
-        return self._asked & frozenset(terms(word))
+        return self._asked & frozenset(document_terms(word))
 
     def _fits(self, word: str, place: int) -> bool:
         return self._kind is not None and not self._shared(word) and self._kind.fits(word, place)

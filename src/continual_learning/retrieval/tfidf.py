@@ -17,7 +17,7 @@ from collections import Counter
 import numpy as np
 
 from continual_learning.retrieval.index import Hit, Key
-from continual_learning.text.words import terms
+from continual_learning.text.words import document_terms, terms
 
 
 class TfidfIndex:
@@ -41,7 +41,7 @@ class TfidfIndex:
         """Add a text, in time proportional to its length. Raises ValueError if the key exists already."""
         if key in self._counts:
             raise ValueError(f"the index holds {key!r} already; remove it first")
-        counts = Counter(terms(text))
+        counts = Counter(document_terms(text))
         numbers = []
         for term, count in counts.items():
             number = self._numbers.setdefault(term, len(self._postings))

@@ -21,6 +21,7 @@ from continual_learning.memory.state import State, StateMeta
 from continual_learning.options import ConfigT, StrategyConfig, parse_config
 from continual_learning.strategies import registry
 from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414
+from continual_learning.text.words import content_stems
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel, Message
 
 
+_NO_WORDS = "no question can find this text: it has no words that say what it is about"
 ALREADY_HELD = "this memory holds the document already"
 
 
@@ -233,9 +235,16 @@ def _new_and_timed(learn: _Learn) -> _Learn:
             after, report = state, plain_report(document, False, ALREADY_HELD)
         else:
             after, report = learn(strategy, base, state, document, qa, progress)
+            if report.accepted and not _can_be_found(document):
+                report = replace(report, warnings=(*report.warnings, _NO_WORDS))
         return after, replace(report, seconds=time.perf_counter() - started)
 
     return learn_new
+
+
+def _can_be_found(document: Document) -> bool:
+    lines = (document.title, *document.text.split("\n"))
+    return any(content_stems(line) for line in lines)
 
 
 def strategy_class(name: str) -> type[Strategy[Any]]:

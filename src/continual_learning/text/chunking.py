@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from continual_learning.text.characters import begins_sentence
 
 # Words that begin a phrase: a sentence may be cut before them.
 _PHRASE_STARTS = frozenset(
     "and which who whom that but where when because while whose as with after before although under in by "
     "for from during through including".split()
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]”’]?\s+(?=[A-Z0-9À-Þ\"'(\[“])|\n\s*\n")
-_ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Dr|Mr|Mrs|Ms|St|No|vs|ca?|Jr|Sr|Prof|Gen|Fig|al|e\.g|i\.e|max|min))\.$")
-_PHRASE_END = re.compile(r"[,;:)\]–—]\s*$")
+# A full stop that may be another kind of dot, and white space; one that is nothing else; or an empty line.
+_SENTENCE_END = re.compile(
+    r"""[.!?]["')\]”’»]?(?P<space>\s+)|(?:[。！？｡؟।॥۔።։။។]|．(?!\d))+["')\]”’»」』）》】〉]*\s*|\n\s*\n"""
+)
+_ABBREVIATION = re.compile(
+    r"\b(?:[^\W\d_]|Dr|Mr|Mrs|Ms|St|No|vs|ca?|Jr|Sr|Prof|Gen|Fig|al|e\.g|i\.e|max|min"
+    r"|гг|вв|ул|им|стр|см|др|проф|акад|св)\.$"
+)
+_LONGEST_ABBREVIATION = 8
+_PHRASE_END = re.compile(r"[,;:)\]–—、，；：）」』】》，、।،؛]\s*$")
+# The phrases of a stretch without spaces.
+_WIDE_PHRASE = re.compile(r"[^、，；：。！？｡]*[、，；：。！？｡]+[」』）》】〉”’\"')\]]*\s*|[^、，；：。！？｡]+")
+
+# Letters and signs of Chinese and Japanese, between which no space belongs.
+_WIDE = re.compile("[\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U000323af]")
+_GLUE = "\u200c\u200d"
 
 CountTokens = Callable[[str], int]
 
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text, stripped, in order; none is empty. Blank lines end a sentence too."""
-    found: list[str] = []
-    start = 0
-    for match in _SENTENCE_END.finditer(text):
-        piece = text[start : match.end()].strip()
-        if piece and not _ABBREVIATION.search(piece):
-            found.append(" ".join(piece.split()))
-            start = match.end()
-    rest = " ".join(text[start:].split())
-    if rest:
-        found.append(rest)
-    return found
+    return [piece.text for piece in _sentences(text)]
 
 
 def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
@@ -38,10 +45,78 @@ def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
 
     Only a sentence that is longer than the limit by itself is cut, into fragments.
     """
-    pieces: list[str] = []
-    for sentence in sentences(text):
-        pieces += [sentence] if count_tokens(sentence) <= limit else fragments(sentence, count_tokens, limit)
-    return [" ".join(pieces[start:end]) for start, end in _even_groups([count_tokens(p) for p in pieces], limit)]
+    pieces = _pieces(text, count_tokens, limit)
+    groups = _even_groups([size for _, size in pieces], limit)
+    return [one for start, end in groups for one in _within(pieces[start:end], count_tokens, limit)]
+
+
+def joined(pieces: Iterable[str]) -> str:
+    """Pieces of a text in their order as one text: with a space between two, but not within Chinese or Japanese."""
+    text = ""
+    for piece in pieces:
+        text += piece if not text or (_WIDE.match(text[-1]) and _WIDE.match(piece[:1])) else f" {piece}"
+    return text
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A sentence or a fragment of one."""
+
+    text: str
+    after_space: bool
+    """Whether white space stands before it."""
+
+
+def _sentences(text: str) -> Iterator[_Piece]:
+    start, spaced = 0, True
+    for match in _SENTENCE_END.finditer(text):
+        end = match.end()
+        space = match["space"]
+        # Dots between spaces end a sentence where the next one can begin, or a line is empty.
+        if space and not (begins_sentence(text[end : end + 1]) or space.count("\n") > 1):
+            continue
+        stop = match.start() + len(match[0].rstrip())
+        if stop > start and text[stop - 1] == "." and _is_abbreviation(text, start, stop):
+            continue
+        if piece := " ".join(text[start:end].split()):
+            yield _Piece(piece, spaced)
+            start, spaced = end, text[end - 1].isspace()
+    if rest := " ".join(text[start:].split()):
+        yield _Piece(rest, spaced)
+
+
+def _is_abbreviation(text: str, start: int, stop: int) -> bool:
+    found = _ABBREVIATION.search(text, max(start, stop - _LONGEST_ABBREVIATION), stop)
+    if found is None or len(found[0]) > 2 or found[0] == "c.":
+        return found is not None
+    letter = found[0][0]
+    return not letter.islower() or letter >= "\u0400"  # an initial; in Russian also "г.", "т."
+
+
+def _pieces(text: str, count_tokens: CountTokens, limit: int) -> list[tuple[_Piece, int]]:
+    """Sentences, those beyond the limit in fragments, with their tokens."""
+    found: list[tuple[_Piece, int]] = []
+    for sentence in _sentences(text):
+        size = count_tokens(sentence.text)
+        if size <= limit:
+            found.append((sentence, size))
+        else:
+            found += [(piece, count_tokens(piece.text)) for piece in _fragments(sentence, size, count_tokens, limit)]
+    return found
+
+
+def _join(pieces: Iterable[tuple[_Piece, int]]) -> str:
+    return "".join(f" {piece.text}" if piece.after_space else piece.text for piece, _ in pieces).strip()
+
+
+def _within(pieces: Sequence[tuple[_Piece, int]], count_tokens: CountTokens, limit: int) -> list[str]:
+    """The pieces as one text, or as several: joined, they may have a token more than each by itself."""
+    text = _join(pieces)
+    if len(pieces) < 2 or count_tokens(text) <= limit:
+        return [text]
+    sizes = [size for _, size in pieces]
+    groups = _even_groups(sizes, max(sum(sizes) - 1, 1))
+    return [one for start, end in groups for one in _within(pieces[start:end], count_tokens, limit)]
 
 
 def _even_groups(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
@@ -78,37 +153,44 @@ def sentence_chunks(text: str, count_tokens: CountTokens, limit: int, overlap: i
     longer fit after them. Only a sentence that is longer than the limit by itself is cut, into fragments. Tokens
     are counted sentence by sentence.
     """
-    pieces: list[tuple[str, int]] = []
-    for sentence in sentences(text):
-        size = count_tokens(sentence)
-        if size <= limit:
-            pieces.append((sentence, size))
-        else:
-            pieces += [(piece, count_tokens(piece)) for piece in fragments(sentence, count_tokens, limit)]
     found: list[str] = []
-    current: list[tuple[str, int]] = []
-    for piece in pieces:
-        if current and _size(current) + piece[1] > limit:
-            found.append(" ".join(text for text, _ in current))
-            while current and (_size(current) > overlap or _size(current) + piece[1] > limit):
+    current: list[tuple[_Piece, int]] = []
+    for piece in _pieces(text, count_tokens, limit):
+        if current and not _fit([*current, piece], count_tokens, limit):
+            found += _within(current, count_tokens, limit)
+            while current and (_size(current) > overlap or not _fit([*current, piece], count_tokens, limit)):
                 current = current[1:]
         current.append(piece)
-    return [*found, " ".join(text for text, _ in current)] if current else found
+    return found + _within(current, count_tokens, limit) if current else found
 
 
-def _size(pieces: Sequence[tuple[str, int]]) -> int:
+def _fit(pieces: Sequence[tuple[_Piece, int]], count_tokens: CountTokens, limit: int) -> bool:
+    total = _size(pieces)
+    if not limit - len(pieces) < total <= limit:
+        return total <= limit
+    return count_tokens(_join(pieces)) <= limit  # a word has a token more where a space is before it, now and then
+
+
+def _size(pieces: Sequence[tuple[_Piece, int]]) -> int:
     return sum(tokens for _, tokens in pieces)
 
 
 def fragments(sentence: str, count_tokens: CountTokens, limit: int) -> list[str]:
-    """A sentence in pieces of at most ``limit`` tokens, cut at punctuation and before phrases where possible."""
+    """A sentence in pieces of at most ``limit`` tokens, cut at punctuation and before phrases where possible.
+
+    A word that is longer than the limit is cut within: only a single character may exceed it.
+    """
     total = count_tokens(sentence)
     if total <= limit:
         return [sentence.strip()] if sentence.strip() else []
+    return [piece.text for piece in _fragments(_Piece(sentence, True), total, count_tokens, limit)]
+
+
+def _fragments(sentence: _Piece, total: int, count_tokens: CountTokens, limit: int) -> list[_Piece]:
     goal = total / math.ceil(total / limit)
     found: list[str] = []
     current = ""
-    for phrase in _phrases(sentence, count_tokens, limit):
+    for phrase in _phrases(sentence.text, count_tokens, limit):
         if current and count_tokens(current + phrase) > limit:
             found.append(current)
             current = ""
@@ -121,19 +203,72 @@ def fragments(sentence: str, count_tokens: CountTokens, limit: int) -> list[str]
             found[-1] += current
         else:
             found.append(current)
-    return [piece.strip() for piece in found if piece.strip()]
+    pieces: list[_Piece] = []
+    spaced = sentence.after_space
+    for raw in found:
+        if text := raw.strip():
+            pieces.append(_Piece(text, spaced or raw[0].isspace()))
+            spaced = False
+        spaced = spaced or raw[-1].isspace()
+    return pieces
 
 
-def _phrases(sentence: str, count_tokens: CountTokens, limit: int) -> Sequence[str]:
-    found: list[str] = []
+def _phrases(sentence: str, count_tokens: CountTokens, limit: int) -> Iterator[str]:
+    """Phrases with the white space after them, each of at most ``limit`` tokens."""
     current = ""
-    for word in re.findall(r"\S+\s*", sentence):
+    for word in _words(sentence, count_tokens, limit):
         begins = word.strip().lower().strip(",;:()") in _PHRASE_STARTS
         if current and (begins or count_tokens(current + word) > limit):
-            found.append(current)
+            yield current
             current = ""
         current += word
         if _PHRASE_END.search(word):
-            found.append(current)
+            yield current
             current = ""
-    return [*found, current] if current else found
+    if current:
+        yield current
+
+
+def _words(sentence: str, count_tokens: CountTokens, limit: int) -> Iterator[str]:
+    """Words with the white space after them; where there are no spaces, phrases; what is too long, cut."""
+    for word in re.findall(r"\S+\s*", sentence):
+        for phrase in [word] if word.isascii() else _WIDE_PHRASE.findall(word):
+            # A tokenizer of bytes makes no more tokens than there are bytes.
+            if len(phrase) * 4 <= limit or count_tokens(phrase) <= limit:
+                yield phrase
+            else:
+                yield from _cut(phrase, count_tokens, limit)
+
+
+def _cut(word: str, count_tokens: CountTokens, limit: int) -> Iterator[str]:
+    """A stretch without spaces in pieces within the limit: cut between signs or scripts if one is near the end."""
+    start, length = 0, max(1, limit)
+    while start < len(word):
+        end = min(len(word), start + length)
+        size = count_tokens(word[start:end])
+        if size > limit and end > start + 1:
+            length = max(1, min(end - start - 1, int((end - start) * limit / size)))
+            continue
+        more = max(1, length // 4)
+        if end < len(word) and size < 0.7 * limit and count_tokens(word[start : end + more]) <= limit:
+            length = end + more - start
+            continue
+        if end < len(word):
+            end = _good_place(word, start, end, count_tokens, limit)
+        yield word[start:end]
+        start = end
+
+
+def _good_place(word: str, start: int, end: int, count_tokens: CountTokens, limit: int) -> int:
+    """Where to cut before ``end``: behind a sign, else not before a mark; ``end`` itself if there is no such place."""
+    whole = 0
+    for place in range(end, max(start + 1, end - (end - start) // 3), -1):
+        before, after = word[place - 1], word[place]
+        if unicodedata.category(after)[0] == "M" or after in _GLUE or before in _GLUE:
+            continue
+        whole = whole or place
+        if not before.isalnum() or bool(_WIDE.match(before)) != bool(_WIDE.match(after)):
+            whole = place
+            break
+    # A beginning of a word may have more tokens than the whole.
+    return whole if whole and count_tokens(word[start:whole]) <= limit else end

@@ -7,7 +7,7 @@ deleted, the words a, an and the replaced by a space, white space collapsed. So 
 answer or of the gold answer, its F1 is 0, while that of 2.0 is 1 if nothing is left of both.
 
 Containment is this product's own: punctuation is read as a space rather than deleted, so that "nine-hole" holds
-"nine", and 4,820 is 4820.
+"nine", and 4,820 is 4820. In scripts without spaces each character is a word.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+
+from continual_learning.text.characters import SCRIPT_RUN, UNSPACED
 
 _DELETED = str.maketrans("", "", string.punctuation)
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -29,6 +31,8 @@ def answer_words(text: str, keep_articles: bool = False) -> list[str]:
     """The words of a text as containment compares them: case-folded, without punctuation and articles."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = _WORD.findall(_DIGIT_GROUPS.sub("", folded))
+    if not folded.isascii():
+        words = [part for word in words for part in _parts(word)]
     return words if keep_articles else [word for word in words if word not in _ARTICLES]
 
 
@@ -54,6 +58,14 @@ def _contains(text: str, answer: str) -> bool:
     keep = not answer_words(answer)
     wanted, found = answer_words(answer, keep), answer_words(text, keep)
     return bool(wanted) and any(found[i : i + len(wanted)] == wanted for i in range(len(found)))
+
+
+def _parts(word: str) -> list[str]:
+    """Where words are not told apart by spaces, every character is one."""
+    if not UNSPACED.search(word):
+        return [word]
+    runs = SCRIPT_RUN.finditer(word)
+    return [part for run in runs for part in ([run[0]] if run.lastgroup == "spaced" else run[0])]
 
 
 def _normalised(text: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from continual_learning.text.answer_types import answer_spans
-from continual_learning.text.chunking import fragments, sentences
+from continual_learning.text.chunking import fragments, joined, sentences
 from continual_learning.text.words import is_content, words
 
 _QUESTION_WORDS = {
@@ -25,6 +25,8 @@ _QUESTION_WORDS = {
     "name": ("Who", "What", "Which", "Where", "What is the name"),
     "phrase": ("What", "What", "How", "Which", "Why"),
 }
+_AROUND = 1000
+"""Characters around a fragment that questions take words from, in a sentence that is longer than that twice."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,27 @@ def make_fragments(text: str, count_tokens: Callable[[str], int], limit: int, an
     An answer continues with the fragments that follow, up to ``answer_limit`` tokens, so that a question
     that finds a neighbour of the right place is still answered.
     """
-    pieces = [(piece, s) for s in sentences(text) for piece in fragments(s, count_tokens, limit)]
+    pieces = [pair for s in sentences(text) for pair in _with_sentence(fragments(s, count_tokens, limit), s)]
     found = []
     for i, (piece, sentence) in enumerate(pieces):
         answer = piece
         for following, _ in pieces[i + 1 :]:
-            if count_tokens(f"{answer} {following}") > answer_limit:
+            longer = joined((answer, following))
+            if count_tokens(longer) > answer_limit:
                 break
-            answer = f"{answer} {following}"
+            answer = longer
         found.append(Fragment(piece, sentence, answer))
+    return found
+
+
+def _with_sentence(pieces: Sequence[str], sentence: str) -> list[tuple[str, str]]:
+    """Each piece with its sentence; of a very long one, with what stands around the piece."""
+    if len(sentence) <= 2 * _AROUND:
+        return [(piece, sentence) for piece in pieces]
+    found, at = [], 0
+    for piece in pieces:
+        at = max(sentence.find(piece, at), 0)
+        found.append((piece, sentence[max(0, at - _AROUND) : at + len(piece) + _AROUND]))
     return found
 
 

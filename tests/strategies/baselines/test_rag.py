@@ -102,7 +102,7 @@ def test_chunks_and_their_overlap_are_as_long_as_set(base: BaseModel) -> None:
     longest = max(len(base.encode(sentence)) for sentence in (first, second, third))
     assert chunks(chunk_tokens=500) == [JELLIES.text]
     assert chunks(chunk_tokens=longest, overlap_tokens=0) == [first, second, third]
-    two = len(base.encode(second)) + longest
+    two = max(len(base.encode(f"{first} {second}")), len(base.encode(f"{second} {third}")))
     assert chunks(chunk_tokens=two, overlap_tokens=longest) == [f"{first} {second}", f"{second} {third}"]
 
 
@@ -200,3 +200,12 @@ def test_an_overlap_as_long_as_a_chunk_is_an_error() -> None:
 def test_describe_counts_the_chunks(base: BaseModel) -> None:
     strategy, state = learned(base, chunk_tokens=500)
     assert strategy.describe(base, state) == {"chunks": 3}
+
+
+def test_a_text_without_words_is_learned_with_a_warning(base: BaseModel) -> None:
+    def warnings(text: str, title: str = "") -> tuple[str, ...]:
+        strategy = rag()
+        return strategy.learn(base, strategy.init(base), Document(text, title))[1].warnings
+
+    assert warnings("??? ... 🙂") == ("no question can find this text: it has no words that say what it is about",)
+    assert warnings("??? ... 🙂", "Faces") == warnings("灯塔") == warnings("The\nmill") == ()

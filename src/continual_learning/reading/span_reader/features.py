@@ -17,7 +17,7 @@ from continual_learning.retrieval.parts import WEIGHTS, cut_parts, part_index, p
 from continual_learning.retrieval.routing import Rarity, term_hash
 from continual_learning.text.answer_types import answer_spans, asked_kind
 from continual_learning.text.chunking import sentences
-from continual_learning.text.words import content_stems, is_content
+from continual_learning.text.words import content_stems, document_stems, is_content
 
 FEATURES = (
     "shared",
@@ -78,10 +78,10 @@ class TextWords:
             text,
             words,
             torch.tensor([_last_from(words, start, end) for start, end in offsets], dtype=torch.long),
-            tuple(_stems(text[start:end]) for start, end in words),
+            tuple(_found_by(text[start:end]) for start, end in words),
             tuple(frozenset(s.kind for s in spans if s.start < end and start < s.end) for start, end in words),
             tuple(_at(sentence_places, start) for start in starts),
-            tuple(_stems(text[a:b]) for a, b in sentence_places),
+            tuple(_found_by(text[a:b]) for a, b in sentence_places),
             tuple(_at(_places(text, pieces), start) for start in starts),
         )
 
@@ -157,6 +157,10 @@ def _rough_tokens(text: str) -> int:
 
 def _stems(text: str) -> frozenset[int]:
     return frozenset(term_hash(stem) for stem in content_stems(text))
+
+
+def _found_by(text: str) -> frozenset[int]:
+    return frozenset(term_hash(stem) for stem in document_stems(text))
 
 
 def _places(text: str, pieces: Sequence[str]) -> list[tuple[int, int]]:

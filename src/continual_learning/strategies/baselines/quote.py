@@ -25,7 +25,7 @@ from continual_learning.retrieval.routing import (
     passage_keys,
 )
 from continual_learning.strategies.base import Cost, Strategy, plain_report
-from continual_learning.text.chunking import passages
+from continual_learning.text.chunking import joined, passages
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
@@ -42,7 +42,7 @@ class KeptText:
 
     def whole(self, opened: Opened) -> str:
         """All parts, in order."""
-        return " ".join(_kept_parts(opened))
+        return joined(_kept_parts(opened))
 
     def windows(
         self, opened: Opened, windows: Sequence[range], max_new_tokens: int, on_token: TokenCallback | None
@@ -51,7 +51,7 @@ class KeptText:
         base, texts, found = opened.base, _kept_parts(opened), []
         for window in windows:
             started = time.perf_counter()
-            ids = base.encode(" ".join(texts[i] for i in window))[:max_new_tokens]
+            ids = base.encode(joined(texts[i] for i in window))[:max_new_tokens]
             text = base.decode(ids).rstrip("\ufffd").strip()
             found.append(Recalled(text, len(ids), time.perf_counter() - started))
         if on_token:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import deque
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
@@ -24,9 +25,7 @@ QUESTIONS = 5
 STUDY_TOKENS = 128
 """Tokens of a turn's questions and answers beyond which no statement gets a second question: those of one step."""
 
-_ASKED_AND_ANSWERED = re.compile(
-    r"\b(?:Q|Question):\s*(?P<question>.+?)\s+(?:A|Answer):\s*(?P<answer>.+?)(?=\s+(?:Q|Question):|\s*$)", re.DOTALL
-)
+_MARK = re.compile(r"\b(?P<question>Q|Question):|(?<=\s)(?P<answer>A|Answer):")
 
 Pair = tuple[str, str]
 """A question and its answer; without a question, words to be learned as they are."""
@@ -43,8 +42,8 @@ def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
     if config.signal == "text":
         return [("", turn.text)]
     rng = random.Random(f"{SEED}:{turn.title}:{turn.text}")
-    asked: list[list[Pair]] = [[(m["question"], m["answer"])] for m in _ASKED_AND_ANSWERED.finditer(turn.text)]
-    text = _ASKED_AND_ANSWERED.sub(" ", turn.text)
+    given, text = asked_and_answered(turn.text)
+    asked: list[list[Pair]] = [[pair] for pair in given]
     restated = {r.statement: r for r in restate(text)}
     for statement in statements(text):
         found = restated.get(statement)
@@ -65,6 +64,35 @@ def turn_pairs(base: BaseModel, turn: Turn, config: NestedConfig) -> list[Pair]:
             break
         pairs.append(pair)
     return pairs or [("", turn.text)]
+
+
+def asked_and_answered(text: str) -> tuple[list[Pair], str]:
+    """The questions of a text that stand with their answers ("Q: … A: …"), and the text without them."""
+    pairs: list[Pair] = []
+    rest: list[str] = []
+    at = 0
+    marks = deque(_MARK.finditer(text))
+    while marks:
+        asks = marks.popleft()
+        if asks["question"] is None:
+            continue
+        while marks and (marks[0]["answer"] is None or not text[asks.end() : marks[0].start()].strip()):
+            marks.popleft()
+        if not marks:
+            break
+        answers = marks.popleft()
+        while marks and (marks[0]["question"] is None or not _ends_answer(text, answers.end(), marks[0].start())):
+            marks.popleft()
+        end = marks[0].start() if marks else len(text)
+        if answer := text[answers.end() : end].strip():
+            pairs.append((text[asks.end() : answers.start()].strip(), answer))
+            rest.append(text[at : asks.start()])
+            at = end
+    return pairs, " ".join([*rest, text[at:]])
+
+
+def _ends_answer(text: str, start: int, end: int) -> bool:
+    return text[end - 1].isspace() and not text[start:end].isspace()
 
 
 def pair_item(base: BaseModel, pair: Pair) -> Item:

@@ -55,7 +55,7 @@ _SECOND_PERSON = (
     (r"\b[Ww]e\b", "you"),
 )
 _LEAD_IN = re.compile(
-    r"^(?:by the way|oh|well|so|also|and|actually|fun fact|just so you know|for the record|please note(?: that)?|"
+    r"(?:by the way|oh|well|so|also|and|actually|fun fact|just so you know|for the record|please note(?: that)?|"
     r"remember(?: that)?|note(?: that)?|you should know(?: that)?|i should mention(?: that)?|did i mention(?: that)?|"
     r"i want you to know(?: that)?|guess what|yes|no|hi|hello)[,:!]?\s+",
     re.IGNORECASE,
@@ -101,8 +101,10 @@ def statements(text: str) -> list[str]:
         clauses = re.split(r"\s*;\s+|,?\s+(?:and|but)\s+(?=(?:my|I|I'm|our|we)\b)", sentence)
         for clause in clauses:
             bare = clause.strip().rstrip(".!,; ")
-            while (shorter := _LEAD_IN.sub("", bare)) != bare:
-                bare = shorter
+            begins = 0
+            while lead_in := _LEAD_IN.match(bare, begins):
+                begins = lead_in.end()
+            bare = bare[begins:]
             if len(bare.split()) > 2 and re.split(r"[\s,]", bare)[0].lower() not in _REQUESTS:
                 found.append(_capitalised(bare))
     return found

@@ -16,6 +16,7 @@ from continual_learning.retrieval.parts import PartKey
 from continual_learning.strategies.methods.ttt.cues import cue_ids
 from continual_learning.strategies.methods.ttt.memory import passage_deltas, passage_parts
 from continual_learning.strategies.methods.ttt.recitations import Recitations
+from continual_learning.text.chunking import joined
 from continual_learning.types import TokenCallback
 
 
@@ -77,7 +78,7 @@ def recite(
                 pieces.append((base.decode(ids).rstrip("\ufffd") if cut else generation.text).strip())
             tokens += len(ids)
             seconds += generation.seconds
-        found.append(Recalled(" ".join(pieces), tokens, seconds))
+        found.append(Recalled(joined(pieces), tokens, seconds))
     return found
 
 
@@ -90,7 +91,7 @@ def recite_all(base: BaseModel, title: str, keys: Sequence[PartKey]) -> str:
         base, [cue_ids(base, title, number) for number in range(len(keys))], max(key.tokens for key in keys)
     )
     texts = [base.decode(one.ids[: key.tokens]) for one, key in zip(made, keys, strict=True)]
-    return " ".join(text.strip(" \n\ufffd") for text in texts).strip()
+    return joined(text.strip(" \n\ufffd") for text in texts).strip()
 
 
 def _stream(
@@ -102,8 +103,20 @@ def _stream(
     for number in numbers:
         if left < 1:
             break
-        if any(generation.tokens for generation in recited.values()):
-            on_token(" ")
-        (recited[number],) = generate(base, [cue_ids(base, title, number)], left, on_token)
+        before = next((g.text for g in reversed(recited.values()) if g.tokens), "")
+        on_piece = _after(before, on_token) if before else on_token
+        (recited[number],) = generate(base, [cue_ids(base, title, number)], left, on_piece)
         left -= recited[number].tokens
     return recited
+
+
+def _after(before: str, on_token: TokenCallback) -> TokenCallback:
+    """Sends on what is written after another text, with a space between the two where one belongs."""
+    begun = False
+
+    def send(piece: str) -> None:
+        nonlocal begun
+        on_token(piece if begun else joined((before[-1], piece))[1:])
+        begun = True
+
+    return send
