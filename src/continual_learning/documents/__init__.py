@@ -4,6 +4,7 @@ document.py   what a document is
 sources.py    from a path, a URL, a folder or standard input to documents: start here
 formats.py    which parser reads a file, by its suffix or its content type
 plain.py pdf.py word.py html.py epub.py   the parsers: bytes in, `Parsed` out
+json_files.py  JSON lines: a document a line
 web.py        one page over HTTP, within limits and from public addresses only
 sitemap.py    the pages of a site
 lists.py      lists of sources, such as the documentation of a product, and their chunks as JSON lines
@@ -11,8 +12,8 @@ lists.py      lists of sources, such as the documentation of a product, and thei
 
 from continual_learning.documents.document import Document, Skipped
 from continual_learning.documents.formats import SUFFIXES
+from continual_learning.documents.json_files import json_object
 from continual_learning.documents.limits import Limits
-from continual_learning.documents.plain import json_object
 from continual_learning.documents.sources import (
     STDIN,
     is_url,

@@ -14,8 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from continual_learning.documents.document import Document, Parsed, Skipped, one_line, printable, shortened
 from continual_learning.documents.formats import JSON_LINES, KINDS, PROSE, check_suffix, page_suffix, parse
+from continual_learning.documents.json_files import json_lines
 from continual_learning.documents.limits import Limits
-from continual_learning.documents.plain import decode, json_lines
+from continual_learning.documents.plain import decode
 from continual_learning.documents.sitemap import is_sitemap, read_sitemap
 from continual_learning.documents.web import Page, fetch
 from continual_learning.errors import DocumentError, MissingExtraError
@@ -39,7 +40,7 @@ def read_documents(
     """Read a file, a folder (with all folders in it, in sorted order), a page, a sitemap or standard input (``-``).
 
     ``title`` replaces the title of a single document. Returns the documents, and what was skipped with the
-    reason: files of a folder and pages of a sitemap that cannot be read, and parts of a file without text. Two files
+    reason: files of a folder and pages of a sitemap that cannot be read, and parts of a file that are left out. Two files
     with the same text are two documents here (see `without_repeats`). Raises DocumentError, one line, when the source
     cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not installed.
     """
@@ -173,7 +174,7 @@ def _read_file(path: Path, limits: Limits, skipped: list[Skipped]) -> list[Docum
         raise DocumentError(f"it cannot be read: {error.strerror}; check its permissions") from None
     source = printable(path)
     if suffix == JSON_LINES:
-        return list(json_lines(data, source))
+        return json_lines(data, source, skipped)
     return [_document(parse(data, suffix, limits), printable(path.stem), source, skipped)]
 
 
@@ -274,7 +275,7 @@ def _site(page: Page, limits: Limits, skipped: list[Skipped]) -> list[tuple[str,
 def _read_page(page: Page, limits: Limits, skipped: list[Skipped]) -> list[Document]:
     suffix = page_suffix(page.content_type, page.url)
     if suffix == JSON_LINES:
-        return list(json_lines(page.data, page.url))
+        return json_lines(page.data, page.url, skipped)
     name = unquote(PurePosixPath(urlsplit(page.url).path).stem) or urlsplit(page.url).netloc
     return [_document(parse(page.data, suffix, limits, page.charset), printable(name), page.url, skipped)]
 
