@@ -186,3 +186,27 @@ def damaged(data: bytes, number: int, rng: random.Random) -> bytes:
     if number % 2 and data.startswith(b"%PDF"):
         return mutated(pdf(TEXT, "Second page.\nTwo lines.", compress=False), rng)
     return mutated(data, rng)
+
+
+def word(body: str, **parts: str) -> bytes:
+    """A Word file from the XML of its body, and of parts such as ``footnotes`` and ``header``; no prefix but ``w:``."""
+    namespaces = (
+        'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
+        'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships" '
+        'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006" '
+        'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    )
+    kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    relations = "".join(f'<Relationship Id="{n}" Type="{kinds}/{n}" Target="{n}.xml"/>' for n in parts)
+    files: dict[str, str | bytes] = {
+        "word/document.xml": f"<w:document {namespaces}><w:body>{body}</w:body></w:document>",
+        "word/_rels/document.xml.rels": f"<Relationships>{relations}</Relationships>",
+    }
+    files |= {f"word/{n}.xml": f"<w:part {namespaces}>{content}</w:part>" for n, content in parts.items()}
+    return archive(files)
+
+
+def w(*texts: str, properties: str = "") -> str:
+    """A paragraph of a Word file; what begins with ``<`` is XML, the rest are runs."""
+    runs = "".join(t if t.startswith("<") else f'<w:r><w:t xml:space="preserve">{t}</w:t></w:r>' for t in texts)
+    return f"<w:p>{f'<w:pPr>{properties}</w:pPr>' if properties else ''}{runs}</w:p>"

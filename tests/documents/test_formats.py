@@ -88,7 +88,7 @@ def test_pdf_that_unpacks_to_more_than_it_may(tmp_path: Path) -> None:
 def test_docx(tmp_path: Path) -> None:
     data = docx("First.", "Second.", heading="All of it", rows=[["name", "size"], ["jelly", "1.5\nm"]])
     document, skipped = read(tmp_path, "a.docx", data)
-    assert document.text == "All of it\n\nFirst.\n\nSecond.\n\nname | size\n\njelly | 1.5 m"
+    assert document.text == "All of it\n\nFirst.\n\nSecond.\n\nname: jelly; size: 1.5 m"
     assert (document.title, skipped) == ("All of it", [])
     assert read(tmp_path, "b.docx", docx(title="Real title", heading="No"))[0].title == "Real title"
     assert read(tmp_path, "c.docx", docx())[0].title == "c"
@@ -240,7 +240,7 @@ def test_a_page_of_another_kind(content_type: str, url: str) -> None:
     ("name", "module", "data"),
     [
         ("a.pdf", "pypdf", pdf()),
-        ("a.docx", "docx", b"PK"),
+        ("a.docx", "lxml.etree", b"PK"),
         ("a.html", "trafilatura", html().encode()),
         ("a.epub", "trafilatura", b"PK"),
     ],

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from continual_learning.documents.archive import open_archive
+from continual_learning.documents.archive import open_archive, xml_part
 from continual_learning.documents.document import Parsed, Skipped, clean_text
 from continual_learning.documents.extra import damage, library
 from continual_learning.documents.html import parse_html
@@ -20,14 +19,17 @@ from continual_learning.errors import DocumentError
 
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
+_WHAT = "book (.epub)"
 
 
 def parse_epub(data: bytes, limits: Limits) -> Parsed:
     """All chapters, an empty line between two, titled as the book is. Raises DocumentError, MissingExtraError."""
     library("trafilatura", "an .epub file")
     with open_archive(data, limits, "book (.epub)") as archive, damage("book (.epub)"):
-        package_path = _xml(archive, _CONTAINER).xpath("string(//*[local-name()='rootfile']/@full-path)")
-        package = _xml(archive, str(package_path))
+        package_path = xml_part(archive, _CONTAINER, _WHAT, recover=True).xpath(
+            "string(//*[local-name()='rootfile']/@full-path)"
+        )
+        package = xml_part(archive, str(package_path), _WHAT, recover=True)
         title = clean_text(package.xpath("string(//*[local-name()='metadata']/*[local-name()='title'])"))
         items = {i.get("id"): i.get("href", "") for i in package.xpath("//*[local-name()='manifest']/*")}
         spine = [i.get("idref") for i in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']")]
@@ -49,18 +51,8 @@ def parse_epub(data: bytes, limits: Limits) -> Parsed:
     return Parsed("\n\n".join(texts), title, tuple(left_out))
 
 
-def _xml(archive: zipfile.ZipFile, name: str) -> Any:
-    """A part as an XML tree; entities are not resolved and nothing outside is fetched."""
-    etree = library("lxml.etree", "an .epub file")
-    try:
-        data = archive.read(name)
-    except KeyError:
-        raise DocumentError(f"it has no {name or 'package file'}, which a book (.epub) holds; save it anew") from None
-    return etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, recover=True))
-
-
 def _encrypted(archive: zipfile.ZipFile) -> set[str]:
     if _ENCRYPTION not in archive.namelist():
         return set()
-    root = _xml(archive, _ENCRYPTION)
+    root = xml_part(archive, _ENCRYPTION, _WHAT, recover=True)
     return {unquote(uri) for uri in root.xpath("//*[local-name()='CipherReference']/@URI")}

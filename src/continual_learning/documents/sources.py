@@ -40,9 +40,10 @@ def read_documents(
     """Read a file, a folder (with all folders in it, in sorted order), a page, a sitemap or standard input (``-``).
 
     ``title`` replaces the title of a single document. Returns the documents, and what was skipped with the
-    reason: files of a folder and pages of a sitemap that cannot be read, and parts of a file that are left out. Two files
-    with the same text are two documents here (see `without_repeats`). Raises DocumentError, one line, when the source
-    cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not installed.
+    reason: files of a folder and pages of a sitemap that cannot be read, and parts of a file that are left out. Two
+    files with the same text are two documents here (see `without_repeats`). Raises DocumentError, one line, when the
+    source cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not
+    installed.
     """
     limits = limits or Limits()
     name = without_secret(printable(source))
