@@ -19,7 +19,9 @@ Row = Sequence[str | None]
 # A number with its currency or unit, a date, a time, an address: what a column holds, and is seldom called.
 _VALUE = re.compile(r"[~<>≈±+-]?\s?[$€£¥]?\s?\d[\d.,'’ /:+-]*\s?(?:%|[^\W\d_]{1,3}\d?|[$€£¥])?\.?|\S+@\S+|\w+://\S+")
 _YEAR = re.compile(r"1[5-9]\d\d|20\d\d")
-_LONGEST_NAME = 60
+_LONGEST_NAME = 60  # characters of what is taken for the name of a column
+_LONGEST_REPEATED = 200
+_MOST_NAMES = 50_000_000  # characters that names may add to a table
 _DELIMITERS = ",;\t|"
 _EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
@@ -40,6 +42,8 @@ def table_text(rows: Sequence[Row], headers: int | None = None, named: bool = Fa
         headers = int(_has_names(grid, named))
     names = _names(grid[:headers])
     body = [row for row in grid[headers:] if any(row)]
+    if max(map(len, names), default=0) > _LONGEST_REPEATED or sum(map(len, names)) * len(body) > _MOST_NAMES:
+        names, body = [], [row for row in grid if any(row)]
     if not body:
         return found + [" | ".join(filter(None, row)) for row in grid if any(row)]
     width = max(map(len, body))

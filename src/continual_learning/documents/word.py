@@ -26,6 +26,8 @@ _WHAT = "Word file (.docx)"
 _PAGE_FIELD = re.compile(r"\s*(PAGE|NUMPAGES|SECTIONPAGES)\b", re.IGNORECASE)
 _DELETED = ("del", "moveFrom")
 _NO_TEXT = tuple("pPr rPr tblPr tblGrid trPr tcPr sdtPr sdtEndPr sectPr instrText delText rt".split())
+_LONGEST_REPEATED = 100  # characters of a cell that is merged over several rows
+_MOST_COLUMNS = 63  # that Word allows
 _MARKS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 
 
@@ -188,7 +190,8 @@ class _Word:
                 merged = child(shape, "vMerge")
                 text = " ".join(self._blocks(cell))
                 if merged is not None and attribute(merged, "val") != "restart" and not text and rows:
-                    text = (rows[-1][len(cells)] or "") if len(cells) < len(rows[-1]) else ""
+                    above = (rows[-1][len(cells)] or "") if len(cells) < len(rows[-1]) else ""
+                    text = above if len(above) <= _LONGEST_REPEATED else ""
                 span = child(shape, "gridSpan")
                 cells += [text, *[None] * (max(_number(span, "val"), 1) - 1 if span is not None else 0)]
             rows.append(cells)
@@ -311,4 +314,4 @@ def _is_bold(row: Any) -> bool:
 
 def _number(element: Any, name: str) -> int:
     value = attribute(element, name)
-    return min(int(value), 1000) if value.isdecimal() and len(value) < 6 else 0
+    return min(int(value), _MOST_COLUMNS) if value.isdecimal() and len(value) < 6 else 0
