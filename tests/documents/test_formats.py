@@ -140,7 +140,7 @@ def test_epub_entities_read_no_file(tmp_path: Path) -> None:
 # -- archives that are bombs -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".docx", ".epub"])
+@pytest.mark.parametrize("suffix", [".docx", ".epub", ".odt"])
 def test_zip_bombs_are_not_unpacked(tmp_path: Path, suffix: str) -> None:
     bomb = archive({f"{i}.xml": bytes(3_000_000) for i in range(4)})
     assert len(bomb) < 100_000
@@ -221,16 +221,20 @@ def test_source_code_is_text_titled_by_its_name(tmp_path: Path, suffix: str) -> 
         ("text/plain", "https://e.org/a/b.py", ".py"),
         ("text/x-python", "https://e.org/b", ".txt"),
         ("text/plain", "https://e.org/b", ".txt"),
+        ("text/csv", "https://e.org/b", ".csv"),
+        ("application/json", "https://e.org/b.html", ".json"),
+        ("application/ld+json", "https://e.org/b", ".json"),
+        ("application/javascript", "https://e.org/b", ".py"),
     ],
 )
 def test_the_kind_of_a_page(content_type: str, url: str, suffix: str) -> None:
-    assert page_suffix(content_type, url) == suffix and suffix in SUFFIXES
+    assert page_suffix(content_type, url, b"a") == suffix and suffix in SUFFIXES
 
 
 @pytest.mark.parametrize(("content_type", "url"), [("image/png", "https://e.org/a.txt"), ("", "https://e.org/a")])
 def test_a_page_of_another_kind(content_type: str, url: str) -> None:
     with pytest.raises(DocumentError, match="type"):
-        page_suffix(content_type, url)
+        page_suffix(content_type, url, b"\0")
 
 
 # -- what is not installed -------------------------------------------------------------------------
@@ -243,6 +247,7 @@ def test_a_page_of_another_kind(content_type: str, url: str) -> None:
         ("a.docx", "lxml.etree", b"PK"),
         ("a.html", "trafilatura", html().encode()),
         ("a.epub", "lxml.etree", b"PK"),
+        ("a.odt", "lxml.etree", b"PK"),
     ],
 )
 def test_a_missing_library_names_its_installation(

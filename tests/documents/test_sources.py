@@ -137,7 +137,7 @@ def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
         ("a.txt", b"abc\xe2\x82", ["not UTF-8", "offset 3"]),
         ("a.txt", "text".encode("utf-16"), ["UTF-16", "UTF-8"]),
         ("a.png", b"PNG", ["'.png'", ".txt", ".pdf", "source code"]),
-        ("README", b"text", ["suffix", ".txt"]),
+        ("README", b"te\0xt", ["binary", "offset 2"]),
         ("a.jsonl", b"\n \n", ["no lines"]),
     ],
 )

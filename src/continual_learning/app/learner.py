@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from continual_learning.app.feedback import Feedback, FeedbackMemory, FeedbackSteer
-from continual_learning.documents import Document, is_url, names_source, read_documents, without_repeats
+from continual_learning.documents import JSON_LINES, Document, is_url, names_source, read_documents, without_repeats
 from continual_learning.errors import InputError, StorageError
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.memory.store import Store, Version, check_compatible
@@ -476,7 +476,7 @@ def _documents(source: Source, title: str | None) -> tuple[list[Document], bool]
         if isinstance(source, str) and is_url(source):
             return found, len(found) > 1
         path = Path(source).expanduser()
-        return found, path.is_dir() or path.suffix.lower() == ".jsonl"
+        return found, len(found) > 1 or path.is_dir() or path.suffix.lower() in JSON_LINES
     return [Document(source, title or "")], False
 
 

@@ -11,7 +11,7 @@ lists.py      lists of sources, such as the documentation of a product, and thei
 """
 
 from continual_learning.documents.document import Document, Skipped
-from continual_learning.documents.formats import SUFFIXES
+from continual_learning.documents.formats import JSON_LINES, SUFFIXES
 from continual_learning.documents.json_files import json_object
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.sources import (
@@ -24,6 +24,7 @@ from continual_learning.documents.sources import (
 )
 
 __all__ = [
+    "JSON_LINES",
     "STDIN",
     "SUFFIXES",
     "Document",

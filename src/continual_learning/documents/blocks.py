@@ -62,7 +62,9 @@ def parse_tree(text: str) -> Any:
             return etree.fromstring(known.encode("utf-8", "replace"), parser)
         except etree.XMLSyntaxError:
             pass  # it only claims to be XML, as many pages do
-    return etree.fromstring(text.encode("utf-8", "replace"), etree.HTMLParser(encoding="utf-8", no_network=True))
+    return etree.fromstring(
+        text.encode("utf-8", "replace"), etree.HTMLParser(encoding="utf-8", no_network=True, huge_tree=True)
+    )
 
 
 def blocks_of(root: Any, book: bool = False) -> list[Block]:
@@ -72,14 +74,15 @@ def blocks_of(root: Any, book: bool = False) -> list[Block]:
 
 def blocks_text(blocks: Sequence[Block]) -> str:
     """Blocks as text: an empty line between two, and none between short items of a list."""
-    text, last = "", None
+    text: list[str] = []
+    last: Block | None = None
     for block in blocks:
         short = (
             last is not None and last.kind == block.kind == "li" and len(last.text) <= _SHORT_ITEM >= len(block.text)
         )
-        text += ("" if last is None else "\n" if short else "\n\n") + block.text
+        text += ["" if last is None else "\n" if short else "\n\n", block.text]
         last = block
-    return text
+    return "".join(text)
 
 
 class _Reader:
@@ -88,8 +91,9 @@ class _Reader:
     def __init__(self, book: bool):
         self._book = book
         self._blocks: list[Block] = []
-        self._text = ""
+        self._text: list[str] = []
         self._links = 0
+        self._items: dict[Any, int] = {}  # of numbered lists, the number of the last item
         self._mark = ""  # of the item of a list that begins
         self._term: Block | None = None  # that a definition follows
 
@@ -112,7 +116,7 @@ class _Reader:
             if not name or name in _NO_TEXT or _is_hidden(child) or self._is_note_mark(child):
                 self._add(child.tail, link, pre)
             elif name == "br":
-                self._text += "\n"
+                self._text.append("\n")
                 self._add(child.tail, link, pre)
             elif name == "table" and (rows := _table(child)):
                 self._flush(element, frame, pre)
@@ -128,8 +132,13 @@ class _Reader:
 
     def _begin(self, element: Any, stack: list[Any], link: bool, frame: bool, pre: bool) -> None:
         name = local_name(element)
+        if name == "ol":
+            start = element.get("start") or "1"
+            self._items[element] = int(start) - 1 if start.isdecimal() and len(start) < 9 else 0
         if name == "li":
-            self._mark = _item_mark(element)
+            above = stack[-1][0] if stack else None
+            self._items[above] = self._items.get(above, 0) + 1
+            self._mark = f"{self._items[above]}. " if above is not None and local_name(above) == "ol" else "- "
         link = link or (name == "a" and bool(element.get("href")))
         frame = frame or self._is_frame(element, name, [local_name(above[0]) for above in stack])
         pre = pre or name == "pre"
@@ -140,12 +149,13 @@ class _Reader:
         if text:
             text = text if pre else re.sub(r"\s+", " ", text)
             self._links += len(text.strip()) if link else 0
-            self._text += text
+            self._text.append(text)
 
     def _flush(self, element: Any, frame: bool, pre: bool) -> None:
         """End the block that is being read."""
-        lines = self._text.strip("\n").rstrip() if pre else "\n".join(map(one_line, self._text.split("\n"))).strip()
-        links, self._text, self._links = self._links, "", 0
+        read, links = "".join(self._text), self._links
+        self._text, self._links = [], 0
+        lines = read.strip("\n").rstrip() if pre else "\n".join(map(one_line, read.split("\n"))).strip()
         if not lines.strip():
             return
         kind = local_name(element)
@@ -192,20 +202,11 @@ def _is_hidden(element: Any) -> bool:
     return element.get("hidden") is not None or "display:none" in style or element.get("aria-hidden") == "true"
 
 
-def _item_mark(element: Any) -> str:
-    parent = element.getparent()
-    if parent is None or local_name(parent) != "ol":
-        return "- "
-    start = parent.get("start") or "1"
-    items = [child for child in parent if local_name(child) == "li"]
-    return f"{items.index(element) + (int(start) if start.isdecimal() and len(start) < 9 else 1)}. "
-
-
 def _table(table: Any) -> list[str]:
     """The rows of a table of data; none for a table that only lays out a page."""
     rows = [row for row in table.iter() if local_name(row) == "tr" and _table_of(row) is table]
     cells = [[cell for cell in row if local_name(cell) in ("td", "th")] for row in rows]
-    inside = [found for row in cells for cell in row for found in cell.iter() if found is not cell]
+    inside = (found for row in cells for cell in row for found in cell.iter() if found is not cell)
     if any(local_name(found) in ("table", "article", "section", "form", "nav", *HEADINGS) for found in inside):
         return []
     if len(rows) < 2 or max(map(len, cells)) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,12 @@ _DECLARED = re.compile(
 )
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LATIN = {"iso8859-1", "ascii"}
-_SHORT_PAGE = 300  # words: what a page of this length has besides its menus is its text
+_SHORT_PAGE = 100  # words: what a page of this length has besides its menus is its text
+_LONG = 20  # letters by which a text can be told
+_SHARE = 0.2  # of what is sure, that an element has which is taken to be about the text
+_MOST_SEARCHED = 200_000  # characters, as every block is looked for in them
+_WITH_IT = ("li", "tr", "dt", "dd", "pre", "blockquote")
+_PARTS = frozenset("ul ol li dl dt dd table tbody thead tfoot tr td th blockquote figure p pre".split())
 _WORTH_NAMING = 8  # words of a block that is left out
 
 
@@ -37,7 +43,7 @@ def parse_html(data: bytes, charset: str | None = None) -> Parsed:
         found = trafilatura.bare_extraction(html, with_metadata=True, include_comments=False)
         root = parse_tree(html)
         blocks = blocks_of(root) if root is not None else []
-        kept = _main(blocks, (found.text if found is not None else "") or "")
+        kept = _main(blocks, _Core((found.text if found is not None else "") or ""))
         text = clean_text(blocks_text(kept)).strip()
         title = (found.title if found is not None else "") or (_title(root) if root is not None else "")
     if not text:
@@ -45,10 +51,10 @@ def parse_html(data: bytes, charset: str | None = None) -> Parsed:
     return Parsed(text, clean_text(title), tuple(_left_out(blocks, kept)))
 
 
-def parse_chapter(data: bytes) -> str:
+def parse_chapter(data: bytes, charset: str | None = None) -> str:
     """All of the text of a chapter of a book: headings, notes, asides and captions too. Raises DocumentError."""
     with damage("chapter"):
-        root = parse_tree(decode_html(data))
+        root = parse_tree(decode_html(data, charset))
         blocks = blocks_of(root, book=True) if root is not None else []
         text = clean_text(blocks_text([block for block in blocks if not block.frame])).strip()
     if not text:
@@ -56,36 +62,64 @@ def parse_chapter(data: bytes) -> str:
     return text
 
 
-def _main(blocks: Sequence[Block], core: str) -> list[Block]:
+def _main(blocks: Sequence[Block], core: _Core) -> list[Block]:
     """The blocks of the main text. ``core`` is the part of it that trafilatura is sure of.
 
-    trafilatura tells the text of a page from what surrounds it, but of short pages it loses headings and lists. So its
-    part says where the main text is: in the element around all of it, and from its first to its last block.
+    trafilatura tells the text of a page from what surrounds it, but loses headings, lists and tables. So its part is
+    taken, with the lists and tables among it that are in the same element, and the headings above.
     """
     text = [block for block in blocks if not block.frame]
     if not text:
         return list(blocks)  # nothing but a header, say
     if sum(len(block.text.split()) for block in text if not block.is_link) <= _SHORT_PAGE:
         return _without_menus(text, core)
-    core = one_line(core)
-    sure = [i for i, block in enumerate(text) if len(block.text) > 20 and one_line(block.text) in core]
-    if not sure:
+    letters = [_letters(block.text) for block in text]
+    sure = [core.has(found) for found in letters]
+    if not any(sure):
         return _without_menus(text, core)
-    first, last = sure[0], sure[-1]
-    around = _common([text[i].element for i in sure])
-    whole = around is not None and local_name(around) not in ("body", "html")
-    inside = {id(element) for element in around.iter()} if whole else set()
-    while first > 0 and text[first - 1].kind in HEADINGS:
-        first -= 1
-    while last + 1 < len(text) and text[last + 1].kind in ("li", "tr") and not text[last + 1].is_link:
-        last += 1
-    chosen = [
-        block for i, block in enumerate(text) if first <= i <= last or id(block.element) in inside or block.kind == "h1"
-    ]
-    return _without_menus(chosen, core)
+    first, last = sure.index(True), len(sure) - 1 - sure[::-1].index(True)
+    containers = [_container(block.element) for block in text]
+    weight: Counter[Any] = Counter()
+    for block, container, known in zip(text, containers, sure, strict=True):
+        weight[container] += len(block.text) if known else 0
+    homes = {container for container, length in weight.items() if length > _SHARE * weight.total()}
+    chosen = list(sure)
+    for i, block in enumerate(text):
+        near = first < i < last or (i > last and chosen[i - 1])
+        with_it = block.kind in _WITH_IT and not block.is_link and containers[i] in homes
+        chosen[i] = chosen[i] or (near and (letters[i] in core.lines or with_it))
+    for i in range(len(text) - 2, -1, -1):
+        chosen[i] = chosen[i] or text[i].kind == "h1" or (text[i].kind in HEADINGS and chosen[i + 1])
+    return _without_menus([block for block, taken in zip(text, chosen, strict=True) if taken], core)
 
 
-def _without_menus(blocks: Sequence[Block], core: str) -> list[Block]:
+class _Core:
+    """What trafilatura takes for the main text."""
+
+    def __init__(self, text: str):
+        self.lines = {_letters(line) for line in text.split("\n")}
+        long = [line for line in self.lines if len(line) > _LONG]
+        self._starts = {line[:_LONG] for line in long}
+        self._whole = "\n".join(long) if len(text) < _MOST_SEARCHED else ""
+
+    def has(self, letters: str) -> bool:
+        """Whether a block that is long enough to be told is in it, or its beginning is."""
+        return len(letters) > _LONG and (letters[:_LONG] in self._starts or letters in self._whole)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text)
+
+
+def _container(element: Any) -> Any:
+    """The element that holds a block: the first around it that is no part of a list, a table or a quotation."""
+    for above in element.iterancestors():
+        if local_name(above) not in _PARTS:
+            return above
+    return element
+
+
+def _without_menus(blocks: Sequence[Block], core: _Core) -> list[Block]:
     """The blocks without runs of links: three and more, of which trafilatura keeps none."""
     kept: list[Block] = []
     run: list[Block] = []
@@ -93,21 +127,11 @@ def _without_menus(blocks: Sequence[Block], core: str) -> list[Block]:
         if block is not None and block.is_link:
             run.append(block)
             continue
-        if len(run) < 3 or any(link.text.lstrip("- ") in core for link in run):
+        if len(run) < 3 or any(_letters(link.text) in core.lines for link in run):
             kept += run
         run = []
         kept += [block] if block is not None else []
     return kept if any(not block.is_link for block in kept) else list(blocks)
-
-
-def _common(elements: Sequence[Any]) -> Any:
-    """The innermost element around all of the elements; one that is itself around the others counts."""
-    first, *rest = ([*reversed(list(e.iterancestors())), e] for e in elements)
-    common = first
-    for path in rest:
-        length = next((i for i, (a, b) in enumerate(zip(common, path, strict=False)) if a is not b), None)
-        common = common[: length if length is not None else min(len(common), len(path))]
-    return common[-1] if common else None
 
 
 def _left_out(blocks: Sequence[Block], kept: Sequence[Block]) -> list[Skipped]:
@@ -130,9 +154,12 @@ def decode_html(data: bytes, charset: str | None = None) -> str:
     if not data.strip():
         raise DocumentError(f"it is empty ({len(data)} bytes); expected a web page")
     declared = _DECLARED.search(data[:1024])
-    names = [name for mark, name in _MARKS if data.startswith(mark)]
-    names += [charset] if charset else []
-    names += [(declared[1] or declared[2]).decode("ascii", "replace")] if declared else []
+    return decode_page(data, charset, (declared[1] or declared[2]).decode("ascii", "replace") if declared else None)
+
+
+def decode_page(data: bytes, *charsets: str | None) -> str:
+    """Text as a server sends it: in the encoding of its byte order mark, or the first known one of ``charsets``."""
+    names = [name for mark, name in _MARKS if data.startswith(mark)] + [name for name in charsets if name]
     for name in names:
         try:
             known = codecs.lookup(name).name

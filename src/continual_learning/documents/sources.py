@@ -12,9 +12,20 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
-from continual_learning.documents.document import Document, Parsed, Skipped, one_line, printable, shortened
-from continual_learning.documents.formats import JSON_LINES, KINDS, PROSE, check_suffix, page_suffix, parse
-from continual_learning.documents.json_files import json_lines
+from continual_learning.documents.document import Document, Skipped, one_line, printable, shortened
+from continual_learning.documents.formats import (
+    JSON_LINES,
+    KINDS,
+    PROSE,
+    check_suffix,
+    content_suffix,
+    file_suffix,
+    is_text,
+    page_suffix,
+    parse,
+)
+from continual_learning.documents.html import decode_page
+from continual_learning.documents.json_files import json_documents, json_lines
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.plain import decode
 from continual_learning.documents.sitemap import is_sitemap, read_sitemap
@@ -161,7 +172,7 @@ def _walk(folder: Path, seen: dict[str, Path], skipped: list[Skipped]) -> Iterat
 
 
 def _read_file(path: Path, limits: Limits, skipped: list[Skipped]) -> list[Document]:
-    suffix = path.suffix.lower()
+    suffix = file_suffix(path)
     check_suffix(suffix)
     status = _stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -173,16 +184,23 @@ def _read_file(path: Path, limits: Limits, skipped: list[Skipped]) -> list[Docum
             data = _read_at_most(file, limits)
     except OSError as error:
         raise DocumentError(f"it cannot be read: {error.strerror}; check its permissions") from None
-    source = printable(path)
-    if suffix == JSON_LINES:
+    suffix = suffix or content_suffix(data) or ".txt"  # which says that it is binary
+    name = path.stem if file_suffix(path) else path.name
+    return _documents(data, suffix, printable(name), printable(path), limits, skipped)
+
+
+def _documents(
+    data: bytes, suffix: str, name: str, source: str, limits: Limits, skipped: list[Skipped], charset: str | None = None
+) -> list[Document]:
+    """The documents of the bytes of a file or page: one, or of JSON as many as it has rows with a text."""
+    if suffix in JSON_LINES:
         return json_lines(data, source, skipped)
-    return [_document(parse(data, suffix, limits), printable(path.stem), source, skipped)]
-
-
-def _document(parsed: Parsed, name: str, source: str, skipped: list[Skipped]) -> Document:
+    if suffix == ".json" and (documents := json_documents(data, source, skipped)) is not None:
+        return documents
+    parsed = parse(data, suffix, limits, charset)
     document = Document(parsed.text, one_line(parsed.title) or one_line(name), source)
     skipped += [Skipped(f"{source}, {part.source}", part.reason) for part in parsed.left_out]
-    return document
+    return [document]
 
 
 def _from_stdin(limits: Limits) -> Document:
@@ -274,11 +292,10 @@ def _site(page: Page, limits: Limits, skipped: list[Skipped]) -> list[tuple[str,
 
 
 def _read_page(page: Page, limits: Limits, skipped: list[Skipped]) -> list[Document]:
-    suffix = page_suffix(page.content_type, page.url)
-    if suffix == JSON_LINES:
-        return json_lines(page.data, page.url, skipped)
+    suffix = page_suffix(page.content_type, page.url, page.data)
     name = unquote(PurePosixPath(urlsplit(page.url).path).stem) or urlsplit(page.url).netloc
-    return [_document(parse(page.data, suffix, limits, page.charset), printable(name), page.url, skipped)]
+    data = decode_page(page.data, page.charset).encode() if is_text(suffix) and page.data else page.data
+    return _documents(data, suffix, printable(name), page.url, limits, skipped, page.charset)
 
 
 def _tell(progress: ProgressCallback | None, stage: str, done: int, total: int, message: str) -> None:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Literal
 
 from continual_learning.documents.document import Parsed, one_line
 from continual_learning.documents.plain import decode
@@ -37,8 +38,10 @@ def table_text(rows: Sequence[Row], headers: int | None = None, named: bool = Fa
     found: list[str] = []
     if headers is None:
         grid = [row for row in grid if any(row)]
-        while len(grid) > 1 and _filled(grid[0]) < 2 <= max(map(len, grid)):  # a caption above the names
-            found += filter(None, grid.pop(0))
+        if max(map(len, grid), default=0) > 1:  # captions above the names
+            captions = next((i for i, row in enumerate(grid) if _filled(row) > 1), 0)
+            found += [cell for row in grid[:captions] for cell in row if cell]
+            grid = grid[captions:]
         headers = int(_has_names(grid, named))
     names = _names(grid[:headers])
     body = [row for row in grid[headers:] if any(row)]
@@ -120,9 +123,8 @@ def csv_rows(text: str, delimiter: str | None = None, strict: bool = False) -> I
     if said := _EXCEL_DELIMITER.match(text):
         text, skipped, delimiter = text[said.end() :], 1, delimiter or said[1]
     delimiter = delimiter or _delimiter(text)
-    quoting = csv.QUOTE_MINIMAL
-    if not strict and not _is_quoted(text, delimiter):
-        quoting = csv.QUOTE_NONE
+    quoted = strict or _is_quoted(text, delimiter)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict, quoting=quoting)
     try:
         for row in filter(None, reader):
