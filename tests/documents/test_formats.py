@@ -137,6 +137,29 @@ def test_epub_entities_read_no_file(tmp_path: Path) -> None:
     assert "SECRET" not in document.title + document.text
 
 
+def test_epub_keeps_headings_notes_asides_and_captions(tmp_path: Path) -> None:
+    chapter = (
+        "It closed<a epub:type='noteref' xmlns:epub='http://www.idpf.org/2007/ops' href='#n'>1</a>&nbsp;late.</p>"
+        "<h2>Section</h2><aside id='n'><p>After a flood.</p></aside><header>By the keeper</header>"
+        "<figure><figcaption>The mill</figcaption></figure><ul><li>one</li></ul><p>End."
+    )
+    contents = "<html xmlns='http://www.w3.org/1999/xhtml'><body><nav><ol><li>Chapter 0</li></ol></nav></body></html>"
+    document, skipped = read(
+        tmp_path, "a.epub", epub(chapter, "Not read", extra={"OPS/text/chapter 1.xhtml": contents})
+    )
+    assert document.text.split("\n\n") == [
+        "Chapter 0",
+        "It closed late.",
+        "Section",
+        "After a flood.",
+        "By the keeper",
+        "The mill",
+        "- one",
+        "End.",
+    ]
+    assert [(s.source.partition(", ")[2], s.reason) for s in skipped] == [("chapter 2", "it is a table of contents")]
+
+
 # -- archives that are bombs -----------------------------------------------------------------------
 
 
@@ -199,6 +222,51 @@ def test_characters_that_no_document_may_hold_are_taken_out(tmp_path: Path) -> N
     page = html("One &#0; two &#xD800; three, and this sentence is here to be long enough to count.")
     document, _ = read(tmp_path, "a.html", page)
     assert "\0" not in document.text and document.text.encode()
+
+
+LONG = " ".join(
+    f"Sentence {number} of the article tells what the keeper of the light did that year." for number in range(20)
+)
+
+
+def test_a_page_keeps_its_headings_lists_tables_and_definitions(tmp_path: Path) -> None:
+    body = (
+        "<h1>Tools</h1><p>All are at hand.</p><ul><li>Hammer<li>Wick <b>trimmer</b><ul><li>of brass</ul></ul>"
+        "<ol start=3><li>Light<li>Watch</ol><h2>Hours</h2><dl><dt>Open<dd>at six</dl>"
+        "<blockquote>Never leave.</blockquote><figure><img><figcaption>The lamp</figcaption></figure><pre>a\n  b</pre>"
+        "<p>The area of the tower is 5 m<sup>2</sup>"
+        "<sup><a href='#n1'>1</a></sup>.<p hidden>Not seen<br><select><option>No</select>"
+    )
+    parts = [
+        "Tools",
+        "All are at hand.",
+        "- Hammer\n- Wick trimmer\n- of brass\n3. Light\n4. Watch",
+        "Hours",
+        "Open: at six",
+        "Never leave.",
+        "The lamp",
+        "a\n  b",
+        "The area of the tower is 5 m2.",
+    ]
+    document, skipped = read(tmp_path, "short.html", f"<title>T</title><nav><a href=/>Home</a></nav>{body}")
+    assert (document.text.split("\n\n"), skipped) == (parts, [])
+    data = html(LONG, head="<meta charset=utf-8>").replace(
+        "</article>", f"{body.replace('h1', 'h3')}<p>{LONG}</article>"
+    )
+    document, _ = read(tmp_path, "long.html", data)
+    kept = document.text.split("\n\n")
+    assert set(parts) - set(kept) <= {"All are at hand.", "The lamp"}, "trafilatura is sure that these are no text"
+    assert not any(word in document.text for word in ("Shop", "Imprint", "Not seen"))
+
+
+def test_text_beside_the_main_text_is_named(tmp_path: Path) -> None:
+    beside = "<div class=teaser><p>Our newsletter comes every week and tells all that happened at the sea.</p></div>"
+    menu = "".join(f"<li><a href=/{number}>Other article {number}</a>" for number in range(5))
+    data = html(*LONG.split(". "), links=f"<div><ul>{menu}</ul></div>{beside}")
+    document, [skipped] = read(tmp_path, "a.html", data)
+    assert "newsletter" not in document.text and "Other article" not in document.text
+    assert skipped.source.endswith(", beside the main text") and "13 words" in skipped.reason
+    assert "newsletter" in skipped.reason
 
 
 # -- source code and kinds -------------------------------------------------------------------------

@@ -84,8 +84,10 @@ SUFFIXES = (*PROSE, *CODE)
 KINDS = f"{', '.join(kind.suffixes[0] for kind in TABLE[:-1])} or source code such as {CODE[0]}"
 """The table in readable form."""
 
-_UNTOLD = ("", "application/octet-stream", "binary/octet-stream", "application/zip", "application/x-zip-compressed",
-           "application/download", "application/x-download", "application/force-download", "application/unknown")  # fmt: skip
+_UNTOLD = tuple(
+    "application/octet-stream application/download application/x-download application/force-download "
+    "application/unknown application/zip application/x-zip-compressed binary/octet-stream".split()
+)
 _XML = re.compile(r"(?:application|text)/(?:xml|[\w.-]+\+xml)")
 _PAGE_TAGS = (b"html", b"head", b"body")
 
@@ -127,7 +129,7 @@ def page_suffix(content_type: str, url: str, data: bytes) -> str:
     if content_type == "text/plain":
         return named if named in _BY_SUFFIX and is_text(named) else ".txt"
     found = content_suffix(data)
-    if content_type in _UNTOLD and found:
+    if content_type in ("", *_UNTOLD) and found:
         return named if found == ".txt" and named in _BY_SUFFIX else found
     if _XML.fullmatch(content_type) and found == ".html":
         return found
