@@ -63,6 +63,31 @@ def test_scanned_pdf_says_what_to_do(tmp_path: Path, pages: list[str], said: str
     assert said in message and "OCR" in message
 
 
+def scan(*texts: str) -> bytes:
+    """A PDF whose pages without text are pictures."""
+    import pypdf
+    from pypdf.generic import DictionaryObject, NameObject, NumberObject, StreamObject
+
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(pdf(*texts)))
+    picture = StreamObject()
+    picture[NameObject("/Subtype")] = NameObject("/Image")
+    picture[NameObject("/Width")] = picture[NameObject("/Height")] = NumberObject(1)
+    for text, page in zip(texts, writer.pages, strict=True):
+        if not text:
+            objects = DictionaryObject({NameObject("/Im0"): writer._add_object(picture)})
+            page[NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): objects})
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def test_a_scan_is_named_as_one(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "a.pdf", scan("", ""))
+    assert "it is scanned: all of its 2 pages are pictures" in message and "ocrmypdf" in message
+    _, [skipped] = read(tmp_path, "b.pdf", scan("Text.", ""))
+    assert skipped.source.endswith("page 2") and "OCR" in skipped.reason
+
+
 def encrypted(user: str) -> bytes:
     import pypdf
 

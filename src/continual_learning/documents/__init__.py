@@ -2,9 +2,13 @@
 
 document.py   what a document is
 sources.py    from a path, a URL, a folder or standard input to documents: start here
-formats.py    which parser reads a file, by its suffix or its content type
-plain.py pdf.py word.py html.py epub.py   the parsers: bytes in, `Parsed` out
-json_files.py  JSON lines: a document a line
+formats.py    the table of kinds: which parser reads a file, by its suffix, its content type or its content
+plain.py pdf.py word.py odt.py rtf.py html.py epub.py mail.py notebook.py   the parsers: bytes in, `Parsed` out
+json_files.py a document a row of JSON lines; other JSON as text
+tables.py     rows with the names of their columns; CSV
+scans.py      pages of a PDF that are pictures
+blocks.py     headings, paragraphs, lists and tables of a page or a chapter
+archive.py    packed XML, within limits
 web.py        one page over HTTP, within limits and from public addresses only
 sitemap.py    the pages of a site
 lists.py      lists of sources, such as the documentation of a product, and their chunks as JSON lines

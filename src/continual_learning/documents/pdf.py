@@ -9,6 +9,7 @@ from typing import Any
 from continual_learning.documents.document import Parsed, Skipped, clean_text
 from continual_learning.documents.extra import damage, library
 from continual_learning.documents.limits import Limits
+from continual_learning.documents.scans import all_scanned, without_text
 from continual_learning.errors import DocumentError
 
 # A word divided at the end of a line. A compound that happens to be divided at its hyphen loses it, which is rarer.
@@ -33,6 +34,8 @@ def parse_pdf(data: bytes, limits: Limits) -> Parsed:
                 raise DocumentError(f"its text has more than {limits.max_unpacked:,} characters; split it")
             texts.append(text)
         title = _title(reader)
+    if not texts and (scanned := all_scanned(left_out)):
+        raise DocumentError(scanned)
     if not texts:
         pages = f"none of its {total} pages has" if total != 1 else "its only page has no"
         found = f"{pages} text that can be read ({left_out[0].reason})" if left_out else "it has no pages"
@@ -62,7 +65,7 @@ def _page_text(reader: Any, number: int) -> str | Skipped:
             text = _DIVIDED.sub("", clean_text(reader.pages[number].extract_text())).strip()
     except DocumentError as error:
         return Skipped(name, str(error).partition(";")[0])
-    return text or Skipped(name, "there is no text on it")
+    return text or Skipped(name, without_text(reader.pages[number]))
 
 
 def _title(reader: Any) -> str:
