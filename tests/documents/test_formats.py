@@ -113,7 +113,7 @@ def test_pdf_that_unpacks_to_more_than_it_may(tmp_path: Path) -> None:
 def test_docx(tmp_path: Path) -> None:
     data = docx("First.", "Second.", heading="All of it", rows=[["name", "size"], ["jelly", "1.5\nm"]])
     document, skipped = read(tmp_path, "a.docx", data)
-    assert document.text == "All of it\n\nFirst.\n\nSecond.\n\nname: jelly; size: 1.5 m"
+    assert document.text == "All of it\n\nFirst.\n\nSecond.\n\nname: jelly; size: 1.5 m."
     assert (document.title, skipped) == ("All of it", [])
     assert read(tmp_path, "b.docx", docx(title="Real title", heading="No"))[0].title == "Real title"
     assert read(tmp_path, "c.docx", docx())[0].title == "c"
@@ -312,6 +312,8 @@ def test_source_code_is_text_titled_by_its_name(tmp_path: Path, suffix: str) -> 
         ("application/octet-stream", "https://e.org/a.docx?x=1", ".docx"),
         ("", "https://e.org/b.md", ".md"),
         ("text/plain", "https://e.org/a/b.py", ".py"),
+        ("text/plain", "https://e.org/a/b.html", ".html"),
+        ("text/plain", "https://e.org/a/b.pdf", ".txt"),
         ("text/x-python", "https://e.org/b", ".txt"),
         ("text/plain", "https://e.org/b", ".txt"),
         ("text/csv", "https://e.org/b", ".csv"),

@@ -34,15 +34,15 @@ def paragraphs(tmp_path: Path, name: str, data: bytes | str) -> list[str]:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([["Name", "Phone"], ["Priya", "12"], ["Ann", ""]], ["Name: Priya; Phone: 12", "Name: Ann"]),
-        ([["Town", "Land", "Since"], ["Oslo", "Norway", "1048"]], ["Town: Oslo; Land: Norway; Since: 1048"]),
-        ([["Name:", "Priya"], ["Town:", "Oslo"]], ["Name: Priya", "Town: Oslo"]),
-        ([["Sizes"], ["Kind", "Size"], ["jelly", "1.5 m"]], ["Sizes", "Kind: jelly; Size: 1.5 m"]),
-        ([["", "2019", "2020"], ["Oslo", "1", "2"], ["Europe", None, None]], ["Oslo; 2019: 1; 2020: 2", "Europe"]),
-        ([["1", "2", "3"], ["4", "5", "6"]], ["1 | 2 | 3", "4 | 5 | 6"]),
-        ([["x", "x", "y"], ["4", "5", "6"]], ["x | x | y", "4 | 5 | 6"]),
+        ([["Name", "Phone"], ["Priya", "12"], ["Ann", ""]], ["Name: Priya; Phone: 12.", "Name: Ann."]),
+        ([["Town", "Land", "Since"], ["Oslo", "Norway", "1048"]], ["Town: Oslo; Land: Norway; Since: 1048."]),
+        ([["Name:", "Priya"], ["Town:", "Oslo"]], ["Name: Priya.", "Town: Oslo."]),
+        ([["Sizes"], ["Kind", "Size"], ["jelly", "1.5 m"]], ["Sizes", "Kind: jelly; Size: 1.5 m."]),
+        ([["", "2019", "2020"], ["Oslo", "1", "2"], ["Europe", None, None]], ["Oslo; 2019: 1; 2020: 2.", "Europe."]),
+        ([["1", "2", "3"], ["4", "5", "6"]], ["1 | 2 | 3.", "4 | 5 | 6."]),
+        ([["x", "x", "y"], ["4", "5", "6"]], ["x | x | y.", "4 | 5 | 6."]),
         ([["Name"], ["Priya"]], ["Name", "Priya"]),
-        ([["Name", "Phone"]], ["Name: Phone"]),
+        ([["Name", "Phone"]], ["Name: Phone."]),
         ([], []),
     ],
 )
@@ -52,9 +52,9 @@ def test_rows_of_tables(rows: list[list[str | None]], expected: list[str]) -> No
 
 def test_names_in_two_rows_and_names_that_are_texts() -> None:
     assert table_text([["Year", "Oslo", None], ["", "in", "out"], ["2019", "1", "2"]], headers=2) == [
-        "Year: 2019; Oslo in: 1; Oslo out: 2"
+        "Year: 2019; Oslo in: 1; Oslo out: 2."
     ]
-    assert table_text([["n" * 300, "b"], ["1", "2"]], headers=1) == [f"{'n' * 300}: b", "1: 2"], "not in every row"
+    assert table_text([["n" * 300, "b"], ["1", "2"]], headers=1) == [f"{'n' * 300}: b.", "1: 2."], "not in every row"
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,18 @@ def test_names_in_two_rows_and_names_that_are_texts() -> None:
     ],
 )
 def test_tables_of_every_kind_are_read_row_by_row(tmp_path: Path, name: str, content: bytes | str) -> None:
-    assert paragraphs(tmp_path, name, content) == ["Name: Priya; Phone: 12", "Name: Ann; Phone: 13"]
+    assert paragraphs(tmp_path, name, content) == ["Name: Priya; Phone: 12.", "Name: Ann; Phone: 13."]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.csv", 'a,b\n"x, ""y""",z\n"one\ntwo",3\n', ['a: x, "y"; b: z', "a: one two; b: 3"]),
-        ("a.csv", 'a,b\n"unmatched,1\nnext,2\n', ['a: "unmatched; b: 1', "a: next; b: 2"]),
-        ("a.csv", "a;b\n1,5;2,5\n3,5;4\n", ["a: 1,5; b: 2,5", "a: 3,5; b: 4"]),
-        ("a.csv", "a,b\n1,2,3\n4\n", ["a: 1; b: 2; 3", "4"]),
-        ("a.csv", "3,4\n5,6\n", ["3: 4", "5: 6"]),
+        ("a.csv", 'a,b\n"x, ""y""",z\n"one\ntwo",3\n', ['a: x, "y"; b: z.', "a: one two; b: 3."]),
+        ("a.csv", 'a,b\n"unmatched,1\nnext,2\n', ['a: "unmatched; b: 1.', "a: next; b: 2."]),
+        ("a.csv", "a;b\n1,5;2,5\n3,5;4\n", ["a: 1,5; b: 2,5.", "a: 3,5; b: 4."]),
+        ("a.csv", "a,b\n1,2,3\n4\n", ["a: 1; b: 2; 3.", "4."]),
+        ("a.csv", "3,4\n5,6\n", ["3: 4.", "5: 6."]),
+        ("a.csv", f"a,b\n1,{'x' * 200_000}\n", [f"a: 1; b: {'x' * 200_000}."]),
     ],
 )
 def test_csv_as_it_comes(tmp_path: Path, name: str, content: str, expected: list[str]) -> None:
@@ -113,11 +114,11 @@ def test_merged_cells_of_a_page(tmp_path: Path) -> None:
     )
     assert paragraphs(tmp_path, "a.html", table) == [
         "Rooms",
-        "Room: Archive; Keeper: Priya; Keeper: 12",
-        "Room: Archive; Keeper: Ann; Keeper: 13",
-        "All others are closed",
-        "Founder: Agnes",
-        "Opened: 1904",
+        "Room: Archive; Keeper: Priya; Keeper: 12.",
+        "Room: Archive; Keeper: Ann; Keeper: 13.",
+        "All others are closed.",
+        "Founder: Agnes.",
+        "Opened: 1904.",
     ]
 
 
@@ -155,13 +156,13 @@ def test_json_with_texts_is_a_document_an_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ({"name": "Priya", "at": {"town": "Oslo"}, "tags": ["a", "b"]}, ["name: Priya; at town: Oslo; tags: a, b"]),
-        (["one", 2, True], ["one, 2, true"]),
-        ([{"a": [{"b": 1}, {"b": 2}]}], ["a b: 1; a b: 2"]),
+        ({"name": "Priya", "at": {"town": "Oslo"}, "tags": ["a", "b"]}, ["name: Priya; at town: Oslo; tags: a, b."]),
+        (["one", 2, True], ["one, 2, true."]),
+        ([{"a": [{"b": 1}, {"b": 2}]}], ["a b: 1; a b: 2."]),
         ("a text", ["a text"]),
         (
             {"name": "Pell", "rooms": {str(i): {"keeper": f"K{i}"} for i in range(40)}},
-            ["name: Pell", *(f"Pell rooms {i}: keeper: K{i}" for i in range(40))],
+            ["name: Pell.", *(f"Pell rooms {i}: keeper: K{i}." for i in range(40))],
         ),
     ],
 )
@@ -171,7 +172,7 @@ def test_other_json_is_text(tmp_path: Path, value: object, expected: list[str]) 
 
 def test_numbers_of_json_stay_as_they_are_written(tmp_path: Path) -> None:
     assert paragraphs(tmp_path, "a.json", '{"price": 1.50, "count": 10000000000000000000000}') == [
-        "price: 1.50; count: 10000000000000000000000"
+        "price: 1.50; count: 10000000000000000000000."
     ]
 
 

@@ -74,8 +74,8 @@ def test_the_charset_that_the_server_names_counts(site: Any) -> None:
         ("text/plain", "Die Mühle".encode("cp1252"), "Die Mühle"),
         ("text/plain", "Die Mühle".encode("utf-16"), "Die Mühle"),
         ("text/plain; charset=no-such", "Die Mühle".encode(), "Die Mühle"),
-        ("text/csv; charset=latin1", "Wer;Was\nKäthe;3\n".encode("latin-1"), "Wer: Käthe; Was: 3"),
-        ("application/json; charset=utf-8", '{"wer": "Käthe"}'.encode(), "wer: Käthe"),
+        ("text/csv; charset=latin1", "Wer;Was\nKäthe;3\n".encode("latin-1"), "Wer: Käthe; Was: 3."),
+        ("application/json; charset=utf-8", '{"wer": "Käthe"}'.encode(), "wer: Käthe."),
         ("application/javascript", b"let x = 1", "let x = 1"),
         ("", b"<!-- x --><!DOCTYPE HTML><p>Some words.", "Some words."),
         ("application/octet-stream", b"<html><p>Some words.", "Some words."),
@@ -83,6 +83,7 @@ def test_the_charset_that_the_server_names_counts(site: Any) -> None:
         ("", b"{\\rtf1 Some words.}", "Some words."),
         ("binary/octet-stream", pdf("Some words."), "Some words."),
         ("application/zip", docx("Some words."), "Some words."),
+        ("text/plain", docx("Some words."), "Some words."),
         (
             "application/xml",
             b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><p>A &amp; b.</p></html>",
@@ -97,7 +98,7 @@ def test_pages_as_servers_send_them(site: Any, content_type: str, content: bytes
 
 
 def test_a_page_without_a_type_goes_by_its_name_if_it_is_text(site: Any) -> None:
-    assert read_documents(site.put("/a.csv", "a,b\n1,2\n", ""), limits=OPEN)[0][0].text == "a: 1; b: 2"
+    assert read_documents(site.put("/a.csv", "a,b\n1,2\n", ""), limits=OPEN)[0][0].text == "a: 1; b: 2."
     assert read_documents(site.put("/index.php", html(), ""), limits=OPEN)[0][0].title == "Comb jellies"
     assert "unknown" in refusal(site.put("/a", b"\x7fELF\0", ""))
 

@@ -40,7 +40,11 @@ BOX = f"<w:r><w:pict><shape><textbox><w:txbxContent>{w('In a box.')}</w:txbxCont
             id="move",
         ),
         pytest.param(
-            w("One ", properties="<w:rPr><w:del/></w:rPr>") + w("two."), "One two.", id="deleted end of a paragraph"
+            w("One ", properties="<w:rPr><w:del/></w:rPr>")
+            + w("two.")
+            + w("Last", properties="<w:rPr><w:del/></w:rPr>"),
+            "One two.\n\nLast",
+            id="deleted ends of paragraphs",
         ),
         pytest.param(
             f"<w:sdt><w:sdtPr/><w:sdtContent>{w('In ', CONTROL)}</w:sdtContent></w:sdt>",
@@ -142,8 +146,8 @@ def test_rows_of_a_word_table_are_read_with_the_names_of_their_columns(tmp_path:
     table = "".join(f"<w:tr><w:trPr>{properties}</w:trPr>{cells}</w:tr>" for properties, cells in rows)
     document, skipped = read(tmp_path, "a.docx", word(f"<w:tbl>{table}</w:tbl>"))
     assert document.text.split("\n\n") == [
-        "Room: Archive; Keeper: Priya; Keeper: 12",
-        "Room: Archive; Keeper: Ann; Keeper: 13; Note: ill",
+        "Room: Archive; Keeper: Priya; Keeper: 12.",
+        "Room: Archive; Keeper: Ann; Keeper: 13; Note: ill.",
     ]
     assert [s.reason for s in skipped] == ["3 words"]
     layout = "<w:tbl><w:tr>" + cell("Left of all.") + cell("Right.") + "</w:tr></w:tbl>"

@@ -55,7 +55,7 @@ class Block:
 def parse_tree(text: str) -> Any:
     """A page as a tree: as XML if it is XHTML without an error, else as HTML; None if there is nothing in it."""
     etree = library("lxml.etree", "a web page")
-    if re.match(r"\s*<\?xml|[^>]*>?\s*<html[^>]*\sxmlns=", text):
+    if re.match(r"\s*<\?xml|[^>]*>?\s*<html[^>]*\sxmlns=", text[:2000]):
         known = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
         try:
             parser = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True)

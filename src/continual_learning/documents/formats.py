@@ -126,9 +126,12 @@ def page_suffix(content_type: str, url: str, data: bytes) -> str:
     if content_type in _BY_TYPE:
         return _BY_TYPE[content_type].suffixes[0]
     named = PurePosixPath(urlsplit(url).path).suffix.lower()
-    if content_type == "text/plain":
-        return named if named in _BY_SUFFIX and is_text(named) else ".txt"
     found = content_suffix(data)
+    if content_type == "text/plain":  # what servers call anything that they do not know
+        if found not in ("", ".txt", ".html"):
+            return found
+        kind = _BY_SUFFIX.get(named)
+        return named if kind and (kind.is_text or kind.suffixes[0] in (".html", ".eml")) else ".txt"
     if content_type in ("", *_UNTOLD) and found:
         return named if found == ".txt" and named in _BY_SUFFIX else found
     if _XML.fullmatch(content_type) and found == ".html":

@@ -21,10 +21,10 @@ from continual_learning.documents.document import (
 )
 from continual_learning.documents.extra import damage
 from continual_learning.documents.plain import decode
-from continual_learning.documents.tables import table_text
+from continual_learning.documents.tables import sentence, table_text
 from continual_learning.errors import DocumentError
 
-_MOST_FIELDS = 30  # of an object that is one paragraph
+_MOST_FIELDS = 30  # values of an object that is one paragraph
 _NAMES = ("name", "title", "id")
 _NAMED = 20  # rows that are named one by one before the rest is counted
 
@@ -115,7 +115,7 @@ def json_object(line: str, number: int, parse_float: Callable[[str], Any] = floa
 
 
 def parse_json(data: bytes) -> Parsed:
-    """JSON as text: an object a paragraph, ``name: Priya; phone: 12``, so that a value can be asked for.
+    """JSON as text: an object a paragraph, ``name: Priya; phone: 12.``, so that a value can be asked for.
 
     Raises DocumentError.
     """
@@ -134,9 +134,9 @@ def _loaded(data: bytes) -> Any:
 def _paragraphs(value: Any, path: str) -> Iterator[str]:
     """``path`` is the names that lead to a value."""
     before = f"{path}: " if path else ""
-    if isinstance(value, dict) and (len(fields := list(_fields(value))) <= _MOST_FIELDS or _is_flat(value)):
-        if fields:
-            yield before + "; ".join(f"{name}: {text}" for name, text in fields)
+    if isinstance(value, dict) and (_is_small(value) or _is_flat(value)):
+        if fields := [f"{name}: {text}" for name, text in _fields(value)]:
+            yield sentence(before + "; ".join(fields))
     elif isinstance(value, dict):
         yield from _paragraphs({k: v for k, v in value.items() if not isinstance(v, dict | list)}, path)
         name = next((_scalar(value[n]) for n in _NAMES if isinstance(value.get(n), str)), "")
@@ -146,12 +146,12 @@ def _paragraphs(value: Any, path: str) -> Iterator[str]:
     elif isinstance(value, list) and value and all(isinstance(row, list) and _is_flat(row) for row in value):
         yield from (before + row for row in table_text([[_scalar(cell) for cell in row] for row in value], named=True))
     elif isinstance(value, list) and _is_flat(value):
-        yield before + ", ".join(filter(None, map(_scalar, value)))
+        yield sentence(before + ", ".join(filter(None, map(_scalar, value))))
     elif isinstance(value, list):
         for inner in value:
             yield from _paragraphs(inner, path)
     elif _scalar(value):
-        yield before + _scalar(value)
+        yield sentence(before + _scalar(value)) if path else _scalar(value)
 
 
 def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
@@ -166,6 +166,16 @@ def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str
             text = ", ".join(filter(None, map(_scalar, inner if isinstance(inner, list) else [inner])))
             if text:
                 yield name, text
+
+
+def _is_small(value: Any) -> bool:
+    """Whether a value has few values in it, however deep."""
+    waiting, count = [value], 0
+    while waiting and count <= _MOST_FIELDS:
+        inner = waiting.pop()
+        count += 1 - isinstance(inner, dict | list)
+        waiting += [*(inner.values() if isinstance(inner, dict) else inner)] if isinstance(inner, dict | list) else []
+    return count <= _MOST_FIELDS
 
 
 def _is_flat(value: Mapping[str, Any] | Sequence[Any]) -> bool:

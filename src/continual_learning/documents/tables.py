@@ -28,11 +28,11 @@ _EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
 
 def table_text(rows: Sequence[Row], headers: int | None = None, named: bool = False) -> list[str]:
-    """The rows of a table as paragraphs: ``Name: Priya; Phone: 12``. Empty cells are left out.
+    """The rows of a table as sentences, a paragraph each: ``Name: Priya; Phone: 12.`` Empty cells are left out.
 
     ``headers`` is the number of rows that name the columns, None if the file does not say. Then the first row is
     taken for names if it looks like it; ``named``: it is expected to, as in CSV. Rows of two columns without names
-    become ``Name: Priya``, longer ones ``a | b | c``.
+    become ``Name: Priya.``, longer ones ``a | b | c.``
     """
     grid = [[one_line(cell) if cell is not None else None for cell in row] for row in rows]
     found: list[str] = []
@@ -50,7 +50,13 @@ def table_text(rows: Sequence[Row], headers: int | None = None, named: bool = Fa
     if not body:
         return found + [" | ".join(filter(None, row)) for row in grid if any(row)]
     width = max(map(len, body))
-    return found + [_row_text(row, names, width) for row in body]
+    lines = [_row_text(row, names, width) for row in body]
+    return found + (lines if width < 2 else [sentence(line) for line in lines])
+
+
+def sentence(text: str) -> str:
+    """``text`` with a full stop. Passages join paragraphs by spaces: without one, two rows would run into another."""
+    return text if text.endswith((".", "!", "?", "…", "。", "！", "？")) else f"{text}."
 
 
 def _row_text(row: Row, names: Sequence[str], width: int) -> str:
@@ -82,7 +88,7 @@ def _has_names(grid: Sequence[Row], expected: bool) -> bool:
     if len(grid) < 2 or max(map(len, grid)) < 2:
         return False
     first = _names(grid[:1])
-    if any(len(name) > _LONGEST_NAME or _is_value(name) for name in first):
+    if any(len(name) > _LONGEST_NAME or (_is_value(name) and not _YEAR.fullmatch(name)) for name in first):
         return False
     if expected:
         return True
@@ -92,11 +98,11 @@ def _has_names(grid: Sequence[Row], expected: bool) -> bool:
         return True
     # Two columns may as well be a list of names and values. Values alone below the first cell say that they are not.
     below = [row[1] for row in grid[1:] if len(row) > 1 and row[1]]
-    return bool(below) and all(_VALUE.fullmatch(cell) for cell in below)
+    return bool(below) and all(_is_value(cell) for cell in below)
 
 
-def _is_value(name: str) -> bool:
-    return bool(_VALUE.fullmatch(name)) and not _YEAR.fullmatch(name)
+def _is_value(cell: str) -> bool:
+    return len(cell) <= _LONGEST_NAME and bool(_VALUE.fullmatch(cell))
 
 
 def _filled(row: Row) -> int:
@@ -122,6 +128,7 @@ def csv_rows(text: str, delimiter: str | None = None, strict: bool = False) -> I
     skipped = 0
     if said := _EXCEL_DELIMITER.match(text):
         text, skipped, delimiter = text[said.end() :], 1, delimiter or said[1]
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # else one long cell costs the file
     delimiter = delimiter or _delimiter(text)
     quoted = strict or _is_quoted(text, delimiter)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
@@ -129,7 +136,7 @@ def csv_rows(text: str, delimiter: str | None = None, strict: bool = False) -> I
     try:
         for row in filter(None, reader):
             yield reader.line_num + skipped, row
-    except csv.Error as error:  # also a cell that is longer than the csv module reads
+    except csv.Error as error:
         raise DocumentError(f"line {reader.line_num + skipped}: not CSV ({error})") from None
 
 

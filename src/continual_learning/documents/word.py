@@ -109,7 +109,7 @@ class _Word:
 
     def paragraphs(self) -> Iterator[str]:
         """All paragraphs: headers, the body, footers; a header that several sections share is given once."""
-        body = list(self._blocks(self._body))
+        body = [*self._blocks(self._body), *self._end_joined()]
         yield from self._margins("header")
         yield from body
         yield from self._margins("footer")
@@ -136,6 +136,7 @@ class _Word:
             if name == "p":
                 yield from self._paragraph(block)
             elif name == "tbl":
+                yield from self._end_joined()
                 yield from self._table(block)
             elif name == "AlternateContent":
                 yield from self._blocks(_alternative(block))
@@ -167,6 +168,11 @@ class _Word:
                 self._heading = self._heading or one_line(text)
         for block in after:
             yield from self._blocks(block)
+
+    def _end_joined(self) -> Iterator[str]:
+        text, self._joined = self._joined.strip(), ""
+        if text:
+            yield text
 
     def _table(self, table: Any) -> Iterator[str]:
         rows: list[list[str | None]] = []
