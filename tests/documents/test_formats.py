@@ -284,6 +284,12 @@ def test_a_page_keeps_its_headings_lists_tables_and_definitions(tmp_path: Path) 
     assert not any(word in document.text for word in ("Shop", "Imprint", "Not seen"))
 
 
+def test_the_heading_of_a_page_may_be_in_its_header(tmp_path: Path) -> None:
+    page = "<header><h1>The mill</h1><p>Welcome</p></header><p>It closed.</p><footer>Imprint</footer>"
+    assert read(tmp_path, "a.html", page)[0].text == "The mill\n\nIt closed."
+    assert read(tmp_path, "b.html", f"<header><h1>Pell</h1></header>{page}")[0].text.count("Pell") == 1
+
+
 def test_text_beside_the_main_text_is_named(tmp_path: Path) -> None:
     beside = "<div class=teaser><p>Our newsletter comes every week and tells all that happened at the sea.</p></div>"
     menu = "".join(f"<li><a href=/{number}>Other article {number}</a>" for number in range(5))

@@ -98,6 +98,7 @@ def test_tables_of_every_kind_are_read_row_by_row(tmp_path: Path, name: str, con
         ("a.csv", 'a,b\n"unmatched,1\nnext,2\n', ['a: "unmatched; b: 1.', "a: next; b: 2."]),
         ("a.csv", "a;b\n1,5;2,5\n3,5;4\n", ["a: 1,5; b: 2,5.", "a: 3,5; b: 4."]),
         ("a.csv", "a,b\n1,2,3\n4\n", ["a: 1; b: 2; 3.", "4."]),
+        ("a.csv", "Name,Phone\n", ["Name | Phone"]),
         ("a.csv", "3,4\n5,6\n", ["3: 4.", "5: 6."]),
         ("a.csv", f"a,b\n1,{'x' * 200_000}\n", [f"a: 1; b: {'x' * 200_000}."]),
     ],

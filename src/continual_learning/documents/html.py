@@ -68,8 +68,9 @@ def _main(blocks: Sequence[Block], core: _Core) -> list[Block]:
     trafilatura tells the text of a page from what surrounds it, but loses headings, lists and tables. So its part is
     taken, with the lists and tables among it that are in the same element, and the headings above.
     """
-    text = [block for block in blocks if not block.frame]
-    if not text:
+    titled = any(block.kind == "h1" and not block.frame for block in blocks)
+    text = [block for block in blocks if not block.frame or (block.kind == "h1" and not titled and not block.is_link)]
+    if not any(not block.frame for block in text):
         return list(blocks)  # nothing but a header, say
     if sum(len(block.text.split()) for block in text if not block.is_link) <= _SHORT_PAGE:
         return _without_menus(text, core)

@@ -47,7 +47,7 @@ def table_text(rows: Sequence[Row], headers: int | None = None, named: bool = Fa
     body = [row for row in grid[headers:] if any(row)]
     if max(map(len, names), default=0) > _LONGEST_REPEATED or sum(map(len, names)) * len(body) > _MOST_NAMES:
         names, body = [], [row for row in grid if any(row)]
-    if not body:
+    if not body or (named and len(grid) == 1):
         return found + [" | ".join(filter(None, row)) for row in grid if any(row)]
     width = max(map(len, body))
     lines = [_row_text(row, names, width) for row in body]
