@@ -454,3 +454,10 @@ def test_a_learner_takes_a_url(site: Any, tiny_base: Any, monkeypatch: pytest.Mo
         learner.learn(f"http://127.0.0.2:{port}/p.html")
     again = learner.learn([Document(TEXT, "Other"), url])
     assert [r.accepted for r in again] == [True, False]
+
+
+def test_a_learner_reports_on_each_row_that_is_a_document(tiny_base: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"text": "One text."}, {"text": "Two texts."}]')
+    reports = Learner.open(tiny_base, "in_context").learn(path)
+    assert isinstance(reports, list) and [report.accepted for report in reports] == [True, True]

@@ -43,7 +43,8 @@ def parse_html(data: bytes, charset: str | None = None) -> Parsed:
         found = trafilatura.bare_extraction(html, with_metadata=True, include_comments=False)
         root = parse_tree(html)
         blocks = blocks_of(root) if root is not None else []
-        kept = _main(blocks, _Core((found.text if found is not None else "") or ""))
+        core = (found.text if found is not None else "") or ""
+        kept = _main(blocks, _Core(core, sum(len(block.text) for block in blocks)))
         text = clean_text(blocks_text(kept)).strip()
         title = (found.title if found is not None else "") or (_title(root) if root is not None else "")
     if not text:
@@ -95,17 +96,21 @@ def _main(blocks: Sequence[Block], core: _Core) -> list[Block]:
 
 
 class _Core:
-    """What trafilatura takes for the main text."""
+    """What trafilatura takes for the main text; ``length`` is that of the whole page."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, length: int):
         self.lines = {_letters(line) for line in text.split("\n")}
         long = [line for line in self.lines if len(line) > _LONG]
         self._starts = {line[:_LONG] for line in long}
-        self._whole = "\n".join(long) if len(text) < _MOST_SEARCHED else ""
+        self._long = long if length < _MOST_SEARCHED else []
+        self._whole = "\n".join(self._long)
 
     def has(self, letters: str) -> bool:
-        """Whether a block that is long enough to be told is in it, or its beginning is."""
-        return len(letters) > _LONG and (letters[:_LONG] in self._starts or letters in self._whole)
+        """Whether a block that is long enough to be told is in it, or a line of it in the block."""
+        if len(letters) <= _LONG:
+            return False
+        known = letters[:_LONG] in self._starts or letters in self._whole
+        return known or any(line in letters for line in self._long)
 
 
 def _letters(text: str) -> str:
