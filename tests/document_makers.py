@@ -128,6 +128,30 @@ def sitemap(*places: str, kind: str = "urlset") -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?><{kind} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{body}</{kind}>'
 
 
+def notebook(*cells: tuple[str, ...]) -> bytes:
+    """A notebook of cells: kind, source, and what it printed."""
+    made = [
+        {"cell_type": kind, "source": source, "outputs": [{"output_type": "stream", "text": text} for text in printed]}
+        for kind, source, *printed in cells
+    ]
+    return json.dumps({"nbformat": 4, "cells": made}).encode()
+
+
+def odt(body: str, styles: str = "", title: str = "") -> bytes:
+    """An OpenDocument text from the XML of its body and of its page styles."""
+    names = "office text table draw style".split()
+    spaces = " ".join(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in names)
+    dc = 'xmlns:dc="http://purl.org/dc/elements/1.1/"'
+    return archive(
+        {
+            "mimetype": "application/vnd.oasis.opendocument.text",
+            "content.xml": f"<office:document {spaces}><office:body>{body}</office:body></office:document>",
+            "styles.xml": f"<office:document-styles {spaces}>{styles}</office:document-styles>",
+            "meta.xml": f"<office:document-meta {spaces} {dc}><dc:title>{title}</dc:title></office:document-meta>",
+        }
+    )
+
+
 def valid() -> dict[str, bytes]:
     """One valid file of every kind, by its suffix."""
     return {
@@ -138,6 +162,12 @@ def valid() -> dict[str, bytes]:
         ".pdf": pdf(TEXT, "Second page.\nTwo lines."),
         ".docx": docx(TEXT, title="Comb jellies", rows=[["a", "b"], ["c", "d"]]),
         ".epub": epub(),
+        ".csv": b"Name;Text\nfirst;" + TEXT.encode() + b'\nsecond;"two, 2"\n',
+        ".json": json.dumps({"text": TEXT, "more": [{"a": 1, "b": [True, None]}, 2.5]}).encode(),
+        ".ipynb": notebook(("markdown", "# Jellies"), ("code", f"print({TEXT!r})", TEXT)),
+        ".odt": odt(f"<text:h>Jellies</text:h><text:p>{TEXT}</text:p>"),
+        ".rtf": rb"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\pard " + TEXT.encode() + rb"\par\u8364?\'e4{\footnote x}}",
+        ".eml": b"From: a@b.c\nSubject: Jellies\nContent-Type: text/plain; charset=utf-8\n\n" + TEXT.encode(),
         ".py": b"def eat(what):\n    return f'eats {what}'\n",
     }
 
@@ -186,3 +216,27 @@ def damaged(data: bytes, number: int, rng: random.Random) -> bytes:
     if number % 2 and data.startswith(b"%PDF"):
         return mutated(pdf(TEXT, "Second page.\nTwo lines.", compress=False), rng)
     return mutated(data, rng)
+
+
+def word(body: str, **parts: str) -> bytes:
+    """A Word file from the XML of its body, and of parts such as ``footnotes`` and ``header``; no prefix but ``w:``."""
+    namespaces = (
+        'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
+        'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships" '
+        'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006" '
+        'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    )
+    kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    relations = "".join(f'<Relationship Id="{n}" Type="{kinds}/{n}" Target="{n}.xml"/>' for n in parts)
+    files: dict[str, str | bytes] = {
+        "word/document.xml": f"<w:document {namespaces}><w:body>{body}</w:body></w:document>",
+        "word/_rels/document.xml.rels": f"<Relationships>{relations}</Relationships>",
+    }
+    files |= {f"word/{n}.xml": f"<w:part {namespaces}>{content}</w:part>" for n, content in parts.items()}
+    return archive(files)
+
+
+def w(*texts: str, properties: str = "") -> str:
+    """A paragraph of a Word file; what begins with ``<`` is XML, the rest are runs."""
+    runs = "".join(t if t.startswith("<") else f'<w:r><w:t xml:space="preserve">{t}</w:t></w:r>' for t in texts)
+    return f"<w:p>{f'<w:pPr>{properties}</w:pPr>' if properties else ''}{runs}</w:p>"

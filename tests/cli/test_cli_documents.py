@@ -11,6 +11,8 @@ import pytest
 from document_makers import TEXT, damaged, docx, epub, html, pdf, sitemap, valid
 from sites import Site
 
+from continual_learning.cli import learn
+from continual_learning.documents import formats
 from continual_learning.memory.store import Store
 
 
@@ -69,6 +71,10 @@ def test_show_says_what_would_be_learned(cli: Any) -> None:
     assert [s["source"] for s in result.json["skipped"]] == ["a.pdf, page 2", "absent.txt"]
     assert "# b  (b.docx)\n\nSecond." in cli("documents", "show", "b.docx", "--text").out
     assert cli("documents", "show", "absent.txt").code == 1
+
+
+def test_help_names_every_kind() -> None:
+    assert learn.KINDS == formats.KINDS
 
 
 def test_lists(cli: Any) -> None:

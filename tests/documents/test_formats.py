@@ -106,6 +106,31 @@ def test_a_title_that_looks_like_it_stays(tmp_path: Path, title: str) -> None:
     assert read(tmp_path, "name.pdf", pdf(title=title))[0].title == title
 
 
+def scan(*texts: str) -> bytes:
+    """A PDF whose pages without text are pictures."""
+    import pypdf
+    from pypdf.generic import DictionaryObject, NameObject, NumberObject, StreamObject
+
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(pdf(*texts)))
+    picture = StreamObject()
+    picture[NameObject("/Subtype")] = NameObject("/Image")
+    picture[NameObject("/Width")] = picture[NameObject("/Height")] = NumberObject(1)
+    for text, page in zip(texts, writer.pages, strict=True):
+        if not text:
+            objects = DictionaryObject({NameObject("/Im0"): writer._add_object(picture)})
+            page[NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): objects})
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def test_a_scan_is_named_as_one(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "a.pdf", scan("", ""))
+    assert "it is scanned: all of its 2 pages are pictures" in message and "ocrmypdf" in message
+    _, [skipped] = read(tmp_path, "b.pdf", scan("Text.", ""))
+    assert skipped.source.endswith("page 2") and "OCR" in skipped.reason
+
+
 def encrypted(user: str) -> bytes:
     import pypdf
 
@@ -131,7 +156,7 @@ def test_pdf_that_unpacks_to_more_than_it_may(tmp_path: Path) -> None:
 def test_docx(tmp_path: Path) -> None:
     data = docx("First.", "Second.", heading="All of it", rows=[["name", "size"], ["jelly", "1.5\nm"]])
     document, skipped = read(tmp_path, "a.docx", data)
-    assert document.text == "All of it\n\nFirst.\n\nSecond.\n\nname | size\n\njelly | 1.5 m"
+    assert document.text == "All of it\n\nFirst.\n\nSecond.\n\nname: jelly; size: 1.5 m."
     assert (document.title, skipped) == ("All of it", [])
     assert read(tmp_path, "b.docx", docx(title="Real title", heading="No"))[0].title == "Real title"
     assert read(tmp_path, "c.docx", docx())[0].title == "c"
@@ -180,10 +205,33 @@ def test_epub_entities_read_no_file(tmp_path: Path) -> None:
     assert "SECRET" not in document.title + document.text
 
 
+def test_epub_keeps_headings_notes_asides_and_captions(tmp_path: Path) -> None:
+    chapter = (
+        "It closed<a epub:type='noteref' xmlns:epub='http://www.idpf.org/2007/ops' href='#n'>1</a>&nbsp;late.</p>"
+        "<h2>Section</h2><aside id='n'><p>After a flood.</p></aside><header>By the keeper</header>"
+        "<figure><figcaption>The mill</figcaption></figure><ul><li>one</li></ul><p>End."
+    )
+    contents = "<html xmlns='http://www.w3.org/1999/xhtml'><body><nav><ol><li>Chapter 0</li></ol></nav></body></html>"
+    document, skipped = read(
+        tmp_path, "a.epub", epub(chapter, "Not read", extra={"OPS/text/chapter 1.xhtml": contents})
+    )
+    assert document.text.split("\n\n") == [
+        "Chapter 0",
+        "It closed late.",
+        "Section",
+        "After a flood.",
+        "By the keeper",
+        "The mill",
+        "- one",
+        "End.",
+    ]
+    assert [(s.source.partition(", ")[2], s.reason) for s in skipped] == [("chapter 2", "it is a table of contents")]
+
+
 # -- archives that are bombs -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".docx", ".epub"])
+@pytest.mark.parametrize("suffix", [".docx", ".epub", ".odt"])
 def test_zip_bombs_are_not_unpacked(tmp_path: Path, suffix: str) -> None:
     bomb = archive({f"{i}.xml": bytes(3_000_000) for i in range(4)})
     assert len(bomb) < 100_000
@@ -244,6 +292,57 @@ def test_characters_that_no_document_may_hold_are_taken_out(tmp_path: Path) -> N
     assert "\0" not in document.text and document.text.encode()
 
 
+LONG = " ".join(
+    f"Sentence {number} of the article tells what the keeper of the light did that year." for number in range(20)
+)
+
+
+def test_a_page_keeps_its_headings_lists_tables_and_definitions(tmp_path: Path) -> None:
+    body = (
+        "<h1>Tools</h1><p>All are at hand.</p><ul><li>Hammer<li>Wick <b>trimmer</b><ul><li>of brass</ul></ul>"
+        "<ol start=3><li>Light<li>Watch</ol><h2>Hours</h2><dl><dt>Open<dd>at six</dl>"
+        "<blockquote>Never leave.</blockquote><figure><img><figcaption>The lamp</figcaption></figure><pre>a\n  b</pre>"
+        "<p>The area of the tower is 5 m<sup>2</sup>"
+        "<sup><a href='#n1'>1</a></sup>.<p hidden>Not seen<br><select><option>No</select>"
+    )
+    parts = [
+        "Tools",
+        "All are at hand.",
+        "- Hammer\n- Wick trimmer\n- of brass\n3. Light\n4. Watch",
+        "Hours",
+        "Open: at six",
+        "Never leave.",
+        "The lamp",
+        "a\n  b",
+        "The area of the tower is 5 m2.",
+    ]
+    document, skipped = read(tmp_path, "short.html", f"<title>T</title><nav><a href=/>Home</a></nav>{body}")
+    assert (document.text.split("\n\n"), skipped) == (parts, [])
+    data = html(LONG, head="<meta charset=utf-8>").replace(
+        "</article>", f"{body.replace('h1', 'h3')}<p>{LONG}</article>"
+    )
+    document, _ = read(tmp_path, "long.html", data)
+    kept = document.text.split("\n\n")
+    assert set(parts) - set(kept) <= {"All are at hand.", "The lamp"}, "trafilatura is sure that these are no text"
+    assert not any(word in document.text for word in ("Shop", "Imprint", "Not seen"))
+
+
+def test_the_heading_of_a_page_may_be_in_its_header(tmp_path: Path) -> None:
+    page = "<header><h1>The mill</h1><p>Welcome</p></header><p>It closed.</p><footer>Imprint</footer>"
+    assert read(tmp_path, "a.html", page)[0].text == "The mill\n\nIt closed."
+    assert read(tmp_path, "b.html", f"<header><h1>Pell</h1></header>{page}")[0].text.count("Pell") == 1
+
+
+def test_text_beside_the_main_text_is_named(tmp_path: Path) -> None:
+    beside = "<div class=teaser><p>Our newsletter comes every week and tells all that happened at the sea.</p></div>"
+    menu = "".join(f"<li><a href=/{number}>Other article {number}</a>" for number in range(5))
+    data = html(*LONG.split(". "), links=f"<div><ul>{menu}</ul></div>{beside}")
+    document, [skipped] = read(tmp_path, "a.html", data)
+    assert "newsletter" not in document.text and "Other article" not in document.text
+    assert skipped.source.endswith(", beside the main text") and "13 words" in skipped.reason
+    assert "newsletter" in skipped.reason
+
+
 # -- source code and kinds -------------------------------------------------------------------------
 
 
@@ -262,18 +361,24 @@ def test_source_code_is_text_titled_by_its_name(tmp_path: Path) -> None:
         ("application/octet-stream", "https://e.org/a.docx?x=1", ".docx"),
         ("", "https://e.org/b.md", ".md"),
         ("text/plain", "https://e.org/a/b.py", ".py"),
+        ("text/plain", "https://e.org/a/b.html", ".html"),
+        ("text/plain", "https://e.org/a/b.pdf", ".txt"),
         ("text/x-python", "https://e.org/b", ".txt"),
         ("text/plain", "https://e.org/b", ".txt"),
+        ("text/csv", "https://e.org/b", ".csv"),
+        ("application/json", "https://e.org/b.html", ".json"),
+        ("application/ld+json", "https://e.org/b", ".json"),
+        ("application/javascript", "https://e.org/b", ".py"),
     ],
 )
 def test_the_kind_of_a_page(content_type: str, url: str, suffix: str) -> None:
-    assert page_suffix(content_type, url) == suffix and suffix in SUFFIXES
+    assert page_suffix(content_type, url, b"a") == suffix and suffix in SUFFIXES
 
 
 @pytest.mark.parametrize(("content_type", "url"), [("image/png", "https://e.org/a.txt"), ("", "https://e.org/a")])
 def test_a_page_of_another_kind(content_type: str, url: str) -> None:
     with pytest.raises(DocumentError, match="type"):
-        page_suffix(content_type, url)
+        page_suffix(content_type, url, b"\0")
 
 
 # -- what is not installed -------------------------------------------------------------------------
@@ -283,9 +388,10 @@ def test_a_page_of_another_kind(content_type: str, url: str) -> None:
     ("name", "module", "data"),
     [
         ("a.pdf", "pypdf", pdf()),
-        ("a.docx", "docx", b"PK"),
+        ("a.docx", "lxml.etree", b"PK"),
         ("a.html", "trafilatura", html().encode()),
-        ("a.epub", "trafilatura", b"PK"),
+        ("a.epub", "lxml.etree", b"PK"),
+        ("a.odt", "lxml.etree", b"PK"),
     ],
 )
 def test_a_missing_library_names_its_installation(

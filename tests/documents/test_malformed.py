@@ -27,7 +27,25 @@ def originals() -> dict[str, bytes]:
     return valid()
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".md", ".jsonl", ".html", ".pdf", ".docx", ".epub", ".py"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".txt",
+        ".md",
+        ".jsonl",
+        ".html",
+        ".pdf",
+        ".docx",
+        ".epub",
+        ".py",
+        ".csv",
+        ".json",
+        ".ipynb",
+        ".odt",
+        ".rtf",
+        ".eml",
+    ],
+)
 def test_damaged_files(tmp_path: Path, originals: dict[str, bytes], suffix: str) -> None:
     rng = random.Random(f"damage {suffix}")
     for number in range(COUNT):
@@ -45,10 +63,13 @@ def test_damaged_files(tmp_path: Path, originals: dict[str, bytes], suffix: str)
     assert {p.name for p in tmp_path.iterdir()} <= told | read
     assert all(s.reason.strip() and "\n" not in s.reason and len(s.reason) < 500 for s in skipped)
     assert all(d.text.strip() for d in documents)
-    assert suffix in (".md", ".txt", ".py", ".html") or len({Path(s.source).name for s in skipped}) > COUNT / 10
+    assert (
+        suffix in (".md", ".txt", ".py", ".html", ".csv", ".rtf", ".eml")
+        or len({Path(s.source).name for s in skipped}) > COUNT / 10
+    )
 
 
-@pytest.mark.parametrize("suffix", [".pdf", ".docx", ".epub"])
+@pytest.mark.parametrize("suffix", [".pdf", ".docx", ".epub", ".odt"])
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\x03\x04", b"%PDF-1.7\n", TEXT.encode(), html().encode()])
 def test_files_that_are_something_else(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"a{suffix}"

@@ -25,6 +25,32 @@ def test_json_lines_json_and_csv_hold_the_same(tmp_path: Path) -> None:
     assert load_qa(table) == [QuestionAnswer("Who?", ("A cat",)), QuestionAnswer("Where,\r\nthen?", ("here",))]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.csv", "Question; ANSWER ;Answer\nWho, then?;Priya, the keeper;\nHow long?;1.50;3\n"),
+        ("q.csv", "sep=;\nquestion;answer;answer\nWho, then?;Priya, the keeper;\nHow long?;1.50;3\n"),
+        ("q.csv", "question\tanswer\tanswer\nWho, then?\tPriya, the keeper\nHow long?\t1.50\t3\n"),
+        ("q.tsv", "question\tanswer\tanswer\nWho, then?\tPriya, the keeper\nHow long?\t1.50\t3\n"),
+        (
+            "q.json",
+            '[{"Question": "Who, then?", "Answers": ["Priya, the keeper"]},'
+            ' {"question": "How long?", "answer": [1.50, 3]}]',
+        ),
+        (
+            "q.jsonl",
+            '{"Question": "Who, then?", "Answer": "Priya, the keeper"}\n{"question": "How long?", "answer": [1.50, 3]}',
+        ),
+    ],
+)
+def test_headers_delimiters_and_numbers_as_people_write_them(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert load_qa(tmp_path / name) == [
+        QuestionAnswer("Who, then?", ("Priya, the keeper",)),
+        QuestionAnswer("How long?", ("1.50", "3")),
+    ]
+
+
 def test_questions_without_answers(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_bytes(b"Wer?\r\n\r\n  Wo? \n")
     (tmp_path / "q.jsonl").write_text('{"question": "Who?"}')
@@ -38,7 +64,7 @@ def test_questions_without_answers(tmp_path: Path) -> None:
         ("q.jsonl", '{"question": "a", "answer": "b"}\n{"answer": "b"}', ["line 2", "'question'", "missing"]),
         ("q.jsonl", '{"question": "a"}', ["line 1", "'answer'", "missing"]),
         ("q.jsonl", '{"question": "a", "answer": []}', ["line 1", "'answer'", "empty list"]),
-        ("q.jsonl", '{"question": "a", "answer": ["b", 3]}', ["line 1", "'answer'", "3"]),
+        ("q.jsonl", '{"question": "a", "answer": ["b", true]}', ["line 1", "'answer'", "True"]),
         ("q.jsonl", '{"question": " ", "answer": "b"}', ["line 1", "'question'"]),
         ("q.jsonl", "{", ["line 1", "not JSON"]),
         ("q.jsonl", "3", ["line 1", "object"]),

@@ -96,7 +96,6 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"text": 3}', ["line 2", "'text'", "3", "a string"]),
         ('{"text": null}', ["line 2", "'text'"]),
         ('{"text": "a", "title": ["b"]}', ["line 2", "'title'", "a string"]),
-        ('{"text": "a", "title": null}', ["line 2", "'title'", "a string"]),
         ('{"text": " "}', ["line 2", "empty"]),
         ('{"text": "\\u0000"}', ["line 2", "NUL"]),
         ('{"text": "\\ud800"}', ["line 2", "surrogate"]),
@@ -105,9 +104,27 @@ def test_json_lines(tmp_path: Path) -> None:
         ("[" * 100_000, ["line 2", "not JSON"]),
     ],
 )
-def test_json_lines_errors_name_line_and_field(tmp_path: Path, line: str, words: list[str]) -> None:
-    message = refusal(write(tmp_path / "d.jsonl", '{"text": "good"}\n' + line))
+def test_a_bad_row_of_json_lines_costs_itself_alone_and_is_named(tmp_path: Path, line: str, words: list[str]) -> None:
+    path = write(tmp_path / "d.jsonl", '{"text": "good"}\n' + line + '\n{"text": "fine"}')
+    documents, [skipped] = read_documents(path)
+    assert [(d.text, d.source) for d in documents] == [("good", f"{path}:1"), ("fine", f"{path}:3")]
+    told = f"{skipped.source}: {skipped.reason}"
+    assert skipped.source == f"{path}, line 2" and all(word in told for word in words), told
+    message = refusal(write(tmp_path / "only.jsonl", "\n" + line))
     assert all(word in message for word in words), message
+
+
+def test_a_row_without_a_title_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", '{"text": "one", "title": null}\n{"text": "two", "title": 1984}')
+    documents, skipped = read_documents(path)
+    assert ([d.title for d in documents], skipped) == (["", "1984"], [])
+
+
+def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", '{"text": "good"}\n' + '{"no": 1}\n' * 30)
+    _, skipped = read_documents(path)
+    assert len(skipped) == 21
+    assert skipped[-1].source == f"{path}, lines 22 to 31" and "10 more" in skipped[-1].reason
 
 
 @pytest.mark.parametrize(
@@ -120,7 +137,7 @@ def test_json_lines_errors_name_line_and_field(tmp_path: Path, line: str, words:
         ("a.txt", b"abc\xe2\x82", ["not UTF-8", "offset 3"]),
         ("a.txt", "text".encode("utf-16"), ["UTF-16", "UTF-8"]),
         ("a.png", b"PNG", ["'.png'", ".txt", ".pdf", "source code"]),
-        ("README", b"text", ["suffix", ".txt"]),
+        ("README", b"te\0xt", ["binary", "offset 2"]),
         ("a.jsonl", b"\n \n", ["no lines"]),
     ],
 )
@@ -169,7 +186,7 @@ def test_folder_is_read_in_order_and_says_what_it_passed_over(tmp_path: Path) ->
     write(tmp_path / "a" / "z.md", "zed")
     write(tmp_path / "a" / "c.jsonl", '{"text": "one"}\n{"text": "two"}')
     write(tmp_path / "a" / "bad.txt", b"\xff")
-    write(tmp_path / "bad.jsonl", '{"text": "good"}\n{"no": 1}')
+    write(tmp_path / "bad.jsonl", '\n{"no": 1}')
     write(tmp_path / "photo.png", b"\x89PNG")
     write(tmp_path / ".hidden.txt", "secret")
     write(tmp_path / ".git" / "x.txt", "secret")

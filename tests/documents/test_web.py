@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -18,7 +19,7 @@ from document_makers import TEXT, docx, html, pdf, sitemap
 
 from continual_learning.app.learner import Learner
 from continual_learning.documents import Document, Limits, read_documents, web, without_secret
-from continual_learning.errors import DocumentError
+from continual_learning.errors import DocumentError, MissingExtraError
 
 OPEN = Limits(allow_private=True, pause=0, timeout=5)
 
@@ -63,6 +64,73 @@ def test_a_page_is_no_sitemap_because_of_its_name(site: Any) -> None:
 def test_the_charset_that_the_server_names_counts(site: Any) -> None:
     url = site.put("/a", html("море и небо, небо и море, всё это здесь").encode("koi8-r"), "text/html; charset=koi8-r")
     assert "море" in read_documents(url, limits=OPEN)[0][0].text
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "text"),
+    [
+        ("text/plain; charset=iso-8859-1", "Die Mühle".encode("latin-1"), "Die Mühle"),
+        ("text/plain; charset=shift_jis", "日本語".encode("shift_jis"), "日本語"),
+        ("text/plain", "Die Mühle".encode("cp1252"), "Die Mühle"),
+        ("text/plain", "Die Mühle".encode("utf-16"), "Die Mühle"),
+        ("text/plain; charset=no-such", "Die Mühle".encode(), "Die Mühle"),
+        ("text/csv; charset=latin1", "Wer;Was\nKäthe;3\n".encode("latin-1"), "Wer: Käthe; Was: 3."),
+        ("application/json; charset=utf-8", '{"wer": "Käthe"}'.encode(), "wer: Käthe."),
+        ("application/javascript", b"let x = 1", "let x = 1"),
+        ("", b"<!-- x --><!DOCTYPE HTML><p>Some words.", "Some words."),
+        ("application/octet-stream", b"<html><p>Some words.", "Some words."),
+        ("", b"\xef\xbb\xbfSome words.", "Some words."),
+        ("", b"{\\rtf1 Some words.}", "Some words."),
+        ("binary/octet-stream", pdf("Some words."), "Some words."),
+        ("application/zip", docx("Some words."), "Some words."),
+        ("text/plain", docx("Some words."), "Some words."),
+        (
+            "application/xml",
+            b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><p>A &amp; b.</p></html>",
+            "A & b.",
+        ),
+        ("text/xml", b"<x:html xmlns:x='http://www.w3.org/1999/xhtml'><x:p>Some words.</x:p></x:html>", "Some words."),
+    ],
+)
+def test_pages_as_servers_send_them(site: Any, content_type: str, content: bytes, text: str) -> None:
+    [document], _ = read_documents(site.put("/page", content, content_type), limits=OPEN)
+    assert document.text == text
+
+
+def test_a_page_without_a_type_goes_by_its_name_if_it_is_text(site: Any) -> None:
+    assert read_documents(site.put("/a.csv", "a,b\n1,2\n", ""), limits=OPEN)[0][0].text == "a: 1; b: 2."
+    assert read_documents(site.put("/index.php", html(), ""), limits=OPEN)[0][0].title == "Comb jellies"
+    assert "unknown" in refusal(site.put("/a", b"\x7fELF\0", ""))
+
+
+def packed(site: Any, packing: str, body: bytes) -> str:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/plain")
+        handler.send_header("Content-Encoding", packing)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    site.pages["/packed"] = answer
+    return str(site.url + "/packed")
+
+
+def test_a_page_packed_as_br(site: Any) -> None:
+    brotli = pytest.importorskip("brotli")
+    url = packed(site, "br", brotli.compress(b"A packed text."))
+    assert read_documents(url, limits=OPEN)[0][0].text == "A packed text."
+    started = time.monotonic()
+    bomb = packed(site, "br", brotli.compress(bytes(300_000_000), quality=1))
+    assert "more than 50,000 bytes" in refusal(bomb, OPEN.model_copy(update={"max_bytes": 50_000}))
+    assert time.monotonic() - started < 20
+    assert "not packed as br" in refusal(packed(site, "br", b"A text."))
+
+
+def test_a_page_packed_in_another_way_is_refused(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "'zstd'; expected gzip, deflate or br" in refusal(packed(site, "zstd", b"x"))
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    with pytest.raises(MissingExtraError, match="brotli"):
+        read_documents(packed(site, "br", b"x"), limits=OPEN)
 
 
 def test_a_page_packed_by_the_server(site: Any) -> None:
@@ -386,3 +454,10 @@ def test_a_learner_takes_a_url(site: Any, tiny_base: Any, monkeypatch: pytest.Mo
         learner.learn(f"http://127.0.0.2:{port}/p.html")
     again = learner.learn([Document(TEXT, "Other"), url])
     assert [r.accepted for r in again] == [True, False]
+
+
+def test_a_learner_reports_on_each_row_that_is_a_document(tiny_base: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"text": "One text."}, {"text": "Two texts."}]')
+    reports = Learner.open(tiny_base, "in_context").learn(path)
+    assert isinstance(reports, list) and [report.accepted for report in reports] == [True, True]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from continual_learning.documents import Document, is_url, names_source, read_documents, without_repeats
+from continual_learning.documents import JSON_LINES, Document, is_url, names_source, read_documents, without_repeats
 from continual_learning.documents.document import one_line
 from continual_learning.errors import InputError
 from continual_learning.text.checks import check_text
@@ -42,7 +42,7 @@ def documents_of(source: Source, title: str | None) -> tuple[list[Document], boo
         if isinstance(source, str) and is_url(source):
             return found, len(found) > 1
         path = Path(source).expanduser()
-        return found, path.is_dir() or path.suffix.lower() == ".jsonl"
+        return found, len(found) > 1 or path.is_dir() or path.suffix.lower() in JSON_LINES
     return [Document(source, title or "")], False
 
 

@@ -23,7 +23,7 @@ Question = Annotated[
 File = Annotated[
     Path | None,
     typer.Option(
-        "--file", "-f", metavar="FILE", help="File of questions: .txt with one per line, or .jsonl, .json, .csv."
+        "--file", "-f", metavar="FILE", help="File of questions: .txt with one per line, or .jsonl, .json, .csv, .tsv."
     ),
 ]
 

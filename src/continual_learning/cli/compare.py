@@ -17,7 +17,7 @@ Documents = Annotated[
 ]
 QA = Annotated[
     Path | None,
-    typer.Option("--qa", metavar="FILE", help="Questions with their answers (.jsonl, .json, .csv)."),
+    typer.Option("--qa", metavar="FILE", help="Questions with their answers (.jsonl, .json, .csv, .tsv)."),
 ]
 Each = Annotated[bool, typer.Option("--each", help="Use a separate memory for each document instead of one for all.")]
 

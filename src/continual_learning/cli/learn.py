@@ -27,18 +27,24 @@ if TYPE_CHECKING:
     from continual_learning.documents import Document, Limits, Skipped
     from continual_learning.types import LearnReport, QuestionAnswer
 
+# As documents.formats.KINDS, which --help cannot wait for.
+KINDS = (
+    ".txt, .md, .html, .pdf, .docx, .odt, .rtf, .epub, .eml, .csv, .tsv, .json, .jsonl, .ipynb "
+    "or source code such as .py"
+)
 Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="Files (.txt, .md, .jsonl, .pdf, .docx, .html, .epub, source code), folders, URLs, sitemaps, or - for "
-        "standard input.",
+        help=f"Files ({KINDS}), folders, URLs, sitemaps, or - for standard input.",
     ),
 ]
 Title = Annotated[str | None, typer.Option("--title", help="Title of the document; only for a single document.")]
 QA = Annotated[
     Path | None,
-    typer.Option("--qa", metavar="FILE", help="Questions with answers about a single document (.jsonl, .json, .csv)."),
+    typer.Option(
+        "--qa", metavar="FILE", help="Questions with answers about a single document (.jsonl, .json, .csv, .tsv)."
+    ),
 ]
 
 

@@ -99,7 +99,7 @@ def load_dataset(source: str | Path, hub_split: str = "validation") -> Dataset:
 
 
 def user_dataset(documents: str | Path, qa: str | Path) -> Dataset:
-    """A user's own: one document or a folder, and a file of questions (.jsonl, .json or .csv; see `qa`).
+    """A user's own: one document or a folder, and a file of questions (.jsonl, .json, .csv or .tsv; see `qa_files`).
 
     A row's ``document`` is the file name (with or without suffix), the path in the folder or the title of the one
     document that it is about. Without it the question is about the only document, or about all of them together

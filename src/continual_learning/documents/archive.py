@@ -1,10 +1,13 @@
-"""Packed files (.docx and .epub are ZIP archives): opened only if their unpacked size is within the limits."""
+"""Packed files (.docx, .odt and .epub are ZIP archives of XML): opened only if they unpack to what the limits allow."""
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
+from typing import Any
 
+from continual_learning.documents.extra import library
 from continual_learning.documents.limits import Limits
 from continual_learning.errors import DocumentError
 
@@ -32,3 +35,42 @@ def open_archive(data: bytes, limits: Limits, what: str) -> zipfile.ZipFile:
     if any(part.flag_bits & 1 for part in parts):
         raise DocumentError("it is encrypted; expected a file without a password; save it without one and try again")
     return archive
+
+
+def xml_part(archive: zipfile.ZipFile, name: str, what: str, recover: bool = False) -> Any:
+    """A part as an XML tree; entities are not resolved and nothing outside is fetched. Raises DocumentError.
+
+    ``recover`` reads past errors, and so may lose text.
+    """
+    etree = library("lxml.etree", what)
+    try:
+        data = archive.read(name)
+    except KeyError:
+        raise DocumentError(f"it is damaged, or no {what}: it has no {name or 'main part'}; save it anew") from None
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=recover)
+    root = etree.fromstring(data, parser)
+    if root is None:
+        raise DocumentError(f"it is damaged: {name} is no XML; save it anew")
+    return root
+
+
+def local_name(element: Any) -> str:
+    """The name of an element without its namespace; empty for comments and processing instructions."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def attribute(element: Any, name: str) -> str:
+    """An attribute by its name without namespace; empty if there is none."""
+    return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), "")
+
+
+def named(element: Any, *names: str) -> Iterator[Any]:
+    """All elements of these names at or below an element, in order."""
+    return (found for found in element.iter() if local_name(found) in names)
+
+
+def child(element: Any, name: str) -> Any:
+    """The first child of this name; None if there is none, or no element."""
+    if element is None:
+        return None
+    return next((found for found in element if local_name(found) == name), None)

@@ -101,5 +101,9 @@ def printable(name: str | Path) -> str:
 
 def clean_text(text: str) -> str:
     """A parser's text with newlines as ``\\n``, and without the characters that no document may hold."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return clean_newlines(text).replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_newlines(text: str) -> str:
+    """``text`` with every newline as ``\\n``."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")

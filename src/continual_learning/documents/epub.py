@@ -1,4 +1,4 @@
-"""Books (.epub): the chapters in reading order, each through the extraction of web pages.
+"""Books (.epub): the chapters in reading order, with their headings, notes, asides and captions.
 
 An EPUB is a ZIP archive (EPUB 3.3, sections 4 and 5): META-INF/container.xml names the package file, whose spine
 lists the chapters in order.
@@ -11,56 +11,56 @@ import zipfile
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from continual_learning.documents.archive import open_archive
+from continual_learning.documents.archive import open_archive, xml_part
 from continual_learning.documents.document import Parsed, Skipped, clean_text
 from continual_learning.documents.extra import damage, library
-from continual_learning.documents.html import parse_html
+from continual_learning.documents.html import parse_chapter
 from continual_learning.documents.limits import Limits
 from continual_learning.errors import DocumentError
 
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
+_WHAT = "book (.epub)"
 
 
 def parse_epub(data: bytes, limits: Limits) -> Parsed:
     """All chapters, an empty line between two, titled as the book is. Raises DocumentError, MissingExtraError."""
-    library("trafilatura", "an .epub file")
-    with open_archive(data, limits, "book (.epub)") as archive, damage("book (.epub)"):
-        package_path = _xml(archive, _CONTAINER).xpath("string(//*[local-name()='rootfile']/@full-path)")
-        package = _xml(archive, str(package_path))
+    library("lxml.etree", "an .epub file")
+    with open_archive(data, limits, _WHAT) as archive, damage(_WHAT):
+        container = xml_part(archive, _CONTAINER, _WHAT, recover=True)
+        package_path = str(container.xpath("string(//*[local-name()='rootfile']/@full-path)"))
+        package = xml_part(archive, package_path, _WHAT, recover=True)
         title = clean_text(package.xpath("string(//*[local-name()='metadata']/*[local-name()='title'])"))
-        items = {i.get("id"): i.get("href", "") for i in package.xpath("//*[local-name()='manifest']/*")}
+        items = {i.get("id"): i for i in package.xpath("//*[local-name()='manifest']/*")}
         spine = [i.get("idref") for i in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']")]
-        folder = posixpath.dirname(str(package_path))
+        folder = posixpath.dirname(package_path)
         locked = _encrypted(archive)
         texts, left_out = [], []
         for number, item in enumerate(dict.fromkeys(spine), 1):
-            name = posixpath.normpath(posixpath.join(folder, unquote(urlsplit(items.get(item, "")).path)))
+            href = items[item].get("href", "") if item in items else ""
+            name = posixpath.normpath(posixpath.join(folder, unquote(urlsplit(href).path)))
             try:
                 if name in locked:
                     raise DocumentError("it is encrypted (DRM)")
                 with damage("chapter"):
-                    texts.append(parse_html(archive.read(name), whole=True).text)
+                    texts.append(parse_chapter(archive.read(name)))
             except DocumentError as error:
                 left_out.append(Skipped(f"chapter {number}", str(error).partition(";")[0]))
     if not texts:
         why = f"; {left_out[0].source}: {left_out[0].reason}" if left_out else ""
         raise DocumentError(f"none of its {len(left_out)} chapters has text that can be read{why}")
+    left_out += [Skipped(i.get("href", ""), "it is not in the reading order") for i in _unlisted(items, spine)]
     return Parsed("\n\n".join(texts), title, tuple(left_out))
 
 
-def _xml(archive: zipfile.ZipFile, name: str) -> Any:
-    """A part as an XML tree; entities are not resolved and nothing outside is fetched."""
-    etree = library("lxml.etree", "an .epub file")
-    try:
-        data = archive.read(name)
-    except KeyError:
-        raise DocumentError(f"it has no {name or 'package file'}, which a book (.epub) holds; save it anew") from None
-    return etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, recover=True))
+def _unlisted(items: dict[str, Any], spine: list[str]) -> list[Any]:
+    """The chapters that the reading order does not name, the table of contents aside."""
+    chapters = [i for name, i in items.items() if name not in spine and i.get("media-type") == "application/xhtml+xml"]
+    return [i for i in chapters if "nav" not in i.get("properties", "").split()]
 
 
 def _encrypted(archive: zipfile.ZipFile) -> set[str]:
     if _ENCRYPTION not in archive.namelist():
         return set()
-    root = _xml(archive, _ENCRYPTION)
+    root = xml_part(archive, _ENCRYPTION, _WHAT, recover=True)
     return {unquote(uri) for uri in root.xpath("//*[local-name()='CipherReference']/@URI")}

@@ -10,6 +10,7 @@ from continual_learning.documents.document import Parsed, Skipped, clean_text, o
 from continual_learning.documents.extra import damage, library
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.pages import join_pages
+from continual_learning.documents.scans import all_scanned, without_text
 from continual_learning.errors import DocumentError
 
 # What programs write where nobody gave a title.
@@ -42,6 +43,8 @@ def parse_pdf(data: bytes, limits: Limits) -> Parsed:
                 raise DocumentError(f"its text has more than {limits.max_unpacked:,} characters; split it")
             texts.append(text)
         title = _title(reader)
+    if not texts and (scanned := all_scanned(left_out)):
+        raise DocumentError(scanned)
     if not texts:
         pages = f"none of its {total} pages has" if total != 1 else "its only page has no"
         found = f"{pages} text that can be read ({left_out[0].reason})" if left_out else "it has no pages"
@@ -71,7 +74,7 @@ def _page_text(reader: Any, number: int) -> str | Skipped:
             text = clean_text(reader.pages[number].extract_text()).strip()
     except DocumentError as error:
         return Skipped(name, str(error).partition(";")[0])
-    return text or Skipped(name, "there is no text on it")
+    return text or Skipped(name, without_text(reader.pages[number]))
 
 
 def _title(reader: Any) -> str:

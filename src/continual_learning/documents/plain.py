@@ -1,12 +1,8 @@
-"""Text files: UTF-8, with or without a byte order mark; JSON lines."""
+"""Text files: UTF-8, with or without a byte order mark."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
-from continual_learning.documents.document import Document, Parsed, one_line, shortened
+from continual_learning.documents.document import Parsed
 from continual_learning.errors import DocumentError
 
 
@@ -29,42 +25,3 @@ def decode(data: bytes) -> str:
 def parse_text(data: bytes) -> Parsed:
     """A text file, unchanged."""
     return Parsed(decode(data))
-
-
-def json_lines(data: bytes, source: str) -> Iterator[Document]:
-    """One document per line: ``text``, and ``title`` and ``source`` if they are known."""
-    empty = True
-    for number, line in enumerate(decode(data).split("\n"), 1):
-        if not line.strip():
-            continue
-        empty = False
-        row = json_object(line, number)
-        fields = {"text": row.get("text"), "title": row.get("title", "")}
-        for field, value in fields.items():
-            if not isinstance(value, str):
-                found = "is missing" if value is None and field == "text" else f"is {value!r}"
-                raise DocumentError(f"line {number}: field {field!r} {shortened(found)}; expected a string")
-        body = fields["text"].replace("\r\n", "\n").replace("\r", "\n")
-        origin = row.get("source")
-        place = one_line(origin) if isinstance(origin, str) and origin.strip() else f"{source}:{number}"
-        try:
-            yield Document(body, one_line(fields["title"]), place)
-        except DocumentError as error:
-            raise DocumentError(f"line {number}: {error}") from None
-    if empty:
-        raise DocumentError('it has no lines; expected JSON lines with the field "text"')
-
-
-def json_object(line: str, number: int) -> dict[str, Any]:
-    """One line of a JSON lines file as an object. Raises DocumentError that names the line."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DocumentError(f"line {number}: not JSON ({error.msg} at column {error.colno})") from None
-    except RecursionError:
-        raise DocumentError(f"line {number}: not JSON that can be read (nested too deeply)") from None
-    except ValueError as error:  # a number with more digits than Python reads
-        raise DocumentError(f"line {number}: not JSON that can be read ({shortened(str(error))})") from None
-    if not isinstance(row, dict):
-        raise DocumentError(f"line {number}: {shortened(repr(row))} is not a JSON object; expected {{...}}")
-    return row

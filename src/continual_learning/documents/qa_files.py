@@ -1,21 +1,22 @@
 """Files of questions: JSON lines, a JSON list or CSV, with ``question`` and ``answer``.
 
-An answer is a string, or a list of accepted strings; in CSV, several answers are in several columns named ``answer``,
-of which some may be empty. A row may have a ``document``: the file name, path or title of
-the one document that it is about. The files are UTF-8.
+An answer is a string or a number, or a list of accepted ones; in CSV, several answers are in several columns named
+``answer``, of which some may be empty. A row may have a ``document``: the file name, path or title of the one document
+that it is about. Case plays no part in the names (``Question``), and the delimiter of CSV may be ``,``, ``;`` or a tab.
+The files are UTF-8.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from continual_learning.documents import json_object
+from continual_learning.documents.tables import csv_rows
 from continual_learning.errors import DocumentError, InputError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SUFFIXES = (".jsonl", ".json", ".csv")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 QUESTION_SUFFIXES = (".txt", *SUFFIXES)
 
 
@@ -76,18 +77,17 @@ def _rows(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, dict[str
     """Each row with a description of its place, for messages."""
     text = read_text(path, suffixes)
     suffix = path.suffix.lower()
-    if suffix == ".csv":
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    if suffix in (".csv", ".tsv"):
         try:
-            cells = filter(None, reader)  # an empty line is not a row
-            header = next(cells, [])
-            for row in cells:
-                yield f"{path}, line {reader.line_num}", _csv_row(header, row)
-        except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: not CSV ({error}); expected question,answer") from None
+            cells = csv_rows(text, "\t" if suffix == ".tsv" else None, strict=True)
+            header = [_name(cell) for cell in next(cells, (0, []))[1]]
+            for number, row in cells:
+                yield f"{path}, line {number}", _csv_row(header, row)
+        except DocumentError as error:
+            raise InputError(f"{path}, {error}; expected question,answer") from None
     elif suffix == ".json":
         try:
-            rows = json.loads(text)
+            rows = json.loads(text, parse_float=Decimal)
         except (ValueError, RecursionError) as error:  # also a number with more digits than Python reads
             raise InputError(f"{path}: not JSON ({error}); expected a list of {{question, answer}}") from None
         if not isinstance(rows, list):
@@ -95,14 +95,25 @@ def _rows(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, dict[str
         for number, row in enumerate(rows, 1):
             if not isinstance(row, dict):
                 raise InputError(f"{path}, item {number}: found {short_repr(row)}; expected {{question, answer}}")
-            yield f"{path}, item {number}", row
+            yield f"{path}, item {number}", _named(row)
     else:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
-                    yield f"{path}, line {number}", json_object(line, number)
+                    yield f"{path}, line {number}", _named(json_object(line, number, Decimal))
                 except DocumentError as error:
                     raise InputError(f"{path}, {error}") from None
+
+
+def _name(field: str) -> str:
+    """The name of a field, as it is known here if it is known."""
+    name = field.strip().lower()
+    name = {"questions": "question", "answers": "answer"}.get(name, name)
+    return name if name in ("question", "answer", "document") else field
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, **{_name(field): value for field, value in row.items() if _name(field) not in row}}
 
 
 def _csv_row(header: list[str], cells: list[str]) -> dict[str, Any]:
@@ -122,7 +133,7 @@ def _question(row: dict[str, Any], at: str) -> str:
 
 def _answers(row: dict[str, Any], at: str) -> tuple[str, ...]:
     if "answer" not in row:
-        raise InputError(f"{at}: field 'answer' is missing; expected a string or a list of strings")
+        raise InputError(f"{at}: field 'answer' is missing; expected a string, a number or a list of them")
     value = row["answer"]
     if isinstance(value, list):
         if not value:
@@ -141,8 +152,10 @@ def _document(row: dict[str, Any], at: str) -> str:
 
 
 def _text(value: Any, at: str, field: str) -> str:
+    if field == "answer" and isinstance(value, int | Decimal) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str) or not value.strip():
-        expected = "a string or a list of strings" if field == "answer" else "a string"
+        expected = "a string, a number or a list of them" if field == "answer" else "a string"
         raise InputError(f"{at}: field {field!r} is {short_repr(value)}; expected {expected}, not empty")
     return value.strip()
 

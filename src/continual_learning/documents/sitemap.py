@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from continual_learning.documents.extra import damage, library
+from continual_learning.documents.formats import root_element
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.web import Page
 from continual_learning.errors import DocumentError
@@ -18,7 +19,9 @@ _XML = ("application/xml", "text/xml")
 
 
 def is_sitemap(page: Page) -> bool:
-    """Whether a page is XML that can only be a sitemap: by what the server says, or by its name."""
+    """Whether a page is XML that can only be a sitemap: by what the server says, or by its name. XHTML is a page."""
+    if root_element(page.data) == b"html":
+        return False
     named = urlsplit(page.url).path.lower().endswith((".xml", ".xml.gz"))
     return page.content_type in _XML or (named and page.content_type not in _PAGES)
 

@@ -12,10 +12,22 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
-from continual_learning.documents.document import Document, Parsed, Skipped, one_line, printable, shortened
-from continual_learning.documents.formats import JSON_LINES, KINDS, PROSE, check_suffix, page_suffix, parse
+from continual_learning.documents.document import Document, Skipped, one_line, printable, shortened
+from continual_learning.documents.formats import (
+    JSON_LINES,
+    KINDS,
+    PROSE,
+    check_suffix,
+    content_suffix,
+    file_suffix,
+    is_text,
+    page_suffix,
+    parse,
+)
+from continual_learning.documents.html import decode_page
+from continual_learning.documents.json_files import json_documents, json_lines
 from continual_learning.documents.limits import Limits
-from continual_learning.documents.plain import decode, json_lines
+from continual_learning.documents.plain import decode
 from continual_learning.documents.sitemap import is_sitemap, read_sitemap
 from continual_learning.documents.web import Page, fetch
 from continual_learning.errors import DocumentError, MissingExtraError
@@ -39,9 +51,10 @@ def read_documents(
     """Read a file, a folder (with all folders in it, in sorted order), a page, a sitemap or standard input (``-``).
 
     ``title`` replaces the title of a single document. Returns the documents, and what was skipped with the
-    reason: files of a folder and pages of a sitemap that cannot be read, and parts of a file without text. Two files
-    with the same text are two documents here (see `without_repeats`). Raises DocumentError, one line, when the source
-    cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not installed.
+    reason: files of a folder and pages of a sitemap that cannot be read, and parts of a file that are left out. Two
+    files with the same text are two documents here (see `without_repeats`). Raises DocumentError, one line, when the
+    source cannot be read or holds nothing that can be, and MissingExtraError when it needs a library that is not
+    installed.
     """
     if isinstance(source, str) and not source.strip():
         # Path("") is the working folder; `learn "$UNSET"` does not mean all that is in it.
@@ -162,7 +175,7 @@ def _walk(folder: Path, seen: dict[str, Path], skipped: list[Skipped]) -> Iterat
 
 
 def _read_file(path: Path, limits: Limits, skipped: list[Skipped]) -> list[Document]:
-    suffix = path.suffix.lower()
+    suffix = file_suffix(path)
     check_suffix(suffix)
     status = _stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -174,16 +187,23 @@ def _read_file(path: Path, limits: Limits, skipped: list[Skipped]) -> list[Docum
             data = _read_at_most(file, limits)
     except OSError as error:
         raise DocumentError(f"it cannot be read: {error.strerror}; check its permissions") from None
-    source = printable(path)
-    if suffix == JSON_LINES:
-        return list(json_lines(data, source))
-    return [_document(parse(data, suffix, limits), printable(path.stem), source, skipped)]
+    suffix = suffix or content_suffix(data) or ".txt"  # which says that it is binary
+    name = path.stem if file_suffix(path) else path.name
+    return _documents(data, suffix, printable(name), printable(path), limits, skipped)
 
 
-def _document(parsed: Parsed, name: str, source: str, skipped: list[Skipped]) -> Document:
+def _documents(
+    data: bytes, suffix: str, name: str, source: str, limits: Limits, skipped: list[Skipped], charset: str | None = None
+) -> list[Document]:
+    """The documents of the bytes of a file or page: one, or of JSON as many as it has rows with a text."""
+    if suffix in JSON_LINES:
+        return json_lines(data, source, skipped)
+    if suffix == ".json" and (documents := json_documents(data, source, skipped)) is not None:
+        return documents
+    parsed = parse(data, suffix, limits, charset)
     document = Document(parsed.text, one_line(parsed.title) or one_line(name), source)
     skipped += [Skipped(f"{source}, {part.source}", part.reason) for part in parsed.left_out]
-    return document
+    return [document]
 
 
 def _from_stdin(limits: Limits) -> Document:
@@ -275,11 +295,10 @@ def _site(page: Page, limits: Limits, skipped: list[Skipped]) -> list[tuple[str,
 
 
 def _read_page(page: Page, limits: Limits, skipped: list[Skipped]) -> list[Document]:
-    suffix = page_suffix(page.content_type, page.url)
-    if suffix == JSON_LINES:
-        return list(json_lines(page.data, page.url))
+    suffix = page_suffix(page.content_type, page.url, page.data)
     name = unquote(PurePosixPath(urlsplit(page.url).path).stem) or urlsplit(page.url).netloc
-    return [_document(parse(page.data, suffix, limits, page.charset), printable(name), page.url, skipped)]
+    data = decode_page(page.data, page.charset).encode() if is_text(suffix) and page.data else page.data
+    return _documents(data, suffix, printable(name), page.url, limits, skipped, page.charset)
 
 
 def _tell(progress: ProgressCallback | None, stage: str, done: int, total: int, message: str) -> None:

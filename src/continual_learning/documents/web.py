@@ -29,6 +29,7 @@ _HEADERS = {
     "Accept-Encoding": "gzip, deflate",
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
+_PIECE = 65_536  # bytes that are unpacked at a time
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -172,7 +173,7 @@ def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, wait:
         if declared.isdecimal() and len(declared) < 20 and int(declared) > limits.max_bytes:
             raise DocumentError(_too_large(f"{int(declared):,}", limits))
         pieces, size = [], 0
-        for piece in response.iter_bytes():
+        for piece in _unpacked(response):
             size += len(piece)
             if size > limits.max_bytes:
                 raise DocumentError(_too_large(f"more than {limits.max_bytes:,}", limits))
@@ -180,6 +181,25 @@ def _request(httpx: Any, url: str, host: str, address: IP, limits: Limits, wait:
             clock.left()
         content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         return Page(url, b"".join(pieces), content_type, response.charset_encoding)
+
+
+def _unpacked(response: Any) -> Iterator[bytes]:
+    """The content of a response in pieces. Only what was asked for is unpacked by httpx, and Brotli here, piecewise."""
+    packed = response.headers.get("content-encoding", "").strip().lower()
+    if packed in ("", "identity", "gzip", "deflate"):
+        yield from response.iter_bytes()
+        return
+    if packed != "br":
+        raise DocumentError(f"the server packed the page as {shortened(packed, 40)!r}; expected gzip, deflate or br")
+    brotli = library("brotli", "a page that the server packed as br")
+    unpacker = brotli.Decompressor()
+    try:
+        for piece in response.iter_raw():
+            yield unpacker.process(piece, output_buffer_limit=_PIECE)
+            while not unpacker.can_accept_more_data() and not unpacker.is_finished():
+                yield unpacker.process(b"", output_buffer_limit=_PIECE)
+    except brotli.error as error:
+        raise DocumentError(f"the page is damaged, or not packed as br as the server says ({error})") from None
 
 
 def _redirected(url: str, location: str) -> str:

@@ -179,7 +179,9 @@ def undo(cli: CommandContext, memory: Memory = None, as_json: Json = False) -> N
 
 def learn(
     cli: CommandContext,
-    qa: Annotated[Path, typer.Option("--qa", metavar="FILE", help="Questions with answers (.jsonl, .json, .csv).")],
+    qa: Annotated[
+        Path, typer.Option("--qa", metavar="FILE", help="Questions with answers (.jsonl, .json, .csv, .tsv).")
+    ],
     mode: Annotated[
         Literal["offline", "online", "evaluate"],
         typer.Option("--mode", help="Several passes; each batch first answered, then learned; or only graded."),
