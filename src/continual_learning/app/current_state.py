@@ -28,8 +28,13 @@ class CurrentState:
         self.read()
 
     def read(self) -> State:
-        """The newest state. Raises StorageError if another process has deleted the memory."""
-        with self.lock:
+        """The newest state. Raises StorageError if another process has deleted the memory.
+
+        Does not wait for a thread that is learning or answering: until it is done, its state is the newest.
+        """
+        if not self.lock.acquire(blocking=False):
+            return self._state
+        try:
             if self.store is None:
                 return self._state
             head = self.store.head
@@ -44,6 +49,8 @@ class CurrentState:
                 self._check(state)
                 self._state, self._version = state, head.id
             return self._state
+        finally:
+            self.lock.release()
 
     @contextmanager
     def writing(self) -> Iterator[State]:
