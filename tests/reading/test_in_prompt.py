@@ -122,7 +122,7 @@ def test_examples_and_old_turns_make_room_for_passages(tiny_base: BaseModel, sty
     text, _, notes = fit(tiny_base, Excerpt("fact " * 500), style=style, shots=3, history=talk)
     assert "the oldest" in notes[0] and "tokens of the documents" in notes[1]
     assert "assistant 11" in text and "user 0" not in text
-    assert text.count("fact") > 20
+    assert text.count("fact") > 15
 
 
 def test_everything_that_fits_stays(base: BaseModel) -> None:
