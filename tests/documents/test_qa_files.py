@@ -66,6 +66,7 @@ def test_questions_without_answers(tmp_path: Path) -> None:
         ("q.jsonl", '{"question": "a", "answer": []}', ["line 1", "'answer'", "empty list"]),
         ("q.jsonl", '{"question": "a", "answer": ["b", true]}', ["line 1", "'answer'", "True"]),
         ("q.jsonl", '{"question": " ", "answer": "b"}', ["line 1", "'question'"]),
+        ("q.jsonl", r'{"question": "a", "answer": "b\ud83e"}', ["line 1", "'answer'", "surrogate"]),
         ("q.jsonl", "{", ["line 1", "not JSON"]),
         ("q.jsonl", "3", ["line 1", "object"]),
         ("q.jsonl", "", ["no question"]),

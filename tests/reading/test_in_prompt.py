@@ -46,8 +46,8 @@ def test_completion_is_plain_text_that_ends_where_the_answer_begins(base: BaseMo
 
 def test_chat_is_a_turn_of_the_chat_format(base: BaseModel) -> None:
     assert prompt(base, DOG, CAT, style="chat") == (
-        "<|im_start|>user\nRead.\n\nPassage: The dog\nMy dog is called Biko.\n\nIt barks.\n\n"
-        "The cat is called Otto.\n\nQuestion: What is the dog called?<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>user\nRead.\n\n<passage>\nThe dog\nMy dog is called Biko.\n\nIt barks.\n\n"
+        "The cat is called Otto.\n</passage>\n\nQuestion: What is the dog called?<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -122,7 +122,7 @@ def test_examples_and_old_turns_make_room_for_passages(tiny_base: BaseModel, sty
     text, _, notes = fit(tiny_base, Excerpt("fact " * 500), style=style, shots=3, history=talk)
     assert "the oldest" in notes[0] and "tokens of the documents" in notes[1]
     assert "assistant 11" in text and "user 0" not in text
-    assert text.count(" fact") > 20
+    assert text.count("fact") > 15
 
 
 def test_everything_that_fits_stays(base: BaseModel) -> None:

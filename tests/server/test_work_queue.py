@@ -124,7 +124,7 @@ def test_a_client_who_leaves_stops_the_model(served: Served, model: HeldUp, path
         assert client.recv(65536)
     client.close()
     written = served.send("/ask", ask(max_new_tokens=1))
-    time.sleep(0.3)  # in which the server hears that the client has gone
+    until(lambda: any(job.control._reason for job in served.app.state.work._jobs))  # the server has heard of it
     model.write(4)
     status, text = reply(written)  # a token for what was stopped, one for this
     assert (status, "answers" in text) == (200, True)
@@ -180,7 +180,7 @@ def test_learning_goes_on_when_its_client_leaves(
     client = served.send("/learn", {"text": "Comb jellies eat plankton."})
     assert begun.wait(30)
     client.close()
-    time.sleep(0.2)
+    until(lambda: all(job.outcome.done() for job in served.app.state.work._jobs))  # nobody waits for it
     go_on.set()
     assert served.app.state.work.idle_within(10)
     assert len(learner.documents) == 1

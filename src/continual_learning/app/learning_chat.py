@@ -21,6 +21,7 @@ from continual_learning.memory.store import Store, Version, check_compatible
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.settings.schema import NestedSettings
 from continual_learning.strategies.base import Strategy
+from continual_learning.text.checks import check_text
 from continual_learning.types import Answer, LearnReport, ProgressCallback, TokenCallback
 
 UNDO_DEPTH = 8
@@ -82,7 +83,7 @@ class NestedSession:
 
     def say(self, text: str, on_token: TokenCallback | None = None) -> Turn:
         """One turn. Interrupted or failed, it leaves weights and conversation as they were."""
-        if not text.strip():
+        if not check_text(text, "the message").strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
         before, unlearned, undo = self.state, list(self.unlearned), list(self._undo)
         try:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from continual_learning.documents import json_object
 from continual_learning.documents.tables import csv_rows
 from continual_learning.errors import DocumentError, InputError
+from continual_learning.text.checks import check_text
 
 if TYPE_CHECKING:
     from continual_learning.types import QuestionAnswer
@@ -157,7 +158,7 @@ def _text(value: Any, at: str, field: str) -> str:
     if not isinstance(value, str) or not value.strip():
         expected = "a string, a number or a list of them" if field == "answer" else "a string"
         raise InputError(f"{at}: field {field!r} is {short_repr(value)}; expected {expected}, not empty")
-    return value.strip()
+    return check_text(value.strip(), f"{at}: field {field!r}")
 
 
 def read_text(path: Path, suffixes: tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ from continual_learning.model.chat_template import user
 from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.options import StrategyConfig
-from continual_learning.reading.passage_block import passage_block
+from continual_learning.reading.passage_block import passage_block, passage_lines
 from continual_learning.types import Answer, Source, TokenCallback
 
 _EMPTY_LINES = re.compile(r"\n\s*\n")
@@ -199,7 +199,7 @@ def _completion(
     blocks = [instruction] if instruction else []
     blocks += [f"Passage: {e.passage}\nQuestion: {e.question}\nAnswer: {e.answer}" for e in examples]
     # an empty line ends an example, so it contains none, and an answer is one line
-    passage = passage_block(_EMPTY_LINES.sub("\n", documents.strip()))
+    passage = passage_lines(_EMPTY_LINES.sub("\n", documents.strip()))
     lines = [passage] if passage else []
     lines += [f"{'Answer' if m['role'] == 'assistant' else 'Question'}: {_line(m['content'])}" for m in turns]
     lines += [f"Question: {_line(question)}", "Answer:"]
