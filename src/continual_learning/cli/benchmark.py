@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from continual_learning.cli import evaluation, nested_benchmarks, options
+from continual_learning.cli import chat_benchmarks, evaluation, options
 from continual_learning.cli.output import Output
 from continual_learning.errors import InputError
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from continual_learning.datasets.base import Dataset
 
 app = options.group("Compare strategies on many documents.")
-app.command("conversation")(nested_benchmarks.conversation)
-app.command("repository")(nested_benchmarks.repository)
-app.command("transfer")(nested_benchmarks.transfer)
+app.command("conversation")(chat_benchmarks.conversation)
+app.command("repository")(chat_benchmarks.repository)
+app.command("transfer")(chat_benchmarks.transfer)
 
 Data = Annotated[
     str,
@@ -189,7 +189,7 @@ def needle(
     if rows is None:
         entrants = evaluation.contenders_from(strategies, settings or ())
     else:
-        entrants = nested_benchmarks.chosen_rows(rows, settings or ())
+        entrants = chat_benchmarks.chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, no_flops, fresh)
     evaluation.run(
         out,

@@ -60,6 +60,16 @@ class Cost:
     """Seconds per question answered."""
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A strategy with some settings, as a row of a benchmark."""
+
+    label: str
+    options: Mapping[str, Any]
+    takes_options: bool = False
+    """Whether options that the user gives are added."""
+
+
 class Strategy(ABC, Generic[ConfigT]):
     """One way of learning. Instances hold their configuration and nothing else.
 
@@ -76,6 +86,8 @@ class Strategy(ABC, Generic[ConfigT]):
     """Its role in a comparison: a baseline, a control experiment for a method, or a method."""
     learns: ClassVar[bool] = True
     """Whether it ever learns anything; if not, a refusal says nothing about the document."""
+    variants: ClassVar[Mapping[str, Variant]] = {}
+    """Settings of it that the benchmarks of chats compare, by the names that their ``--rows`` takes."""
     learns_what_is_said: ClassVar[bool] = False
     """Whether a chat with this memory learns every message before it answers it."""
     cost: ClassVar[Cost] = Cost()

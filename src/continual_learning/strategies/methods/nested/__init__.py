@@ -17,11 +17,11 @@ it by rule (`material`, `restate`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from continual_learning.documents import Document
 from continual_learning.errors import DivergedError, MismatchError
@@ -30,8 +30,8 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.sampling import sampler
 from continual_learning.reading.plain import fitted_prompt, generate_answers
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
-from continual_learning.strategies.base import Cost, Strategy, plain_report
-from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
+from continual_learning.strategies.base import Cost, Strategy, Variant, plain_report
+from continual_learning.strategies.methods.nested.config import ONE_LEVEL, PUBLIC_PROGRAM, SEED, NestedConfig
 from continual_learning.strategies.methods.nested.export import level_differences, write_peft
 from continual_learning.strategies.methods.nested.learning import TurnReport, learn_turn
 from continual_learning.strategies.methods.nested.levels import (
@@ -67,6 +67,15 @@ class Nested(Strategy[NestedConfig]):
     summary = "fast and slow weights, each updated at a pace of its own (nested learning)"
     Config = NestedConfig
     learns_what_is_said = True
+    variants: ClassVar[Mapping[str, Variant]] = {
+        # The public program's weights and steps. It learns each turn's words in the chat format; the program itself
+        # learns the window of the last messages, including its own, instead of the turn.
+        "public": Variant("public settings", PUBLIC_PROGRAM),
+        "without_replay": Variant("one level, no replay", {**ONE_LEVEL, "replay": (0.0,)}),
+        "one": Variant("one level", ONE_LEVEL),
+        "ungated": Variant("several levels, no gate", {"gate": "always"}, takes_options=True),
+        "several": Variant("several levels", {}, takes_options=True),
+    }
     cost = Cost(learn_token=0.1)
 
     def __init__(self, config: NestedConfig):

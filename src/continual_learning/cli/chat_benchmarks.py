@@ -20,7 +20,7 @@ Rows = Annotated[
     str | None,
     typer.Option(
         "--rows", metavar="A,B,…",
-        help="Rows to run: frozen, prompt, retrieval, public, without_replay, one, ungated, several [default: all].",
+        help="Rows to run: frozen, prompt, retrieval, or a variant of a strategy [default: all].",
     ),
 ]  # fmt: skip
 
@@ -125,11 +125,11 @@ def _run(
 
 
 def chosen_rows(names: str | None, assignments: Sequence[str]) -> list[Contender]:
-    """The rows named, with options of ``--set nested.KEY=VALUE`` for those with several levels.
+    """The rows named, with options of ``--set STRATEGY.KEY=VALUE`` for the variants that take some.
 
     Raises ConfigError.
     """
-    from continual_learning.evaluation.nested_rows import ROWS, nested_rows
+    from continual_learning.evaluation.variants import variant_rows, with_variants
 
-    [given] = evaluation.contenders_from("nested", assignments)
-    return nested_rows([n.strip() for n in names.split(",") if n.strip()] if names else ROWS, given.options)
+    given = {c.strategy: c.options for c in evaluation.contenders_from(",".join(with_variants()), assignments)}
+    return variant_rows([n.strip() for n in names.split(",") if n.strip()] if names else None, given)
