@@ -57,6 +57,6 @@ def current_options(model: type[StrategyConfig], stored: Mapping[str, Any], what
         if key in stored and stored[key] != expected:
             raise MismatchError(
                 f"{what} was made with {key} = {stored[key]!r}, an option that is retired; expected {expected!r}: "
-                "learn its documents anew in a new memory, or open it with the version that made it"
+                "learn its documents again in a new memory, or open it with the version that made it"
             )
     return {key: value for key, value in stored.items() if key not in model.RETIRED}

@@ -137,4 +137,4 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(InContext, "learn", interrupt)
     done = cli("compare", document, "--qa", qa, "--strategies", "frozen,in_context", *QUICK)
-    assert done.code == 130 and "the same command goes on from there" in done.err
+    assert done.code == 130 and "the same command resumes from there" in done.err

@@ -339,7 +339,7 @@ def test_text_beside_the_main_text_is_named(tmp_path: Path) -> None:
     data = html(*LONG.split(". "), links=f"<div><ul>{menu}</ul></div>{beside}")
     document, [skipped] = read(tmp_path, "a.html", data)
     assert "newsletter" not in document.text and "Other article" not in document.text
-    assert skipped.source.endswith(", beside the main text") and "13 words" in skipped.reason
+    assert skipped.source.endswith(", outside the main text") and "13 words" in skipped.reason
     assert "newsletter" in skipped.reason
 
 

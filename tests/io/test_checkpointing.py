@@ -45,7 +45,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_a_damaged_one_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / CHECKPOINT_FILE).write_bytes(content)
-    with pytest.raises(CorruptMemoryError, match="delete it to start anew"):
+    with pytest.raises(CorruptMemoryError, match="delete it to start again"):
         checkpointing.load_checkpoint(tmp_path)
 
 

@@ -251,7 +251,7 @@ class NestedSession:
         if self.settings.auto_reset_threshold and self.turns >= self.settings.auto_reset_threshold:
             turns = self.turns
             self.reset()
-            notes.append(f"the weights start anew after {turns} turns (auto_reset_threshold); /undo takes that back")
+            notes.append(f"the weights start over after {turns} turns (auto_reset_threshold); /undo takes that back")
         return notes
 
 

@@ -47,7 +47,7 @@ Report = Annotated[
         "--report", metavar="FILE", help="Write the result to a .html, .md, .csv or .json file; may be repeated."
     ),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Measure everything anew, and store no results to resume from.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure everything again, and store no results to resume from.")]
 NoFlops = Annotated[
     bool, typer.Option("--no-flops", help="Do not count operations (saves learning one extra document).")
 ]
@@ -109,7 +109,7 @@ def run(out: Output, reports: Sequence[Path], work: Callable[[ProgressCallback],
         with _bar() as progress:
             result = work(progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("what was measured is kept: the same command goes on from there") from None
+        raise KeyboardInterrupt("what was measured is kept: the same command resumes from there") from None
     result["command"] = command_line()
     out.result(result)
     _show(out, result)

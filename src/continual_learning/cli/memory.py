@@ -280,6 +280,6 @@ def _store(argument: str | None, option: str | None) -> Any:
 
 def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise InputError(f"{question} cannot be asked without a terminal; add --yes to go on")
+        raise InputError(f"{question} cannot be asked without a terminal; add --yes to proceed")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -20,11 +20,11 @@ def open_archive(data: bytes, limits: Limits, what: str) -> zipfile.ZipFile:
     zipfile unpacks no more of a part than its declared size, so that a false size gives an error and not a ZIP bomb.
     """
     if data.startswith(b"\xd0\xcf\x11\xe0"):  # an OLE container: an encrypted .docx, or an old .doc
-        raise DocumentError(f"it is encrypted, or of an old format; expected {what} without a password; save it anew")
+        raise DocumentError(f"it is encrypted, or of an old format; expected {what} without a password; save it again")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise DocumentError(f"it is damaged, or no {what} ({error}); save it anew") from None
+        raise DocumentError(f"it is damaged, or no {what} ({error}); save it again") from None
     parts = archive.infolist()
     unpacked = sum(part.file_size for part in parts)
     if len(parts) > MAX_PARTS:
@@ -46,11 +46,11 @@ def xml_part(archive: zipfile.ZipFile, name: str, what: str, recover: bool = Fal
     try:
         data = archive.read(name)
     except KeyError:
-        raise DocumentError(f"it is damaged, or no {what}: it has no {name or 'main part'}; save it anew") from None
+        raise DocumentError(f"it is damaged, or no {what}: it has no {name or 'main part'}; save it again") from None
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=recover)
     root = etree.fromstring(data, parser)
     if root is None:
-        raise DocumentError(f"it is damaged: {name} is no XML; save it anew")
+        raise DocumentError(f"it is damaged: {name} is no XML; save it again")
     return root
 
 

@@ -41,4 +41,4 @@ def damage(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         found = f"{type(error).__name__}: {shortened(str(error), 120)}" if str(error) else type(error).__name__
-        raise DocumentError(f"it is damaged, or no {what} ({found}); save it anew in its own program") from error
+        raise DocumentError(f"it is damaged, or no {what} ({found}); save it again in its own program") from error

@@ -148,7 +148,7 @@ def _left_out(blocks: Sequence[Block], kept: Sequence[Block]) -> list[Skipped]:
     if not rest:
         return []
     words = sum(len(text.split()) for text in rest)
-    return [Skipped("beside the main text", f"{words:,} words, such as: {shortened(rest[0], 80)}")]
+    return [Skipped("outside the main text", f"{words:,} words, such as: {shortened(rest[0], 80)}")]
 
 
 def _title(root: Any) -> str:

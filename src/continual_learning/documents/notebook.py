@@ -21,7 +21,7 @@ def parse_notebook(data: bytes, parse_markdown: Callable[[bytes], Parsed]) -> Pa
     try:
         notebook = json.loads(decode(data))
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"it is damaged, or no notebook (.ipynb) ({error}); save it anew") from None
+        raise DocumentError(f"it is damaged, or no notebook (.ipynb) ({error}); save it again") from None
     left_out: Counter[str] = Counter()
     with damage("notebook (.ipynb)"):
         sheets = notebook.get("worksheets") or [notebook]

@@ -41,7 +41,7 @@ _CODE_PAGES = {77: "mac_roman", 128: "cp932", 129: "cp949", 134: "gbk", 136: "bi
 def parse_rtf(data: bytes) -> Parsed:
     """Headers, paragraphs, rows of tables, notes, footers. Raises DocumentError."""
     if not data.lstrip()[:5] == b"{\\rtf":
-        raise DocumentError("it is no rich text (.rtf), which begins with {\\rtf; save it anew")
+        raise DocumentError("it is no rich text (.rtf), which begins with {\\rtf; save it again")
     reader = _Reader(data.decode("latin-1"))
     text = clean_text("\n\n".join(reader.paragraphs()))
     if not text.strip():

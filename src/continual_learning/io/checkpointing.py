@@ -42,7 +42,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     with damage_reported(
-        str(path), "expected a checkpoint of a training run: delete it to start anew, or choose another folder"
+        str(path), "expected a checkpoint of a training run: delete it to start again, or choose another folder"
     ):
         artifact = read_artifact(path)
         tensors = {name: tensor.clone() for name, tensor in artifact.tensors.items()}

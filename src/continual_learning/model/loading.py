@@ -192,7 +192,7 @@ def _read_cache(cache: Path) -> dict[str, Any] | None:
                 raise ValueError(f"{file} is damaged")
         return manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("the cached copy in %s cannot be used and is made anew: %s", cache, error)
+        log.warning("the cached copy in %s cannot be used and is rebuilt: %s", cache, error)
         return None
 
 

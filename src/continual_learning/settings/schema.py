@@ -342,7 +342,7 @@ def _flat(node: Any, data: Any, path: Path, above: tuple[str, ...]) -> Iterator[
         where = f"{path}, line {key_node.start_mark.line + 1}"
         part = str(key_node.value)
         if part in seen:
-            raise ConfigError(f"{where}: {'.'.join((*above, part))} stands here a second time; keep one of them")
+            raise ConfigError(f"{where}: {'.'.join((*above, part))} appears here a second time; keep one of them")
         seen.add(part)
         if part not in data:
             raise ConfigError(f"{where}: {part!r} is not a name of a setting; expected {', '.join(_names(above))}")

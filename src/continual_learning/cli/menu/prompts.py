@@ -128,7 +128,7 @@ def several(question: str, choices: Sequence[str], checked: Sequence[str]) -> li
         _fit(question),
         items,
         validate=lambda found: True if found else "expected at least one; space marks it",
-        instruction="(space marks, a all, i the others, enter goes on)" if columns() >= 60 else " ",
+        instruction="(space marks, a all, i the others, enter continues)" if columns() >= 60 else " ",
     ).unsafe_ask()
     return answer
 

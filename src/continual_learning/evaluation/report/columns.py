@@ -108,7 +108,7 @@ class Column:
 COLUMNS = (
     Column(
         "recall", "recall", formats.ratio, "high",
-        "Share of the questions whose gold answer stands in the generated one: whole words; case, punctuation and "
+        "Share of the questions whose gold answer occurs in the generated one: whole words; case, punctuation and "
         "articles aside.",
         interval="recall_interval",
     ),

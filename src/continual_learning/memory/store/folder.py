@@ -136,7 +136,7 @@ class MemoryFolder:
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise DamagedFile("checkpoints.json is truncated or edited: delete it to go on without names") from None
+            raise DamagedFile("checkpoints.json is truncated or edited: delete it to continue without names") from None
         return dict(found)
 
     def write_checkpoints(self, checkpoints: dict[str, str]) -> None:

@@ -42,7 +42,7 @@ def read_states(base: BaseModel, title: str, text: str, questions: Sequence[str]
     """
     if not base.tokenizer.is_fast:
         raise UnsupportedModelError(
-            f"{base.name}: its tokenizer does not tell where tokens stand in a text; a span reader needs a fast one"
+            f"{base.name}: its tokenizer gives no positions of tokens in a text; a span reader needs a fast one"
         )
     begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
     before = [*begin, *base.encode(f"{title}\n")]

@@ -138,7 +138,7 @@ def train_reader(
     checkpoint = load_checkpoint(folder)
     if checkpoint and checkpoint.facts["identity"] != identity:
         raise InputError(
-            f"{folder}: holds a run with other settings, data, epochs or base; give the same to go on with it, "
+            f"{folder}: holds a run with other settings, data, epochs or base; give the same to resume it, "
             "another --out, or --overwrite"
         )
     training, validation = _split(dataset, VALIDATION_SHARE)

@@ -150,7 +150,7 @@ class Playbook:
             problem = f"{type(error).__name__}: {error}"
             raise InputError(f"{at}: not a playbook ({problem}); expected what `ace save FILE.json` wrote") from None
         if len(entries) != len(found):
-            raise InputError(f"{at}: an id stands there twice; expected every id once")
+            raise InputError(f"{at}: an id appears twice; expected every id once")
         highest = max((e.number for e in found), default=0)
         return cls(next_number=max(next_number, highest + 1), step=step, log=log[-LOG_LIMIT:]).with_entries(entries)
 

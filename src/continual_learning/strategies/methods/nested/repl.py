@@ -25,7 +25,7 @@ HELP = """\
 /stats                    levels, what they wait for, sizes
 /help                     this
 /quit                     end (also Ctrl-D, or Ctrl-C twice)
-A line that ends in \\ goes on in the next one."""
+A line that ends in \\ continues on the next one."""
 
 
 class Repl:
@@ -144,7 +144,7 @@ class Repl:
 
     def _reset(self, _: list[str]) -> None:
         self._session.reset()
-        self._out.line("conversation and weights start anew; /undo takes that back")
+        self._out.line("conversation and weights start over; /undo takes that back")
 
     def _save(self, arguments: list[str]) -> None:
         if len(arguments) > 1:

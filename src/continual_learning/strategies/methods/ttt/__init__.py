@@ -76,7 +76,7 @@ _SHORT = 8
 class TTT(Strategy[TTTConfig]):
     """Learns by gradient descent on a few trainable neurons added to the frozen ones."""
 
-    summary = "writes documents into trainable neurons beside the frozen ones (TTT-E2E)"
+    summary = "writes documents into trainable neurons alongside the frozen ones (TTT-E2E)"
     Config = TTTConfig
     cost = Cost(learn_token=0.08)
 

@@ -140,13 +140,13 @@ def start(
     )
     out.line(f"{found.steps} of {steps} steps in {found.seconds:.0f} s; {path} ({cli.size(facts['bytes'])})")
     if found.steps < steps:
-        out.line("give the same command again to go on")
+        out.line("give the same command again to resume")
 
 
 def _menu_start(menu: MenuContext) -> None:
     """Meta-learn a start for the inner loop; then, if wanted, set ttt to use it."""
     data = menu.prompts.path("Documents with questions (SQuAD's JSON, or JSON lines)")
-    folder = menu.prompts.text("Folder of the run (one that holds a run goes on)", "outer-loop")
+    folder = menu.prompts.text("Folder of the run (an existing run is resumed)", "outer-loop")
     steps = menu.prompts.number("Steps in all", 100)
     more = menu.prompts.text("More options, such as --mode reptile (empty: none)", required=False, check=_words)
     code = menu.run("train", "start", data, "--out", folder, "--steps", steps, *shlex.split(more))

@@ -86,7 +86,7 @@ def read_start(path: Path) -> Start:
         raise ConfigError(
             f"start {path}: no such file; expected `{PACKAGED}` or a file that `continual-learning train start` wrote"
         )
-    with damage_reported(f"start {path}", "train it again or fetch it anew"):
+    with damage_reported(f"start {path}", "train it again or fetch it again"):
         artifact = read_artifact(path, kind=FORMAT)
         return Start(artifact.header["base"], artifact.by_block(), artifact.header["facts"])
 

@@ -117,7 +117,7 @@ def train_hypernetwork(
                 run.save()
     except KeyboardInterrupt:
         run.save()
-        raise KeyboardInterrupt(f"the run is kept at step {run.step}: the same command goes on from there") from None
+        raise KeyboardInterrupt(f"the run is kept at step {run.step}: the same command resumes from there") from None
     run.save()
     if run.devices.main:
         save_hypernetwork(copy.deepcopy(run.network).half(), run.folder)
@@ -169,8 +169,8 @@ class _Run:
         if found.facts["identity"] != identity:
             keys = [k for k, v in identity.items() if found.facts["identity"].get(k) != v]
             raise MismatchError(
-                f"{self.folder}: holds a run with other settings ({', '.join(keys)}); expected the same ones to go on "
-                "with it: give them again, or choose another folder"
+                f"{self.folder}: holds a run with other settings ({', '.join(keys)}); expected the same ones to "
+                "resume it: give them again, or choose another folder"
             )
         self.step, self.curve, self._longest = found.facts["step"], found.facts["curve"], found.facts["longest"]
         weights = {n.removeprefix("network."): t for n, t in found.tensors.items() if n.startswith("network.")}

@@ -97,7 +97,7 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | N
         if wanted.get(key) != found.get(key):
             raise InputError(
                 f"{folder}: holds a run with {key} = {found.get(key)!r}, not {wanted.get(key)!r}; give the same "
-                "settings to go on with it, another --out, or --overwrite"
+                "settings to resume it, another --out, or --overwrite"
             )
     return checkpoint
 

@@ -66,7 +66,7 @@ def training_passages(
         if not made:
             raise InputError(
                 f"{dataset.name}: the {part.split} part of {len(part.documents)} documents has no question whose "
-                "answer stands in its passage; expected some"
+                "answer occurs in its passage; expected some"
             )
         found.append(made)
     return found[0], found[1]
