@@ -142,7 +142,7 @@ def test_automatic_reset_and_save(talk: Any) -> None:
     session = talk(auto_reset_threshold=3, auto_save_every_n=2)
     assert session.say("My fox lives in Paris.").notes == ()
     assert "saved as saved-" in session.say("I have seven dogs.").notes[0]
-    assert "start anew after 3 turns" in session.say("The cat is in the house.").notes[0]
+    assert "start over after 3 turns" in session.say("The cat is in the house.").notes[0]
     assert not session.state.tensors and session.history == []
     assert session.say("My fox lives in Lund.").adaptation.accepted, "it goes on"
     assert len(session.store.checkpoints()) == 1

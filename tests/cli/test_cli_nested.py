@@ -39,7 +39,7 @@ def test_a_conversation_on_standard_input(nested: Any, tmp_path: Path) -> None:
     result = nested(lines)
     assert result.code == 0, result.err
     assert "adapted: learned in level 1; loss" in result.err and "tokens, " in result.err
-    for words in ("taken back", "saved as one", "loaded one: 1 turns learned, 2 messages", "/learn FILE", "start anew"):
+    for words in ("taken back", "saved as one", "loaded one: 1 turns learned, 2 messages", "/learn FILE", "start over"):
         assert words in result.out, words
     assert "My fox lives in Paris." in result.out, "why shows the turn, joined from two lines"
     again = nested(["/list"], "--load", "one", "--json")
@@ -87,7 +87,7 @@ def test_the_variables_of_the_public_program(nested: Any, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     result = nested(["My fox lives in Paris."])
     assert result.code == 0, result.err
-    assert "saved as" in result.err and "start anew after 1 turns" in result.err
+    assert "saved as" in result.err and "start over after 1 turns" in result.err
     from continual_learning.memory.store import Store
 
     config = Store(tmp_path / "kept").meta()["config"]

@@ -125,8 +125,9 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            step = "free some space or check the disk"
-            raise StorageError(f"{path}: cannot be written: {error.strerror}; {step}") from None
+            reason = "the disk is broken" if error.errno == errno.EIO else "the disk is full"
+            step = "free some space or choose another disk"
+            raise StorageError(f"{path}: cannot be written: {reason} ({error.strerror}); {step}") from None
         reason = _TOO_LONG if error.errno == errno.ENAMETOOLONG else error.strerror or str(error)
         step = "choose a name in a folder that exists and can be written to"
         raise InputError(f"{path}: cannot be written: {reason}; {step}") from None
