@@ -94,6 +94,11 @@ def test_forms_become_command_lines_and_ctrl_d_leaves(tmp_path: Path) -> None:
         menu.send("aa" + DOWN + SPACE + ENTER)
         menu.answer("Write a report to", "")
         expect(menu, "benchmark stream --data qa.jsonl --documents 3 --strategies frozen")
+        fill(menu, "Run Benchmarks", ("Which benchmark?", "squad"), ("Data", ""), ("Documents", ""))
+        menu.wait("Strategies")
+        menu.send("aa" + DOWN + SPACE + ENTER)
+        menu.answer("Write a report to", "")
+        expect(menu, "benchmark squad --documents 8 --strategies frozen")
         fill(menu, "Compare All Engines", document, ("empty: type them", ""), ("Question 1", "Who?"),
              ("Its answer", "Maren"), ("Question 2", ""), ("Keep them in", "\x15mine.jsonl"))  # fmt: skip
         menu.answer("Strategies", "")
