@@ -62,7 +62,7 @@ def test_the_forgetting_ratio_is_shown_with_its_target(
     line: str,
 ) -> None:
     right = [tuple(number < count for number in range(60)) for count in (before, after)]
-    measured = BeforeAndAfter(*right, 20.0, 22.5)
+    measured = BeforeAndAfter(right[0], right[1], 20.0, 22.5)
     monkeypatch.setattr("continual_learning.strategies.gate.before_and_after", lambda *_: measured)
     found = work("memory", "forgetting", "work", "--json").json
     assert found["forgetting_ratio"] == pytest.approx(ratio) and found["target_met"] is met
