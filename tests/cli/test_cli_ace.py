@@ -61,6 +61,9 @@ def test_edit_update_merge_tag_remove_and_undo(ace: Any) -> None:
         (("edit", "fct-00001", "--tag", "nice"), "tag 'nice'"),
         (("edit", "--text", "x", "--section", "y"), "no section 'y'"),
         (("save", "book.txt"), "suffix '.txt'"),
+        (("save", "no such/book.json"), "cannot be written"),
+        (("save", "two words"), "playbook name 'two words' is not allowed"),
+        (("load", "nobody"), "playbooks has no nobody.json; it holds nothing"),
         (("load", "nowhere.json"), "cannot be read"),
         (("show", "--version", "nothing"), "nothing"),
         (("diff", "nothing"), "nothing"),
@@ -96,6 +99,28 @@ def test_save_load_and_diff(ace: Any, tmp_path: Path) -> None:
     file.write_text(json.dumps({"format": 1}))
     damaged = ace("ace", "load", file, "-m", "work")
     assert damaged.code == 2 and "not a playbook" in damaged.err and len(entries(ace)) == 2
+
+
+def test_playbooks_are_saved_listed_and_loaded_by_name(ace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ace("ace", "list").out == "no playbook in playbooks yet; continual-learning ace save NAME saves one there\n"
+    assert ace("ace", "save", "two", "-m", "work", "--json").json["file"] == str(Path("playbooks", "two.json"))
+    assert ace("ace", "edit", "fct-00001", "--remove", "-m", "work").code == 0
+    assert ace("ace", "save", "one", "-m", "work").code == 0
+    assert "already" in ace("ace", "save", "one", "-m", "work").err
+    Path("playbooks", "other.json").write_text("{}")
+    found = ace("ace", "list", "--json").json
+    assert [(p["name"], p["entries"]) for p in found["playbooks"]] == [("one", 1), ("other", None), ("two", 2)]
+    shown = ace("ace", "list")
+    assert shown.out.splitlines()[1].split()[:2] == ["one", "1"] and "not a playbook" in shown.err
+    assert ace("ace", "load", "two", "-m", "work").code == 0 and len(entries(ace)) == 2
+    assert ace("ace", "diff", "one.json", "-m", "work").out == "+ [fct-00001] Comb jellies eat plankton.\n"
+    wrong = ace("ace", "load", "three", "-m", "work")
+    assert wrong.code == 2 and "it holds one, other, two" in wrong.err
+    # elsewhere: a path, a file of the working folder, another folder
+    assert ace("ace", "save", "./here.json", "-m", "work").code == 0 and Path("here.json").is_file()
+    assert ace("ace", "load", "here.json", "-m", "work").code == 0
+    monkeypatch.setenv("CONTINUAL_LEARNING_STRATEGIES__ACE__PLAYBOOK_DIR", "books")
+    assert ace("ace", "save", "two", "-m", "work").code == 0 and Path("books", "two.json").is_file()
 
 
 def test_learn_in_process_and_evaluate(ace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,13 @@ def test_benchmark_squad(cli: Any, tiny: Any, squad: Path) -> None:
     assert few.code == 2 and "50 documents" in few.err
 
 
+@pytest.mark.parametrize("which", ["squad", "stream", "forgetting"])
+def test_benchmarks_run_on_the_sample_that_ships(which: str, cli: Any, tiny: Any) -> None:
+    done = cli("benchmark", which, "--documents", "2", "--strategies", "frozen", *QUICK, "--json")
+    assert done.code == 0 and done.json["dataset"]["source"] == "squad_sample.jsonl"
+    assert "50 passages of SQuAD 1.1 that ship with the package (Rajpurkar et al. 2016, CC BY-SA 4.0)" in done.err
+
+
 def test_benchmark_stream(cli: Any, tiny: Any, squad: Path) -> None:
     done = cli("benchmark", "stream", "--data", squad, "--documents", "3", "-s", "in_context", *QUICK, "--json")
     [result] = done.json["results"]

@@ -9,7 +9,7 @@ import pytest
 
 from continual_learning.app.learner import Learner
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.gate import Retention
+from continual_learning.strategies.gate import BeforeAndAfter
 
 
 def test_new_makes_a_memory_that_holds_nothing(cli: Any, tiny: BaseModel) -> None:
@@ -43,20 +43,41 @@ def test_the_figures_of_learning_are_kept_with_the_document(tiny_base: BaseModel
     assert isinstance(details["loss"], float)
 
 
-def test_forgetting_is_measured(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("continual_learning.strategies.gate.retention", lambda *_: Retention(0.75, 0.125))
+@pytest.mark.parametrize(
+    ("before", "after", "ratio", "met", "line"),
+    [
+        (20, 18, 0.1, True, "0.10 (target: at most 0.15, met)"),
+        (20, 17, 0.15, True, "0.15 (target: at most 0.15, met)"),
+        (20, 10, 0.5, False, "0.50 (target: at most 0.15, missed)"),
+        (0, 3, None, None, "undefined: the base answers none of the 60 general questions"),
+    ],
+)
+def test_the_forgetting_ratio_is_shown_with_its_target(
+    work: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    before: int,
+    after: int,
+    ratio: float | None,
+    met: bool | None,
+    line: str,
+) -> None:
+    right = [tuple(number < count for number in range(60)) for count in (before, after)]
+    measured = BeforeAndAfter(right[0], right[1], 20.0, 22.5)
+    monkeypatch.setattr("continual_learning.strategies.gate.before_and_after", lambda *_: measured)
     found = work("memory", "forgetting", "work", "--json").json
-    assert (found["general_kept"], found["perplexity_change"]) == (0.75, 0.125)
+    assert found["forgetting_ratio"] == pytest.approx(ratio) and found["target_met"] is met
+    assert (found["general_right_before"], found["general_right_after"]) == (before, after)
+    assert (found["perplexity_before"], found["perplexity_after"]) == (20.0, 22.5)
+    assert found["general_kept"] == (after / before if before else None) and found["perplexity_change"] == 0.125
     shown = work("memory", "forgetting", "work").out
-    assert "75%" in shown and "+12.50%" in shown
-    monkeypatch.setattr("continual_learning.strategies.gate.retention", lambda *_: Retention(None, 0.0))
-    assert "the base answers none of the 60 questions" in work("memory", "forgetting", "work").out
+    assert line in shown and "20.00 before, 22.50 after (+12.50%)" in shown and f"{before} of 60 before" in shown
 
 
 def test_forgetting_of_an_empty_memory_is_none(cli: Any, tiny: BaseModel) -> None:
     cli("memory", "new", "fresh", "--strategy", "frozen")
     found = cli("memory", "forgetting", "fresh", "--json").json
-    assert (found["general_kept"], found["perplexity_change"], found["documents"]) == (1.0, 0.0, [])
+    assert found["general_right_before"] == found["general_right_after"] and found["perplexity_before"] > 1
+    assert (found["perplexity_change"], found["documents"]) == (0.0, [])
 
 
 def test_model_info_of_a_memory_that_adds_weights(

@@ -218,7 +218,7 @@ def model_info(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
 def forgetting_metrics(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("View Forgetting Metrics")
     shown = settled(menu.done())
-    assert "general questions kept" in shown and "unrelated perplexity" in shown and "%" in shown
+    assert "general questions kept" in shown and "unrelated perplexity" in shown and "forgetting ratio" in shown
 
 
 def mark(menu: Terminal, strategy: str, marked: int) -> None:
@@ -300,13 +300,14 @@ def ace(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.answer("Question (empty: back)", "")
     assert "from: jellies" in settled(menu.done())
     menu.choose("ACE Save Playbook")
-    menu.answer("Write the playbook to", "")
-    assert "wrote 0 entries of memory 'ace' to playbook.json" in settled(menu.done())
-    playbook = here / "playbook.json"
-    assert json.loads(playbook.read_text())["entries"] == []
+    menu.answer("Name of the playbook", "")
+    assert "wrote 0 entries of memory 'ace' to playbooks/playbook.json" in settled(menu.done())
+    assert json.loads((here / "playbooks" / "playbook.json").read_text())["entries"] == []
+    menu.choose("ACE List Playbooks")
+    assert "playbook" in settled(menu.done())
     menu.choose("ACE Load Playbook")
-    menu.answer("Playbook", "playbook.json")
-    assert "memory 'ace' has the 0 entries of playbook.json" in settled(menu.done())
+    menu.answer("Playbook", "playbook: 0 entries")
+    assert "memory 'ace' has the 0 entries of playbooks/playbook.json" in settled(menu.done())
 
 
 @step

@@ -13,6 +13,8 @@ if os.name != "posix":
 
 from menu_terminal import CTRL_C, CTRL_D, DOWN, ENTER, MENU, SPACE, Terminal
 
+from continual_learning.strategies.methods.ace.playbook import Playbook
+
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
@@ -48,8 +50,10 @@ def fill(terminal: Terminal, entry: str, *answers: tuple[str, str]) -> None:
 
 
 def test_forms_become_command_lines_and_ctrl_d_leaves(tmp_path: Path) -> None:
-    for name in ("doc.txt", "qa.jsonl", "playbook.json"):
+    for name in ("doc.txt", "qa.jsonl", "other.json"):
         (tmp_path / name).write_text("words")
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "playbooks" / "playbook.json").write_text(json.dumps(Playbook().to_json()))
     home = {"CONTINUAL_LEARNING_HOME": str(tmp_path / "home"), "CONTINUAL_LEARNING_STRATEGY": "frozen"}
     menu = Terminal(tmp_path, home, columns=160, arguments=["-c", PROGRAM])
     document, question = ("Document", "doc.txt"), ("Question (empty: back)", "Who?")
@@ -70,10 +74,14 @@ def test_forms_become_command_lines_and_ctrl_d_leaves(tmp_path: Path) -> None:
         expect(menu, "learn doc.txt --memory ace --strategy ace --qa qa.jsonl")
         fill(menu, "ACE Ask", question, enough)
         expect(menu, "ask 'Who?' --memory ace")
-        fill(menu, "ACE Save Playbook", ("Write the playbook to", ""), ("Replace it?", "y"))
-        expect(menu, "ace save playbook.json --memory ace --overwrite")
-        fill(menu, "ACE Load Playbook", ("Playbook", "playbook.json"))
-        expect(menu, "ace load playbook.json --memory ace")
+        fill(menu, "ACE Save Playbook", ("Name of the playbook", ""), ("Replace it?", "y"))
+        expect(menu, "ace save playbook --memory ace --overwrite")
+        fill(menu, "ACE Load Playbook", ("Playbook", "playbook: "))
+        expect(menu, "ace load playbook --memory ace")
+        fill(menu, "ACE Load Playbook", ("Playbook", "another file"), ("File of the playbook", "other.json"))
+        expect(menu, "ace load ./other.json --memory ace")
+        fill(menu, "ACE List Playbooks")
+        expect(menu, "ace list")
         fill(menu, "Doc-to-LoRA Learn", ("Description of a task", "doc.txt"))
         expect(menu, "learn doc.txt --memory doc2lora --strategy doc2lora --set mode=text")
         fill(menu, "Nested Chat")
@@ -94,6 +102,11 @@ def test_forms_become_command_lines_and_ctrl_d_leaves(tmp_path: Path) -> None:
         menu.send("aa" + DOWN + SPACE + ENTER)
         menu.answer("Write a report to", "")
         expect(menu, "benchmark stream --data qa.jsonl --documents 3 --strategies frozen")
+        fill(menu, "Run Benchmarks", ("Which benchmark?", "squad"), ("Data", ""), ("Documents", ""))
+        menu.wait("Strategies")
+        menu.send("aa" + DOWN + SPACE + ENTER)
+        menu.answer("Write a report to", "")
+        expect(menu, "benchmark squad --documents 8 --strategies frozen")
         fill(menu, "Compare All Engines", document, ("empty: type them", ""), ("Question 1", "Who?"),
              ("Its answer", "Maren"), ("Question 2", ""), ("Keep them in", "\x15mine.jsonl"))  # fmt: skip
         menu.answer("Strategies", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.resources import as_file, files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,13 @@ import pytest
 from continual_learning.datasets.base import Dataset, QADocument, load_dataset
 from continual_learning.errors import InputError, MissingExtraError
 from continual_learning.types import QuestionAnswer
+
+TRAINED_ON = {
+    *("Super Bowl 50", "Warsaw", "Normans", "Nikola Tesla", "Teacher", "Martin Luther", "Sky (United Kingdom)"),
+    *("Victoria (Australia)", "Steam engine", "Oxygen", "Apollo program", "European Union law", "Fresno, California"),
+    *("Packet switching", "Black Death", "Newcastle upon Tyne"),
+}
+"""Articles of the half that the span reader and the hypernetwork were trained on, and that settings were tuned on."""
 
 OFFICIAL = {
     "version": "v2.0",
@@ -237,3 +245,26 @@ def test_hub_rows_of_another_kind_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_documents_carry_no_needle_fields(tmp_path: Path) -> None:
     item: QADocument = load_dataset(write(tmp_path / "a.jsonl", ROWS[0])).documents[0]
     assert (item.tokens, item.depth) == (None, None)
+
+
+def test_the_sample_that_ships_is_attributed_and_new_to_what_ships_with_it() -> None:
+    sample = load_dataset("squad_sample")
+    assert len(sample.documents) == 50 and len({d.article for d in sample.documents}) == 16
+    assert not {d.article for d in sample.documents} & TRAINED_ON
+    assert all(answer in d.document.text for d in sample.documents for q in d.questions for answer in q.answers)
+    with as_file(files("continual_learning") / "data" / "squad_sample") as folder:
+        assert (folder / "squad_sample.jsonl").stat().st_size <= 60_000
+        notice = (folder / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert "creativecommons.org/licenses/by-sa/4.0" in notice
+    assert all(d.article in notice for d in sample.documents)
+
+
+def test_a_file_goes_before_the_sample_and_a_folder_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "squad_sample"
+    folder.mkdir()
+    assert len(load_dataset("squad_sample").documents) == 50
+    folder.rmdir()
+    folder.write_text(json.dumps({"title": "A", "context": "B c.", "questions": [{"question": "q", "answer": "B"}]}))
+    with pytest.raises(InputError, match="squad_sample"):
+        load_dataset("squad_sample")

@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -159,7 +160,7 @@ def test_a_broken_gguf_file_is_one_line(gguf: Path) -> None:
 
 @pytest.fixture
 def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = loading.EmbeddedModel("package_that_is_not_there", EMBEDDED[NAME].requirement, EMBEDDED[NAME].file)
+    absent = replace(EMBEDDED[NAME], package="package_that_is_not_there")
     monkeypatch.setitem(EMBEDDED, NAME, absent)
 
 

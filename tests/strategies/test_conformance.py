@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
@@ -197,6 +199,23 @@ def test_state_survives_json_and_describes_itself(strategy: Strategy[Any], tiny_
     assert StateMeta.from_json(json.loads(json.dumps(state.meta.to_json()))) == state.meta
     assert all("/" in name and isinstance(t, torch.Tensor) for name, t in state.tensors.items())
     json.dumps(strategy.describe(tiny_base, state))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in strategy_names() if strategy_class(n).write_peft is not Strategy.write_peft]
+)
+def test_an_adapter_names_the_base_as_other_programs_do(name: str, tiny_base: BaseModel, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    strategy = make_strategy(name, QUICK.get(name))
+    state = learned(strategy, tiny_base, A)
+    embedded = replace(state, meta=replace(state.meta, base_name="smollm2-135m"))
+    for saved, expected in ((embedded, "HuggingFaceTB/SmolLM2-135M-Instruct"), (state, tiny_base.name)):
+        folder = strategy.write_peft(saved, tmp_path / saved.meta.base_name.replace("/", "_"))
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        assert config["base_model_name_or_path"] == expected
+        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            assert file.metadata()["base_name"] == saved.meta.base_name
+            assert file.metadata()["base_fingerprint"] == tiny_base.fingerprint
 
 
 TESTS = next(folder for folder in Path(__file__).parents if folder.name == "tests")

@@ -14,6 +14,9 @@ from continual_learning.errors import InputError
 if TYPE_CHECKING:
     from continual_learning.datasets.base import Dataset
 
+SAMPLE = "squad_sample"
+"""`datasets.base.SAMPLE`, which is not imported for ``--help``."""
+
 app = options.group("Compare strategies on many documents.")
 app.command("conversation")(chat_benchmarks.conversation)
 app.command("repository")(chat_benchmarks.repository)
@@ -23,7 +26,8 @@ Data = Annotated[
     str,
     typer.Option(
         "--data", metavar="FILE",
-        help="SQuAD 1.1 or 2.0 (.json), or .jsonl with title, context and questions; squad or squad_v2 for the hub's.",
+        help="SQuAD 1.1 or 2.0 (.json), or .jsonl with title, context and questions; squad_sample for the 50 passages "
+        "that ship with the package; squad or squad_v2 for the hub's.",
     ),
 ]  # fmt: skip
 Count = Annotated[
@@ -46,7 +50,7 @@ DataSeed = Annotated[
 
 @app.command("squad")
 def squad(
-    data: Data,
+    data: Data = SAMPLE,
     documents: Count = 16,
     holdout_questions: Annotated[
         int,
@@ -85,7 +89,7 @@ def squad(
 
 @app.command("stream")
 def stream(
-    data: Data,
+    data: Data = SAMPLE,
     documents: Count = 20,
     split: Half = "holdout",
     data_seed: DataSeed = 0,
@@ -122,7 +126,7 @@ def stream(
 
 @app.command("forgetting")
 def forgetting(
-    data: Data,
+    data: Data = SAMPLE,
     documents: Count = 8,
     split: Half = "holdout",
     data_seed: DataSeed = 0,

@@ -124,6 +124,8 @@ def command_line() -> str:
 
 
 def _show(out: Output, result: dict[str, Any]) -> None:
+    from continual_learning.evaluation.metrics import FORGETTING_TARGET
+
     rows = []
     for r in result["results"]:
         low_high = r["recall_interval"]
@@ -151,7 +153,8 @@ def _show(out: Output, result: dict[str, Any]) -> None:
             out.line(f"{r['label']}: told {row['from']} to {row['to']} turns before: recall {row['recall']:.2f} "
                      f"of {row['questions']}")  # fmt: skip
         if r["holdout_before"] is not None:
-            ratio = _number(r["forgetting_ratio"], ".2f") or "undefined: the base had none right"
+            ratio = _number(r["forgetting_ratio"], ".2f")
+            ratio = f"{ratio} (target: at most {FORGETTING_TARGET})" if ratio else "undefined: the base had none right"
             out.line(f"{r['label']}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "
                      f"forgetting ratio {ratio}")  # fmt: skip
         for text in r["notes"]:

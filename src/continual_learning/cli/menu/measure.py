@@ -11,7 +11,7 @@ BENCHMARKS = {
     "stream": "stream: documents one after another in one memory",
     "forgetting": "forgetting: general questions and unrelated text",
 }
-DATA = "SQuAD file, .jsonl with title, context and questions, or squad for the hub's"
+DATA = "empty: the SQuAD sample that ships; or a SQuAD file, .jsonl with title, context and questions, squad of the hub"
 
 
 def run_benchmark(menu: Menu) -> None:
@@ -22,7 +22,8 @@ def run_benchmark(menu: Menu) -> None:
         lengths = prompts.text("Lengths in tokens", "250,500,1000")
         arguments += ["--tokens", lengths, "--documents", str(prompts.number("Documents of each length", 5))]
     else:
-        arguments += ["--data", prompts.text(f"Data ({DATA})"), "--documents", str(prompts.number("Documents", 8))]
+        data = prompts.text(f"Data ({DATA})", required=False)
+        arguments += [*flags(data=data or None), "--documents", str(prompts.number("Documents", 8))]
     strategies = choose_strategies(["frozen", "in_context", "rag", "ttt"])
     report = prompts.text("Write a report to (.html, .md, .csv, .json; empty: none)", required=False)
     menu.run(*arguments, "--strategies", ",".join(strategies), *flags(report=report or None))
@@ -43,5 +44,9 @@ def choose_strategies(checked: list[str] | None = None) -> list[str]:
 
 ENTRIES = (
     Entry("Run Benchmarks", "compare strategies on many documents", run_benchmark),
-    Entry("View Forgetting Metrics", "what this memory did to general questions and unrelated text", view_forgetting),
+    Entry(
+        "View Forgetting Metrics",
+        "the forgetting ratio, general questions and perplexity, before and after",
+        view_forgetting,
+    ),
 )

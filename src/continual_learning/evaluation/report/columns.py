@@ -167,7 +167,8 @@ COLUMNS = (
     ),
     Column(
         "forgetting_ratio", "forgetting ratio", formats.ratio, "low",
-        "Share of the holdout recall before learning that is lost after it; undefined where it was 0 before.",
+        "Share of the holdout recall before learning that is lost after it, 0.15 at most being the target; undefined "
+        "where it was 0 before.",
         of_learning=True,
     ),
     Column("holdout_before", "holdout before", formats.ratio, "", "Recall of the holdout before learning."),

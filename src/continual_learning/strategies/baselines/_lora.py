@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from continual_learning.errors import ConfigError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import is_transposed, linear_sizes
+from continual_learning.model.published_names import published_name
 from continual_learning.text.words import hash_63
 
 ALL_LINEAR = "all-linear"
@@ -98,6 +99,7 @@ class LoRA:
     def peft_config(self, names: list[str], transposed: bool, base_name: str) -> Any:
         """PEFT's own configuration of this adapter, a `peft.LoraConfig` for the layers with these paths.
 
+        It gives the base the name by which other programs load it.
         Raises MissingExtraError without PEFT.
         """
         return _peft().LoraConfig(
@@ -106,7 +108,7 @@ class LoRA:
             target_modules=names,
             fan_in_fan_out=transposed,
             task_type="CAUSAL_LM",
-            base_model_name_or_path=base_name,
+            base_model_name_or_path=published_name(base_name),
         )
 
     def _layers(self, base: BaseModel, seed: str) -> dict[str, Any]:

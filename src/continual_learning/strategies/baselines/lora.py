@@ -20,6 +20,7 @@ from continual_learning.errors import InputError
 from continual_learning.io.files import make_folder, storage_errors, write_atomic
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.published_names import adapter_metadata
 from continual_learning.strategies.base import Cost
 from continual_learning.strategies.baselines._finetuning import AdapterConfig
 from continual_learning.strategies.baselines._lora import LoRA, adapter_paths, peft_state_dict
@@ -75,5 +76,6 @@ class SequentialLoRA(SequentialFinetuning[LoRAConfig]):
         with storage_errors(f"adapter {folder.name!r}"):
             make_folder(folder)
             config.save_pretrained(str(folder))
-            write_atomic(folder / "adapter_model.safetensors", save(peft_state_dict(adapter)))
+            metadata = adapter_metadata(state.meta.base_name, state.meta.base_fingerprint)
+            write_atomic(folder / "adapter_model.safetensors", save(peft_state_dict(adapter), dict(metadata)))
         return folder

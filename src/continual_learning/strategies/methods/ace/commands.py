@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from continual_learning.errors import InputError
-from continual_learning.io.files import is_stream
 from continual_learning.strategies.commands import (
     Command,
     CommandContext,
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
     from continual_learning.strategies.methods.ace.playbook import Playbook
 
 NAME = "ace"
-GROUPS = {NAME: "The playbook of an ace memory: show, save, load, compare, edit, learn, ask."}
+_OTHER = ""
+"""The choice of a file in the menu, which no playbook is called."""
+GROUPS = {NAME: "The playbook of an ace memory: show, save, load, list, compare, edit, learn, ask."}
 
 Version = Annotated[str | None, typer.Option("--version", help="A version or checkpoint [default: the current one].")]
 Section = Annotated[str, typer.Option("--section", help="Section: general, strategies, facts or pitfalls.")]
@@ -41,7 +42,9 @@ def show(
     cli: CommandContext,
     memory: Memory = None,
     version: Version = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as `ace save FILE.md` does.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, as `ace save ./FILE.md` writes.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show all entries, with their helpful and harmful counts and where they came from."""
@@ -63,58 +66,73 @@ def show(
 
 def save(
     cli: CommandContext,
-    file: Annotated[
-        Path,
-        typer.Argument(help="FILE.json, which `ace load` reads, or FILE.md; without a folder: in ace.playbook_dir."),
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME_OR_FILE",
+            help="A name: NAME.json in ace.playbook_dir. Or a path that ends in .json, or in .md for people.",
+        ),
     ],
     memory: Memory = None,
     version: Version = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write the playbook to a file."""
-    import json
+    """Save the playbook under a name, or to a file."""
+    from continual_learning.strategies.methods.ace.library import new_file, write
 
     out = cli.output(as_json)
-    if file.suffix not in (".json", ".md"):
-        raise InputError(f"{file}: suffix {file.suffix!r}; expected .json, or .md for people")
-    given, file = file, placed(cli, file)
+    folder = folder_of(cli)
+    new_file(name, folder)  # a bad name is reported before anything is opened
     store = _store(cli, memory)
     playbook = _playbook(store, version)
-    text = json.dumps(playbook.to_json(), indent=1, ensure_ascii=False) + "\n"
-    try:
-        if file != given:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w" if overwrite or is_stream(file) else "x", encoding="utf-8") as stream:
-            stream.write(text if file.suffix == ".json" else playbook.markdown())
-    except FileExistsError:
-        raise InputError(f"{file} is there already; choose another name, or add --overwrite") from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written: {error.strerror}; choose another place") from None
+    file = write(playbook, name, folder, overwrite)
     out.result({"memory": store.name, "file": file, "entries": len(playbook)})
     out.line(f"wrote {len(playbook)} entries of memory {store.name!r} to {file}")
 
 
 def load(
     cli: CommandContext,
-    file: Annotated[Path, typer.Argument(help="A file that `ace save FILE.json` wrote.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME_OR_FILE", help="What `ace save` wrote: a name of `ace list`, or a file.")
+    ],
     memory: Memory = None,
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Replace the playbook by one from a file, as a new version. A memory that does not exist is created."""
+    """Replace the playbook by a saved one, as a new version. A memory that does not exist is created."""
+    from continual_learning.strategies.methods.ace.library import found, read
+
     out = cli.output(as_json)
-    file = placed(cli, file)
-    given = _from_file(file)
-    name = _change(cli, memory, given.loaded_over, "load", file.name, model)
-    playbook = _playbook(_store(cli, name), None)
-    out.result({"memory": name, "entries": len(playbook), "next_number": playbook.next_number})
-    out.line(f"memory {name!r} has the {len(playbook)} entries of {file}; `memory rollback {name}` undoes it")
+    file = found(name, folder_of(cli))
+    given = read(file)
+    changed = _change(cli, memory, given.loaded_over, "load", file.name, model)
+    playbook = _playbook(_store(cli, changed), None)
+    out.result({"memory": changed, "entries": len(playbook), "next_number": playbook.next_number})
+    out.line(f"memory {changed!r} has the {len(playbook)} entries of {file}; `memory rollback {changed}` undoes it")
+
+
+def list_saved(cli: CommandContext, as_json: Json = False) -> None:
+    """List the playbooks in the folder that ace.playbook_dir names, by name."""
+    from continual_learning.strategies.methods.ace.library import listed
+
+    out = cli.output(as_json)
+    folder = folder_of(cli)
+    playbooks = listed(folder)
+    out.result({"folder": folder, "playbooks": playbooks})
+    if playbooks:
+        rows = [(p.name, "no playbook" if p.entries is None else p.entries, p.saved_at) for p in playbooks]
+        out.table(("name", "entries", "saved_at"), rows)
+    else:
+        out.line(f"no playbook in {folder} yet; continual-learning ace save NAME saves one there")
+    for one in playbooks:
+        if one.problem:
+            out.note(f"warning: {one.problem}")
 
 
 def diff(
     cli: CommandContext,
-    before: Annotated[str, typer.Argument(help="A version, a checkpoint or a FILE.json.")],
+    before: Annotated[str, typer.Argument(help="A version, a checkpoint, or a saved playbook as NAME.json.")],
     after: Annotated[str | None, typer.Argument(help="Another [default: the current version].")] = None,
     memory: Memory = None,
     as_json: Json = False,
@@ -366,30 +384,18 @@ def _playbook(store: Store, version: str | None) -> Playbook:
 
 def _referred(cli: CommandContext, memory: str | None, ref: str | None) -> Playbook:
     """Return the playbook that a version, a checkpoint or a file holds; None: that of the current version."""
+    from continual_learning.strategies.methods.ace.library import found, read
+
     if ref is not None and ref.endswith(".json"):
-        return _from_file(placed(cli, Path(ref)))
+        return read(found(ref, folder_of(cli)))
     return _playbook(_store(cli, memory), ref)
 
 
-def placed(cli: CommandContext | MenuContext, file: Path) -> Path:
-    """Return the path of a playbook: a name without a folder is in the folder that ``ace.playbook_dir`` names."""
-    folder = cli.config().settings.strategies.get("ace", {}).get("playbook_dir")
-    if folder is None or file.is_absolute() or len(file.parts) > 1:
-        return file
-    return Path(str(folder)).expanduser() / file
+def folder_of(cli: CommandContext | MenuContext) -> Path:
+    """Return the folder of playbooks that the settings name."""
+    from continual_learning.strategies.methods.ace import library
 
-
-def _from_file(file: Path) -> Playbook:
-    import json
-
-    from continual_learning.strategies.methods.ace.playbook import Playbook
-
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{file}: cannot be read: {reason}; expected what `ace save FILE.json` wrote") from None
-    return Playbook.from_json(data, str(file))
+    return library.folder_of(cli.config().settings.strategies.get(NAME, {}))
 
 
 def _from(origins: Any) -> str | None:
@@ -410,25 +416,54 @@ def _menu_ask(menu: MenuContext) -> None:
 
 
 def _menu_save(menu: MenuContext) -> None:
-    """Save the playbook to a file."""
-    file = str(Path(menu.prompts.text("Write the playbook to", "playbook.json")).expanduser())
+    """Save the playbook under a name."""
+    from continual_learning.strategies.methods.ace.library import new_file
+
+    def check(name: str) -> bool | str:
+        try:
+            new_file(name, folder)
+        except InputError as error:
+            return str(error)
+        return True
+
+    folder = folder_of(menu)
+    name = menu.prompts.text(f"Name of the playbook in {folder}, or a file", "playbook", check=check)
     overwrite: list[str] = []
-    if placed(menu, Path(file)).exists():
-        if not menu.prompts.confirm(f"{file} is there. Replace it?"):
+    if new_file(name, folder).exists():
+        if not menu.prompts.confirm(f"{name} is there. Replace it?"):
             return
         overwrite = ["--overwrite"]
-    menu.run(NAME, "save", file, "--memory", menu.memory_of(NAME), *overwrite)
+    menu.run(NAME, "save", name, "--memory", menu.memory_of(NAME), *overwrite)
 
 
 def _menu_load(menu: MenuContext) -> None:
-    """Load a playbook from a file."""
-    menu.run(NAME, "load", menu.prompts.path("Playbook"), "--memory", menu.memory_of(NAME))
+    """Load a playbook by name, or from a file."""
+    from continual_learning.strategies.methods.ace.library import listed
+
+    saved = {
+        p.name: f"{p.name}: {p.entries} entries, saved {p.saved_at}" for p in listed(folder_of(menu)) if not p.problem
+    }
+    chosen = menu.prompts.select("Playbook", {**saved, _OTHER: "another file"}) if saved else _OTHER
+    if chosen == _OTHER:
+        path = Path(menu.prompts.path("File of the playbook"))
+        chosen = str(path) if len(path.parts) > 1 else f"./{path}"
+    menu.run(NAME, "load", chosen, "--memory", menu.memory_of(NAME))
 
 
-COMMANDS = tuple(Command(f"{NAME} {run.__name__}", run) for run in (show, save, load, diff, edit, undo, learn, ask))
+def _menu_list(menu: MenuContext) -> None:
+    """List the saved playbooks."""
+    menu.run(NAME, "list")
+
+
+COMMANDS = (
+    *(Command(f"{NAME} {run.__name__}", run) for run in (show, save, load)),
+    Command(f"{NAME} list", list_saved),
+    *(Command(f"{NAME} {run.__name__}", run) for run in (diff, edit, undo, learn, ask)),
+)
 MENU = (
     MenuEntry("ACE", "ACE Learn Document", "a document into the playbook, questions optional", _menu_learn),
     MenuEntry("ACE", "ACE Ask", "questions to the playbook", _menu_ask),
-    MenuEntry("ACE", "ACE Save Playbook", "the playbook into a file", _menu_save),
-    MenuEntry("ACE", "ACE Load Playbook", "a playbook from a file", _menu_load),
+    MenuEntry("ACE", "ACE Save Playbook", "the playbook, under a name or into a file", _menu_save),
+    MenuEntry("ACE", "ACE Load Playbook", "a playbook by name, or from a file", _menu_load),
+    MenuEntry("ACE", "ACE List Playbooks", "the saved playbooks", _menu_list),
 )

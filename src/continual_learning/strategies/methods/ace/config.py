@@ -47,8 +47,8 @@ class ACEConfig(StrategyConfig):
     """Maximum number of entries in the playbook."""
     selection: bool = True
     """Put only relevant entries before a question; otherwise all that fit."""
-    playbook_dir: str | None = Field(None, min_length=1)
-    """Folder for `ace save`, `ace load` and `ace diff` if a file name has no folder. None: the working folder."""
+    playbook_dir: str | None = Field("playbooks", min_length=1)
+    """Folder where `ace save`, `ace load` and `ace list` keep playbooks by name. None: the working folder."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         "retries": 2,

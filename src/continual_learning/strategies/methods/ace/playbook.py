@@ -148,7 +148,7 @@ class Playbook:
             next_number, step, log = int(data["next_number"]), int(data["step"]), tuple(dict(r) for r in data["log"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             problem = f"{type(error).__name__}: {error}"
-            raise InputError(f"{at}: not a playbook ({problem}); expected what `ace save FILE.json` wrote") from None
+            raise InputError(f"{at}: not a playbook ({problem}); expected what `ace save NAME` wrote") from None
         if len(entries) != len(found):
             raise InputError(f"{at}: an id appears twice; expected every id once")
         highest = max((e.number for e in found), default=0)

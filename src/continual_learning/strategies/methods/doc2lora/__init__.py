@@ -43,6 +43,7 @@ from continual_learning.documents import Document
 from continual_learning.io.files import storage_errors
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.model.published_names import adapter_metadata
 from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.routing import (
@@ -267,8 +268,9 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         for place, low_rank in state_adapter(state).items():
             changes.setdefault(modules[_place(place)], []).append(low_rank)
         by_path = {path: concatenated(several) for path, several in changes.items()}
+        metadata = adapter_metadata(state.meta.base_name, state.meta.base_fingerprint)
         with storage_errors(f"adapter {folder.name!r}"):
-            return write_peft_files(state.meta.base_name, by_path, columns, folder)
+            return write_peft_files(metadata, by_path, columns, folder)
 
     def _opened(self, state: State, text: str, history: Sequence[Message] = ()) -> dict[str, float]:
         """Return the documents whose adapters ``text`` puts in place, in the order learned, with their coverage of it.

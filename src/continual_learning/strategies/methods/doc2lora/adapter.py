@@ -20,6 +20,7 @@ from torch import nn
 from continual_learning.errors import InputError, MismatchError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import is_transposed, linear_sizes
+from continual_learning.model.published_names import adapter_metadata, published_name
 from continual_learning.strategies.methods.doc2lora.config import (
     DocumentConfig,
     HypernetworkConfig,
@@ -176,25 +177,31 @@ def export_peft(base: BaseModel, adapter: Adapter, folder: str | Path) -> Path:
 
     Raises InputError for an empty adapter.
     """
-    return write_peft_files(base.name, _by_path(base, adapter), transposed(base, adapter), folder)
+    metadata = adapter_metadata(base.name, base.fingerprint)
+    return write_peft_files(metadata, _by_path(base, adapter), transposed(base, adapter), folder)
 
 
-def write_peft_files(base_name: str, changes: Mapping[str, LowRank], transposed: bool, folder: str | Path) -> Path:
-    """As `export_peft`, for changes by module path and without the base. ``transposed``: the modules are Conv1D."""
+def write_peft_files(
+    metadata: Mapping[str, str], changes: Mapping[str, LowRank], transposed: bool, folder: str | Path
+) -> Path:
+    """As `export_peft`, for changes by module path and without the base, which `adapter_metadata` describes.
+
+    ``transposed``: the modules are Conv1D.
+    """
     if not changes:
         raise InputError("nothing is learned yet; expected at least one document to export: learn one first")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     ranks = {path: low_rank.rank for path, low_rank in changes.items()}
     config = _lora_config(sorted(ranks), ranks, transposed)
-    config.base_model_name_or_path = base_name
+    config.base_model_name_or_path = published_name(metadata["base_name"])
     config.inference_mode = True
     config.save_pretrained(target)
     tensors = {}
     for path, (A_RI, B_RO) in changes.items():
         tensors[f"base_model.model.{path}.lora_A.weight"] = A_RI.detach().cpu().contiguous()
         tensors[f"base_model.model.{path}.lora_B.weight"] = B_RO.detach().mT.cpu().contiguous()
-    save_file(tensors, target / _PEFT_WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, target / _PEFT_WEIGHTS, metadata=dict(metadata))
     return target
 
 

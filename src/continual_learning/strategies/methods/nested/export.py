@@ -19,6 +19,7 @@ from torch import Tensor
 from continual_learning.errors import InputError
 from continual_learning.io.files import make_folder, storage_errors, write_atomic
 from continual_learning.memory.state import State
+from continual_learning.model.published_names import adapter_metadata, published_name
 from continual_learning.strategies.methods.nested.levels import Level, change
 
 _MOST_CHANGED = 3
@@ -75,7 +76,7 @@ def peft_adapter(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": state.meta.base_name,
+        "base_model_name_or_path": published_name(state.meta.base_name),
         "r": rank,
         "lora_alpha": rank,  # a scale of one
         "target_modules": sorted(paths),
@@ -89,8 +90,9 @@ def peft_adapter(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def write_peft(state: State, folder: Path) -> Path:
     """Write an adapter that PEFT loads. Returns the folder. Raises InputError and StorageError."""
     tensors, config = peft_adapter(state)
+    metadata = adapter_metadata(state.meta.base_name, state.meta.base_fingerprint)
     with storage_errors(f"adapter {folder.name!r}"):
         make_folder(folder)
-        write_atomic(folder / "adapter_model.safetensors", save(tensors))
+        write_atomic(folder / "adapter_model.safetensors", save(tensors, dict(metadata)))
         write_atomic(folder / "adapter_config.json", json.dumps(config, indent=2).encode())
     return folder
