@@ -151,6 +151,41 @@ def test_health(server: tuple[str, Script], script: Script) -> None:
     assert not small.ok and small.fix == "set strategies.ace.num_ctx to 2048"
 
 
+def test_a_proxy_is_not_asked_for_a_server_of_this_machine(
+    server: tuple[str, Script], script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert ask(model(server[0])) == "plankton"
+    assert [f.ok for f in model(server[0]).check()] == [True, True, True]
+    with pytest.raises(ChatModelError, match="cannot be reached"):
+        ask(model("http://ollama.example", retries=0))
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://localhost:11434", True),
+        ("http://ollama.localhost./v1", True),
+        ("http://127.0.0.2", True),
+        ("http://[::1]:80", True),
+        ("http://0.0.0.0:11434", True),
+        ("http://192.168.1.2", False),
+        ("http://localhost.example.org", False),
+    ],
+)
+def test_what_is_an_address_of_this_machine(url: str, local: bool) -> None:
+    assert servers.is_local(url) is local
+
+
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:9")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ollama"]:
+        monkeypatch.delitem(sys.modules, name)  # the package makes a client when it is imported
+    with pytest.raises(ConfigError, match=r"ALL_PROXY names cannot be used: .*gopher"):
+        model("http://ollama.example")
+
+
 def test_addresses_carry_no_password() -> None:
     with pytest.raises(ConfigError, match="carries a user or password"):
         model("http://me:hunter2@localhost:11434")

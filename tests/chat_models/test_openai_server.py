@@ -9,7 +9,7 @@ import pytest
 from chat_servers import Script, openai_server
 
 from continual_learning.chat_models import ChatRequest, OpenAIModel, ServerSettings
-from continual_learning.errors import ChatModelError, InputError, MissingExtraError
+from continual_learning.errors import ChatModelError, ConfigError, InputError, MissingExtraError
 from continual_learning.model.chat_template import user
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "string", "maxLength": 5}}}
@@ -53,6 +53,18 @@ def test_a_server_that_takes_no_schema_is_asked_without(server: tuple[str, Scrip
     for _ in range(2):
         assert one.complete([ChatRequest((user("a"),), 20, SCHEMA)])[0].text == "plankton"
     assert ["response_format" in body for body in script.requests] == [True, False, False]
+
+
+def test_proxies_are_for_other_machines(
+    server: tuple[str, Script], script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert ask(model(server[0])) == "plankton"
+    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:9")
+    assert ask(model(server[0])) == "plankton"
+    with pytest.raises(ConfigError, match=r"ALL_PROXY names cannot be used: .*gopher"):
+        model("http://openai.example")
 
 
 def test_streaming(server: tuple[str, Script], script: Script) -> None:

@@ -258,6 +258,18 @@ def test_encrypted_archive(tmp_path: Path) -> None:
 # -- pages -----------------------------------------------------------------------------------------
 
 
+def test_what_is_nested_too_deep_to_be_read_is_named(tmp_path: Path) -> None:
+    def page(depth: int) -> str:
+        return f"<body><p>The ferry leaves at nine.</p>{'<div>' * depth}It is red.{'</div>' * depth}<p>It is old.</p>"
+
+    document, skipped = read(tmp_path, "deep.html", page(2000))
+    assert (document.text, skipped) == ("The ferry leaves at nine.\n\nIt is red.\n\nIt is old.", [])
+    document, [rest] = read(tmp_path, "deeper.html", page(3000))
+    assert document.text == "The ferry leaves at nine."
+    assert rest.source.endswith("deeper.html, the rest") and "nested more than 2,048 deep" in rest.reason
+    assert "nested more than 2,048 deep" in refusal(tmp_path, "deepest.html", f"<body>{'<div>' * 3000}It is red.")
+
+
 def test_html_is_its_main_text(tmp_path: Path) -> None:
     document, _ = read(tmp_path, "a.html", html())
     assert TEXT in document.text and document.title == "Comb jellies"

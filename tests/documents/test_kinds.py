@@ -258,6 +258,13 @@ def test_a_mail_is_its_head_and_its_texts_and_names_its_attachments(tmp_path: Pa
         read(tmp_path, "b.eml", "Just a text\nwithout a head\n")
 
 
+@pytest.mark.parametrize("kind", ["mixed", "alternative"])
+def test_a_mail_whose_boundary_is_lost_keeps_its_text(tmp_path: Path, kind: str) -> None:
+    mail = f"Subject: The mill\nContent-Type: multipart/{kind};\n\nboundary=b\n\n--b\n\nIt is closed.\n--b--\n"
+    [document], left_out = read(tmp_path, "a.eml", mail)
+    assert "It is closed." in document.text and left_out == {}
+
+
 def test_an_opendocument_text(tmp_path: Path) -> None:
     note = (
         "<text:note><text:note-citation>1</text:note-citation>"

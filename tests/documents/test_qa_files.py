@@ -51,6 +51,14 @@ def test_headers_delimiters_and_numbers_as_people_write_them(tmp_path: Path, nam
     ]
 
 
+def test_a_file_that_excel_wrote_as_unicode_text(tmp_path: Path) -> None:
+    (tmp_path / "q.tsv").write_bytes("question\tanswer\r\nWer?\tKäthe\r\n".encode("utf-16"))
+    assert load_qa(tmp_path / "q.tsv") == [QuestionAnswer("Wer?", ("Käthe",))]
+    (tmp_path / "cut.tsv").write_bytes((tmp_path / "q.tsv").read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"cut.tsv: it is no whole UTF-16"):
+        load_qa(tmp_path / "cut.tsv")
+
+
 def test_questions_without_answers(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_bytes(b"Wer?\r\n\r\n  Wo? \n")
     (tmp_path / "q.jsonl").write_text('{"question": "Who?"}')

@@ -135,7 +135,7 @@ def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
         ("a.txt", b"abc\x00def", ["binary", "offset 3"]),
         ("a.txt", "über".encode("latin-1"), ["not UTF-8", "0xfc", "offset 0"]),
         ("a.txt", b"abc\xe2\x82", ["not UTF-8", "offset 3"]),
-        ("a.txt", "text".encode("utf-16"), ["UTF-16", "UTF-8"]),
+        ("a.txt", "text".encode("utf-16")[:-1], ["no whole UTF-16", "byte 8"]),
         ("a.png", b"PNG", ["'.png'", ".txt", ".pdf", "source code"]),
         ("README", b"te\0xt", ["binary", "offset 2"]),
         ("a.jsonl", b"\n \n", ["no lines"]),
@@ -144,6 +144,24 @@ def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, words: list[str]) -> None:
     message = refusal(write(tmp_path / name, content))
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("a.txt", "Die Mühle\r\n灯", "Die Mühle\n灯"),
+        ("a.csv", "name;age\nKäthe;30\n", "name: Käthe; age: 30."),
+        ("a.jsonl", '{"text": "Die Mühle"}\n', "Die Mühle"),
+        ("a.json", '{"mill": "Die Mühle"}', "mill: Die Mühle."),
+    ],
+)
+def test_a_byte_order_mark_tells_the_encoding(
+    tmp_path: Path, encoding: str, name: str, content: str, text: str
+) -> None:
+    mark = "\ufeff" if encoding.endswith("-be") else ""
+    [document], skipped = read_documents(write(tmp_path / name, (mark + content).encode(encoding)))
+    assert (document.text, skipped) == (text, [])
 
 
 def test_too_large_counts_bytes(tmp_path: Path) -> None:

@@ -152,3 +152,13 @@ def test_rows_of_a_word_table_are_read_with_the_names_of_their_columns(tmp_path:
     assert [s.reason for s in skipped] == ["3 words"]
     layout = "<w:tbl><w:tr>" + cell("Left of all.") + cell("Right.") + "</w:tr></w:tbl>"
     assert read(tmp_path, "b.docx", word(layout))[0].text == "Left of all.\n\nRight.", "a table for its looks"
+
+
+def test_parts_that_a_program_on_windows_named_with_backslashes(tmp_path: Path) -> None:
+    sections = "<w:sectPr><w:footerReference r:id='footer'/></w:sectPr>"
+    data = word(w("Wilma Tarn keeps it.") + sections, footer=w("Kept since 1990."))
+    for name in (b"word/document.xml", b"word/_rels/document.xml.rels", b"word/footer.xml"):
+        assert name in data
+        data = data.replace(name, name.replace(b"/", b"\\"))
+    document, skipped = read(tmp_path, "a.docx", data)
+    assert (document.text, skipped) == ("Wilma Tarn keeps it.\n\nKept since 1990.", [])

@@ -59,6 +59,17 @@ def test_prompts_of_all_kinds(tiny_base: BaseModel, prompts: list[list[int]]) ->
     torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("piece", [3, 5, 19])
+def test_a_long_prompt_is_read_piece_by_piece(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    assert decodes_fast(tiny_base)
+    monkeypatch.setattr(decoding, "_PIECE", piece)
+    for prompts in ([START], [START, START[:7]], [[*START, 1, 2, 3], [*START, 4]], [[*START, 1], [*START, 2]]):
+        fast, slow = both(tiny_base, prompts)
+        torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-4)
+
+
 def test_rows_that_are_left_go_on_alike(tiny_base: BaseModel) -> None:
     prompts, keep = [[*START, 1, 2, 3], [*START, 4], [*START, 5, 6]], torch.tensor([0, 2])
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from tiny_models import FAMILIES, make_tiny
 from torch import Tensor, nn
 
 from continual_learning.errors import InputError, StoppedError
-from continual_learning.model import generation
+from continual_learning.model import decoding, generation
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.decoding import FastDecoder
 from continual_learning.model.generation import GenerationControl, controlled, generate
 
 PROMPTS = ["The quick brown fox", "Comb", "What is the capital of France? The capital of", "Question: Who lives"]
@@ -178,6 +180,25 @@ def test_a_text_cut_within_a_character_ends_before_it(
         assert wanted.startswith(made.text) and made.ids == tuple(ids[:limit])
         assert not streamed or "".join(pieces) == made.text
     assert made.text == wanted
+
+
+def test_a_prompt_that_nobody_waits_for_is_read_no_further(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = tiny_base.encode("The quick brown fox jumps over the lazy dog.")
+    generate(tiny_base, [prompt], 1)  # the decoder is chosen
+    control, read, pieces = GenerationControl(), FastDecoder._forward, []
+
+    def forward(self: FastDecoder, *args: Any) -> Tensor:
+        pieces.append(args)
+        control.give_up("the client left")
+        return read(self, *args)
+
+    monkeypatch.setattr(decoding, "_PIECE", 3)
+    monkeypatch.setattr(FastDecoder, "_forward", forward)
+    with controlled(control), pytest.raises(StoppedError, match="the client left"):
+        generate(tiny_base, [prompt], 12)
+    assert len(pieces) == 1
 
 
 def test_a_generation_is_ended_or_given_up_from_outside(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:

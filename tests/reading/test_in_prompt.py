@@ -10,9 +10,11 @@ from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.errors import InputError
-from continual_learning.model.base_model import BaseModel
+from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.generation import Generation
 from continual_learning.reading.in_prompt import EXAMPLES, Excerpt, ReadingConfig, read_answers, reading_prompt
+from continual_learning.reading.plain import fitted_prompt
+from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Source
 
 DOG = Excerpt("My dog is called Biko.\n\nIt barks.", "The dog")
@@ -155,3 +157,30 @@ def test_every_question_has_passages_of_its_own(base: BaseModel, monkeypatch: py
     assert [a.question for a in answers] == ["Whose dog?", "Whose cat?"]
     assert ["Biko" in p and "Whose dog?" in p for p in prompts] == [True, False]
     assert ["Otto" in p and "Whose cat?" in p for p in prompts] == [False, True]
+
+
+def test_what_the_system_says_stays_when_old_turns_go(tiny_base: BaseModel) -> None:
+    talk = [{"role": r, "content": f"{r} {i}: the dog."} for i in range(40) for r in ("user", "assistant")]
+    history = [{"role": "system", "content": "Be brief."}, *talk]
+    text, _, notes = fit(tiny_base, style="chat", history=history)
+    plain, plain_notes = fitted_prompt(tiny_base, history, QUESTION, 16)
+    for prompt_text, said in ((text, notes), (str(tiny_base.tokenizer.decode(plain)), plain_notes)):
+        assert "Be brief." in prompt_text and "assistant 39" in prompt_text and "user 0:" not in prompt_text
+        assert len(said) == 1 and "the oldest" in said[0]
+
+
+def test_a_long_conversation_is_fitted_in_few_tries() -> None:
+    history = [{"role": "system", "content": "Be brief."}, *({"role": "user", "content": str(i)} for i in range(5000))]
+    tries: list[int] = []
+
+    def latest(limit: int) -> list[Message]:
+        def fits(kept: list[Message]) -> bool:
+            tries.append(len(kept))
+            return len(kept) <= limit
+
+        return latest_turns(history, fits)
+
+    assert latest(6000) == history
+    assert latest(301) == [history[0], *history[-300:]]
+    assert latest(1) == latest(0) == history[:1]
+    assert len(tries) < 4 * 16

@@ -18,6 +18,8 @@ from continual_learning.chat_models.servers import (
     ServerSettings,
     check_url,
     estimated_tokens,
+    is_local,
+    proxy_errors,
     with_retries,
     without_secrets,
 )
@@ -38,7 +40,11 @@ class OllamaModel:
         check_url(settings.url, "the Ollama host")
         self.name = settings.model
         self.window = settings.window
-        self._client = self._package.Client(host=settings.url, timeout=settings.timeout)
+        self._environment = not is_local(settings.url)  # whether variables such as HTTP_PROXY count
+        with proxy_errors():
+            self._client = self._package.Client(
+                host=settings.url, timeout=settings.timeout, trust_env=self._environment
+            )
         self._thinks: bool | None = None
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -59,7 +65,8 @@ class OllamaModel:
         try:
             import httpx
 
-            version = httpx.get(f"{self._settings.url.rstrip('/')}/api/version", timeout=LIST_TIMEOUT)
+            address = f"{self._settings.url.rstrip('/')}/api/version"
+            version = httpx.get(address, timeout=LIST_TIMEOUT, trust_env=self._environment)
             version.raise_for_status()
             number = str(version.json()["version"])
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
@@ -200,8 +207,9 @@ def _holds(known: Sequence[str], name: str) -> bool:
 
 def _package() -> ModuleType:
     try:
-        import ollama
-    except ImportError:
+        with proxy_errors():  # it makes a client of its own at once
+            import ollama
+    except ModuleNotFoundError:
         raise MissingExtraError(
             "the backend ollama needs the package ollama; run `pip install 'continual-learning-slm[ace]'`"
         ) from None

@@ -18,7 +18,9 @@ from continual_learning.chat_models.servers import (
     ServerSettings,
     check_url,
     estimated_tokens,
+    is_local,
     key_from,
+    proxy_errors,
     without_secrets,
 )
 from continual_learning.errors import ChatModelError, InputError, MissingExtraError
@@ -40,11 +42,14 @@ class OpenAIModel:
         self.window = settings.window
         self._key = key_from(key_variable)
         self._key_variable = key_variable
+        with proxy_errors():
+            http_client = self._package.DefaultHttpxClient(trust_env=not is_local(settings.url))
         self._client = self._package.OpenAI(
             base_url=settings.url,
             api_key=self._key or _NO_KEY,
             timeout=settings.timeout,
             max_retries=settings.retries,
+            http_client=http_client,
         )
         self._takes_schema = True
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -74,6 +76,32 @@ def check_url(url: str, what: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{what} = {url!r}; expected an address such as http://localhost:11434")
     return url
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is one of this machine. A proxy is not asked for it: it would look on its own machine."""
+    host = (urlsplit(url).hostname or "").removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+@contextmanager
+def proxy_errors() -> Iterator[None]:
+    """Report a proxy that httpx cannot use, which it reads from the environment when a client is made."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, ValueError) as error:
+        reason = without_secrets(" ".join(str(error).split()))
+        raise ConfigError(
+            f"the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names cannot be used: {reason} Or unset the variable"
+        ) from error
 
 
 def key_from(variable: str) -> str:

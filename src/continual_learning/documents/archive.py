@@ -34,7 +34,16 @@ def open_archive(data: bytes, limits: Limits, what: str) -> zipfile.ZipFile:
         raise DocumentError(f"{found}; expected at most {limits.max_unpacked:,}; split it into smaller files")
     if any(part.flag_bits & 1 for part in parts):
         raise DocumentError("it is encrypted; expected a file without a password; save it without one and try again")
+    _with_slashes(archive)
     return archive
+
+
+def _with_slashes(archive: zipfile.ZipFile) -> None:
+    """Name the parts with ``/``, as ZIP says (APPNOTE 4.4.17), where a program wrote ``\\``, as some do on Windows."""
+    for part in archive.infolist():
+        if "\\" in part.filename:
+            part.filename = part.filename.replace("\\", "/")
+            archive.NameToInfo.setdefault(part.filename, part)
 
 
 def xml_part(archive: zipfile.ZipFile, name: str, what: str, recover: bool = False) -> Any:

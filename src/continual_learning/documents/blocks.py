@@ -67,6 +67,11 @@ def parse_tree(text: str) -> Any:
     )
 
 
+def is_cut(root: Any) -> bool:
+    """Whether the parser gave up a page of `parse_tree`, which it does below 2,048 elements in one another."""
+    return any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in root.getroottree().parser.error_log)
+
+
 def blocks_of(root: Any, book: bool = False) -> list[Block]:
     """All blocks below an element, in order. In a ``book``, headers and footers belong to the text."""
     return _Reader(book).read(root)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from continual_learning.documents.archive import local_name, named
-from continual_learning.documents.blocks import HEADINGS, Block, blocks_of, blocks_text, parse_tree
+from continual_learning.documents.blocks import HEADINGS, Block, blocks_of, blocks_text, is_cut, parse_tree
 from continual_learning.documents.document import Parsed, Skipped, clean_text, one_line, shortened
 from continual_learning.documents.extra import damage, library
 from continual_learning.errors import DocumentError
@@ -29,6 +29,7 @@ _MOST_SEARCHED = 200_000  # characters, as every block is looked for in them
 _WITH_IT = ("li", "tr", "dt", "dd", "pre", "blockquote")
 _PARTS = frozenset("ul ol li dl dt dd table tbody thead tfoot tr td th blockquote figure p pre".split())
 _WORTH_NAMING = 8  # words of a block that is left out
+_TOO_DEEP = "its elements are nested more than 2,048 deep, and what follows cannot be read"
 
 
 def parse_html(data: bytes, charset: str | None = None) -> Parsed:
@@ -47,9 +48,15 @@ def parse_html(data: bytes, charset: str | None = None) -> Parsed:
         kept = _main(blocks, _Core(core, sum(len(block.text) for block in blocks)))
         text = clean_text(blocks_text(kept)).strip()
         title = (found.title if found is not None else "") or (_title(root) if root is not None else "")
+        cut = root is not None and is_cut(root)
+    if not text and cut:
+        raise DocumentError(f"{_TOO_DEEP}; save it from the browser as text")
     if not text:
         raise DocumentError("it has no main text; if the page is made by a script, save it from the browser as text")
-    return Parsed(text, clean_text(title), tuple(_left_out(blocks, kept)))
+    left_out = _left_out(blocks, kept)
+    if cut:
+        left_out.append(Skipped("the rest", _TOO_DEEP))
+    return Parsed(text, clean_text(title), tuple(left_out))
 
 
 def parse_chapter(data: bytes, charset: str | None = None) -> str:

@@ -36,7 +36,9 @@ def head(mail: Any) -> str:
 def _read(part: Any, texts: list[str], left_out: list[Skipped]) -> None:
     """Add the texts of a part of a mail, and of mails in it, and name what is no text."""
     kind = part.get_content_type()
-    if kind == "multipart/alternative":  # the same text in several forms: the plainest that is not empty
+    if kind.startswith("multipart/") and not part.is_multipart():  # no boundary is given: the parts are one text
+        texts.append(_text(part))
+    elif kind == "multipart/alternative":  # the same text in several forms: the plainest that is not empty
         forms = list(part.iter_parts())
         plain = [
             form for form in forms if form.get_content_type() == "text/plain" and form.get_payload(decode=True).strip()

@@ -3,7 +3,7 @@
 An answer is a string or a number, or a list of accepted ones; in CSV, several answers are in several columns named
 ``answer``, of which some may be empty. A row may have a ``document``: the file name, path or title of the one document
 that it is about. Case plays no part in the names (``Question``), and the delimiter of CSV may be ``,``, ``;`` or a tab.
-The files are UTF-8.
+The files are UTF-8, or UTF-16 with a byte order mark.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from continual_learning.documents import json_object
+from continual_learning.documents.plain import as_utf8
 from continual_learning.documents.tables import csv_rows
 from continual_learning.errors import DocumentError, InputError
 from continual_learning.text.checks import check_text
@@ -162,13 +163,15 @@ def _text(value: Any, at: str, field: str) -> str:
 
 
 def read_text(path: Path, suffixes: tuple[str, ...]) -> str:
-    """The text of a UTF-8 file with one of these suffixes. Raises InputError."""
+    """The text of a file with one of these suffixes. Raises InputError."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: suffix {path.suffix!r} is not supported; expected one of {', '.join(suffixes)}")
     try:
-        return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
+        return as_utf8(path.read_bytes()).decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (at byte {error.start}); save it as UTF-8 and try again") from None
+    except DocumentError as error:
+        raise InputError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read: {reason}; expected a file of questions") from None

@@ -12,7 +12,7 @@ buffers, D = hidden size, H = query heads, K = key heads, G = H / K, C = channel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # A shared start shorter than this costs more to treat separately than it saves.
 _MIN_SHARED_TOKENS = 8
+# Tokens of a prompt that are read at a time: few enough that a reading can be stopped within seconds on a CPU.
+_PIECE = 512
 # The inputs of an MLP's output weights have outliers, which leave little precision for the rest when rounded to 8 bits;
 # with 4-bit weights the inputs are not rounded.
 _IN_INT4: tuple[Precision, ...] = ("int4",)
@@ -36,8 +38,11 @@ _IN_INT4: tuple[Precision, ...] = ("int4",)
 class Decoder(Protocol):
     """Decodes a batch of prompts step by step, and holds what was read so far."""
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read the prompts; the final hidden state of each one's last token, [B, D]."""
+    def read(self, prompts: Sequence[Sequence[int]], check: Callable[[], None] = lambda: None) -> Tensor:
+        """Read the prompts; the final hidden state of each one's last token, [B, D].
+
+        ``check`` is called in between where the decoder reads a long prompt piece by piece; it may raise.
+        """
 
     def step(self, ids_B: Tensor) -> Tensor:
         """Read one token more in each row; its final hidden state, [B, D]."""
@@ -89,7 +94,7 @@ class TransformersDecoder:
         self._base = base
         self._cache = base.new_cache()
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+    def read(self, prompts: Sequence[Sequence[int]], check: Callable[[], None] = lambda: None) -> Tensor:
         """See `Decoder`."""
         device, longest = self._base.device, max(map(len, prompts))
         pads = [longest - len(ids) for ids in prompts]
@@ -142,7 +147,7 @@ class FastDecoder:
         self._rotary, self._final_norm = backbone.rotary_emb, _norm(backbone.norm)
         self._blocks = [_Block(base, block, layout, linears) for block in base.blocks]
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+    def read(self, prompts: Sequence[Sequence[int]], check: Callable[[], None] = lambda: None) -> Tensor:
         """See `Decoder`."""
         device, longest = self._base.device, max(map(len, prompts))
         shared = _worth_sharing(prompts)
@@ -176,10 +181,21 @@ class FastDecoder:
         for block in self._blocks:
             block.make_room(1 if alone else rows, places, device, dtype)
         if alone:
-            self._forward(ids_BT[:1, :alone], positions_BT[:1, :alone], None)
+            self._read(ids_BT[:1, :alone], positions_BT[:1, :alone], None, check)
             for block in self._blocks:
                 block.spread(rows)
-        return self._forward(ids_BT[:, alone:], positions_BT[:, alone:], padding_BT if any(pads) else None)
+        return self._read(ids_BT[:, alone:], positions_BT[:, alone:], padding_BT if any(pads) else None, check)
+
+    def _read(
+        self, ids_BT: Tensor, positions_BT: Tensor, padding_BS: Tensor | None, check: Callable[[], None]
+    ) -> Tensor:
+        """`_forward`, piece by piece: it can be stopped, and no token is compared with all of the later ones."""
+        total, start = ids_BT.shape[1], 0
+        while total - start > _PIECE + 1:  # a last piece of one token would be taken for a step
+            self._forward(ids_BT[:, start : start + _PIECE], positions_BT[:, start : start + _PIECE], padding_BS)
+            start += _PIECE
+            check()
+        return self._forward(ids_BT[:, start:], positions_BT[:, start:], padding_BS)
 
     def step(self, ids_B: Tensor) -> Tensor:
         """See `Decoder`."""

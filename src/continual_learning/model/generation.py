@@ -42,7 +42,7 @@ class Generation:
 
 
 class GenerationControl:
-    """How another thread, or a callback, ends a generation that is in progress: at its next token."""
+    """How another thread, or a callback, ends a generation: at its next token, or while it reads a long prompt."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -148,7 +148,7 @@ def _generate_batch(
     alive = list(range(len(prompts)))  # the prompt that each row of the tensors belongs to
     control = _control.get() or GenerationControl()
     control.check()
-    last_BD = decoder.read(prompts)
+    last_BD = decoder.read(prompts, control.check)
     while True:
         control.check()
         logits_BV = decoder.logits(last_BD)

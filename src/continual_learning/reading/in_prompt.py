@@ -21,6 +21,7 @@ from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.options import StrategyConfig
 from continual_learning.reading.passage_block import passage_block, passage_lines
+from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Answer, Source, TokenCallback
 
 _EMPTY_LINES = re.compile(r"\n\s*\n")
@@ -94,7 +95,8 @@ def reading_prompt(
 
     The last passage is next to the question, and is the last to be cut. Only if the passages do not all fit, the
     examples and then the oldest turns of the conversation are dropped until the passages have half the window; then
-    the passages are cut from the beginning. The question is never cut: raises InputError if it does not fit.
+    the passages are cut from the beginning. The question, and a system message at the beginning of the conversation,
+    are never cut: raises InputError if they do not fit.
     """
     room = base.window - max_new_tokens
     shots, turns = config.shots, list(history)
@@ -103,11 +105,14 @@ def reading_prompt(
     def size(text: str) -> int:
         return len(_prompt(base, config, text, question, turns, shots))
 
-    while (shots or turns) and size(documents) > room and size("") > room // 2:
-        if shots:
-            shots -= 1
-        else:
-            turns = turns[1:]
+    def fits(kept: list[Message]) -> bool:
+        nonlocal turns
+        turns = kept
+        return size(documents) <= room or size("") <= room // 2
+
+    while shots and not fits(turns):
+        shots -= 1
+    turns = latest_turns(history, fits)
     if size("") > room:
         raise InputError(
             f"the question takes {size('')} tokens; expected at most {room}, the window of {base.window} less "

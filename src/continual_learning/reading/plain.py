@@ -9,6 +9,7 @@ from continual_learning.model.chat_template import user
 from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.model.sampling import Choose
+from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Answer, Source, TokenCallback
 
 
@@ -17,17 +18,17 @@ def fitted_prompt(
 ) -> tuple[list[int], tuple[str, ...]]:
     """The prompt of a question after a conversation, and a note if the conversation was cut.
 
-    The oldest turns are dropped until the prompt and the answer fit into the window; the question is never dropped.
+    The oldest turns are dropped until the prompt and the answer fit into the window; the question, and a system
+    message at the beginning of the conversation, are never dropped.
     """
-    turns = list(history)
-    while True:
-        ids = base.chat_ids([*turns, user(question)], system=system)
-        if not turns or len(ids) + max_new_tokens <= base.window:
-            break
-        turns = turns[1:]
+
+    def prompt(turns: Sequence[Message]) -> list[int]:
+        return base.chat_ids([*turns, user(question)], system=system)
+
+    turns = latest_turns(history, lambda kept: len(prompt(kept)) + max_new_tokens <= base.window)
     dropped = len(history) - len(turns)
     notes = (f"the oldest {dropped} turns did not fit into the window of {base.window} tokens",) if dropped else ()
-    return ids, notes
+    return prompt(turns), notes
 
 
 def generate_answers(
