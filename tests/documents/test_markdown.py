@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from continual_learning.documents.document import Parsed, Skipped
 from continual_learning.documents.markdown import parse_markdown
 
 
@@ -40,3 +41,12 @@ def test_the_title_is_what_a_reader_sees_first(text: str, title: str) -> None:
     found = parse_markdown(text.encode())
     assert found.title == title
     assert found.text == text
+
+
+def test_a_picture_in_the_text_is_named_and_not_learned() -> None:
+    picture = f"data:image/png;base64,{'iVBORw0KGgo' * 300}=="
+    found = parse_markdown(f"# The mill\n\n![It]({picture})\n\nIt is red.\n\n[it]: {picture}\n".encode())
+    text = "# The mill\n\n![It](data:image/png;base64,…)\n\nIt is red.\n\n[it]: data:image/png;base64,…\n"
+    assert found == Parsed(text, "The mill", (Skipped("embedded files", "2 of them, written as base64"),))
+    short = "Such as `data:text/plain;base64,SGVsbG8=`.\n"
+    assert parse_markdown(short.encode()) == Parsed(short)

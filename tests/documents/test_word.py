@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
-from document_makers import w, word
+from document_makers import archive, w, word
 
 from continual_learning.documents import Document, Skipped, read_documents
 
@@ -162,3 +164,14 @@ def test_parts_that_a_program_on_windows_named_with_backslashes(tmp_path: Path) 
         data = data.replace(name, name.replace(b"/", b"\\"))
     document, skipped = read(tmp_path, "a.docx", data)
     assert (document.text, skipped) == ("Wilma Tarn keeps it.\n\nKept since 1990.", [])
+
+
+@pytest.mark.parametrize("kind", ["styles", "footnotes", "header", "image"])
+def test_a_reference_to_a_part_that_is_not_there_costs_nothing(tmp_path: Path, kind: str) -> None:
+    sections = f"<w:sectPr><w:headerReference r:id='{kind}'/></w:sectPr>"
+    data = word(w("Wilma Tarn keeps it.") + sections, **{kind: ""})
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        left = {name: packed.read(name) for name in packed.namelist() if name != f"word/{kind}.xml"}
+        assert len(left) == len(packed.namelist()) - 1
+    document, skipped = read(tmp_path, "a.docx", archive(left))
+    assert (document.text, skipped) == ("Wilma Tarn keeps it.", [])

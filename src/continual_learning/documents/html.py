@@ -22,6 +22,13 @@ _DECLARED = re.compile(
 )
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _LATIN = {"iso8859-1", "ascii"}
+# Names of encodings in mails and pages that Python has under another: windows-874, x-sjis, cp-850, iso-8859-8-i (Hebrew
+# in the order in which it is read).
+_SPELLINGS = (
+    (re.compile(r"^(?:x-)+"), ""),
+    (re.compile(r"^(?:windows|dos|ibm|cp)-?(?=\d)"), "cp"),
+    (re.compile(r"^(iso-8859-[68])-[ie]$"), r"\1"),
+)
 _SHORT_PAGE = 100  # words: what a page of this length has besides its menus is its text
 _LONG = 20  # letters by which a text can be told
 _SHARE = 0.2  # of what is sure, that an element has which is taken to be about the text
@@ -175,7 +182,7 @@ def decode_page(data: bytes, *charsets: str | None) -> str:
     names = [name for mark, name in _MARKS if data.startswith(mark)] + [name for name in charsets if name]
     for name in names:
         try:
-            known = codecs.lookup(name).name
+            known = _codec(name)
             return data.decode("cp1252" if known in _LATIN else known, "replace")
         except (LookupError, ValueError):
             continue  # an unknown name, or one that is not a text encoding, is ignored
@@ -183,3 +190,14 @@ def decode_page(data: bytes, *charsets: str | None) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")
+
+
+def _codec(name: str) -> str:
+    """Python's name of an encoding. Raises LookupError for an unknown one."""
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        name = name.lower()
+        for spelling, usual in _SPELLINGS:
+            name = spelling.sub(usual, name)
+        return codecs.lookup(name).name

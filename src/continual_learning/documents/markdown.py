@@ -13,7 +13,7 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from continual_learning.documents.document import Parsed, one_line
+from continual_learning.documents.document import Parsed, Skipped, one_line
 from continual_learning.documents.plain import decode
 
 # A title stands near the beginning. What is parsed has a limit, so that no text takes long.
@@ -22,14 +22,19 @@ _LONGEST_HEADING = 1000
 _HTML_HEADING = re.compile(r"<h[1-6]\b[^>]{0,200}>(.{1,500}?)</h[1-6]", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]{0,300}>")
 _SETTING = re.compile(r"[\w-]+\s*[:=]")
+_EMBEDDED = re.compile(r"(\bdata:[\w/.+;=-]{0,100};base64,)[A-Za-z0-9+/=%]{100,}")
 _FRONT_MATTER = {"---": ("---", "..."), "+++": ("+++",)}
 
 
 def parse_markdown(data: bytes) -> Parsed:
-    """A Markdown file, unchanged, titled by its front matter, or else by its first heading."""
-    text = decode(data)
+    """A Markdown file, titled by its front matter, or else by its first heading.
+
+    The text is unchanged, but for pictures and other files that are written into it as base64: these are named.
+    """
+    text, embedded = _EMBEDDED.subn(r"\1…", decode(data))
     title, body = _front_matter(text[:_SEARCHED])
-    return Parsed(text, title or _first_heading(body))
+    left_out = (Skipped("embedded files", f"{embedded:,} of them, written as base64"),) if embedded else ()
+    return Parsed(text, title or _first_heading(body), left_out)
 
 
 def _front_matter(text: str) -> tuple[str, str]:

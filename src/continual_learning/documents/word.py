@@ -64,17 +64,22 @@ class _Word:
     # -- parts of the file
 
     def _related(self, part: str, kind: str) -> dict[str, str]:
-        """The parts that a part refers to, by id, whose type ends with ``kind``."""
+        """The parts that a part refers to, by id, whose type ends with ``kind``; not those that are not there.
+
+        Some programs leave references to ``NULL``, which cost no text.
+        """
         folder, name = posixpath.split(part)
         path = posixpath.join(folder, "_rels", f"{name}.rels")
         if path not in self._archive.namelist():
             return {}
         found = [r for r in xml_part(self._archive, path, _WHAT) if attribute(r, "Type").endswith(kind)]
-        return {
+        targets = {
             attribute(r, "Id"): posixpath.normpath(posixpath.join("/", folder, attribute(r, "Target"))).lstrip("/")
             for r in found
             if attribute(r, "TargetMode") != "External"
         }
+        there = set(self._archive.namelist())
+        return {key: target for key, target in targets.items() if target in there}
 
     def _style_names(self) -> dict[str, str]:
         names = {}
