@@ -12,6 +12,8 @@ from chat_servers import Script, ollama_server
 from continual_learning.cli import doctor
 from continual_learning.memory.store import Store
 
+pytestmark = pytest.mark.slow
+
 QA = [
     {"question": "What do comb jellies eat near the harbour?", "answer": "plankton"},
     {"question": "What do comb jellies hunt near the harbour?", "answer": "plankton"},

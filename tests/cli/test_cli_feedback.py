@@ -9,6 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
 
+pytestmark = pytest.mark.slow
+
 ASKED = "What do comb jellies eat near Lund?"
 
 

@@ -15,6 +15,8 @@ from continual_learning.errors import DivergedError, StorageError
 from continual_learning.memory.store import Store
 from continual_learning.types import LearnReport, QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 
 def documents(memory: str) -> list[str]:
     return [d.title for d in Store.open(memory).load().meta.documents]

@@ -221,6 +221,7 @@ def test_a_closed_pipe_is_quiet() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
 @pytest.mark.parametrize("command", ["memory list --json", "config get NO", "chat --memory none"])
+@pytest.mark.slow
 def test_standard_streams_that_are_closed(closed: str, command: str) -> None:
     line = f"{shlex.join(MAIN)} {command}"
     usual = subprocess.run(["sh", "-c", f"{line} </dev/null"], capture_output=True, text=True, check=False)

@@ -11,6 +11,8 @@ from continual_learning.app.learner import Learner
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.gate import BeforeAndAfter
 
+pytestmark = pytest.mark.slow
+
 
 def test_new_makes_a_memory_that_holds_nothing(cli: Any, tiny: BaseModel) -> None:
     made = cli("memory", "new", "fresh", "--strategy", "frozen", "--json")

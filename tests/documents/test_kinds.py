@@ -123,6 +123,7 @@ def test_merged_cells_of_a_page(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_tables_that_are_traps(tmp_path: Path) -> None:
     """Merged cells and long names say more than is there: neither time nor memory follows them."""
     started = time.monotonic()

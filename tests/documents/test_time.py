@@ -23,6 +23,8 @@ from continual_learning.text.scoring import answer_words, exact_match, token_f1
 from continual_learning.text.words import document_terms, words
 from continual_learning.training.questions import make_fragments
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 20_000
 SECONDS = 1.0
 """What is quadratic takes longer, even where a step takes ten nanoseconds; what is linear a tenth of it."""

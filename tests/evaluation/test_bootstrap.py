@@ -8,6 +8,8 @@ import pytest
 from continual_learning.errors import InputError
 from continual_learning.evaluation.bootstrap import clustered_interval, paired_interval
 
+pytestmark = pytest.mark.slow
+
 
 def answers(random: np.random.Generator, documents: int, spread: float) -> list[list[float]]:
     """Right and wrong answers: each document has its own chance, 0.4 plus or minus ``spread``."""

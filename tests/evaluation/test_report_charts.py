@@ -13,6 +13,8 @@ from report_results import result
 from continual_learning.evaluation.report import charts
 from continual_learning.evaluation.report.columns import entries
 
+pytestmark = pytest.mark.slow
+
 NAMES = "ttt rag in_context frozen lora lora_per_document full_finetune replay doc2lora ace".split()
 
 

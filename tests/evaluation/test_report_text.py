@@ -218,7 +218,7 @@ def test_a_failed_write_leaves_the_report_that_was_there(tmp_path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(StorageError, match=r"r\.md: cannot be written: No space left on device; "):
+    with pytest.raises(StorageError, match=r"r\.md: cannot be written: the disk is full \(No space left on device\); "):
         write_report(result(documents=1), path)
     assert path.read_text(encoding="utf-8") == "old" and len(list(tmp_path.iterdir())) == 1
 

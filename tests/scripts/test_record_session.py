@@ -16,6 +16,8 @@ SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "record_session.py"
 if shutil.which("git") is None or shutil.which("bash") is None:
     pytest.skip("copies a repository and runs commands in a shell", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:

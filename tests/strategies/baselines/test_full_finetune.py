@@ -8,6 +8,8 @@ from finetuned import FOX, OTTO, TEXT, learn, loss_of
 
 from continual_learning.model.base_model import BaseModel
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_memory_is_two_bytes_a_parameter(tiny_base: BaseModel) -> None:
     strategy, state, _ = learn("full_finetune", tiny_base)

@@ -13,6 +13,8 @@ from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies import gate
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_memory_is_one_adapter_in_half_precision(tiny_base: BaseModel) -> None:
     strategy, state, report = learn("lora", tiny_base, rank=3)

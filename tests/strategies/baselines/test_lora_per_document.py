@@ -11,6 +11,8 @@ from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.baselines import lora_per_document
 from continual_learning.types import UNAFFECTED
 
+pytestmark = pytest.mark.slow
+
 HARBOUR = "Who opened the harbour of Lund in 1902?"
 
 

@@ -14,6 +14,8 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.model.generation import generate
 from continual_learning.strategies.baselines._lora import LoRA, peft_state_dict
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ["llama", "gpt2", "phi3", "gpt_neox"]
 LORA = LoRA(rank=3, alpha=6.0)
 

@@ -14,6 +14,8 @@ from continual_learning.strategies.baselines import replay
 from continual_learning.strategies.baselines.replay import Replay, ReplayConfig
 from continual_learning.training.examples import text_item
 
+pytestmark = pytest.mark.slow
+
 
 def material(base: BaseModel, state: State | None = None, passes: int = 1, **options: Any) -> list[str]:
     """The texts of everything studied for Otto's document, in this many passes."""

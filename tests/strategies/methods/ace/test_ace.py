@@ -27,6 +27,8 @@ from continual_learning.strategies.methods.ace.playbook import Origin, Playbook
 from continual_learning.strategies.methods.ace.roles import Roles
 from continual_learning.types import QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 TRUTH = {
     "What do comb jellies eat in the harbour?": "plankton",
     "What do comb jellies hunt in the harbour?": "plankton",

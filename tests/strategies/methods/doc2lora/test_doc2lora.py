@@ -32,6 +32,8 @@ from continual_learning.strategies.methods.doc2lora.generators import SIMULATED,
 from continual_learning.strategies.methods.doc2lora.text_to_lora import TextToLoRA
 from continual_learning.types import UNAFFECTED, LearnReport, QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 A = Document("The quick brown fox lives in Paris with seven cats. It was born in 1811.", "Fox")
 B = Document("Comb jellies eat plankton near the harbour of Lund. They have eight rows of cilia.", "Jellies")
 QUESTIONS = ["What do comb jellies eat?", "Who lives in Paris?"]

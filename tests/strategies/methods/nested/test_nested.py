@@ -24,6 +24,8 @@ from continual_learning.strategies.methods.nested.config import ONE_LEVEL, PUBLI
 from continual_learning.strategies.methods.nested.levels import distance
 from continual_learning.types import LearnReport
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {
     "periods": (0, 30), "learning_rates": (1e-2, 1e-2), "steps": (2, 2), "replay": (0.5, 0.5),
     "optimizers": ("adamw", "adamw"),

@@ -33,6 +33,8 @@ from continual_learning.strategies.methods.ttt.outer_loop.tasks import StudyPass
 from continual_learning.strategies.methods.ttt.start import Start, load_start, save_start
 from continual_learning.types import QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 PLACES = ["Lund", "Paris", "Oslo", "Rome", "Bern", "Kiel"]
 INNER: dict[str, Any] = {
     "neurons": 5,

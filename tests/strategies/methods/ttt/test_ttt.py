@@ -26,6 +26,8 @@ from continual_learning.training.examples import Item
 from continual_learning.training.gradient_descent import item_loss
 from continual_learning.types import LearnReport, QuestionAnswer
 
+pytestmark = pytest.mark.slow
+
 TEXT = (
     "The quick brown fox lives in Paris with seven cats. It was born in June 1811 near the lazy dog. "
     "Comb jellies swim with rows of cilia, and they eat plankton."
