@@ -83,6 +83,7 @@ def test_tables_of_a_pdf_are_read_row_by_row(tmp_path: Path) -> None:
     data = pdf(
         f"The staff of the clinic is small:\n{STAFF}\nAll others are reached over the desk.",
         "Harbour\tDepth\nOrsel\t4.5 m\nLund\t12 m",
+        "Catch\t2019\t2020\nCod\t1,204\t988\nHerring\t77\t310",
         columns=(120, 300),
     )
     assert read(tmp_path, "a.pdf", data)[0].text.split("\n\n") == [
@@ -94,6 +95,8 @@ def test_tables_of_a_pdf_are_read_row_by_row(tmp_path: Path) -> None:
         "All others are reached over the desk.",
         "Harbour: Orsel; Depth: 4.5 m.",
         "Harbour: Lund; Depth: 12 m.",
+        "Catch: Cod; 2019: 1,204; 2020: 988.",
+        "Catch: Herring; 2019: 77; 2020: 310.",
     ]
 
 
@@ -113,6 +116,7 @@ def test_tables_of_a_pdf_are_read_row_by_row(tmp_path: Path) -> None:
         ),
         pytest.param("Priya\t12\t7\nTom\t13\t8\nLi\t14\t9", id="no names"),
         pytest.param("Name\tPhone\nPriya\t12", id="one row"),
+        pytest.param("Marit\t1974\t1999\nAud\t1980\t2004\nOle\t1990\t2011", id="years that name nothing"),
         pytest.param(f"{STAFF}\n{STAFF}", id="two tables in one"),
     ],
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from continual_learning.documents.document import clean_text, one_line
-from continual_learning.documents.tables import is_value, table_text
+from continual_learning.documents.tables import is_value, is_year, table_text
 
 _CELL = re.compile(r"\S+(?: {1,2}\S+)*")  # three spaces are a clear gap
 _LEADERS = re.compile(r"\.\s?\.\s?\.|…\s?…|_{3}|·\s?·\s?·")
@@ -196,19 +196,27 @@ def _is_table(rows: Sequence[Sequence[str]]) -> bool:
     columns = [[row[x] for row in body if row[x].casefold() not in _NOTHING] for x in range(len(names))]
     if any(sum(len(cell.split()) for cell in column) > _MOST_WORDS * len(column) for column in columns):
         return False
-    # Names above words alone cannot be told from one more row: numbers below a word say what it is. Two columns may
-    # be an address beside a date, or a list of names and values.
+    # Names above words alone cannot be told from one more row: numbers below a word say what it is, or below several
+    # years. Two columns may be an address beside a date, or a list of names and values.
     has_value = is_value if len(names) == 2 else _has_digit
-    return any(
+    named = list(zip(names, columns, strict=True))
+    if any(
         len(column) >= _LEAST_ROWS - 1 and not _DIGIT.search(name) and all(map(has_value, column))
-        for name, column in list(zip(names, columns, strict=True))[len(names) == 2 :]
-    )
+        for name, column in named[len(names) == 2 :]
+    ):
+        return True
+    years = [column for name, column in named if is_year(name)]
+    return len(years) > 1 and all(column and all(map(_is_number_below_year, column)) for column in years)
+
+
+def _is_number_below_year(cell: str) -> bool:
+    return _has_digit(cell) and not is_year(cell)
 
 
 def _is_name(text: str) -> bool:
     short = len(text) <= _LONGEST_NAME and len(text.split()) <= _MOST_WORDS_OF_NAME
     is_word = any(map(str.isalpha, text)) and not is_value(text) and text.casefold() not in _NOTHING
-    return short and is_word and text[-1] not in ",;!?"
+    return short and (is_word or is_year(text)) and text[-1] not in ",;!?"
 
 
 def _has_digit(cell: str) -> bool:

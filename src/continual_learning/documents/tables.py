@@ -88,7 +88,7 @@ def _has_names(grid: Sequence[Row], expected: bool) -> bool:
     if len(grid) < 2 or max(map(len, grid)) < 2:
         return False
     first = _names(grid[:1])
-    if any(len(name) > _LONGEST_NAME or (is_value(name) and not _YEAR.fullmatch(name)) for name in first):
+    if any(len(name) > _LONGEST_NAME or (is_value(name) and not is_year(name)) for name in first):
         return False
     if expected:
         return True
@@ -104,6 +104,11 @@ def _has_names(grid: Sequence[Row], expected: bool) -> bool:
 def is_value(cell: str) -> bool:
     """Whether a cell holds a number, a date or an address, which name no column."""
     return len(cell) <= _LONGEST_NAME and bool(_VALUE.fullmatch(cell))
+
+
+def is_year(cell: str) -> bool:
+    """Whether a cell may be a year, which names a column more often than other numbers."""
+    return bool(_YEAR.fullmatch(cell))
 
 
 def _filled(row: Row) -> int:
