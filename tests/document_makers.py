@@ -15,8 +15,11 @@ CHAPTERS = (
 )
 
 
-def pdf(*pages: str, title: str = "Comb jellies", compress: bool = True) -> bytes:
-    """A PDF 1.4 with one line of Helvetica for each line of each page; an empty page has no text."""
+def pdf(*pages: str, title: str = "Comb jellies", compress: bool = True, columns: tuple[int, ...] = ()) -> bytes:
+    """A PDF 1.4 with one line of Helvetica for each line of each page; an empty page has no text.
+
+    A tab in a line goes on at the next of ``columns``, in points from the left margin.
+    """
     pages = pages or (TEXT,)
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -28,7 +31,14 @@ def pdf(*pages: str, title: str = "Comb jellies", compress: bool = True) -> byte
         lines = [
             line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)") for line in page.split("\n") if line
         ]
-        body = "BT /F1 11 Tf 14 TL 50 750 Td " + " ".join(f"({line}) Tj T*" for line in lines) + " ET" if lines else ""
+        shown = []
+        for line in lines:
+            cells = line.split("\t")
+            moves = [b - a for a, b in zip((0, *columns), columns[: len(cells) - 1], strict=False)]
+            back = f"{-sum(moves)} 0 Td " if moves else ""
+            rest = "".join(f"{move} 0 Td ({cell}) Tj " for move, cell in zip(moves, cells[1:], strict=True))
+            shown.append(f"({cells[0]}) Tj {rest}{back}T*")
+        body = "BT /F1 11 Tf 14 TL 50 750 Td " + " ".join(shown) + " ET" if lines else ""
         data = zlib.compress(body.encode("latin-1")) if compress else body.encode("latin-1")
         filter_ = b"/Filter /FlateDecode " if compress else b""
         objects.append(b"<< " + filter_ + b"/Length %d >>\nstream\n" % len(data) + data + b"\nendstream")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,64 @@ def test_a_sentence_goes_over_pages_without_what_stands_between(tmp_path: Path) 
     assert words(text) == (
         "Annual report 2024 The founder of the archive was Agnes Morrow, who came from a lighthouse. She died in 1931."
     )
+
+
+STAFF = "Name\tRole\tPhone\nPriya\tNurse\t12\nTom Berg\tHead of surgery\t4711\nLi\t\t7\nBo\tCook\t350"
+
+
+def test_tables_of_a_pdf_are_read_row_by_row(tmp_path: Path) -> None:
+    data = pdf(
+        f"The staff of the clinic is small:\n{STAFF}\nAll others are reached over the desk.",
+        "Harbour\tDepth\nOrsel\t4.5 m\nLund\t12 m",
+        "Catch\t2019\t2020\nCod\t1,204\t988\nHerring\t77\t310",
+        columns=(120, 300),
+    )
+    assert read(tmp_path, "a.pdf", data)[0].text.split("\n\n") == [
+        "The staff of the clinic is small:",
+        "Name: Priya; Role: Nurse; Phone: 12.",
+        "Name: Tom Berg; Role: Head of surgery; Phone: 4711.",
+        "Name: Li; Phone: 7.",
+        "Name: Bo; Role: Cook; Phone: 350.",
+        "All others are reached over the desk.",
+        "Harbour: Orsel; Depth: 4.5 m.",
+        "Harbour: Lund; Depth: 12 m.",
+        "Catch: Cod; 2019: 1,204; 2020: 988.",
+        "Catch: Herring; 2019: 77; 2020: 310.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param("Name\tRole\tTown\nPriya\tNurse\tOrsel\nTom\tDoctor\tLund", id="words alone"),
+        pytest.param(
+            "Name\tRole\tPhone\nLi\tNurse\t1\nBo\tNurse of the\t2\n\tnight\nAl\tCook\t3", id="cell of two lines"
+        ),
+        pytest.param("Section\tPage\nOne . . . . .\t3\nTwo . . . . .\t5\nThree . . . .\t9", id="contents"),
+        pytest.param("Acme Ltd\tInvoice 7\n12 High St\tDate 1.2.2020\nLondon\tDue 3.4.2020", id="address"),
+        pytest.param(
+            "the old boats of the\tharbour were few and\nwere 9 in the year of\tthe storm, which took\n"
+            "1912, and nobody had\t3 of them on the 4th",
+            id="two columns of prose",
+        ),
+        pytest.param("Priya\t12\t7\nTom\t13\t8\nLi\t14\t9", id="no names"),
+        pytest.param("Name\tPhone\nPriya\t12", id="one row"),
+        pytest.param("Marit\t1974\t1999\nAud\t1980\t2004\nOle\t1990\t2011", id="years that name nothing"),
+        pytest.param(f"{STAFF}\n{STAFF}", id="two tables in one"),
+    ],
+)
+def test_what_is_no_clear_table_of_a_pdf_stays(tmp_path: Path, page: str) -> None:
+    text = read(tmp_path, "a.pdf", pdf(page, columns=(200, 350)))[0].text
+    assert text.split() == page.split()
+
+
+@pytest.mark.parametrize("move", [999_999, 9_999_999])
+def test_a_pdf_whose_pieces_are_far_apart_does_not_take_long(tmp_path: Path, move: int) -> None:
+    pages = ["1\n2\n" + f"{letter}\t" * 700 for letter in "ab"]
+    started = time.process_time()
+    text = read(tmp_path, "a.pdf", pdf(*pages, columns=tuple(range(move, 701 * move, move))))[0].text
+    assert (text.count("a"), text.count("b")) == (700, 700)
+    assert time.process_time() - started < 5
 
 
 def test_words_of_a_pdf_are_whole(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_running_heads_and_page_numbers_go(pages: list[str], expected: str) -> N
         ["The end.\n\nA heading", "The long first line of what follows it here is this."],
         ["12 apples", "12 pears"],
         ["See page 3.", "See page 4."],
+        ["Item: Rope; Left: 5.", "Item: Rope; Left: 6."],
     ],
 )
 def test_text_stays(pages: list[str]) -> None:

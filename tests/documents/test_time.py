@@ -13,6 +13,7 @@ from continual_learning.documents import Document
 from continual_learning.documents.html import decode_html
 from continual_learning.documents.markdown import parse_markdown
 from continual_learning.documents.pages import join_pages
+from continual_learning.documents.pdf_tables import with_tables
 from continual_learning.reading.in_prompt import Excerpt
 from continual_learning.strategies.methods.nested.material import asked_and_answered
 from continual_learning.strategies.methods.nested.restate import in_second_person, restate
@@ -43,6 +44,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "markdown": lambda text: parse_markdown(text.encode()),
     "html": lambda text: decode_html(f"<p>{text}".encode()),
     "pages": lambda text: join_pages(text.split("\n")[:3000]) + join_pages([text] * 3),
+    "tables": lambda text: with_tables(text, text),
     "document": lambda text: Document(f"x{text}", text),
     "normalised": normalised,
     "words": words,

@@ -67,7 +67,9 @@ class _Edge:
 
     @cached_property
     def may_count(self) -> bool:
-        """Whether a number in it may be the page's: that of "Chapter 3" is not."""
+        """Whether a number in it may be the page's: that of "Chapter 3" is not, nor those of a row of a table."""
+        if "; " in self.text and self.text.endswith("."):
+            return False
         return self.only_number or len(re.findall(r"[^\W\d_]+", self.text)) > 1
 
 

@@ -1,4 +1,4 @@
-"""PDF files, by pypdf: the text of each page, and a note about pages that have none."""
+"""PDF files, by pypdf: the text of each page, its tables row by row, and a note about pages that have none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from continual_learning.documents.document import Parsed, Skipped, clean_text, o
 from continual_learning.documents.extra import damage, library
 from continual_learning.documents.limits import Limits
 from continual_learning.documents.pages import join_pages
+from continual_learning.documents.pdf_tables import is_spread, may_have_table, may_lay_out, with_tables
 from continual_learning.documents.scans import all_scanned, without_text
 from continual_learning.errors import DocumentError
 
@@ -32,12 +33,16 @@ def parse_pdf(data: bytes, limits: Limits) -> Parsed:
         reader = pypdf.PdfReader(io.BytesIO(data))
         _unlock(pypdf, reader)
         total = len(reader.pages)
-        texts, left_out, length = [], [], 0
+        texts, left_out, length, laid_out = [], [], 0, True
         for number in range(total):
             text = _page_text(reader, number)
             if isinstance(text, Skipped):
                 left_out.append(text)
                 continue
+            if laid_out and may_have_table(text):
+                layout = _layout(reader.pages[number])
+                laid_out = not is_spread(layout)
+                text = with_tables(text, layout) if laid_out else text
             length += len(text)
             if length > limits.max_unpacked:
                 raise DocumentError(f"its text has more than {limits.max_unpacked:,} characters; split it")
@@ -75,6 +80,18 @@ def _page_text(reader: Any, number: int) -> str | Skipped:
     except DocumentError as error:
         return Skipped(name, str(error).partition(";")[0])
     return text or Skipped(name, without_text(reader.pages[number]))
+
+
+def _layout(page: Any) -> str:
+    """The text of a page with each word in its place; "" if that takes long, or is more than pypdf can do."""
+    try:
+        with damage("page"):
+            content = page.get_contents()
+            if content is None or not may_lay_out(content.get_data()):
+                return ""
+            return str(page.extract_text(extraction_mode="layout"))
+    except DocumentError:
+        return ""  # the text of the page is there; only its tables are not told
 
 
 def _title(reader: Any) -> str:

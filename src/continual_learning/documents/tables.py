@@ -88,7 +88,7 @@ def _has_names(grid: Sequence[Row], expected: bool) -> bool:
     if len(grid) < 2 or max(map(len, grid)) < 2:
         return False
     first = _names(grid[:1])
-    if any(len(name) > _LONGEST_NAME or (_is_value(name) and not _YEAR.fullmatch(name)) for name in first):
+    if any(len(name) > _LONGEST_NAME or (is_value(name) and not is_year(name)) for name in first):
         return False
     if expected:
         return True
@@ -98,11 +98,17 @@ def _has_names(grid: Sequence[Row], expected: bool) -> bool:
         return True
     # Two columns may as well be a list of names and values. Values alone below the first cell say that they are not.
     below = [row[1] for row in grid[1:] if len(row) > 1 and row[1]]
-    return bool(below) and all(_is_value(cell) for cell in below)
+    return bool(below) and all(is_value(cell) for cell in below)
 
 
-def _is_value(cell: str) -> bool:
+def is_value(cell: str) -> bool:
+    """Whether a cell holds a number, a date or an address, which name no column."""
     return len(cell) <= _LONGEST_NAME and bool(_VALUE.fullmatch(cell))
+
+
+def is_year(cell: str) -> bool:
+    """Whether a cell may be a year, which names a column more often than other numbers."""
+    return bool(_YEAR.fullmatch(cell))
 
 
 def _filled(row: Row) -> int:
