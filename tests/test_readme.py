@@ -146,7 +146,7 @@ def test_readme_example_runs(
         return
     if example.code.startswith("continual-learning serve "):
         out, error, code = served(example.code, folder, environment)
-        assert code == 0, f"exit {code}\n{out[-2000:]}\n{error[-2000:]}"
+        assert code == 130, f"exit {code}\n{out[-2000:]}\n{error[-2000:]}"
         return
     monkeypatch.setenv("CONTINUAL_LEARNING_HOME", environment["CONTINUAL_LEARNING_HOME"])
     for name, value in tiny.items() if LONG.match(example.code) else ():
