@@ -97,7 +97,7 @@ def test_the_fast_decoder_agrees(ours: Network, folder: Path) -> None:
     """It is not checked when the model is loaded, as it is for networks of others."""
     base = BaseModel("ours", ours, Tokenizer.from_folder(folder))
     layout = base.family.block_layout
-    assert base.is_known and layout is not None
+    assert base.own_network and layout is not None
     prompts = [base.encode("The quick brown fox lives in"), base.encode("The quick brown dog")]
     found = []
     for decoder in (TransformersDecoder(base), FastDecoder(base, layout, 2)):

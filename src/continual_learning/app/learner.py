@@ -374,9 +374,9 @@ class Chat:
 
         A memory that learns what is said (`Strategy.learns_what_is_said`) learns the message first.
         """
-        if not normalised(check_text(text, "the message")).strip():
+        text = normalised(check_text(text, "the message"))
+        if not text.strip():
             raise InputError(f"the message {text!r} is empty; expected some words")
-        text = normalised(text)
         learner = self._learner
         notes: tuple[str, ...] = ()
         if learner.strategy.learns_what_is_said:
@@ -411,8 +411,7 @@ def _warned(report: LearnReport, document: Document, before: Sequence[DocumentRe
     found = [record for record in before if record.source == document.source and record.id != document.id]
     warnings = tuple(
         f"this memory also holds an earlier text of {document.source}, learned on {record.learned_at[:10]}, and "
-        f"answers from both; "
-        f"`continual-learning memory forget {record.id}` removes the earlier one"
+        f"answers from both; `continual-learning memory forget {record.id}` removes the earlier one"
         for record in found
     )
     return replace(report, warnings=(*report.warnings, *warnings))

@@ -32,8 +32,6 @@ def documents_of(source: Source, title: str | None) -> tuple[list[Document], boo
         check_text(title, "the title")
     if isinstance(source, Document):
         return [source if title is None else Document(source.text, title, source.source)], False
-    if isinstance(source, str) and not source.strip():
-        raise InputError(f"the source {source!r} is empty; expected a text, a path or a URL (is a variable not set?)")
     if isinstance(source, Path) or names_source(source):
         found, skipped = read_documents(source, title)
         found, repeats = without_repeats(found)

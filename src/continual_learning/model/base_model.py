@@ -96,9 +96,9 @@ class BaseModel:
         self._kept_rows: deque[_HeadRows] = deque(maxlen=_MOST_KEPT_ROWS)
         self.steers: tuple[Steer, ...] = ()
         """Processors that currently change the logits of every generation; see `steered`."""
-        # What is checked at every start of a network of others is checked by tests for ours: it takes half a second.
-        self.is_known = isinstance(model, Network)
-        if not self.is_known:
+        self.own_network = isinstance(model, Network)
+        # The check takes half a second; for our own network, tests do it once and for all.
+        if not self.own_network:
             self._check_stages()
         self.has_softcap = self._softcap is not None
         self.mlp_class = type(self.mlp(0))
@@ -356,7 +356,7 @@ class BaseModel:
 
     def new_cache(self) -> Any:
         """An empty cache of keys and values for the ``past_key_values`` of `backbone`."""
-        if self.is_known:
+        if self.own_network:
             return KeyValueCache()
         from transformers import DynamicCache
 

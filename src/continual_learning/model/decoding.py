@@ -64,7 +64,7 @@ def make_decoder(base: BaseModel, room: int) -> Decoder:
 
 def decodes_fast(base: BaseModel) -> bool:
     """Whether the fast decoder agrees with the model itself. Tried once, when the base first generates."""
-    return base.is_known or base.remember("decodes fast", lambda: _agrees(base))
+    return base.own_network or base.remember("decodes fast", lambda: _agrees(base))
 
 
 def _agrees(base: BaseModel) -> bool:
