@@ -1,0 +1,186 @@
+"""A text in its blocks: headings with what is under them, lists, rows of tables, sentences.
+
+Reads Markdown, reStructuredText and what people type: numbered items, labels with a colon, lines in capitals.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from continual_learning.text.chunking import sentences
+
+Kind = Literal["sentence", "item", "row", "code"]
+
+_MARK = re.compile(r"^(?:[-*+•–·▪]|\(?\d{1,3}[.)]|\[[ xX]\]|\(?[a-z]\))\s+(?:\[[ xX]\]\s+)?(?=\S)")
+_HASHES = re.compile(r"^#{1,6}\s+(?P<text>.+?)\s*#*$")
+_UNDERLINE = re.compile(r"^(?:={3,}|-{3,}|~{3,}|\^{3,}|\*{3,}|_{3,})$")
+_RULE_ROW = re.compile(r"^[|+\s:=-]*-{2,}[|+\s:=-]*$")
+_BOLD_LINE = re.compile(r"^(?:\*\*|__)(?P<text>[^*_]{1,60}?)[:.]?(?:\*\*|__):?$")
+_NUMBERED = re.compile(
+    r"^(?P<text>(?P<label>item|step|section|chapter|part|version|article|paragraph|clause|appendix|phase|week|day|stage"
+    r"|lesson|unit|§|§§)\s*(?P<number>\d+(?:\.\d+)*|[IVX]+|[A-Z])\b[.:)]?\s*(?:[-–—]\s+)?(?P<rest>.*))$",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"^(?P<number>[A-Z]?\d{1,3}(?:\.\d{1,3})*)[.):]?\s+(?P<text>[A-Z][^.:!?]{1,40})[.:]\s+(?P<rest>\S.*)$")
+_CAPITALS = re.compile(r"^[^a-z]*[A-Z]{3,}[^a-z]*$")
+_FIELD = re.compile(r"^:(?P<name>[\w -]+):\s+(?P<value>.+)$")
+_DIRECTIVE = re.compile(r"^(?:\.\.\s+\S+::.*|::|<!--.*-->|\[.*\]:\s+\S+|---+|\.\.\.)$")
+_TERM = re.compile(r"^(?:`{1,2}[^`]+`{1,2}(?:,\s*)?)+$")
+_DECORATION = re.compile(r"\*\*|__(?=\S)|(?<=\S)__|(?<![\w*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w*])|(?<!\w)_(?=\w)|(?<=\w)_(?!\w)")
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)")
+_INLINE_MARK = re.compile(r"(?<=\S)\s+(?=(?:[-*•]|\d{1,2}[.)])\s+\S)|\s+(?=#{1,6}\s+\S)")
+_ENDS = (".", "!", "?", ":", ";")
+_LONG_LINE = 60
+_SHORT = 7
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A sentence, an entry of a list, a row of a table or a piece of code."""
+
+    text: str
+    """Without marks of lists, emphasis and links."""
+    kind: Kind
+    section: int
+    """Number of the section that it is in."""
+    group: int
+    """Units of one list, table or paragraph have the same number."""
+    cells: tuple[str, ...] = ()
+    """Of a row of a table."""
+
+
+@dataclass
+class Section:
+    """A heading and the sections' place; the first may have no heading."""
+
+    heading: str = ""
+    label: str = ""
+    """For numbered headings, what is numbered: `step`, `item`."""
+    number: str = ""
+
+
+@dataclass
+class Blocks:
+    """A text in blocks."""
+
+    title: str
+    sections: list[Section] = field(default_factory=lambda: [Section()])
+    units: list[Unit] = field(default_factory=list)
+
+    def heading(self, unit: Unit) -> str:
+        """The heading over a unit, or ""."""
+        return self.sections[unit.section].heading
+
+    def intro(self, unit: Unit) -> str:
+        """The sentence that introduces the list of a unit, or ""."""
+        first = next(place for place, one in enumerate(self.units) if one.group == unit.group)
+        before = self.units[first - 1] if first else None
+        if before is None or before.section != unit.section or before.kind == "row":
+            return ""
+        return before.text if before.text.endswith(":") or before.group == unit.group - 1 else ""
+
+
+def plain(text: str) -> str:
+    """A line without emphasis, links and tables' bars; code keeps its back-quotes."""
+    pieces = re.split(r"(`+[^`]*`+)", text)
+    found = [piece if n % 2 else _DECORATION.sub("", _LINK.sub(r"\1", piece)) for n, piece in enumerate(pieces)]
+    return " ".join("".join(found).split())
+
+
+def blocks_of(title: str, text: str) -> Blocks:
+    """The blocks of a text."""
+    if "\n" not in text.strip():
+        text = _INLINE_MARK.sub("\n", text)
+    return _Reader(title).read(text.split("\n"))
+
+
+class _Reader:
+    def __init__(self, title: str):
+        self._found = Blocks(title)
+        self._group = 0
+        self._paragraph: list[str] = []
+
+    def read(self, lines: list[str]) -> Blocks:
+        code = False
+        blank = True
+        for place, raw in enumerate(lines):
+            line = raw.strip()
+            following = lines[place + 1].strip() if place + 1 < len(lines) else ""
+            if line.startswith(("```", "~~~")):
+                self._flush()
+                code = not code
+                self._group += 1
+                continue
+            if code:
+                if line:
+                    self._add(line, "code")
+                continue
+            if not line:
+                self._flush()
+                self._group += 1
+                blank = True
+                continue
+            if _UNDERLINE.match(line) or _DIRECTIVE.match(line) or _RULE_ROW.match(line):
+                continue
+            self._line(line, following, blank)
+            blank = False
+        self._flush()
+        return self._found
+
+    def _line(self, line: str, following: str, blank: bool) -> None:
+        if heading := _HASHES.match(line):
+            self._section(plain(heading["text"]))
+        elif _UNDERLINE.match(following) and len(line) <= _LONG_LINE + 20 and blank and following[0] in "=-~^":
+            self._section(plain(line))
+        elif bold := _BOLD_LINE.match(line):
+            self._section(bold["text"].strip())
+        elif mark := _MARK.match(line):
+            self._flush()
+            self._add(plain(line[mark.end() :]), "item")
+        elif (numbered := _NUMBERED.match(line)) and len(line.split()) <= _SHORT + 4 and blank:
+            self._section(plain(numbered["rest"] or numbered["text"]), numbered["label"].lower(), numbered["number"])
+        elif (clause := _CLAUSE.match(line)) and blank and len(clause["text"].split()) <= 5:
+            self._section(clause["text"], "", clause["number"])
+            self._paragraph.append(clause["rest"])
+        elif line.startswith("|") or line.count(" | ") > 1:
+            self._flush()
+            cells = tuple(plain(cell) for cell in line.strip("| ").split("|"))
+            self._add(" | ".join(cell for cell in cells if cell), "row", cells)
+        elif _TERM.match(line) and following and not _MARK.match(following):
+            self._flush()
+            self._add(plain(line), "item")
+        elif setting := _FIELD.match(line):
+            self._flush()
+            self._add(f"{setting['name']}: {plain(setting['value'])}", "item")
+        elif self._is_title(line, following, blank):
+            self._section(plain(line).rstrip(":"))
+        else:
+            if self._paragraph and len(self._paragraph[-1]) < _LONG_LINE:
+                self._flush()
+            self._paragraph.append(line)
+
+    def _is_title(self, line: str, following: str, blank: bool) -> bool:
+        """Whether a line of plain text is a heading: short, without an end, before something longer or a list."""
+        words = line.split()
+        if not blank or len(words) > _SHORT or line.endswith(_ENDS[:3]) or "|" in line or not following:
+            return False
+        return bool(_CAPITALS.match(line)) or (len(words) <= 4 and not re.search(r"\d{3}|@|: ", line) and line[-1] != ",")
+
+    def _section(self, heading: str, label: str = "", number: str = "") -> None:
+        self._flush()
+        self._group += 1
+        self._found.sections.append(Section(heading, label, number))
+
+    def _flush(self) -> None:
+        if self._paragraph:
+            self._group += 1
+            for sentence in sentences(plain(" ".join(self._paragraph))):
+                self._add(sentence, "sentence")
+            self._paragraph = []
+            self._group += 1
+
+    def _add(self, text: str, kind: Kind, cells: tuple[str, ...] = ()) -> None:
+        if text.strip():
+            self._found.units.append(Unit(text, kind, len(self._found.sections) - 1, self._group, cells))
