@@ -32,8 +32,15 @@ _DECORATION = re.compile(r"\*\*|__(?=\S)|(?<=\S)__|(?<![\w*])\*(?=[^\s*])|(?<=[^
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)")
 _INLINE_MARK = re.compile(r"(?<=\S)\s+(?=(?:[-*•]|\d{1,2}[.)])\s+\S)|\s+(?=#{1,6}\s+\S)")
 _ENDS = (".", "!", "?", ":", ";")
-_LONG_LINE = 60
+_LONGEST_HEADING = 80
+_WIDEST = 120
 _SHORT = 7
+_LABEL = re.compile(r"^[\w '’-]{1,25}: ")
+# Characters of code, which no heading is made of.
+_CODE = re.compile(r"[\[\]{}<>=`/_\\]|\(.*[\"'].*\)|\w\.\w+\(|\d{3}|@|: ")
+_CUT_SHORT = re.compile(
+    r"(?:\b(?:no|nos|nr|ext|art|approx|tel|incl|excl|max|min|pp?|vol|sec|fig|ed|dept|est|cf|ca|c)\.)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -96,15 +103,30 @@ def blocks_of(title: str, text: str) -> Blocks:
     return _Reader(title).read(text.split("\n"))
 
 
+def _whole_sentences(text: str) -> list[str]:
+    """Sentences; one that ends with an abbreviation or within brackets is joined with the next."""
+    found: list[str] = []
+    for sentence in sentences(text):
+        if found and (_CUT_SHORT.search(found[-1]) or found[-1].count("(") > found[-1].count(")")):
+            found[-1] = f"{found[-1]} {sentence}"
+        else:
+            found.append(sentence)
+    return found
+
+
 class _Reader:
     def __init__(self, title: str):
         self._found = Blocks(title)
         self._group = 0
         self._paragraph: list[str] = []
+        self._width = 0
+        """Length of the longest line, if lines are wrapped at one: a paragraph a line is not."""
 
     def read(self, lines: list[str]) -> Blocks:
         code = False
         blank = True
+        longest = max(map(len, lines), default=0)
+        self._width = longest if longest <= _WIDEST else 0
         for place, raw in enumerate(lines):
             line = raw.strip()
             following = lines[place + 1].strip() if place + 1 < len(lines) else ""
@@ -132,15 +154,15 @@ class _Reader:
     def _line(self, line: str, following: str, blank: bool) -> None:
         if heading := _HASHES.match(line):
             self._section(plain(heading["text"]))
-        elif _UNDERLINE.match(following) and len(line) <= _LONG_LINE + 20 and blank and following[0] in "=-~^":
+        elif _UNDERLINE.match(following) and len(line) <= _LONGEST_HEADING and blank and following[0] in "=-~^":
             self._section(plain(line))
         elif bold := _BOLD_LINE.match(line):
             self._section(bold["text"].strip())
         elif mark := _MARK.match(line):
             self._flush()
             self._add(plain(line[mark.end() :]), "item")
-        elif (numbered := _NUMBERED.match(line)) and len(line.split()) <= _SHORT + 4 and blank:
-            self._section(plain(numbered["rest"] or numbered["text"]), numbered["label"].lower(), numbered["number"])
+        elif (numbered := _NUMBERED.match(line)) and blank:
+            self._numbered(numbered)
         elif (clause := _CLAUSE.match(line)) and blank and len(clause["text"].split()) <= 5:
             self._section(clause["text"], "", clause["number"])
             self._paragraph.append(clause["rest"])
@@ -157,16 +179,31 @@ class _Reader:
         elif self._is_title(line, following, blank):
             self._section(plain(line).rstrip(":"))
         else:
-            if self._paragraph and len(self._paragraph[-1]) < _LONG_LINE:
+            if self._paragraph and not self._wrapped(self._paragraph[-1], line):
                 self._flush()
             self._paragraph.append(line)
+
+    def _numbered(self, line: re.Match[str]) -> None:
+        """A numbered heading ("Step 3. Restore."); what is too long for one is a sentence under its number."""
+        rest, label = plain(line["rest"]), line["label"].lower()
+        whole = plain(line["text"])
+        if len(rest.split()) > _SHORT:
+            self._section("", label, line["number"])
+            self._paragraph.append(rest)
+        else:
+            self._section(whole if not rest or rest[0] in "(,-–—" else rest.rstrip("."), label, line["number"])
+
+    def _wrapped(self, line: str, following: str) -> bool:
+        """Whether a line ends because the next word had no room, and not because something ends there."""
+        room = self._width - len(line) - 1
+        return bool(self._width) and len(following.split()[0]) > room and not _LABEL.match(following)
 
     def _is_title(self, line: str, following: str, blank: bool) -> bool:
         """Whether a line of plain text is a heading: short, without an end, before something longer or a list."""
         words = line.split()
         if not blank or len(words) > _SHORT or line.endswith(_ENDS[:3]) or "|" in line or not following:
             return False
-        return bool(_CAPITALS.match(line)) or (len(words) <= 4 and not re.search(r"\d{3}|@|: ", line) and line[-1] != ",")
+        return bool(_CAPITALS.match(line)) or (len(words) <= 4 and not _CODE.search(line) and line[-1] != ",")
 
     def _section(self, heading: str, label: str = "", number: str = "") -> None:
         self._flush()
@@ -176,7 +213,7 @@ class _Reader:
     def _flush(self) -> None:
         if self._paragraph:
             self._group += 1
-            for sentence in sentences(plain(" ".join(self._paragraph))):
+            for sentence in _whole_sentences(plain(" ".join(self._paragraph))):
                 self._add(sentence, "sentence")
             self._paragraph = []
             self._group += 1
