@@ -1,0 +1,203 @@
+"""From a question about a whole document to its answer, or None if it is better read as one for a span."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.answering import nearest_sentence
+from continual_learning.reading.wholes.blocks import Blocks, blocks_of
+from continual_learning.reading.wholes.library import Chosen, Library
+from continual_learning.reading.wholes.lists import best_list, count_of, in_words, says_number
+from continual_learning.reading.wholes.questions import (
+    QuestionKind,
+    about_what,
+    may_ask_for_list,
+    question_kind,
+    split_facts,
+)
+from continual_learning.reading.wholes.sentences import with_preposition
+from continual_learning.reading.wholes.summary import about, summary
+from continual_learning.reading.wholes.yes_no import Judge, verdict
+from continual_learning.text.words import several
+from continual_learning.types import Answer, Source, TokenCallback
+
+_STRICT = 0.75
+"""How well a list must be named by a question that may ask for something else."""
+_TITLES = 5
+"""Titles that a refusal names."""
+_NEAREST_CHARS = 120
+
+
+class Spans(Protocol):
+    """A strategy's own way of answering: with a span, or by the base."""
+
+    def __call__(
+        self, questions: Sequence[str], on_token: TokenCallback | None, history: Sequence[Message]
+    ) -> list[Answer]: ...
+
+
+def takes(library: Library, question: str, history: Sequence[Message] = ()) -> bool:
+    """Whether `answers` may answer a question in another way than the strategy's own."""
+    kind = _kind(question)
+    return kind != "span" and (_needs_a_document(question) or library.choose(question, history) is not None)
+
+
+def answers(
+    base: BaseModel,
+    library: Library,
+    questions: Sequence[str],
+    spans: Spans,
+    judge: Judge | None = None,
+    max_new_tokens: int = 64,
+    on_token: TokenCallback | None = None,
+    history: Sequence[Message] = (),
+) -> list[Answer]:
+    """Answer every question, in order: those about whole documents here, all others by ``spans``."""
+    found: dict[int, Answer] = {}
+    for number, question in enumerate(questions):
+        started = time.perf_counter()
+        answer = _whole(library, question, spans, judge, history)
+        if answer is not None:
+            answer = _within(base, answer, max_new_tokens)
+            found[number] = replace(answer, seconds=time.perf_counter() - started)
+    rest = [number for number in range(len(questions)) if number not in found]
+    if rest:
+        found.update(zip(rest, spans([questions[n] for n in rest], on_token, history), strict=True))
+    elif on_token and found:
+        on_token(found[0].text)
+    return [found[number] for number in range(len(questions))]
+
+
+def _kind(question: str) -> QuestionKind:
+    """The kind of question; "What is X about?" counts as `about` here, whatever X is."""
+    kind = question_kind(question)
+    return "about" if kind == "span" and about_what(question) else kind
+
+
+def _needs_a_document(question: str) -> bool:
+    return question_kind(question) in ("summary", "about")
+
+
+def _whole(
+    library: Library, question: str, spans: Spans, judge: Judge | None, history: Sequence[Message]
+) -> Answer | None:
+    kind = _kind(question)
+    if not library.titles or (kind == "span" and not may_ask_for_list(question)):
+        return None
+    if kind == "two_facts":
+        return _two_facts(question, spans, history)
+    chosen = library.choose(question, history)
+    if chosen is None:
+        return _which(library, question) if _needs_a_document(question) else None
+    if kind == "about" and not _needs_a_document(question) and not chosen.certain:
+        return None
+    title, text = library.titles[chosen.document_id], library.whole(chosen.document_id)
+    blocks = blocks_of(title, text)
+
+    def said(answer: str, quote: str = "", confidence: float | None = None) -> Answer:
+        source = Source(chosen.document_id, title, 1.0, quote, None, text, library.recited)
+        return Answer(question, answer, (source,), origin="memory", confidence=confidence)
+
+    if kind in ("summary", "about"):
+        whole = about(blocks) if kind == "about" else summary(blocks)
+        return said(whole, whole) if whole else None
+    if kind == "yes_no":
+        return _yes_no(question, chosen, blocks, text, judge, said)
+    if kind == "count":
+        counted = None if says_number(text, question) else count_of(blocks, question)
+        return said(str(counted[0]), in_words(counted[1].entries)) if counted else None
+    listed = best_list(blocks, question) if kind == "list" else best_list(blocks, question, _STRICT)
+    if listed is None or (kind == "span" and not listed.marked):
+        return None
+    entries = in_words(listed.entries)
+    return said(entries, listed.unit.text if not listed.marked else entries)
+
+
+def _yes_no(
+    question: str,
+    chosen: Chosen,
+    blocks: Blocks,
+    text: str,
+    judge: Judge | None,
+    said: Callable[[str, str, float | None], Answer],
+) -> Answer | None:
+    """Yes or no with the sentence that it rests on; a refusal if the text is the one asked about and is not clear."""
+    found = verdict(blocks, question)
+    if judge is not None:
+        yes, unknown = judge(blocks.title, text, question)
+        nearest = found.sentence if found else _nearest(question, blocks.title, text)
+        if unknown < 0.5:
+            likely = yes if yes >= 0.5 else 1 - yes
+            return said(_with_reason(yes >= 0.5, nearest), nearest, (1 - unknown) * likely)
+    elif found is not None:
+        return said(_with_reason(found.yes, found.sentence), found.sentence, None)
+    if not chosen.certain:
+        return None
+    return _unsure(question, chosen, blocks.title, text, said)
+
+
+def _with_reason(yes: bool, sentence: str) -> str:
+    ended = sentence if sentence.rstrip("\"”')").endswith((".", "!", "?")) else f"{sentence.rstrip(',;: ')}."
+    return f"{'Yes' if yes else 'No'}. {ended}"
+
+
+def _nearest(question: str, title: str, text: str) -> str:
+    return nearest_sentence(question, [Source("", title, 0.0, text=text)])[1]
+
+
+def _unsure(
+    question: str, chosen: Chosen, title: str, text: str, said: Callable[[str, str, float | None], Answer]
+) -> Answer:
+    nearest = " ".join(_nearest(question, title, text).split()).lstrip("#-*•>| ")
+    if len(nearest) > _NEAREST_CHARS:
+        nearest = nearest[:_NEAREST_CHARS].rsplit(" ", 1)[0] + "…"
+    named = f'"{title}"' if title else "The document"
+    answer = said(f'{named} does not say yes or no. The nearest passage: "{nearest}"', nearest, None)
+    return replace(answer, origin="unknown")
+
+
+def _which(library: Library, question: str) -> Answer:
+    """A refusal that says which documents can be asked about."""
+    titles = [f'"{title}"' if title else f"document {document_id}" for document_id, title in library.titles.items()]
+    named = ", ".join(titles[:_TITLES])
+    more = len(titles) - _TITLES
+    also = f" and {several(more, 'other')}" if more > 0 else ""
+    return Answer(question, f"Which document? This memory can be asked about {named}{also}.", origin="unknown")
+
+
+def _two_facts(question: str, spans: Spans, history: Sequence[Message]) -> Answer | None:
+    """Both answers in one, each read on its own; None if the memory has a part in neither.
+
+    The whole question precedes each as an earlier turn: what finds the text of one finds that of the other.
+    """
+    facts = split_facts(question)
+    assert facts is not None, question
+    asked: Message = {"role": "user", "content": question}
+    first, second = spans(facts, None, [*history, asked])
+    known = [one for one in (first, second) if one.origin == "memory"]
+    if not known or "model" in (first.origin, second.origin):
+        return None
+    parts = [with_preposition(one) if one.origin == "memory" else one.text for one in (first, second)]
+    between = "; " if any(", " in part for part in parts) else ", "
+    sources = tuple(dict.fromkeys([*first.sources, *second.sources]))
+    confidences = [one.confidence for one in (first, second) if one.confidence is not None]
+    confidence = math.prod(confidences) if len(confidences) == 2 else None
+    return Answer(question, between.join(parts), sources, origin="memory", confidence=confidence)
+
+
+def _within(base: BaseModel, answer: Answer, max_new_tokens: int) -> Answer:
+    """An answer cut to whole sentences or entries within ``max_new_tokens``; the first stays whatever its length."""
+    text = answer.text
+    tokens = len(base.encode(text))
+    while tokens > max_new_tokens:
+        cut = max(text.rfind(mark, 0, len(text) - 1) for mark in (". ", "; "))
+        if cut < 0:
+            break
+        text = text[: cut + 1].rstrip(";")
+        tokens = len(base.encode(text))
+    return replace(answer, text=text, tokens=tokens)

@@ -1,0 +1,100 @@
+"""The documents of a memory as whole texts, and which of them a question is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from continual_learning.model.base_model import Message
+from continual_learning.reading.wholes.questions import TEXT_NOUNS, question_kind
+from continual_learning.retrieval.routing import default_rarity, term_hash
+from continual_learning.text.words import content_stems, stem
+
+_NAMED = 0.6
+"""Share of a title's content, by rarity, that names it."""
+_HELD = 0.6
+"""Share of a question's content that the only document of a memory must have, to be what is asked about."""
+_EVIDENCE = 4.0
+"""Nats: one word that next to no background text has."""
+_TEXT_WORDS = frozenset(
+    stem(part)
+    for noun in TEXT_NOUNS.split("|")
+    for part in re.findall(r"[a-zé]+", noun)
+    if len(part) > 1
+)
+# Words of a request that say nothing about which text is meant.
+_REQUEST = frozenset(
+    stem(word)
+    for word in """summarise summarize summary summed sum overview recap outline gist tell explain give brief short
+    sentence sentences few words bullet points point main key please list lists all every each name many number count
+    total kind say says describe deal cover covers discuss talk contain write make know want like everything whole
+    entire here there one two three quickly briefly takeaway takeaways idea ideas topic topics content contents
+    purpose subject you me""".split()
+)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The document that a question is about."""
+
+    document_id: str
+    certain: bool
+    """Whether the question names it or its words find it; if not, it is the only one there is."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A memory's documents."""
+
+    titles: Mapping[str, str]
+    """By document id, in the order in which they were learned."""
+    text: Callable[[str], str]
+    """The whole text of a document, in lines: kept or recited."""
+    keys: Callable[[], Mapping[str, frozenset[int]]]
+    """Hashes of the content stems of every document and its title."""
+    route: Callable[[str, Sequence[Message]], str | None]
+    """The document that a question's words find, by the strategy's own lookup."""
+    recited: bool = False
+    read: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def whole(self, document_id: str) -> str:
+        """The text of a document, fetched once."""
+        if document_id not in self.read:
+            self.read[document_id] = self.text(document_id)
+        return self.read[document_id]
+
+    def choose(self, question: str, history: Sequence[Message] = ()) -> Chosen | None:
+        """The document that a question is about: named, found by its words, or the only one that it can be about."""
+        if not self.titles:
+            return None
+        if named := self._named(question):
+            return Chosen(named, True)
+        if found := self.route(question, history):
+            return Chosen(found, True)
+        if len(self.titles) > 1:
+            return None
+        [only] = self.titles
+        left = {term for term in content_stems(question) if term not in _REQUEST and term not in _TEXT_WORDS}
+        if question_kind(question) in ("summary", "about") and not left:
+            return Chosen(only, True)
+        weights = {term: default_rarity().idf(term_hash(term)) for term in left}
+        held = self.keys().get(only, frozenset())
+        shared = sum(weight for term, weight in weights.items() if term_hash(term) in held)
+        if left and shared >= _EVIDENCE and shared >= _HELD * sum(weights.values()):
+            return Chosen(only, False)
+        return None
+
+    def _named(self, question: str) -> str | None:
+        """The one document whose title a question names, whole or for the most part."""
+        asked = content_stems(question) - _REQUEST
+        shares: dict[str, float] = {}
+        for document_id, title in self.titles.items():
+            weights = {term: default_rarity().idf(term_hash(term)) for term in content_stems(title)}
+            total = sum(weights.values())
+            shared = sum(weight for term, weight in weights.items() if term in asked)
+            if total and shared >= _EVIDENCE and shared >= _NAMED * total:
+                shares[document_id] = shared / total
+        best = max(shares.values(), default=0.0)
+        named = [document_id for document_id, share in shares.items() if share == best]
+        return named[0] if len(named) == 1 else None
