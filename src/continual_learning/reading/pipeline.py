@@ -22,8 +22,11 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from, chosen_reader
 from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.parts import best_window, index_name, part_keys
 from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
+from continual_learning.text.chunking import joined
+from continual_learning.text.lines import LINES, with_lines
 from continual_learning.types import Answer, Source, TokenCallback
 
 
@@ -91,6 +94,29 @@ class Pipeline:
     def route(self, state: State, text: str, history: Sequence[Message] = ()) -> tuple[Passage, float] | None:
         """The passage that ``text`` opens, with its coverage, or None."""
         return self.router.route(passage_keys(state), text, history, document_titles(state))
+
+    def library(self, base: BaseModel, state: State) -> Library | None:
+        """The documents as whole texts; None without a reader, when answers are parts of passages."""
+        if chosen_reader(base, self.config) is None:
+            return None
+
+        def text(document_id: str) -> str:
+            numbers = sorted(number for owner, number in passage_keys(state) if owner == document_id)
+            pieces = [self.recall.whole(Opened(base, state, (document_id, number))) for number in numbers]
+            record = state.meta.document(document_id)
+            return with_lines(joined(pieces), record.details.get(LINES) if record else None)
+
+        def keys() -> dict[str, frozenset[int]]:
+            found: dict[str, frozenset[int]] = {}
+            for (document_id, _), key in passage_keys(state).items():
+                found[document_id] = found.get(document_id, frozenset()) | key
+            return found
+
+        def route(question: str, history: Sequence[Message]) -> str | None:
+            found = self.route(state, question, history)
+            return found[0][0] if found else None
+
+        return Library(document_titles(state), text, keys, route, not self.recall.verbatim)
 
     def answer(
         self,

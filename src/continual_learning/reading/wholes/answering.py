@@ -42,9 +42,16 @@ class Spans(Protocol):
 
 
 def takes(library: Library, question: str, history: Sequence[Message] = ()) -> bool:
-    """Whether `answers` may answer a question in another way than the strategy's own."""
-    kind = _kind(question)
-    return kind != "span" and (_needs_a_document(question) or library.choose(question, history) is not None)
+    """Whether `answers` answers a question from a whole document.
+
+    Two facts are not counted: both are answered by the strategy, from a text that it finds for either.
+    """
+    return _kind(question) != "two_facts" and _whole(library, question, None, history) is not None
+
+
+def splits(question: str) -> bool:
+    """Whether `answers` may answer a question in two."""
+    return _kind(question) == "two_facts"
 
 
 def answers(
@@ -52,8 +59,7 @@ def answers(
     library: Library,
     questions: Sequence[str],
     spans: Spans,
-    judge: Judge | None = None,
-    max_new_tokens: int = 64,
+    max_new_tokens: int,
     on_token: TokenCallback | None = None,
     history: Sequence[Message] = (),
 ) -> list[Answer]:
@@ -61,7 +67,7 @@ def answers(
     found: dict[int, Answer] = {}
     for number, question in enumerate(questions):
         started = time.perf_counter()
-        answer = _whole(library, question, spans, judge, history)
+        answer = _whole(library, question, spans, history)
         if answer is not None:
             answer = _within(base, answer, max_new_tokens)
             found[number] = replace(answer, seconds=time.perf_counter() - started)
@@ -84,13 +90,13 @@ def _needs_a_document(question: str) -> bool:
 
 
 def _whole(
-    library: Library, question: str, spans: Spans, judge: Judge | None, history: Sequence[Message]
+    library: Library, question: str, spans: Spans | None, history: Sequence[Message]
 ) -> Answer | None:
     kind = _kind(question)
     if not library.titles or (kind == "span" and not may_ask_for_list(question)):
         return None
     if kind == "two_facts":
-        return _two_facts(question, spans, history)
+        return _two_facts(question, spans, history) if spans else None
     chosen = library.choose(question, history)
     if chosen is None:
         return _which(library, question) if _needs_a_document(question) else None
@@ -107,7 +113,7 @@ def _whole(
         whole = about(blocks) if kind == "about" else summary(blocks)
         return said(whole, whole) if whole else None
     if kind == "yes_no":
-        return _yes_no(question, chosen, blocks, text, judge, said)
+        return _yes_no(question, chosen, blocks, text, library.judge, said)
     if kind == "count":
         counted = None if says_number(text, question) else count_of(blocks, question)
         return said(str(counted[0]), in_words(counted[1].entries)) if counted else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from continual_learning.model.base_model import Message
 from continual_learning.reading.wholes.questions import TEXT_NOUNS, question_kind
+from continual_learning.reading.wholes.yes_no import Judge
 from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.text.words import content_stems, stem
 
@@ -56,6 +57,9 @@ class Library:
     route: Callable[[str, Sequence[Message]], str | None]
     """The document that a question's words find, by the strategy's own lookup."""
     recited: bool = False
+    """Whether texts are recited from weights, and not kept."""
+    judge: Judge | None = None
+    """Judges questions for yes or no; without one, rules do."""
     read: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def whole(self, document_id: str) -> str:

@@ -15,6 +15,7 @@ from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.pipeline import Opened, PassageConfig, Pipeline, Recalled
+from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.parts import cut_parts, index_name, part_index
 from continual_learning.retrieval.routing import (
     ROUTE_EVIDENCE,
@@ -26,6 +27,7 @@ from continual_learning.retrieval.routing import (
 )
 from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.text.chunking import joined, passages
+from continual_learning.text.lines import LINES, line_lengths
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
@@ -102,7 +104,7 @@ class Quote(Strategy[QuoteConfig]):
             tensors[index_name(document.id, number)] = part_index(parts)
             kept.append([part.text for part in parts])
         tokens = count(document.text)
-        record = DocumentRecord.of(document, tokens, {"passages": len(texts)})
+        record = DocumentRecord.of(document, tokens, {"passages": len(texts), LINES: line_lengths(document.text)})
         extra = {**state.meta.extra, "parts": {**state.meta.extra.get("parts", {}), document.id: kept}}
         meta = replace(state.meta, documents=(*state.meta.documents, record), extra=extra)
         size = len(document.text.encode()) + sum(t.numel() * t.element_size() for t in tensors.values())
@@ -120,6 +122,10 @@ class Quote(Strategy[QuoteConfig]):
     ) -> list[Answer]:
         """Quote what the question's words find, cut to ``max_new_tokens``; the base's answer if they find nothing."""
         return self._pipeline.answer(base, state, questions, max_new_tokens, on_token, history)
+
+    def library(self, base: BaseModel, state: State) -> Library | None:
+        """The kept texts."""
+        return self._pipeline.library(base, state)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` finds a passage: then it is answered without the base, whose weights never change."""

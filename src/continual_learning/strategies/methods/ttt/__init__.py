@@ -39,6 +39,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.families import mlp_parts
 from continual_learning.reading.answering import chosen_reader
 from continual_learning.reading.pipeline import Opened, Pipeline
+from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
 from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check
@@ -58,6 +59,7 @@ from continual_learning.strategies.methods.ttt.recite import Recitation
 from continual_learning.strategies.methods.ttt.start import load_start
 from continual_learning.strategies.methods.ttt.unfinished import Unfinished
 from continual_learning.strategies.methods.ttt.weak_settings import weak_settings
+from continual_learning.text.lines import LINES, line_lengths
 from continual_learning.training.stopwatch import Stopwatch
 from continual_learning.types import (
     UNAFFECTED,
@@ -166,6 +168,7 @@ class TTT(Strategy[TTTConfig]):
             "loss": learned[-1].descent.loss,
             "parts": sum(len(passage.parts) for passage in learned),
             "parts_recited": sum(passage.recited for passage in learned),
+            LINES: line_lengths(document.text),
         }
         new = passage_tensors(document, cut.parts, learned)
         candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
@@ -192,6 +195,10 @@ class TTT(Strategy[TTTConfig]):
         route = self._pipeline.route(state, text)
         with _patched(Opened(base, state, route[0])) if route else nullcontext():
             yield
+
+    def library(self, base: BaseModel, state: State) -> Library | None:
+        """The texts as the branches recite them."""
+        return self._pipeline.library(base, state)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` opens a branch."""
