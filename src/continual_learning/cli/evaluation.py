@@ -138,6 +138,7 @@ def _show(out: Output, result: dict[str, Any]) -> None:
                 _interval(r["recall_interval"]),
                 _number(r["f1"], ".2f"),
                 _number(r["exact_match"], ".2f"),
+                _number(r.get("hit_at_3"), ".2f"),
                 _number(r["learn_seconds"], ".1f"),
                 _number(r["answer_seconds"], ".2f"),
                 _number(r["general_kept"], ".0%"),
@@ -145,7 +146,7 @@ def _show(out: Output, result: dict[str, Any]) -> None:
                 size(r["bytes_kept"]),
             )
         )
-    columns = ("strategy", "recall", "95%", "F1", "EM", "learn s", "answer s", "kept", "perplexity", "size")
+    columns = ("strategy", "recall", "95%", "F1", "EM", "hit@3", "learn s", "answer s", "kept", "perplexity", "size")
     out.table(columns, rows)
     for r in result["results"]:
         if r.get("matrix"):

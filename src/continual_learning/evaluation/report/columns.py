@@ -137,6 +137,11 @@ COLUMNS = (
         "Share of the questions that the document answers whose answer is not that it does not say.",
     ),
     Column(
+        "hit_at_3", "hit@3", formats.ratio, "high",
+        "Share of the questions whose gold answer occurs in the answer or in one of its first two alternatives; every "
+        "other measure scores the answer alone.",
+    ),
+    Column(
         "final_recall", "final recall", formats.ratio, "high",
         "Mean recall of all documents after the last one was learned (ACC).",
     ),
