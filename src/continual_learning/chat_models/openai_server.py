@@ -63,6 +63,19 @@ class OpenAIModel:
         """See `ChatModel`."""
         return [self._one(request, on_token) for request in requests]
 
+    def prepare(self) -> None:
+        """Raise ChatModelError if no server can be reached.
+
+        What it lists is not looked at: servers of a single model answer under any name, and some list nothing.
+        """
+        with self._errors():
+            try:
+                self._client.models.list()
+            except self._package.APIStatusError:
+                return  # it is there
+            except self._package.APIResponseValidationError:
+                return
+
     def check(self) -> list[Finding]:
         """Check whether the server answers and lists the model. Returns problems, never raises."""
         url = without_secrets(self._settings.url)

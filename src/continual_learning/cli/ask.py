@@ -35,6 +35,7 @@ def ask(
     model: options.Model = None,
     settings: options.Set = None,
     max_new_tokens: options.MaxNewTokens = None,
+    speaker: options.Speaker = None,
     file: File = None,
     as_json: options.Json = False,
 ) -> None:
@@ -43,9 +44,9 @@ def ask(
 
     out = Output(as_json)
     questions = _questions(question, file)
-    choice = choose(memory, strategy, model, settings or (), max_new_tokens)
+    choice = choose(memory, strategy, model, settings or (), max_new_tokens, speaker=speaker)
     limit = choice.config.settings.max_new_tokens
-    learner = open_learner(choice)
+    learner = open_learner(choice, speaks=True)
     note_if_empty(out, learner, choice.memory)
     if len(questions) == 1 and out.terminal:
         answers = [learner.ask(questions[0], max_new_tokens=limit, on_token=out.token)]
