@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "continual_learning"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# families.py knows the architectures; network.py is the one of the embedded model.
-NAMES_ARCHITECTURES = {"families.py", "network.py"}
-ARCHITECTURE = re.compile(r"(?<!o)llama(?![._]?cpp)|qwen|gpt_?2|gpt_?neo|neox|gemma|mistral|phi_?3", re.IGNORECASE)
+# families.py knows the architectures; network.py is the one of the embedded model; llama_cpp.py has a program's name.
+NAMES_ARCHITECTURES = {"families.py", "network.py", "llama_cpp.py"}
+ARCHITECTURE = re.compile(r"(?<!o)llama(?![._-]?cpp)|qwen|gpt_?2|gpt_?neo|neox|gemma|mistral|phi_?3", re.IGNORECASE)
 HUB_NAME = re.compile(r"[\w.-]+[/:][\w.-]+")  # also NAME:TAG, as model servers have it
 
 UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.load", "np.load"}  # pickle, eval and exec: ruff S

@@ -10,7 +10,7 @@ from continual_learning.app.feedback import Feedback, FeedbackMemory, FeedbackSt
 from continual_learning.app.speaking import Speaker
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
-from continual_learning.reading.plain import plain_answers, without_plain_answers
+from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy
 from continual_learning.text.characters import normalised
 from continual_learning.types import Answer, TokenCallback
@@ -57,12 +57,15 @@ def _unmoved(
     speaker: Speaker | None,
     sentence: bool,
 ) -> list[Answer]:
-    """Answers to questions that no feedback is about."""
+    """Answers to questions that no feedback is about. What is not about the memory goes to the speaker at once."""
     if speaker is None:
         return strategy.answer(base, state, questions, *asked)
-    with without_plain_answers():
-        answers = strategy.answer(base, state, questions, *asked._replace(on_token=None))
-    return [speaker.word(answer, *asked, sentence) for answer in answers]
+    involved = [question for question in questions if strategy.involves(base, state, question, asked.history)]
+    remembered = iter(strategy.answer(base, state, involved, *asked._replace(on_token=None)) if involved else ())
+    return [
+        speaker.word(next(remembered) if question in involved else Answer(question, ""), *asked, sentence)
+        for question in questions
+    ]
 
 
 def _moved(

@@ -213,10 +213,15 @@ class Learner:
         with self._current.lock:
             return perplexity(self.base, self.strategy, self.state, texts)
 
-    def answer(self, questions: Sequence[str], asked: Asked) -> list[Answer]:
-        """Answers, with a conversation before the questions if there is one; the last can be given feedback on."""
+    def answer(self, questions: Sequence[str], asked: Asked, sentence: bool = False) -> list[Answer]:
+        """Answers, with a conversation before the questions if there is one; the last can be given feedback on.
+
+        With ``sentence``, the speaker, if there is one, is asked for sentences.
+        """
         with self._current.lock:
-            answers = answers_with_feedback(self.base, self.strategy, self.state, questions, asked, self.speaker)
+            answers = answers_with_feedback(
+                self.base, self.strategy, self.state, questions, asked, self.speaker, sentence
+            )
             if answers:
                 ids = tuple(dict.fromkeys(source.document_id for source in answers[-1].sources))
                 self._remember(LastAnswer(answers[-1].question, answers[-1].text, ids))
@@ -367,6 +372,7 @@ class Learner:
                 "documents": len(state.meta.documents),
                 "bytes": state.bytes,
                 "memory": str(self.store.root) if self.store else None,
+                "speaker": self.speaker.model.name if self.speaker else None,
                 **self.strategy.describe(self.base, state),
             }
 
@@ -392,7 +398,7 @@ class Chat:
         if learner.strategy.learns_what_is_said:
             report = learner.learn(Document(text, source="chat"))
             notes = () if report.accepted else (f"what you said was not learned: {report.reason}",)
-        [answer] = learner.answer([text], Asked(self._max_new_tokens, on_token, self.history))
+        [answer] = learner.answer([text], Asked(self._max_new_tokens, on_token, self.history), sentence=True)
         self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
         return replace(answer, notes=(*answer.notes, *notes))
 

@@ -8,7 +8,7 @@ speaker: where it is wrong it would mislead a model that reads better.
     origin memory   the speaker answers from the words that were read. If it says that they do not say, the answer is
                     our refusal, with origin unknown.
     origin unknown  the refusal stays as it is; the speaker is not asked.
-    origin model    the speaker answers from its own knowledge.
+    origin model    the speaker answers from its own knowledge; the base is not asked.
 
 An answer whose memory has no words to show, as when an adapter changed the weights, stays as it is, and so does one
 that feedback is about. Nothing about the speaker gets into the memory.
@@ -80,8 +80,7 @@ class Speaker:
         Raises ChatModelError if the speaker cannot be used or writes nothing.
         """
         passages = [source for source in answer.sources if source.text.strip()]
-        # The base wrote nothing where it would have answered by itself.
-        from_itself = answer.origin == "model" or not (answer.text or passages)
+        from_itself = answer.origin == "model"
         if answer.origin == "unknown" or not (passages or from_itself):
             if on_token is not None:
                 on_token(answer.text)
@@ -119,8 +118,7 @@ class Speaker:
             notes = (*notes, f"the answer was cut at {max_new_tokens} tokens")
         if not from_itself and (foreign := _foreign_numbers(text, (answer.question, *(p.text for p in passages)))):
             notes = (*notes, f"not in what was read: {', '.join(foreign)}")
-        # The confidence is that of a reader, which gave another answer, or of the base's, which gave none.
-        confidence = None if from_itself else answer.confidence
+        confidence = None if from_itself else answer.confidence  # the memory has none in what it had no part in
         return replace(spoken, text=text, confidence=confidence, notes=(*answer.notes, *notes))
 
     # -- inside ------------------------------------------------------------------------------------
@@ -170,7 +168,7 @@ class _Ended(Exception):
 
 
 class _Writing:
-    """A reply while it is written: passed on piece by piece, without the speaker's thinking, a refusal or its marker."""
+    """A reply while it is written: passed on piece by piece, without the speaker's thinking and without a refusal."""
 
     def __init__(self, on_token: TokenCallback | None, control: GenerationControl | None, refuses: bool):
         self.text = ""
@@ -242,4 +240,8 @@ def _turn(rule: str, passages: Sequence[Source], question: str) -> str:
 def _foreign_numbers(text: str, read: Sequence[str]) -> list[str]:
     """Numbers in ``text`` that are in none of the texts that were read, separators of thousands aside."""
     known = {number.replace(",", "") for one in read for number in _NUMBER.findall(one)}
-    return [number for number in dict.fromkeys(_NUMBER.findall(_ORDINAL.sub("", text))) if number.replace(",", "") not in known]
+    return [
+        number
+        for number in dict.fromkeys(_NUMBER.findall(_ORDINAL.sub("", text)))
+        if number.replace(",", "") not in known
+    ]

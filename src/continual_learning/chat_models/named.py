@@ -63,7 +63,7 @@ def _openai(rest: str, connection: Connection) -> OpenAIModel:
     if not name or not url:
         raise ConfigError(
             f"speaker {without_secrets(f'openai:{rest}')!r}; expected openai:URL#NAME, such as "
-            "openai:http://localhost:8000/v1#qwen2.5-3b"
+            "openai:http://localhost:8000/v1#my-model"
         )
     return OpenAIModel(_settings(name, url, connection), connection.api_key_variable)
 

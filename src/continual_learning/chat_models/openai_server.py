@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -68,13 +68,9 @@ class OpenAIModel:
 
         What it lists is not looked at: servers of a single model answer under any name, and some list nothing.
         """
-        with self._errors():
-            try:
-                self._client.models.list()
-            except self._package.APIStatusError:
-                return  # it is there
-            except self._package.APIResponseValidationError:
-                return
+        answered = (self._package.APIStatusError, self._package.APIResponseValidationError)
+        with self._errors(), suppress(*answered):
+            self._client.models.list()
 
     def check(self) -> list[Finding]:
         """Check whether the server answers and lists the model. Returns problems, never raises."""

@@ -80,7 +80,8 @@ def serve(
         address, taken = listening.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{taken}"
         out.result({**choice.names, "url": url, "documents": len(learner.documents)})
-        out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}) is served at {url}; {url}/docs")
+        spoken = f", {learner.speaker.model.name} speaks" if learner.speaker else ""
+        out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}{spoken}) is served at {url}; {url}/docs")
         sys.stdout.flush()
         try:
             _server(app).run(sockets=[listening])

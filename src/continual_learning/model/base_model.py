@@ -96,7 +96,6 @@ class BaseModel:
         self._kept_rows: deque[_HeadRows] = deque(maxlen=_MOST_KEPT_ROWS)
         self.steers: tuple[Steer, ...] = ()
         """Processors that currently change the logits of every generation; see `steered`."""
-        self._patched_times = 0
         self.own_network = isinstance(model, Network)
         # The check takes half a second; for our own network, tests do it once and for all.
         if not self.own_network:
@@ -180,19 +179,12 @@ class BaseModel:
             except AttributeError as error:
                 raise KeyError(f"no module {path!r} in {type(self.model).__name__}: {error}") from None
         try:
-            self._patched_times += 1
             for (parent, child, _), replacement in zip(places, modules.values(), strict=True):
                 parent._modules[child] = replacement
             yield
         finally:
-            self._patched_times -= 1
             for parent, child, original in reversed(places):
                 parent._modules[child] = original
-
-    @property
-    def as_loaded(self) -> bool:
-        """Whether the model writes what its own weights give: neither `patched` nor `steered`."""
-        return not (self._patched_times or self.steers)
 
     @contextmanager
     def steered(self, steer: Steer) -> Iterator[None]:

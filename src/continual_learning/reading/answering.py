@@ -84,7 +84,7 @@ def answer_of(
         spans.setdefault(span.text, span)
         chances[span.text] = chances.get(span.text, 0.0) + span.probability
     nearest, sentence = nearest_sentence(question, passages)
-    silent = _does_not_say(passages[nearest].title, sentence)
+    silent = does_not_say(passages[nearest].title, sentence)
     if not reading.said or reading.unknown > 0:
         # As likely as the reader finds it, and likelier than any span just if that is what the reader decided.
         top = max(chances.values(), default=0.0)
@@ -121,7 +121,8 @@ def nearest_sentence(question: str, passages: Sequence[Source]) -> tuple[int, st
     return places[max(range(len(places)), key=lambda i: (shared[i], -i))]
 
 
-def _does_not_say(title: str, sentence: str) -> str:
+def does_not_say(title: str, sentence: str) -> str:
+    """The answer to what a document does not say: a sentence that names its nearest sentence."""
     named = f'"{title}"' if title else "The document"
     words = " ".join(sentence.split()).lstrip("#-*•> ")
     if len(words) > _NEAREST_CHARS:

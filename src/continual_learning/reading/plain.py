@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.chat_template import user
@@ -59,23 +57,6 @@ def generate_answers(
     ]
 
 
-# A context variable, not an argument: between a speaker and `plain_answers` are all strategies, other packages' too.
-_left_out: ContextVar[bool] = ContextVar("plain answers are left out", default=False)
-
-
-@contextmanager
-def without_plain_answers() -> Iterator[None]:
-    """In this context `plain_answers` gives empty texts: another model will answer these questions.
-
-    A base that a memory has changed answers all the same.
-    """
-    token = _left_out.set(True)
-    try:
-        yield
-    finally:
-        _left_out.reset(token)
-
-
 def plain_answers(
     base: BaseModel,
     questions: Sequence[str],
@@ -83,9 +64,7 @@ def plain_answers(
     on_token: TokenCallback | None = None,
     history: Sequence[Message] = (),
 ) -> list[Answer]:
-    """The base's own answers, in its chat format; see `without_plain_answers`."""
-    if _left_out.get() and base.as_loaded:
-        return [Answer(question, "") for question in questions]
+    """The base's own answers, in its chat format."""
     fitted = [fitted_prompt(base, history, question, max_new_tokens) for question in questions]
     prompts, notes = [ids for ids, _ in fitted], [note for _, note in fitted]
     return generate_answers(base, questions, prompts, max_new_tokens, on_token, notes)
