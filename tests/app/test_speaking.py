@@ -123,7 +123,7 @@ def test_what_is_streamed_is_the_answer(answer: Answer, reply: str) -> None:
     pieces: list[str] = []
     text = Speaker(Said(reply)).word(answer, 20, pieces.append).text
     assert "".join(pieces) == text == reply.rpartition("</think>")[2].strip()
-    assert len(pieces) > 5
+    assert len(pieces) >= 5
 
 
 def test_notes_on_what_may_be_wrong() -> None:
