@@ -122,3 +122,11 @@ class Answer:
     """Other answers, best first, without ``text`` itself."""
     speaker: str | None = None
     """Name of the model that worded the answer from what the memory found; None: the base or its memory did."""
+
+    @property
+    def claim(self) -> str:
+        """What it claims to be the answer: ``text``, or nothing if that says that a document does not say.
+
+        This is what metrics score: the nearest passage, which such a text quotes, is no answer.
+        """
+        return "" if self.origin == "unknown" else self.text

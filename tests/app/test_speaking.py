@@ -148,8 +148,10 @@ def test_what_does_not_fit_is_left_out_least_relevant_first() -> None:
     assert "Near" in content and "Far" not in content and given.sources == (far, near)
     assert given.notes[0] == "204 of 409 characters did not fit into the speaker's window of 700"
     assert 0 < len(model.asked[0]) - 1 < 40 and given.notes[1].startswith("the oldest ")
-    long = Answer(ABOUT, "x", (Source("a", "A", 1.0, text="y" * 9000),), origin="memory")
+    text = f"{'y' * 5000} in Lund {'y' * 9000}"
+    long = Answer(ABOUT, "Lund", (Source("a", "A", 1.0, "Lund", text=text), near), origin="memory")
     assert "characters did not fit" in Speaker(model).word(long, 20).notes[0]
+    assert " in Lund " in model.asked[1][-1]["content"] and "Near" not in model.asked[1][-1]["content"]
 
 
 def test_the_server_stops_a_speaker() -> None:

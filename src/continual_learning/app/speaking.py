@@ -132,7 +132,8 @@ class Speaker:
     ) -> tuple[list[Message], tuple[str, ...]]:
         """The conversation for the speaker, and notes on what does not fit into its window.
 
-        The passages that the memory finds least relevant are left out first, then the oldest turns.
+        The passages that the memory finds least relevant are left out first; of the last one, what is far from the
+        words that the memory quotes; then the oldest turns.
         """
         window = self.model.window
 
@@ -141,9 +142,9 @@ class Speaker:
 
         kept, notes = list(passages), []
         while len(kept) > 1 and not fits([user(turn(kept))]):
-            kept.remove(min(kept, key=lambda passage: passage.score))
+            del kept[min(range(len(kept)), key=lambda i: (kept[i].score, -i))]
         while kept and not fits([user(turn(kept))]) and len(kept[0].text) > 1:
-            kept = [replace(kept[0], text=kept[0].text[: len(kept[0].text) * 4 // 5])]
+            kept = [replace(kept[0], text=_around(kept[0], len(kept[0].text) * 4 // 5))]
         read, given = sum(len(p.text) for p in kept), sum(len(p.text) for p in passages)
         if read < given:
             notes.append(f"{given - read} of {given} characters did not fit into the speaker's window of {window}")
@@ -224,6 +225,13 @@ def _before_marker(text: str) -> int:
     """Where the end of ``text`` begins that may become a refusal: its last words, from a "not" on."""
     found = re.search(r"\b(?:n|no|not[_ ]*(?:i|in[_ ]*(?:t|th|the[_ ]*)?(?:p\w*)?)?)$", text, re.IGNORECASE)
     return found.start() if found else len(text)
+
+
+def _around(source: Source, size: int) -> str:
+    """``size`` characters of a source's text, with its quote in the middle."""
+    begin = max(0, source.text.find(source.quote)) + len(source.quote) // 2 - size // 2
+    begin = max(0, min(begin, len(source.text) - size))
+    return source.text[begin : begin + size]
 
 
 def _turn(rule: str, passages: Sequence[Source], question: str) -> str:
