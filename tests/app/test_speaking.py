@@ -72,7 +72,15 @@ def test_a_document_cannot_end_its_block() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [MARKER, f"**{MARKER}**.", "Not in the passage.", f"<think>Is it {NAME}?</think>\n{MARKER}"]
+    "reply",
+    [
+        MARKER,
+        f"**{MARKER}**.",
+        MARKER[:6],
+        "The answer is not given in the passage.",
+        f"<think>Is it {NAME}?</think>\n{MARKER}",
+        "The passage does not specify what comb jellies eat near the harbour of Lund.",
+    ],
 )
 def test_what_the_speaker_does_not_find_is_our_refusal(reply: str) -> None:
     pieces: list[str] = []
@@ -123,7 +131,7 @@ def test_what_is_streamed_is_the_answer(answer: Answer, reply: str) -> None:
     pieces: list[str] = []
     text = Speaker(Said(reply)).word(answer, 20, pieces.append).text
     assert "".join(pieces) == text == reply.rpartition("</think>")[2].strip()
-    assert len(pieces) >= 5
+    assert len(pieces) >= 3
 
 
 def test_notes_on_what_may_be_wrong() -> None:
@@ -247,8 +255,10 @@ def test_a_real_model_from_a_file(embedded_base: BaseModel) -> None:
     file = locate("smollm2-135m")
     assert file is not None
     learner = Learner.open(embedded_base, "quote", speaker=f"llamacpp:{file}")
-    learner.learn(TEXT, title="Sea")
+    learner.learn("The Grey Heron sails to Orsel. The crossing takes 95 minutes in calm weather.", title="Orsel ferry")
     pieces: list[str] = []
-    answer = learner.ask(ABOUT, 24, pieces.append)
-    assert answer.speaker == file.name and answer.tokens > 0 and answer.sources[0].text == TEXT
-    assert "plankton" in answer.text and "".join(pieces) == answer.text
+    answer = learner.ask("How long does the crossing to Orsel take?", 24, pieces.append)
+    assert "95 minutes" in answer.text and "".join(pieces) == answer.text
+    assert (answer.origin, answer.speaker) == ("memory", file.name) and answer.tokens > 0
+    own = learner.ask("What is the capital of France?", 8)
+    assert (own.origin, own.sources) == ("model", ()) and own.text

@@ -41,10 +41,15 @@ _RULE = (
     f"passage does. If the passage does not say, write only {MARKER}."
 )
 _FEW_WORDS, _ONE_SENTENCE = "with as few words as possible", "in one short sentence"
-# The marker as small models write it, or as part of a sentence: "The answer is not in the passage."
-_REFUSED = re.compile(r"\bnot[_ ]+in[_ ]+(?:the[_ ]+)?passage\b", re.IGNORECASE)
+# The marker, or what small models write in its place: "The passage does not specify what …", "Not in the passage."
+_REFUSED = re.compile(
+    r"\bnot[_ ]+(?:(?:mentioned|stated|specified|said|given|provided|found) )?in[_ ]+(?:the[_ ]+)?(?:passage|text)\b"
+    r"|\b(?:passage|text) (?:does not|doesn['’]t) (?:\w+ly )?"
+    r"(?:say|specify|mention|state|provide|contain|give|indicate|include|tell|name|answer)\b",
+    re.IGNORECASE,
+)
 _THINKING = re.compile(r"\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
-_HELD = 32  # characters: a refusal is recognised before any of it is shown, unless it begins later
+_HELD = 40  # characters: a refusal is recognised before any of it is shown, unless it begins later
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _ORDINAL = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)  # of a list
 
@@ -184,16 +189,18 @@ class _Writing:
         """Take a piece of the reply. Raises StoppedError if its result is not wanted any more."""
         if self._control is not None:
             self._control.check()
-            if self._control.ended:
-                raise _Ended
         self.text += piece
         self.pieces += 1
         self._pass_on(self.shown())
+        if self._control is not None and self._control.ended:
+            raise _Ended
 
     @property
     def refused(self) -> bool:
         """Whether the speaker said that the passage does not say."""
-        return self._refuses and _REFUSED.search(self._answer()) is not None
+        answer = self._answer().rstrip()
+        cut = len(answer) > 3 and MARKER.startswith(answer)
+        return self._refuses and (cut or _REFUSED.search(answer) is not None)
 
     def shown(self, final: bool = False) -> str:
         """The answer so far, as far as it is certain that it is one."""
