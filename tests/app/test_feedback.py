@@ -194,9 +194,11 @@ def test_in_a_conversation_too(tiny_base: BaseModel) -> None:
 
 def test_an_answer_that_feedback_moved_is_from_the_memory(tiny_base: BaseModel) -> None:
     learner = Learner.open(tiny_base, "frozen")
-    assert (given := learner.ask(ASKED, max_new_tokens=8)).origin == "model"
+    given = learner.ask(ASKED, max_new_tokens=8)
+    assert given.origin == "model"
     learner.feedback(given, correction="plankton")
-    assert (moved := learner.ask(ASKED, max_new_tokens=24)).text == "plankton" and moved.origin == "memory"
+    moved = learner.ask(ASKED, max_new_tokens=24)
+    assert moved.text == "plankton" and moved.origin == "memory"
     assert learner.ask("Who painted the Mona Lisa?", max_new_tokens=8).origin == "model"
 
 

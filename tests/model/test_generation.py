@@ -57,7 +57,9 @@ def test_the_probability_is_the_geometric_mean_of_the_tokens(base: BaseModel, mo
     prompts = [base.encode(text) for text in PROMPTS]
     stop = generate(base, [prompts[1]], 20)[0].ids[4]
     monkeypatch.setattr(base, "stop_ids", frozenset({stop}))
-    for prompt, found in zip(prompts, generate(base, prompts, 8), strict=True):
+    results = [(prompt, found) for prompt, found in zip(prompts, generate(base, prompts, 8), strict=True) if found.ids]
+    assert len({len(found.ids) for _, found in results}) > 1, "a row that ended is to be among them"
+    for prompt, found in results:
         ids_1T = torch.tensor([[*prompt, *found.ids]])
         with torch.no_grad():
             log_p_TV = base.model(ids_1T).logits[0].float().log_softmax(-1)

@@ -113,18 +113,18 @@ def answer_of(
     for span in reading.spans:
         spans.setdefault(span.text, span)
         chances[span.text] = chances.get(span.text, 0.0) + span.probability
-    nearest, sentence = nearest_sentence(question, passages)
-    silent = does_not_say(passages[nearest].title, sentence)
-    if not reading.said or reading.unknown > 0:
+    nearest, sentence, silent = 0, "", ""
+    if not reading.said or (reading.unknown > 0 and base.steers):
+        nearest, sentence = nearest_sentence(question, passages)
+        silent = does_not_say(passages[nearest].title, sentence)
         # As likely as the reader finds it, and likelier than any span just if that is what the reader decided.
         top = max(chances.values(), default=0.0)
         chances[silent] = min(reading.unknown, top) if reading.said else max(reading.unknown, top)
-    logs = {choice: math.log(max(chance, _LEAST)) for choice, chance in chances.items()}
-    plain = max(logs, key=lambda choice: (logs[choice], (choice == silent) != reading.said))
-    moved = base.weighed(logs)
-    ranked = sorted(moved, key=lambda choice: (-moved[choice], choice != plain))
+    read = reading.spans[0].text if reading.said else silent
+    moved = base.weighed({choice: math.log(max(chance, _LEAST)) for choice, chance in chances.items()})
+    ranked = sorted(moved, key=lambda choice: (-moved[choice], choice != read))
     best = ranked[0]
-    confidence = reading.confidence if best == plain else math.exp(moved[best])
+    confidence = reading.confidence if best == read else math.exp(moved[best])
     others = tuple(Alternative(choice, math.exp(moved[choice])) for choice in ranked[1:_CONSIDERED] if choice != silent)
     if best == silent:
         sources = _begun_with(passages, nearest, sentence)
@@ -133,8 +133,8 @@ def answer_of(
     said = base.decode(ids).rstrip("\ufffd").strip()
     if best in spans:
         sources = _begun_with(passages, _passage_at(passages, spans[best].start), said)
-    else:
-        sources = _begun_with(passages, nearest, "")
+    else:  # a correction
+        sources = _begun_with(passages, nearest_sentence(question, passages)[0], "")
     return Answer(question, said, sources, len(ids), 0.0, (), "memory", confidence, others)
 
 

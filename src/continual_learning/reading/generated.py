@@ -9,7 +9,10 @@ from continual_learning.types import Answer, Source
 def generated_answer(
     question: str, generation: Generation, sources: tuple[Source, ...] = (), notes: tuple[str, ...] = ()
 ) -> Answer:
-    """What the base wrote after a prompt, as an answer. Its origin is for the strategy to say (`strategies.base`)."""
+    """What the base wrote after a prompt, as an answer: from the memory if it has sources.
+
+    Where a memory is involved without any, as in trained weights, the strategy's wrapper says so (`strategies.base`).
+    """
     return Answer(
         question,
         generation.text.strip(),
@@ -17,6 +20,7 @@ def generated_answer(
         generation.tokens,
         generation.seconds,
         notes,
+        origin="memory" if sources else "model",
         confidence=generated_confidence(generation.probability),
     )
 
