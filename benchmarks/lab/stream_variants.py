@@ -35,13 +35,13 @@ from continual_learning.datasets.base import Dataset, halves, load_dataset, samp
 from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.evaluation.machine import cpu_name
 from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.answering import answers_from, chosen_reader
 from continual_learning.reading.plain import plain_answers
-from continual_learning.reading.span_reader.answering import chosen_reader, span_answers
 from continual_learning.retrieval.parts import part_index, part_keys, recite_all
 from continual_learning.retrieval.routing import Passage, Rarity, Router, answer_by_route, passage_key
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.text.scoring import contains_answer, token_f1
-from continual_learning.types import Answer, QuestionAnswer
+from continual_learning.types import Answer, QuestionAnswer, Source
 
 PASSAGE_TOKENS, QUESTIONS, ANSWER_TOKENS = 160, 4, 24
 PASSES = 14  # passes over the parts, without repair after them: the same steps for all
@@ -389,7 +389,7 @@ def main() -> None:
     assert reader is not None, "the embedded model has a span reader"
 
     def read(title: str, text: str, questions: list[str]) -> list[Answer]:
-        return span_answers(base, reader, title, text, questions, config, ANSWER_TOKENS)
+        return answers_from(base, reader, [Source("", title, 1.0, text=text)], questions, ANSWER_TOKENS)
 
     rarity = Rarity.of(school.background)
     asker = Asker(base, Router(rarity, config.route_threshold, config.route_evidence), read)

@@ -11,6 +11,22 @@ import pydantic
 from continual_learning.errors import ConfigError, MismatchError
 
 
+class _Any:
+    """Equal to every value."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "any value"
+
+
+ANY = _Any()
+"""In `StrategyConfig.RETIRED`: whatever the value was, the strategy does now what fits it."""
+
+
 class StrategyConfig(pydantic.BaseModel):
     """Base class of every strategy's settings: unknown names are refused, values are validated."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,36 @@ class Source:
     score: float
     """The strategy's own measure of relevance, larger is nearer; from 0 to 1 if possible."""
     quote: str = ""
+    """The words of ``text`` that answer, or that come nearest."""
     chunk: int | None = None
-    """Number of the part of the document, if it was cut into parts."""
+    """Number of the passage of the document, if it was cut into passages."""
+    text: str = ""
+    """The words that were read: the passage as it is kept, or as the weights recited it."""
+    recited: bool = False
+    """Whether ``text`` was recited from weights, and not kept."""
+
+
+Origin = Literal["memory", "model", "unknown"]
+"""Where an answer comes from: ``memory``, what was learned; ``model``, the base's own knowledge, memory not involved;
+``unknown``, it is about a learned document, which does not say."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another answer to the same question."""
+
+    text: str
+    probability: float
+    """Its probability by whatever gave the answer, not calibrated."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer."""
+    """One answer to a question."""
 
     question: str
     text: str
+    """The answer: one, never a list of guesses."""
     sources: tuple[Source, ...] = ()
     tokens: int = 0
     """Tokens generated."""
@@ -92,3 +113,9 @@ class Answer:
     """Wall time; in a batch, its share."""
     notes: tuple[str, ...] = ()
     """What the user should know, such as a prompt that was cut to the window."""
+    origin: Origin = "model"
+    confidence: float | None = None
+    """Probability that ``text`` is right, 0 to 1, as far as it is known: calibrated if a reader gave the answer, else
+    the geometric mean of the probabilities of its tokens. None if nothing is known, as with most chat servers."""
+    alternatives: tuple[Alternative, ...] = ()
+    """Other answers, best first, without ``text`` itself."""

@@ -25,7 +25,7 @@ def test_it_points_at_the_answers() -> None:
     base = BaseModel.load(device="cpu")
     reader = packaged_reader(base)
     assert reader is not None
-    found = reader.read(base, "The Orsel ferry", TEXT, list(ASKED))
+    found = [one.spans for one in reader.read(base, "The Orsel ferry", TEXT, list(ASKED), 1)]
     right = [gold in spans[0].text for gold, spans in zip(ASKED.values(), found, strict=True)]
     assert sum(right) >= 3, [spans[0].text for spans in found]
     assert all(len(spans[0].text) < 40 and 0 < spans[0].probability <= 1 for spans in found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from continual_learning.documents import Document
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading import pipeline
 from continual_learning.reading.pipeline import Opened, Pipeline, Recalled
+from continual_learning.reading.spans import FoundSpan, Reading
 from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.baselines.quote import KeptText, Quote
 from continual_learning.strategies.methods.ttt import TTT
@@ -40,8 +40,9 @@ def test_quote_and_ttt_differ_in_their_recall_alone() -> None:
 class LastWord:
     """A reader that finds the last word of a text likeliest."""
 
-    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], considered: int) -> list[Any]:
-        return [[SimpleNamespace(text=text.split()[-1], probability=1.0)] for _ in questions]
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+        last = text.split()[-1]
+        return [Reading((FoundSpan(last, text.index(last), 1.0),), 0.0, 1.0) for _ in questions]
 
 
 class Perfect:
@@ -71,4 +72,6 @@ def test_the_same_text_gives_the_same_answers(
     quoted = pipeline_of("quote").answer(tiny_base, state, ASKED, 12)
     assert [a.text for a in recited] == [a.text for a in quoted]
     assert [bool(a.sources) for a in recited] == [True, True, False]
-    assert recited[0].sources[0].quote == "" and quoted[0].sources[0].quote == quoted[0].text
+    assert [a.origin for a in recited] == ["memory", "memory", "model"] == [a.origin for a in quoted]
+    assert recited[0].sources[0].recited and not quoted[0].sources[0].recited
+    assert all(a.sources[0].quote == a.text and a.text in a.sources[0].text for a in (recited[0], quoted[0]))

@@ -15,14 +15,16 @@ from continual_learning.app.feedback import FeedbackMemory, FeedbackSteer
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, CorruptMemoryError, MismatchError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.reading.span_reader import FoundSpan, SpanReader, load_reader, packaged_reader, save_reader
-from continual_learning.reading.span_reader.answering import SpanAnswerConfig, span_answers
+from continual_learning.reading.answering import answers_from
+from continual_learning.reading.span_reader import SpanReader, load_reader, packaged_reader, save_reader
 from continual_learning.reading.span_reader.features import FEATURES, TextWords, token_features
 from continual_learning.reading.span_reader.network import NetworkShape, SpanNetwork
 from continual_learning.reading.span_reader.reader import batch_of, best_spans, readings
 from continual_learning.reading.span_reader.states import read_states
+from continual_learning.reading.spans import FoundSpan, Reading
 from continual_learning.retrieval.routing import default_rarity
 from continual_learning.strategies.base import make_strategy
+from continual_learning.types import Answer, Source
 
 TEXT = "Otto Brand lives in Lund. His seven cats sleep all day. Comb jellies eat plankton near the harbour in 1920."
 ASKED = ("What do comb jellies eat near the harbour?", "Where does Otto Brand live?")
@@ -151,9 +153,13 @@ def test_a_reader_is_the_same_after_saving(tiny_base: BaseModel, tmp_path: Path)
     loaded = load_reader(tmp_path / "r.safetensors")
     assert loaded.facts == {"made": "by chance"} and loaded.network.shape == reader.network.shape
     both = [one.read(tiny_base, "Lund", TEXT, ASKED, 3) for one in (reader, loaded)]
-    assert [[s.text for s in spans] for spans in both[0]] == [[s.text for s in spans] for spans in both[1]]
-    assert all(len(spans) == 3 for spans in both[0])
-    assert reader.read(tiny_base, "Lund", " ", ASKED) == [[], []] and reader.read(tiny_base, "Lund", TEXT, []) == []
+    assert [[s.text for s in one.spans] for one in both[0]] == [[s.text for s in one.spans] for one in both[1]]
+    assert all(len(one.spans) == 3 and one.said and one.unknown == 0 for one in both[0])
+    assert all(one.confidence == one.spans[0].probability for one in both[0])
+    assert (
+        reader.read(tiny_base, "Lund", " ", ASKED) == [Reading(())] * 2
+        and reader.read(tiny_base, "Lund", TEXT, []) == []
+    )
 
 
 def test_a_file_that_is_no_reader_is_refused(tiny_base: BaseModel, tmp_path: Path) -> None:
@@ -184,27 +190,57 @@ def test_a_reader_of_another_base_is_refused(tiny_base: BaseModel) -> None:
 class Fixed:
     """Stands for a reader that found these spans."""
 
-    def __init__(self, *spans: tuple[str, float]):
-        self.spans = [FoundSpan(text, 0, probability) for text, probability in spans]
+    def __init__(self, *spans: tuple[str, float], unknown: float = 0.0, confidence: float = 0.25):
+        self.spans = spans
+        self.unknown = unknown
+        self.confidence = confidence
 
-    def read(self, base: BaseModel, title: str, text: str, questions: Any, count: int) -> list[list[FoundSpan]]:
-        return [self.spans[:count] for _ in questions]
-
-
-def said(base: BaseModel, reader: Any, room: int = 60, **options: Any) -> str:
-    [answer] = span_answers(base, reader, "Lund", TEXT, [ASKED[0]], SpanAnswerConfig(**options), room)
-    assert answer.tokens <= room
-    return answer.text
+    def read(self, base: BaseModel, title: str, text: str, questions: Any, count: int = 3) -> list[Reading]:
+        spans = tuple(FoundSpan(span, max(0, text.find(span)), chance) for span, chance in self.spans[:count])
+        return [Reading(spans, self.unknown, self.confidence) for _ in questions]
 
 
-def test_candidates_are_named_until_they_are_likely_enough(tiny_base: BaseModel) -> None:
-    reader = Fixed(("plankton", 0.4), ("Lund", 0.3), ("day", 0.1))
-    assert said(tiny_base, reader, candidate_mass=0.3) == "plankton"
-    assert said(tiny_base, reader, candidate_mass=0.5) == "plankton / Lund"
-    assert said(tiny_base, reader, candidate_mass=0.9) == "plankton / Lund / day"
-    assert said(tiny_base, reader, candidate_mass=0.9, most_candidates=2) == "plankton / Lund"
-    assert said(tiny_base, reader, candidate_mass=0.9, room=1) != ""
-    assert said(tiny_base, Fixed()) == ""
+PASSAGES = (Source("a", "Lund", 0.5, chunk=0, text=TEXT), Source("b", "Seas", 0.4, chunk=2, text="Krill drift."))
+
+
+def answered(base: BaseModel, reader: Any, room: int = 60) -> Answer:
+    [answer] = answers_from(base, reader, PASSAGES, [ASKED[0]], room)
+    return answer
+
+
+def said(base: BaseModel, reader: Any) -> str:
+    return answered(base, reader).text
+
+
+def test_the_likeliest_span_is_the_answer_and_the_others_are_alternatives(tiny_base: BaseModel) -> None:
+    answer = answered(tiny_base, Fixed(("plankton", 0.4), ("Lund", 0.3), ("day", 0.1)))
+    assert answer.text == "plankton" and answer.origin == "memory" and answer.confidence == 0.25
+    assert [a.text for a in answer.alternatives] == ["Lund", "day"]
+    assert [a.probability for a in answer.alternatives] == pytest.approx([0.3, 0.1])
+    assert answered(tiny_base, Fixed(("plankton", 0.4)), room=1).tokens == 1
+
+
+def test_a_span_that_occurs_twice_has_the_probability_of_both(tiny_base: BaseModel) -> None:
+    answer = answered(tiny_base, Fixed(("plankton", 0.4), ("Lund", 0.3), ("Lund", 0.2)))
+    assert answer.text == "Lund" and answer.alternatives[0].text == "plankton"
+
+
+def test_the_source_of_an_answer_is_the_passage_that_it_is_a_span_of(tiny_base: BaseModel) -> None:
+    first, second = answered(tiny_base, Fixed(("Krill", 0.4), ("plankton", 0.3))).sources
+    assert (first.document_id, first.chunk, first.quote, first.text) == ("b", 2, "Krill", "Krill drift.")
+    assert (second.document_id, second.quote) == ("a", "")
+    assert answered(tiny_base, Fixed(("plankton", 0.3))).sources[0].quote == "plankton"
+
+
+def test_a_text_that_does_not_say_is_an_answer_of_one_sentence(tiny_base: BaseModel) -> None:
+    answer = answered(tiny_base, Fixed(("plankton", 0.3), unknown=0.6, confidence=0.7))
+    nearest = "Comb jellies eat plankton near the harbour in 1920."
+    assert answer.text == f'"Lund" does not say. The nearest passage: "{nearest}"'
+    assert answer.origin == "unknown" and answer.confidence == 0.7
+    assert [a.text for a in answer.alternatives] == ["plankton"]
+    assert answer.sources[0].document_id == "a" and answer.sources[0].quote == nearest
+    assert answered(tiny_base, Fixed()).origin == "unknown", "nothing was found"
+    assert answered(tiny_base, Fixed(("plankton", 0.5), unknown=0.2)).text == "plankton"
 
 
 def test_feedback_moves_the_choice(tiny_base: BaseModel) -> None:
@@ -215,12 +251,12 @@ def test_feedback_moves_the_choice(tiny_base: BaseModel) -> None:
         with tiny_base.steered(FeedbackSteer(tiny_base, memory.about(ASKED[0]))):
             return said(tiny_base, reader)
 
-    assert after("plankton", -1.0).startswith("Lund")
+    assert after("plankton", -1.0) == "Lund"
     assert after("Lund", 1.0) == "Lund"
     assert after("plankton", None, "krill") == "krill"
-    assert after("plankton / Lund", None, "krill") == "krill"
+    assert after("plankton / Lund", None, "krill") == "krill", "an answer of an earlier version"
     assert after("plankton", 1.0) == "plankton"
-    assert said(tiny_base, reader) == "plankton / Lund"
+    assert said(tiny_base, reader) == "plankton"
 
 
 def test_log_likelihoods_stay_normalised_under_feedback(tiny_base: BaseModel) -> None:
@@ -244,11 +280,12 @@ def test_a_strategy_answers_with_the_spans_of_the_reader_that_is_set(
     plain = make_strategy(name, {"reader": None, **quick})
     state, report = plain.learn(tiny_base, plain.init(tiny_base), Document(TEXT, "Lund"))
     assert report.accepted
-    with_reader = make_strategy(name, {"reader": str(path), "candidate_mass": 0.0, **quick})
-    two = make_strategy(name, {"reader": str(path), "candidate_mass": 1.0, "most_candidates": 2, **quick})
-    quoted, one, both = (s.answer(tiny_base, state, [ASKED[0]], 30)[0] for s in (plain, with_reader, two))
-    assert one.text in TEXT and one.text != quoted.text
-    assert both.text.split(" / ")[0] == one.text and both.text.split(" / ")[1] in TEXT
+    with_reader = make_strategy(name, {"reader": str(path), **quick})
+    quoted, one = (s.answer(tiny_base, state, [ASKED[0]], 30)[0] for s in (plain, with_reader))
+    assert one.text in TEXT and one.text != quoted.text and one.alternatives[0].text in TEXT
+    assert one.origin == quoted.origin == "memory"
+    [source] = one.sources
+    assert (source.text, source.quote, source.chunk, source.recited) == (TEXT, one.text, 0, name == "ttt")
     heard: list[str] = []
     with_reader.answer(tiny_base, state, [ASKED[0]], 30, heard.append)
     assert "".join(heard) == one.text

@@ -43,7 +43,8 @@ def test_it_learns_to_point_at_the_answer(tiny_base: BaseModel, tmp_path: Path) 
     reader = load_reader(tmp_path / READER_FILE)
     assert reader.facts["questions"] == 7 and len(reader.facts["curve"]) == 30
     last = dataset().documents[-1]
-    [[span]] = reader.read(tiny_base, last.document.title, last.document.text, [last.questions[0].question])
+    [found] = reader.read(tiny_base, last.document.title, last.document.text, [last.questions[0].question], 1)
+    [span] = found.spans
     assert span.text == "1907"
 
 

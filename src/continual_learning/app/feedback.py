@@ -26,7 +26,6 @@ import torch
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.logits_processors import Advantages, Step, shifted
-from continual_learning.reading.span_reader.answering import BETWEEN
 from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.text.answer_types import asked_for
 from continual_learning.text.characters import normalised
@@ -48,6 +47,8 @@ _KAPPA = 0.1
 """Shrinkage: the weight of V = 0, as of an answer never tried, against the returns."""
 _BETA = 40.0
 """Logits for an advantage of 1: a user's word outweighs what the model and its memory expect."""
+_BETWEEN = " / "
+"""Separates the candidates in answers of earlier versions, on which a memory may hold feedback."""
 _FADED = 0.02
 """A weight below this counts as zero."""
 
@@ -275,8 +276,8 @@ class FeedbackSteer:
                 moved.setdefault(answer, lowest)
         for choice in moved:
             for answer, value in returns.items():
-                # Of two candidates that were named together and punished, each was wrong.
-                named = {_same(answer), *(_same(one) for one in answer.split(BETWEEN) if value < 0)}
+                # Of several candidates that an earlier version named together and that were punished, each was wrong.
+                named = {_same(answer), *(_same(one) for one in answer.split(_BETWEEN) if value < 0)}
                 if _same(choice) in named:
                     moved[choice] += _BETA * max(-1.0, min(1.0, value)) / (_KAPPA + total)
         norm = math.log(math.fsum(math.exp(v - max(moved.values())) for v in moved.values())) + max(moved.values())

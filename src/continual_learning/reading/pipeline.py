@@ -2,8 +2,8 @@
 
     route    the question's words open one passage; if they open none, the unchanged base answers (`routing`)
     recall   the passage's text is retrieved from where it is kept, or recited by weights (`Recall`)
-    read     the span reader names the spans of that text that answer it (`answering`); without a reader, the answer is
-             the parts that the question's words find (`retrieval.parts`)
+    read     the reader names the span of that text that answers it, or says that the text does not say (`answering`);
+             without a reader, the answer is the parts that the question's words find (`retrieval.parts`)
 
 Strategies that answer in this way share routing and reading and differ in `Recall` alone: any difference between
 their results is due to recall.
@@ -20,14 +20,14 @@ from pydantic import Field
 
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.answering import ReaderConfig, answers_from, chosen_reader
 from continual_learning.reading.plain import plain_answers
-from continual_learning.reading.span_reader.answering import SpanAnswerConfig, chosen_reader, span_answers
 from continual_learning.retrieval.parts import best_window, index_name, part_keys
 from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
 from continual_learning.types import Answer, Source, TokenCallback
 
 
-class PassageConfig(SpanAnswerConfig):
+class PassageConfig(ReaderConfig):
     """Settings of strategies that answer from one passage of a document."""
 
     passage_tokens: int = Field(200, ge=16)
@@ -61,13 +61,15 @@ class Recalled:
     text: str
     tokens: int
     seconds: float
+    probability: float | None = None
+    """Geometric mean of the tokens' probabilities if the model wrote it."""
 
 
 class Recall(Protocol):
     """How the text of a passage comes back."""
 
     verbatim: bool
-    """Whether it is the document's own text, which makes an answer a quotation."""
+    """Whether it is the document's own text, and not recited."""
 
     def whole(self, opened: Opened) -> str:
         """All parts of the passage, in order."""
@@ -111,15 +113,10 @@ class Pipeline:
             return self._read(Opened(base, state, passage), asked, max_new_tokens, on_token)
 
         answers = answer_by_route(questions, [route and route[0] for route in routes], answered)
-        titles = document_titles(state)
         return [
-            replace(answer, sources=(self._source(answer, titles, *route),)) if route else answer
+            replace(answer, sources=tuple(replace(s, score=route[1]) for s in answer.sources)) if route else answer
             for answer, route in zip(answers, routes, strict=True)
         ]
-
-    def _source(self, answer: Answer, titles: dict[str, str], passage: Passage, coverage: float) -> Source:
-        quote = answer.text if self.recall.verbatim else ""
-        return Source(passage[0], titles[passage[0]], coverage, quote)
 
     def _read(
         self, opened: Opened, questions: list[str], max_new_tokens: int, on_token: TokenCallback | None
@@ -131,14 +128,26 @@ class Pipeline:
             windows = [best_window(keys, question, self.router.rarity, room) for question in questions]
             recalled = self.recall.windows(opened, windows, max_new_tokens, on_token)
             return [
-                Answer(question, piece.text, (), piece.tokens, piece.seconds)
+                Answer(
+                    question,
+                    piece.text,
+                    (self._source(opened, piece.text, piece.text),),
+                    piece.tokens,
+                    piece.seconds,
+                    origin="memory",
+                    confidence=piece.probability,
+                )
                 for question, piece in zip(questions, recalled, strict=True)
             ]
         started = time.perf_counter()
         text = self.recall.whole(opened)
         share = (time.perf_counter() - started) / len(questions)
-        title = opened.record.title
-        answers = span_answers(opened.base, reader, title, text, questions, self.config, max_new_tokens)
+        answers = answers_from(opened.base, reader, [self._source(opened, text)], questions, max_new_tokens)
         if on_token:
             on_token(answers[0].text)
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
+
+    def _source(self, opened: Opened, text: str, quote: str = "") -> Source:
+        """A source without a score: that is the question's."""
+        document_id, number = opened.passage
+        return Source(document_id, opened.record.title, 0.0, quote, number, text, not self.recall.verbatim)

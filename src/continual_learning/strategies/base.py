@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import State, StateMeta
 from continual_learning.options import ConfigT, StrategyConfig, parse_config
+from continual_learning.retrieval.routing import look_ups
 from continual_learning.strategies import registry
 from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414
 from continual_learning.text.words import content_stems
@@ -100,6 +101,8 @@ class Strategy(ABC, Generic[ConfigT]):
         super().__init_subclass__(**options)
         if "learn" in vars(cls):
             cls.learn = _new_and_timed(cls.learn)  # type: ignore[method-assign]
+        if "answer" in vars(cls):
+            cls.answer = _with_origin(cls.answer)  # type: ignore[method-assign]
 
     def init(self, base: BaseModel) -> State:
         """The state that has learned nothing."""
@@ -151,7 +154,14 @@ class Strategy(ABC, Generic[ConfigT]):
         """Answer every question, in order. ``on_token`` streams and needs a single question.
 
         ``history`` is an earlier conversation: ``{"role": "user" | "assistant", "content": …}``.
+
+        A wrapper around every strategy's ``answer`` gives the origin ``memory`` to an answer that has sources, or whose
+        question `involves` the memory; a strategy that sets another origin than ``model`` itself is believed.
         """
+
+    def involves(self, base: BaseModel, state: State, question: str, history: Sequence[Message] = ()) -> bool:
+        """Whether the memory has a part in the answer to ``question``: it or the turn before it affects the output."""
+        return any(self.affects(base, state, text) for text in look_ups(question, history))
 
     def adapted(self, base: BaseModel, state: State, text: str) -> AbstractContextManager[object]:
         """A context in which ``base`` carries what this memory holds for ``text``."""
@@ -252,6 +262,31 @@ def _new_and_timed(learn: _Learn) -> _Learn:
         return after, replace(report, seconds=time.perf_counter() - started)
 
     return learn_new
+
+
+_Answering = Callable[..., list[Answer]]
+
+
+def _with_origin(answer: _Answering) -> _Answering:
+    """Wrap ``answer``: say of every answer whether the memory was involved."""
+
+    @functools.wraps(answer)
+    def answer_with_origin(
+        strategy: Strategy[Any],
+        base: BaseModel,
+        state: State,
+        questions: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        history: Sequence[Message] = (),
+    ) -> list[Answer]:
+        def of_memory(found: Answer) -> bool:
+            return bool(found.sources) or strategy.involves(base, state, found.question, history)
+
+        answers = answer(strategy, base, state, questions, max_new_tokens, on_token, history)
+        return [replace(one, origin="memory") if one.origin == "model" and of_memory(one) else one for one in answers]
+
+    return answer_with_origin
 
 
 def _can_be_found(document: Document) -> bool:

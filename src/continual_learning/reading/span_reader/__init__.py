@@ -11,15 +11,13 @@ answering (Sun et al. 2023, arXiv 2210.01296).
     network.py   the network: states and features in, a score for every span out
     states.py    what the base's blocks read
     reader.py    texts and questions in, spans out; files of readers
-    answering.py spans as answers
 """
 
 from continual_learning.reading.span_reader.reader import (
-    FoundSpan,
     SpanReader,
     load_reader,
     packaged_reader,
     save_reader,
 )
 
-__all__ = ["FoundSpan", "SpanReader", "load_reader", "packaged_reader", "save_reader"]
+__all__ = ["SpanReader", "load_reader", "packaged_reader", "save_reader"]

@@ -23,6 +23,7 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.span_reader.features import FEATURES, TextWords, token_features
 from continual_learning.reading.span_reader.network import NetworkShape, SpanNetwork
 from continual_learning.reading.span_reader.states import ReadStates, read_states
+from continual_learning.reading.spans import FoundSpan, Reading
 from continual_learning.retrieval.routing import default_rarity
 
 FORMAT = "continual-learning span reader 1"
@@ -32,18 +33,7 @@ _EDGES = ' .,;:()"“”'  # characters that an answer neither begins nor ends w
 
 
 @dataclass(frozen=True)
-class FoundSpan:
-    """A span that may answer a question."""
-
-    text: str
-    start: int
-    """Character of the text at which it begins."""
-    probability: float
-    """Its probability among all spans of the text, by the reader."""
-
-
-@dataclass(frozen=True)
-class Reading:
+class NetworkInput:
     """One question about one text, as input of the network."""
 
     text_TLD: Tensor
@@ -51,16 +41,16 @@ class Reading:
     features_TF: Tensor
 
 
-def readings(states: ReadStates, questions: Sequence[str]) -> list[Reading]:
+def readings(states: ReadStates, questions: Sequence[str]) -> list[NetworkInput]:
     """The network's input for every question about a text. Raises ValueError for a text without a word."""
     words = TextWords.of(states.text, states.offsets)
     return [
-        Reading(states.text_TLD, question_QLD, token_features(words, question, default_rarity(), first_T.cpu()))
+        NetworkInput(states.text_TLD, question_QLD, token_features(words, question, default_rarity(), first_T.cpu()))
         for question, question_QLD, first_T in zip(questions, states.questions_QLD, states.first_T, strict=True)
     ]
 
 
-def batch_of(chosen: Sequence[Reading]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def batch_of(chosen: Sequence[NetworkInput]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The arguments of `SpanNetwork.forward`, padded on the right, on the CPU in fp32."""
 
     def padded(tensors: Sequence[Tensor]) -> Tensor:
@@ -89,19 +79,19 @@ class SpanReader:
         check_base("span reader", self.fingerprint, base.fingerprint, base.name, "continual-learning train reader")
 
     @torch.no_grad()
-    def read(
-        self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 1
-    ) -> list[list[FoundSpan]]:
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
         """For each question, the ``count`` likeliest spans of ``text`` that do not overlap, best first.
 
-        Fewer if the text has no more; none if it has no word. Raises MismatchError for another base.
+        Fewer if the text has no more; none if it has no word. It always takes the text to say, and its confidence is
+        the probability of the best span, not calibrated. Raises MismatchError for another base.
         """
         self.check(base)
         if not text.strip() or not questions:
-            return [[] for _ in questions]
+            return [Reading(()) for _ in questions]
         states = read_states(base, title, text, questions, self.network.shape.blocks)
         scores_BTT = self.network(*batch_of(readings(states, questions)))
-        return [best_spans(scores_TT, states.text, states.offsets, count) for scores_TT in scores_BTT]
+        found = [tuple(best_spans(scores_TT, states.text, states.offsets, count)) for scores_TT in scores_BTT]
+        return [Reading(spans, 0.0, spans[0].probability if spans else 0.0) for spans in found]
 
 
 def best_spans(scores_TT: Tensor, text: str, offsets: Sequence[tuple[int, int]], count: int) -> list[FoundSpan]:

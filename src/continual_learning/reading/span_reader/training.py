@@ -38,7 +38,7 @@ from continual_learning.options import StrategyConfig
 from continual_learning.reading.span_reader.features import FEATURES
 from continual_learning.reading.span_reader.network import NetworkShape, SpanNetwork
 from continual_learning.reading.span_reader.reader import (
-    Reading,
+    NetworkInput,
     SpanReader,
     batch_of,
     best_spans,
@@ -104,7 +104,7 @@ class Trained:
 class _Example:
     text: str
     offsets: tuple[tuple[int, int], ...]
-    reading: Reading
+    reading: NetworkInput
     answers: tuple[str, ...]
     gold: tuple[tuple[int, int], ...]
     """First and last token of every accepted answer in the text."""

@@ -32,7 +32,11 @@ from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCa
 class QuoteConfig(PassageConfig):
     """Settings of the quote strategy; see the settings of the same names in ttt."""
 
-    RETIRED: ClassVar[Mapping[str, object]] = {"route_threshold": ROUTE_THRESHOLD, "route_evidence": ROUTE_EVIDENCE}
+    RETIRED: ClassVar[Mapping[str, object]] = {
+        **PassageConfig.RETIRED,
+        "route_threshold": ROUTE_THRESHOLD,
+        "route_evidence": ROUTE_EVIDENCE,
+    }
 
 
 class KeptText:

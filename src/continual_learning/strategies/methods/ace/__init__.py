@@ -154,6 +154,10 @@ class ACE(Strategy[ACEConfig]):
         """Whether anything relevant is found for ``text``; always with a server's model, which is not the base."""
         return self.config.on_server or bool(self._finder.find(state, text))
 
+    def involves(self, base: BaseModel, state: State, question: str, history: Sequence[Message] = ()) -> bool:
+        """False: entries and chunks that were shown are sources, and without any a model answers on its own."""
+        return False
+
     def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The chunks and entries that are put before the question."""
         entries, found = self._shown(base, state, question)

@@ -167,6 +167,10 @@ class Nested(Strategy[NestedConfig]):
         """Whether the gate opens. An answer that is sampled at random is not the base's own either."""
         return self.config.temperature > 0 or self._opens(state, text)
 
+    def involves(self, base: BaseModel, state: State, question: str, history: Sequence[Message] = ()) -> bool:
+        """Whether the gate opens; what is sampled without the levels is the base's own."""
+        return self._opens(state, question, history)
+
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Learn everything else again, in the same order: exact, and as slow as learning it the first time."""
         left = super().forget(base, state, document_id).meta.documents

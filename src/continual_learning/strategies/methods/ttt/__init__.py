@@ -37,8 +37,8 @@ from continual_learning.io.paths import data_home
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.families import mlp_parts
+from continual_learning.reading.answering import chosen_reader
 from continual_learning.reading.pipeline import Opened, Pipeline
-from continual_learning.reading.span_reader.answering import chosen_reader
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
 from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
 from continual_learning.strategies.gate import Limits, check

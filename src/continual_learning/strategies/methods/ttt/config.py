@@ -14,6 +14,7 @@ class TTTConfig(PassageConfig):
     """Settings of the ttt strategy."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
+        **PassageConfig.RETIRED,
         "access_share": 0.03,
         "background": None,
         "address": "part",

@@ -1,0 +1,143 @@
+"""Answers that are spans of a text, for strategies that have a text to read: recited from weights, or kept.
+
+The text need not be cut to the length of an answer, and an answer is as long as the span that was asked for. Feedback
+shifts the choice: the base's logits processors adjust each answer's log-likelihood (`logits_processors.ChoiceSteer`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from continual_learning.model.base_model import BaseModel
+from continual_learning.options import ANY, StrategyConfig
+from continual_learning.reading.span_reader.reader import load_reader, packaged_reader
+from continual_learning.reading.spans import FoundSpan, Reader, Reading
+from continual_learning.retrieval.routing import default_rarity, term_hash
+from continual_learning.text.chunking import sentences
+from continual_learning.text.words import document_stems
+from continual_learning.types import Alternative, Answer, Source
+
+PACKAGED = "packaged"
+BETWEEN_PASSAGES = "\n\n"
+_LEAST = 1e-30
+_CONSIDERED = 8  # this many spans are available for feedback to choose from, and as alternatives
+_NEAREST_CHARS = 120  # of the nearest passage, in the sentence that says that a document does not say
+
+
+class ReaderConfig(StrategyConfig):
+    """Settings of strategies that read a text for an answer."""
+
+    reader: str | None = PACKAGED
+    """The reader that finds the answer in a text: `packaged` (the one that ships for the base, if any),
+    a file written by `continual-learning train reader`, or none (the strategy then answers in its own way)."""
+
+    RETIRED: ClassVar[Mapping[str, object]] = {"most_candidates": ANY, "candidate_mass": ANY}
+
+
+def chosen_reader(base: BaseModel, config: ReaderConfig) -> Reader | None:
+    """The reader that the settings name, or None. Raises ConfigError, CorruptMemoryError or MismatchError."""
+    if config.reader is None:
+        return None
+    if config.reader == PACKAGED:
+        return packaged_reader(base)
+    path = Path(config.reader).expanduser()
+    found = base.remember(("span reader", str(path.absolute())), lambda: load_reader(path))
+    found.check(base)
+    return found
+
+
+def answers_from(
+    base: BaseModel, reader: Reader, passages: Sequence[Source], questions: Sequence[str], max_new_tokens: int
+) -> list[Answer]:
+    """What passages, read as one text in their order, answer to each question.
+
+    ``passages`` are sources with their ``text``; those of an answer begin with the one that it is a span of. An answer
+    is cut to ``max_new_tokens``.
+    """
+    started = time.perf_counter()
+    title = "; ".join(dict.fromkeys(passage.title for passage in passages if passage.title))
+    text = BETWEEN_PASSAGES.join(passage.text for passage in passages)
+    readings = reader.read(base, title, text, questions, _CONSIDERED)
+    answers = [
+        answer_of(base, question, reading, passages, max_new_tokens)
+        for question, reading in zip(questions, readings, strict=True)
+    ]
+    share = (time.perf_counter() - started) / max(1, len(questions))
+    return [replace(answer, seconds=share) for answer in answers]
+
+
+def answer_of(
+    base: BaseModel, question: str, reading: Reading, passages: Sequence[Source], max_new_tokens: int
+) -> Answer:
+    """The answer that a reading of passages comes to: its best span, or that they do not say.
+
+    Under feedback the answer may be another span, or one that no passage holds; its confidence is then its probability.
+    """
+    spans: dict[str, FoundSpan] = {}
+    chances: dict[str, float] = {}
+    for span in reading.spans:
+        spans.setdefault(span.text, span)
+        chances[span.text] = chances.get(span.text, 0.0) + span.probability
+    nearest, sentence = nearest_sentence(question, passages)
+    silent = _does_not_say(passages[nearest].title, sentence)
+    if not reading.said or reading.unknown > 0:
+        # As likely as the reader finds it, and likelier than any span just if that is what the reader decided.
+        top = max(chances.values(), default=0.0)
+        chances[silent] = min(reading.unknown, top) if reading.said else max(reading.unknown, top)
+    logs = {choice: math.log(max(chance, _LEAST)) for choice, chance in chances.items()}
+    plain = max(logs, key=lambda choice: (logs[choice], (choice == silent) != reading.said))
+    moved = base.weighed(logs)
+    ranked = sorted(moved, key=lambda choice: (-moved[choice], choice != plain))
+    best = ranked[0]
+    confidence = reading.confidence if best == plain else math.exp(moved[best])
+    others = tuple(Alternative(choice, math.exp(moved[choice])) for choice in ranked[1:_CONSIDERED] if choice != silent)
+    if best == silent:
+        sources = _begun_with(passages, nearest, sentence)
+        return Answer(question, silent, sources, len(base.encode(silent)), 0.0, (), "unknown", confidence, others)
+    ids = base.encode(best)[:max_new_tokens]
+    said = base.decode(ids).rstrip("\ufffd").strip()
+    if best in spans:
+        sources = _begun_with(passages, _passage_at(passages, spans[best].start), said)
+    else:
+        sources = tuple(passages)
+    return Answer(question, said, sources, len(ids), 0.0, (), "memory", confidence, others)
+
+
+def nearest_sentence(question: str, passages: Sequence[Source]) -> tuple[int, str]:
+    """The sentence that holds most of what the question asks about, and the number of its passage; of ties, the first.
+
+    There must be a passage.
+    """
+    places = [(number, one) for number, passage in enumerate(passages) for one in sentences(passage.text)]
+    if not places:
+        return 0, passages[0].text.strip()
+    keys = [frozenset(map(term_hash, document_stems(one))) for _, one in places]
+    shared = default_rarity().match(question, keys)
+    return places[max(range(len(places)), key=lambda i: (shared[i], -i))]
+
+
+def _does_not_say(title: str, sentence: str) -> str:
+    named = f'"{title}"' if title else "The document"
+    words = " ".join(sentence.split()).lstrip("#-*•> ")
+    if len(words) > _NEAREST_CHARS:
+        words = words[:_NEAREST_CHARS].rsplit(" ", 1)[0] + "…"
+    return f'{named} does not say. The nearest passage: "{words}"' if words else f"{named} does not say."
+
+
+def _begun_with(passages: Sequence[Source], number: int, quote: str) -> tuple[Source, ...]:
+    return (replace(passages[number], quote=quote), *(p for i, p in enumerate(passages) if i != number))
+
+
+def _passage_at(passages: Sequence[Source], start: int) -> int:
+    """The number of the passage in which a character of their joined text is."""
+    end = 0
+    for number, passage in enumerate(passages):
+        end += len(passage.text) + len(BETWEEN_PASSAGES)
+        if start < end:
+            return number
+    return len(passages) - 1
