@@ -1,5 +1,7 @@
 """From what a reader writes to how often it is right: logistic regressions on a few numbers about its search.
 
+Shapes: N = questions, S = signals.
+
 Platt 1999; for neural networks Guo et al. 2017 (arXiv 1706.04599), section 4.
 """
 
@@ -10,7 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 _LEAST = 1e-6
+_NEWTON_STEPS, _RIDGE = 30, 0.1
 
 
 def signals(probabilities: Sequence[float], unknown: float) -> tuple[float, ...]:
@@ -51,25 +57,36 @@ def fitted(observed: Sequence[Observed]) -> Calibration:
     ``right`` is fitted on questions that the text answers; in ``unknown`` both kinds weigh the same, so that one half
     is the threshold between them. A regression with one outcome alone keeps its default.
     """
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
 
     def regression(
         rows: Sequence[tuple[tuple[float, ...], bool]], default: tuple[float, ...], even: bool
     ) -> tuple[float, ...]:
-        if len({outcome for _, outcome in rows}) < 2:
+        outcomes_N = torch.tensor([float(outcome) for _, outcome in rows], dtype=torch.float64)
+        share = float(outcomes_N.mean()) if rows else 0.0
+        if share in (0.0, 1.0):
             return default
-        model = LogisticRegression(
-            fit_intercept=False, C=10.0, class_weight="balanced" if even else None, max_iter=1_000
-        )
-        model.fit(np.array([seen for seen, _ in rows]), np.array([outcome for _, outcome in rows]))
-        return tuple(round(float(weight), 5) for weight in model.coef_[0])
+        weight_N = torch.where(outcomes_N == 1, 0.5 / share, 0.5 / (1 - share)) if even else torch.ones(len(rows))
+        return _logistic(torch.tensor([seen for seen, _ in rows], dtype=torch.float64), outcomes_N, weight_N)
 
     start = Calibration()
     return Calibration(
         regression([(one.seen, one.right) for one in observed if not one.unknown], start.right, even=False),
         regression([(one.seen, one.unknown) for one in observed], start.unknown, even=True),
     )
+
+
+def _logistic(seen_NS: Tensor, outcome_N: Tensor, weight_N: Tensor) -> tuple[float, ...]:
+    """Weights of a logistic regression by Newton's method, with a slight ridge."""
+    found_S = torch.zeros(seen_NS.shape[1], dtype=seen_NS.dtype)
+    ridge_SS = _RIDGE * torch.eye(len(found_S), dtype=seen_NS.dtype)
+    for _ in range(_NEWTON_STEPS):
+        chance_N = torch.sigmoid(seen_NS @ found_S)
+        slope_S = seen_NS.T @ (weight_N * (chance_N - outcome_N)) + _RIDGE * found_S
+        curve_SS = seen_NS.T @ (seen_NS * (weight_N * chance_N * (1 - chance_N))[:, None])
+        found_S = found_S - torch.linalg.solve(
+            curve_SS + _RIDGE * torch.eye(len(found_S), dtype=seen_NS.dtype), slope_S
+        )
+    return tuple(round(value, 5) for value in found_S.tolist())
 
 
 def _logit(p: float) -> float:

@@ -112,7 +112,7 @@ def with_questions_of_others(lessons: Sequence[Lesson]) -> list[Lesson]:
         for stem in sorted(set(content_stems(f"{lesson.title} {lesson.text}"))):
             if len(asked.get(stem, ())) < _MOST_COMMON:
                 for place in asked.get(stem, ()):
-                    shared[place] += rarity[stem]  # type: ignore[assignment, operator]
+                    shared[place] += rarity[stem]  # type: ignore[assignment]
         text = lesson.text.casefold()
         foreign = (
             question.question

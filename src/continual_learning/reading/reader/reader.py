@@ -96,7 +96,8 @@ class Reader:
             # Half of the window is more than enough for questions and spans.
             ids = [*begin, *base.encode(text_prompt(title, text))][: base.window - min(room + 512, base.window // 2)]
             row = _Row(base)
-            row.read(ids, range(len(ids)), torch.ones(len(ids), len(ids), dtype=torch.bool).tril())
+            if ids:
+                row.read(ids, range(len(ids)), torch.ones(len(ids), len(ids), dtype=torch.bool).tril())
             kept[key] = row, SpanTrie(text, base.tokenizer)
             while len(kept) > 1 and sum(len(row) for row, _ in kept.values()) > _KEPT_TOKENS:
                 kept.popitem(last=False)
@@ -127,7 +128,7 @@ class _Row:
         added_11TS = torch.zeros(allowed_TS.shape, dtype=dtype, device=base.device)[None, None]
         added_11TS = added_11TS.masked_fill(~allowed_TS.to(base.device), torch.finfo(dtype).min)
         hidden_1TD: Tensor = base.backbone(
-            input_ids=torch.tensor([list(ids)], device=base.device),
+            input_ids=torch.tensor([list(ids)], dtype=torch.long, device=base.device),
             position_ids=torch.tensor([list(positions)], device=base.device),
             attention_mask=added_11TS,
             past_key_values=self._cache,
@@ -175,8 +176,8 @@ def _read(
     for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
         spans = _apart(list(search.best()), max(count, 2))
         unknown, yes, no = (math.exp(float(log_likely_V[first[word]])) for word in (UNKNOWN, YES, NO))
-        seen = signals([span.probability for span in spans], unknown)
-        found.append(Reading(tuple(spans[:count]), *calibration.of(seen), yes, no, seen))
+        numbers = signals([span.probability for span in spans], unknown)
+        found.append(Reading(tuple(spans[:count]), *calibration.of(numbers), yes, no, numbers))
     return found
 
 
@@ -251,7 +252,7 @@ def load_reader(path: Path) -> Reader:
     with damage_reported(str(path), "it is not a reader that `continual-learning train reader` wrote"):
         artifact = read_artifact(path, kind=FORMAT)
         weights = {name: tensor.float() for name, tensor in artifact.tensors.items()}
-        calibration = Calibration(**artifact.header["calibration"])
+        calibration = Calibration(**{name: tuple(found) for name, found in artifact.header["calibration"].items()})
         return Reader(weights, artifact.header["base"], calibration, artifact.header["facts"])
 
 

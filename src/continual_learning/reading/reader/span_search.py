@@ -111,7 +111,7 @@ class SpanSearch:
             return []
         self._rounds += 1
         best = max((span.probability for span in self.found.values()), default=0.0)
-        least = max(_LEAST, best * _LEAST_SHARE)
+        least = max(_LEAST, best * _LEAST_SHARE) if self.found else 0.0
         chosen: list[Chain] = []
         while self._open and len(chosen) < _NODES and math.exp(-self._open[0][0]) >= least:
             cost, _, after, token, node = heapq.heappop(self._open)

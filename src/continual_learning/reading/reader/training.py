@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from continual_learning.errors import InputError
+from continual_learning.errors import DivergedError, InputError
 from continual_learning.io.checkpointing import (
     load_checkpoint,
     optimizer_tensors,
@@ -62,7 +63,7 @@ _LENGTHS = 32
 _CLIP_NORM = 1.0
 _BETAS = (0.9, 0.98)
 _WEIGHT_DECAY = 0.01
-_SAVED_EVERY = 100  # steps
+_SAVED_EVERY, _LOOKED_EVERY = 20, 100  # steps
 # Shares of questions: without the title; in lower case or without the question mark; with a year or a name changed; and
 # of questions of other texts.
 _UNTITLED, _CARELESS, _CHANGED, _FOREIGN = 0.1, 0.25, 0.12, 0.25
@@ -91,7 +92,7 @@ class Point(NamedTuple):
 
     step: int
     loss: float
-    """Of the steps since the last one: nats a question."""
+    """Nats a question, over the steps since the last look or the last start."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,11 @@ def train_reader(
         losses.append(run.one_step())
         if on_progress:
             on_progress("train", run.step, config.steps, f"loss {losses[-1]:.2f}")
-        if run.step % _SAVED_EVERY == 0 or run.step == config.steps:
+        last = run.step == config.steps
+        if run.step % _LOOKED_EVERY == 0 or last:
             run.curve.append(Point(run.step, sum(losses) / len(losses)))
             losses = []
+        if run.step % _SAVED_EVERY == 0 or last:
             save()
     count = sum(len(one.questions) for one in lessons)
     facts = {
@@ -226,7 +229,7 @@ class _Run:
         )
         self.step = 0
         self.curve: list[Point] = []
-        self._batches = self._batches_from(0)
+        self._batches: Iterator[list[_Row]] = self._all_batches()
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint needs."""
@@ -236,14 +239,14 @@ class _Run:
         }
 
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Continue after ``step`` steps. The order of the texts is new from here, by the seed and the step."""
+        """Continue after ``step`` steps, with the batches that would have followed."""
         with torch.no_grad():
             for name, weight in self._weights.items():
                 weight.copy_(tensors[f"weights.{name}"])
         moments = {n.removeprefix("optimizer."): t for n, t in tensors.items() if n.startswith("optimizer.")}
         restore_optimizer(self._optimizer, moments)
         self.step = step
-        self._batches = self._batches_from(step)
+        self._batches = islice(self._all_batches(), step, None)
 
     def product_weights(self) -> dict[str, Tensor]:
         """A and B, with the scale in B."""
@@ -251,7 +254,7 @@ class _Run:
             return {n: w.detach() * (self._config.scale if n.endswith(".B") else 1.0) for n, w in self._weights.items()}
 
     def one_step(self) -> float:
-        """Train on a batch; returns its loss. Raises DivergedError through the caller's checks on a loss of NaN."""
+        """Train on a batch; returns its loss. Raises DivergedError if it is not finite."""
         config = self._config
         batch = next(self._batches)
         for group in self._optimizer.param_groups:
@@ -259,6 +262,8 @@ class _Run:
         scaled = {n: w * config.scale if n.endswith(".B") else w for n, w in self._weights.items()}
         with installed(self._base, scaled, quick=False):
             loss = row_loss(self._base, batch, config.first_block)
+        if not torch.isfinite(loss):
+            raise DivergedError(f"the loss is {loss.item()} at step {self.step + 1}; lower learning_rate")
         loss.backward()
         nn.utils.clip_grad_norm_(self._weights.values(), _CLIP_NORM)
         self._optimizer.step()
@@ -271,8 +276,8 @@ class _Run:
         left = (steps - self.step) / max(1.0, self._config.falling * steps)
         return min(1.0, (self.step + 1) / _WARM_UP, left)
 
-    def _batches_from(self, step: int) -> Iterator[list[_Row]]:
-        rng = random.Random(f"{self._config.seed}:{step}")
+    def _all_batches(self) -> Iterator[list[_Row]]:
+        rng = random.Random(self._config.seed)
         while True:
             order = list(self._lessons)
             rng.shuffle(order)
