@@ -37,8 +37,8 @@ SECTION = "speaker"
 NO_WORDS = "the speaker was not asked: this memory keeps no words that another model could read"
 
 _RULE = (
-    "Answer the question from the passage alone, {length}. Write numbers, names, units and commands exactly as the "
-    f"passage does. If the passage does not say, write only {MARKER}."
+    "Answer the question from the passage alone, {length}, or with a short list or summary if one is asked for. Write "
+    f"numbers, names, units and commands exactly as the passage does. If the passage does not say, write only {MARKER}."
 )
 _FEW_WORDS, _ONE_SENTENCE = "with as few words as possible", "in one short sentence"
 # The marker, or what small models write in its place: "The passage does not specify what …", "Not in the passage."

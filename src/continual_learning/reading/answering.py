@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.options import ANY, StrategyConfig
-from continual_learning.reading.span_reader.reader import load_reader, packaged_reader
-from continual_learning.reading.spans import FoundSpan, Reader, Reading
+from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader
+from continual_learning.reading.spans import FoundSpan, Reading
 from continual_learning.retrieval.routing import answer_by_route, default_rarity, term_hash
 from continual_learning.text.chunking import sentences
 from continual_learning.text.words import document_stems
@@ -47,7 +47,7 @@ def chosen_reader(base: BaseModel, config: ReaderConfig) -> Reader | None:
     if config.reader == PACKAGED:
         return packaged_reader(base)
     path = Path(config.reader).expanduser()
-    found = base.remember(("span reader", str(path.absolute())), lambda: load_reader(path))
+    found = base.remember(("reader", str(path.absolute())), lambda: load_reader(path))
     found.check(base)
     return found
 
