@@ -344,7 +344,7 @@ def markdown(parts: Mapping[str, Any], setting: Mapping[str, Any], missing: Sequ
             f"{some['questions']} questions on {setting['passages']} passages of as many articles of the first half; "
             f"{some['steps']:.0f} steps a passage in every row. {GENERAL} general questions that the base has right, "
             f"{UNRELATED} unrelated texts. {setting['machine']}; other work ran beside it, so that seconds are upper "
-            "bounds. The span reader was trained on articles of the same half, so that recall is no "
+            "bounds. The reader was trained on articles of the same half, so that recall is no "
             "measure of the product here: rows are to be compared with one another.",
         ]
     tried = {kind: parts[f"rate {kind}"]["recited"] for kind in RATES_TRIED if f"rate {kind}" in parts}
@@ -386,7 +386,7 @@ def main() -> None:
     parts = Parts(given.out / "stream_variants.json", setting)
     school = School.of(base, config)
     reader = chosen_reader(base, config)
-    assert reader is not None, "the embedded model has a span reader"
+    assert reader is not None, "the embedded model has a reader"
 
     def read(title: str, text: str, questions: list[str]) -> list[Answer]:
         return answers_from(base, reader, [Source("", title, 1.0, text=text)], questions, ANSWER_TOKENS)

@@ -20,7 +20,7 @@ TRAINED_ON = {
     *("Victoria (Australia)", "Steam engine", "Oxygen", "Apollo program", "European Union law", "Fresno, California"),
     *("Packet switching", "Black Death", "Newcastle upon Tyne"),
 }
-"""Articles of the half that the span reader and the hypernetwork were trained on, and that settings were tuned on."""
+"""Articles of the half that the reader and the hypernetwork were trained on, and that settings were tuned on."""
 
 OFFICIAL = {
     "version": "v2.0",

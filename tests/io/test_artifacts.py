@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from continual_learning.errors import CorruptMemoryError, MismatchError
 from continual_learning.io import artifacts
 from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
-from continual_learning.reading.span_reader.reader import load_reader
+from continual_learning.reading.reader.reader import load_reader
 from continual_learning.strategies.methods.doc2lora.checkpoint import load_hypernetwork
 from continual_learning.strategies.methods.ttt.outer_loop import run_folder
 
@@ -68,7 +68,7 @@ def test_another_base_is_refused() -> None:
 
 
 def test_what_ships_with_the_package_is_read() -> None:
-    assert load_reader(DATA / "span_readers" / "smollm2-135m.safetensors").facts
+    assert load_reader(DATA / "readers" / "smollm2-135m.safetensors").facts
     assert load_hypernetwork(DATA / "hypernetworks" / "smollm2-135m").config
 
 

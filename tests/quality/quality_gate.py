@@ -1,7 +1,7 @@
 """What the embedded model makes of 60 fixed questions: measured by the tests, printed by `make quality`.
 
 Twelve passages of SQuAD (LICENSE.md) are learned into one memory of ``quote`` and one of ``ttt``. None of their
-articles took part in training the shipped span reader.
+articles took part in training the shipped reader.
 """
 
 from __future__ import annotations

@@ -1,24 +1,30 @@
-"""`train reader`: the network that points at answers in a text, trained once per base model."""
+"""`train reader`: the adapter that answers from a text, trained once per base model."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from continual_learning.cli import options
 from continual_learning.cli.output import Output, progress_bar, size
 
-if TYPE_CHECKING:
-    from continual_learning.reading.span_reader.training import Point
-
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Texts with questions: SQuAD's JSON, or JSON lines.")]
+Data = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="JSON lines: `title`, `context`, `questions` with `question` and `answers`."),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Run folder; an existing run is resumed.")]
-Epochs = Annotated[int, typer.Option("--epochs", metavar="N", help="Number of passes over the questions.", min=1)]
-Half = Annotated[
-    Literal["all", "first", "second"], typer.Option("--half", help="Half of the articles to use, in file order.")
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", metavar="N", help="Stop after this time; the next call continues.", min=0.1)
+]
+HeldOut = Annotated[
+    int,
+    typer.Option(
+        "--held-out", metavar="N", min=1, help="The last N texts of DATA, with all of the same titles, calibrate."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -29,65 +35,55 @@ Settings = Annotated[
 def reader(
     data: Data,
     out_folder: Out,
-    epochs: Epochs = 8,
-    half: Half = "all",
+    minutes: Minutes = None,
+    held_out: HeldOut = 100,
     settings: Settings = None,
     model: options.Model = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train a span reader for a base; use it with `--set reader=FOLDER/reader.safetensors`."""
-    from continual_learning.datasets.base import halves, load_dataset
+    """Train a reader for a base; use it with `--set reader=FOLDER/reader.safetensors`."""
     from continual_learning.model.base_model import BaseModel
     from continual_learning.options import parse_config
-    from continual_learning.reading.span_reader.training import READER_FILE, ReaderConfig, train_reader
+    from continual_learning.reading.reader.lessons import apart, read_lessons
+    from continual_learning.reading.reader.training import ReaderTraining, train_reader
     from continual_learning.settings.schema import from_text, load_config, parse_assignments
     from continual_learning.types import Progress
 
     config = load_config({"model.name": model})
     texts = parse_assignments(settings or [])
-    given = {key: from_text(ReaderConfig, key, text) for key, text in texts.items()}
-    chosen = parse_config(ReaderConfig, given, "train reader --set")
-    dataset = load_dataset(data)
-    if half != "all":
-        dataset = halves(dataset)[0 if half == "first" else 1]
+    given = {key: from_text(ReaderTraining, key, text) for key, text in texts.items()}
+    chosen = parse_config(ReaderTraining, given, "train reader --set")
+    learned, tried = apart(read_lessons(data), held_out)
     out = Output(as_json)
     if overwrite and out_folder.exists():
         shutil.rmtree(out_folder)
     place = config.settings.model
     base = BaseModel.load(place.name, place.device, place.dtype)
-
-    def show_point(point: Point) -> None:
-        out.note(
-            f"epoch {point.epoch}: validation loss {point.loss:.3f}; best span: recall {point.recall:.2f}, "
-            f"F1 {point.f1:.2f}; best two: {point.recall_of_two:.2f}, {point.f1_of_two:.2f}"
-        )
-
     with progress_bar("train reader") as bar:
 
         def show(stage: str, done: int, total: int, word: str) -> None:
             if bar:
                 bar(Progress(stage, done, total, word))
 
-        found = train_reader(base, dataset, chosen, out_folder, epochs, show, show_point)
-    path = out_folder / READER_FILE
+        limit = math.inf if minutes is None else minutes * 60
+        found = train_reader(base, learned, tried, chosen, out_folder, limit, show)
+    if found is None:
+        out.result({"reader": None, "folder": out_folder})
+        out.line(f"stopped after {minutes:g} minutes; the same command continues the run in {out_folder}")
+        return
     facts: dict[str, Any] = {
-        "reader": path,
-        "bytes": path.stat().st_size,
-        "epochs": epochs,
+        "reader": found.path,
+        "bytes": found.path.stat().st_size,
         "seconds": found.seconds,
         "questions": found.questions,
-        "validation_questions": found.validation_questions,
-        "curve": found.curve,
+        "held_out": {"texts": len(tried), "f1": found.f1, "exact": found.exact},
+        "curve": [point._asdict() for point in found.curve],
         "settings": chosen.model_dump(mode="json"),
-        "data": {"name": dataset.name, "half": half, "sha256": dataset.sha256()},
     }
     out.result(facts)
-    out.table(
-        ("epoch", "loss", "validation loss", "recall", "F1", "recall of two", "F1 of two"),
-        [
-            (p.epoch, *(f"{v:.3f}" for v in (p.train_loss, p.loss, p.recall, p.f1, p.recall_of_two, p.f1_of_two)))
-            for p in found.curve
-        ],
+    out.table(("step", "loss"), [(point.step, f"{point.loss:.3f}") for point in found.curve])
+    out.line(
+        f"{found.questions} questions, {found.seconds:.0f} s; on {len(tried)} texts held out F1 {found.f1:.2f}, exact "
+        f"{found.exact:.2f}; {found.path} ({size(facts['bytes'])})"
     )
-    out.line(f"{found.questions} questions, {found.seconds:.0f} s; {path} ({size(facts['bytes'])})")

@@ -1,1 +1,1 @@
-"""From a text and a question to an answer: in the prompt, or by the span reader."""
+"""From a text and a question to an answer: in the prompt, or by a reader."""

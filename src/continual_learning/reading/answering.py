@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.options import ANY, StrategyConfig
-from continual_learning.reading.span_reader.reader import load_reader, packaged_reader
-from continual_learning.reading.spans import FoundSpan, Reader, Reading
+from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader
+from continual_learning.reading.spans import FoundSpan, Reading
 from continual_learning.retrieval.routing import answer_by_route, default_rarity, term_hash
 from continual_learning.text.chunking import sentences
 from continual_learning.text.words import document_stems
@@ -47,7 +47,7 @@ def chosen_reader(base: BaseModel, config: ReaderConfig) -> Reader | None:
     if config.reader == PACKAGED:
         return packaged_reader(base)
     path = Path(config.reader).expanduser()
-    found = base.remember(("span reader", str(path.absolute())), lambda: load_reader(path))
+    found = base.remember(("reader", str(path.absolute())), lambda: load_reader(path))
     found.check(base)
     return found
 
@@ -116,7 +116,7 @@ def answer_of(
     nearest, sentence, silent = 0, "", ""
     if not reading.said or (reading.unknown > 0 and base.steers):
         nearest, sentence = nearest_sentence(question, passages)
-        silent = _does_not_say(passages[nearest].title, sentence)
+        silent = does_not_say(passages[nearest].title, sentence)
         # As likely as the reader finds it, and likelier than any span just if that is what the reader decided.
         top = max(chances.values(), default=0.0)
         chances[silent] = min(reading.unknown, top) if reading.said else max(reading.unknown, top)
@@ -151,7 +151,8 @@ def nearest_sentence(question: str, passages: Sequence[Source]) -> tuple[int, st
     return places[max(range(len(places)), key=lambda i: (shared[i], -i))]
 
 
-def _does_not_say(title: str, sentence: str) -> str:
+def does_not_say(title: str, sentence: str) -> str:
+    """The answer to what a document does not say: a sentence that names its nearest sentence."""
     named = f'"{title}"' if title else "The document"
     words = " ".join(sentence.split()).lstrip("#-*•> ")
     if len(words) > _NEAREST_CHARS:

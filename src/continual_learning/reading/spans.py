@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from continual_learning.model.base_model import BaseModel
 
 
 @dataclass(frozen=True)
@@ -18,7 +13,7 @@ class FoundSpan:
     start: int
     """Character of the text at which it begins."""
     probability: float
-    """Its probability among all spans of the text, by the reader."""
+    """The probability that the model writes it."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +21,23 @@ class Reading:
     """What a text says about a question."""
 
     spans: tuple[FoundSpan, ...]
-    """Best first; they do not overlap."""
+    """Likeliest first; they do not overlap."""
     unknown: float = 0.0
-    """Probability that the text does not say."""
-    confidence: float = 0.0
-    """Calibrated probability that the best answer is right, be it a span or that the text does not say."""
+    """Calibrated probability that the text does not say, where it is as likely as not that a text does."""
+    right: float = 0.0
+    """Calibrated probability that the first span is a right answer."""
+    yes: float = 0.0
+    no: float = 0.0
+    """Probabilities that the model writes yes or no, not calibrated."""
+    seen: tuple[float, ...] = ()
+    """The numbers that the calibrated probabilities are computed from (`reader.calibration.signals`)."""
 
     @property
     def said(self) -> bool:
         """Whether the best answer is a span, and not that the text does not say."""
-        return bool(self.spans) and self.spans[0].probability >= self.unknown
+        return bool(self.spans) and self.unknown < 0.5
 
-
-class Reader(Protocol):
-    """Reads a text for the answers to questions."""
-
-    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
-        """One reading a question, in order, each with up to ``count`` spans. Raises MismatchError for another base."""
+    @property
+    def confidence(self) -> float:
+        """Calibrated probability that the best answer is right, be it a span or that the text does not say."""
+        return self.right if self.said else self.unknown

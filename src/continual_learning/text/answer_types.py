@@ -1,7 +1,7 @@
 """Kinds of answers: what a question asks for, and what a text offers.
 
 `asked_for` tells five kinds apart by the question's words, `asked_kind` the three that `answer_spans` finds in texts.
-They are two functions because the weights of `parts` and the shipped span reader were fitted with the second.
+They are two functions because the weights of `parts` were fitted with the second.
 """
 
 from __future__ import annotations

@@ -1,0 +1,73 @@
+"""The reader's weights: a low-rank adapter beside the linear layers of a base's upper blocks.
+
+    out = linear(x) + B A x        Hu et al. 2021 (arXiv 2106.09685), equation 3; the scale alpha / rank is part of B
+
+Shapes: R = rank, D = inputs, F = outputs of a linear layer, N = any number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.cpu_linear import LinearMap
+from continual_learning.model.families import is_transposed, linear_sizes
+
+
+class AdaptedLinear(nn.Module):
+    """A linear layer of the base with its low-rank change."""
+
+    def __init__(self, linear: nn.Module, a_RD: Tensor, b_FR: Tensor, product: LinearMap | None = None):
+        super().__init__()
+        self.linear = linear
+        self.a_RD, self.b_FR = a_RD, b_FR
+        self._product = product or linear
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """[..., D] to [..., F]."""
+        found: Tensor = self._product(x_ND)
+        return found + F.linear(F.linear(x_ND, self.a_RD), self.b_FR)
+
+
+def adapted_layers(base: BaseModel, first_block: int) -> dict[str, nn.Module]:
+    """The linear layers that get an adapter, by path: all of the blocks from ``first_block`` on."""
+    found: dict[str, nn.Module] = {}
+    for number in range(first_block, base.block_count):
+        path = base.block_path(number)
+        for name, module in base.model.get_submodule(path).named_modules():
+            if isinstance(module, nn.Linear) or is_transposed(module):
+                found[f"{path}.{name}"] = module
+    return found
+
+
+def new_weights(base: BaseModel, first_block: int, rank: int) -> dict[str, Tensor]:
+    """A random A and a zero B for each layer: with them the base is unchanged."""
+    weights: dict[str, Tensor] = {}
+    for path, module in adapted_layers(base, first_block).items():
+        inputs, outputs = linear_sizes(module)
+        weights[f"{path}.A"] = torch.randn(rank, inputs) / inputs**0.5
+        weights[f"{path}.B"] = torch.zeros(outputs, rank)
+    return weights
+
+
+@contextmanager
+def installed(base: BaseModel, weights: Mapping[str, Tensor], quick: bool = True) -> Iterator[None]:
+    """The base with the adapter in place.
+
+    ``quick`` takes products with few tokens from the base's own copies of its weights (`model.cpu_linear`), which
+    give no gradients.
+    """
+    layers: dict[str, nn.Module] = {}
+    for name in weights:
+        if name.endswith(".A"):
+            path = name.removesuffix(".A")
+            linear = base.model.get_submodule(path)
+            product = base.linears.together([linear]) if quick else None
+            layers[path] = AdaptedLinear(linear, weights[name], weights[f"{path}.B"], product)
+    with base.patched(layers):
+        yield

@@ -1,0 +1,266 @@
+"""Readers: a base with an adapter that answers questions about a text in the text's own words, or says that it does not
+say; their files.
+
+What the model reads is ``title, text, Question: …, Answer:``. All questions about a text stand in one row behind a
+mask: each attends to the text and to itself, so the text is read once. It stays in a cache for the next question.
+
+Shapes: T = tokens read now, S = tokens that they may attend to, D = hidden size, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_learning.errors import ConfigError, UnsupportedModelError
+from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
+from continual_learning.io.files import storage_errors
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.reader.adapter import installed
+from continual_learning.reading.reader.calibration import Calibration, signals
+from continual_learning.reading.reader.span_search import SpanSearch, SpanTrie
+from continual_learning.reading.spans import FoundSpan, Reading
+
+FORMAT = "continual-learning reader 2"
+_PACKAGED = Path(str(files("continual_learning"))) / "data" / "readers"
+END = "\n"
+UNKNOWN = " unknown"
+"""What the reader was taught to answer where the text does not say."""
+YES, NO = " yes", " no"
+_LONGEST_QUESTION = 128
+_KEPT_TOKENS = 2_048  # of texts whose keys and values stay in memory: 94 MB for the embedded model
+
+
+def text_prompt(title: str, text: str) -> str:
+    """What precedes the questions."""
+    return f"{title}\n{text}" if title else text
+
+
+def question_prompt(question: str) -> str:
+    """What precedes an answer."""
+    return f"\nQuestion: {' '.join(question.split())}\nAnswer:"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An adapter for one base."""
+
+    weights: Mapping[str, Tensor]
+    """``<path of the linear layer>.A`` and ``.B``."""
+    fingerprint: str
+    """Fingerprint of the base that it was trained on."""
+    calibration: Calibration
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made: JSON values only."""
+
+    def check(self, base: BaseModel) -> None:
+        """Raise MismatchError unless it was trained on this base."""
+        check_base("reader", self.fingerprint, base.fingerprint, base.name, "continual-learning train reader")
+
+    @torch.no_grad()
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+        """What ``text`` says to each question, with the ``count`` likeliest spans.
+
+        What does not fit the window is left out: the end of the text, the beginning of a long question.
+        Raises MismatchError for another base, UnsupportedModelError for a tokenizer without positions.
+        """
+        self.check(base)
+        if not base.tokenizer.is_fast:
+            raise UnsupportedModelError(
+                f"{base.name}: its tokenizer gives no positions of tokens in a text; a reader needs a fast one"
+            )
+        if not questions:
+            return []
+        asked = [base.encode(question_prompt(question))[-_LONGEST_QUESTION:] for question in questions]
+        with installed(base, self.weights):
+            row, trie = self._text(base, title, text, max(map(len, asked)))
+            return _read(base, row, trie, asked, count, self.calibration)
+
+    def _text(self, base: BaseModel, title: str, text: str, room: int) -> tuple[_Row, SpanTrie]:
+        """The text as it was read, now or before."""
+        kept: OrderedDict[tuple[str, str], tuple[_Row, SpanTrie]]
+        kept = base.remember(("texts read", id(self)), OrderedDict)
+        key = (title, text)
+        if key not in kept:
+            begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
+            # Half of the window is more than enough for questions and spans.
+            ids = [*begin, *base.encode(text_prompt(title, text))][: base.window - min(room + 512, base.window // 2)]
+            row = _Row(base)
+            if ids:
+                row.read(ids, range(len(ids)), torch.ones(len(ids), len(ids), dtype=torch.bool).tril())
+            kept[key] = row, SpanTrie(text, base.tokenizer)
+            while len(kept) > 1 and sum(len(row) for row, _ in kept.values()) > _KEPT_TOKENS:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
+        row, trie = kept[key]
+        return row.copy(), trie
+
+
+class _Row:
+    """Tokens that were read into a cache, each with the earlier ones that it may attend to."""
+
+    def __init__(self, base: BaseModel, cache: Any = None, length: int = 0):
+        self._base = base
+        self._cache = base.new_cache() if cache is None else cache
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def copy(self) -> _Row:
+        """A row that goes on from here by itself."""
+        return _Row(self._base, copy.deepcopy(self._cache), self._length)
+
+    def read(self, ids: Sequence[int], positions: Sequence[int], allowed_TS: Tensor) -> Tensor:
+        """Final hidden states of further tokens, ``[T, D]``. ``allowed_TS``: what each attends to."""
+        base = self._base
+        dtype = base.model.dtype
+        added_11TS = torch.zeros(allowed_TS.shape, dtype=dtype, device=base.device)[None, None]
+        added_11TS = added_11TS.masked_fill(~allowed_TS.to(base.device), torch.finfo(dtype).min)
+        hidden_1TD: Tensor = base.backbone(
+            input_ids=torch.tensor([list(ids)], dtype=torch.long, device=base.device),
+            position_ids=torch.tensor([list(positions)], device=base.device),
+            attention_mask=added_11TS,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        self._length += len(ids)
+        return hidden_1TD[0]
+
+
+def _read(
+    base: BaseModel, row: _Row, trie: SpanTrie, asked: Sequence[Sequence[int]], count: int, calibration: Calibration
+) -> list[Reading]:
+    prefix = len(row)
+    ids = [token for one in asked for token in one]
+    positions = [prefix + i for one in asked for i in range(len(one))]
+    seen: list[list[int]] = []  # the places after the text that each question's tokens have
+    for one in asked:
+        start = prefix + sum(map(len, seen))
+        seen.append(list(range(start, start + len(one))))
+    allowed_TS = torch.zeros(len(ids), prefix + len(ids), dtype=torch.bool)
+    allowed_TS[:, :prefix] = True
+    at = 0
+    for one in seen:
+        size = len(one)
+        allowed_TS[at : at + size, prefix + at : prefix + at + size] = torch.ones(size, size, dtype=torch.bool).tril()
+        at += size
+    hidden_TD = row.read(ids, positions, allowed_TS)
+    last = torch.tensor([one[-1] - prefix for one in seen])
+    log_likely_CV = base.logits(hidden_TD[last]).float().log_softmax(-1).cpu()
+    [end] = base.encode(END)
+    first = {word: base.encode(word)[0] for word in (UNKNOWN, YES, NO)}
+    searches = [SpanSearch(trie, end) for _ in asked]
+    for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
+        search.begin(log_likely_V)
+    paths = _Paths(prefix, seen)
+    while rounds := [(i, n, chain) for i, s in enumerate(searches) for n, chain in enumerate(s.chains())]:
+        ids, positions, allowed_TS, places = paths.lay_out([(i, chain) for i, _, chain in rounds], len(row))
+        hidden_TD = row.read(ids, positions, allowed_TS)
+        log_likely_TV = base.logits(hidden_TD).float().log_softmax(-1).cpu()
+        at = 0
+        for (i, number, chain), where in zip(rounds, places, strict=True):
+            searches[i].learn(number, where, list(log_likely_TV[at : at + len(chain.tokens)]))
+            at += len(chain.tokens)
+    found = []
+    for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
+        spans = _apart(list(search.best()), max(count, 2))
+        unknown, yes, no = (math.exp(float(log_likely_V[first[word]])) for word in (UNKNOWN, YES, NO))
+        numbers = signals([span.probability for span in spans], unknown)
+        found.append(Reading(tuple(spans[:count]), *calibration.of(numbers), yes, no, numbers))
+    return found
+
+
+class _Paths:
+    """Where the tokens of every path lie in the row."""
+
+    def __init__(self, prefix: int, seen: Sequence[Sequence[int]]):
+        self._prefix = prefix
+        self._seen = seen
+        self._ancestors: dict[tuple[int, int | None], list[int]] = {(i, None): [] for i in range(len(seen))}
+
+    def lay_out(
+        self, chains: Sequence[tuple[int, Any]], length: int
+    ) -> tuple[list[int], list[int], Tensor, list[list[int]]]:
+        """Token ids, positions, what each attends to, and the places of each chain."""
+        ids: list[int] = []
+        positions: list[int] = []
+        rows: list[list[int]] = []
+        places: list[list[int]] = []
+        for question, chain in chains:
+            before = self._ancestors[question, chain.after]
+            own: list[int] = []
+            for token in chain.tokens:
+                place = length + len(ids)
+                ids.append(token)
+                own.append(place)
+                path = [*before, *own]
+                positions.append(self._prefix + len(self._seen[question]) + len(path) - 1)
+                rows.append([*self._seen[question], *path])
+            places.append(own)
+            self._ancestors[question, own[-1]] = [*before, *own]
+        allowed_TS = torch.zeros(len(ids), length + len(ids), dtype=torch.bool)
+        allowed_TS[:, : self._prefix] = True
+        for number, seen in enumerate(rows):
+            allowed_TS[number, seen] = True
+        return ids, positions, allowed_TS, places
+
+
+def _apart(spans: Sequence[FoundSpan], count: int) -> list[FoundSpan]:
+    """The first ``count`` spans that do not overlap with an earlier one."""
+    kept: list[FoundSpan] = []
+    for span in spans:
+        if all(span.start >= k.start + len(k.text) or k.start >= span.start + len(span.text) for k in kept):
+            kept.append(span)
+        if len(kept) == count:
+            break
+    return kept
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def save_reader(reader: Reader, path: Path) -> None:
+    """Write a reader in half precision: the whole file or none of it. Raises StorageError."""
+    tensors = {name: weight.detach().half().contiguous() for name, weight in reader.weights.items()}
+    header = {
+        "format": FORMAT,
+        "base": reader.fingerprint,
+        "calibration": asdict(reader.calibration),
+        "facts": dict(reader.facts),
+    }
+    with storage_errors("the reader cannot be written"):
+        write_artifact(path, tensors, header)
+
+
+def load_reader(path: Path) -> Reader:
+    """Read what `save_reader` wrote. Raises ConfigError without such a file, CorruptMemoryError for another file."""
+    if not path.is_file():
+        raise ConfigError(
+            f"reader {str(path)!r}: no such file; expected one that `continual-learning train reader` wrote"
+        )
+    with damage_reported(str(path), "it is not a reader that `continual-learning train reader` wrote"):
+        artifact = read_artifact(path, kind=FORMAT)
+        weights = {name: tensor.float() for name, tensor in artifact.tensors.items()}
+        calibration = Calibration(**{name: tuple(found) for name, found in artifact.header["calibration"].items()})
+        return Reader(weights, artifact.header["base"], calibration, artifact.header["facts"])
+
+
+def packaged_reader(base: BaseModel) -> Reader | None:
+    """The reader that ships with the package for this base, if there is one."""
+    return _packaged().get(base.fingerprint)
+
+
+@cache
+def _packaged() -> dict[str, Reader]:
+    return {reader.fingerprint: reader for reader in map(load_reader, sorted(_PACKAGED.glob("*.safetensors")))}

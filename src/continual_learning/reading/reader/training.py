@@ -1,0 +1,358 @@
+"""Training of a reader, once per base model: texts with questions in, a low-rank adapter out.
+
+The loss is the negative log-likelihood of an accepted answer and the end of its line. All questions about a text stand
+in one row with it, each behind a mask (as when a reader reads, `reader`), so that a text costs one pass whatever the
+number of its questions; the blocks below the adapter take no gradients. The learning rate rises, stays, and falls to
+zero in the last part of the steps, so that a run may be looked at and continued before it falls (the schedule of Hu et
+al. 2024, arXiv 2404.06395, section 4.2). At the end a calibration is fitted on articles that took no part.
+
+Shapes: B = rows of a batch, T = tokens of a row, D = hidden size, N = tokens of answers.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from continual_learning.errors import DivergedError, InputError
+from continual_learning.io.checkpointing import (
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from continual_learning.model.base_model import Attention, BaseModel
+from continual_learning.options import StrategyConfig
+from continual_learning.reading.reader.adapter import installed, new_weights
+from continual_learning.reading.reader.calibration import Calibration, Observed, fitted
+from continual_learning.reading.reader.lessons import (
+    Lesson,
+    changed,
+    names_asked_about,
+    sha256,
+    with_questions_of_others,
+)
+from continual_learning.reading.reader.reader import (
+    END,
+    UNKNOWN,
+    Reader,
+    question_prompt,
+    save_reader,
+    text_prompt,
+)
+from continual_learning.text.scoring import contains_answer, token_f1
+
+READER_FILE = "reader.safetensors"
+_LONGEST_TEXT = 900  # tokens; the rest of a text is left out
+_MOST_QUESTIONS = 12  # about one text in one row
+_WARM_UP = 40  # steps
+_POOL = 96  # rows that are sorted by length before they are cut into batches
+# Lengths are rounded up to a multiple of this: memory is then reused, and not sought for each batch anew.
+_LENGTHS = 32
+_CLIP_NORM = 1.0
+_BETAS = (0.9, 0.98)
+_WEIGHT_DECAY = 0.01
+_SAVED_EVERY, _LOOKED_EVERY = 20, 100  # steps
+# Shares of questions: without the title; in lower case or without the question mark; with a year or a name changed; and
+# of questions of other texts.
+_UNTITLED, _CARELESS, _CHANGED, _FOREIGN = 0.1, 0.25, 0.12, 0.25
+
+
+class ReaderTraining(StrategyConfig):
+    """Settings of the training."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the adapter."""
+    first_block: int = Field(6, ge=0)
+    """The adapter changes the linear layers of the blocks from this one on, counted from 0."""
+    learning_rate: float = Field(6e-4, gt=0)
+    steps: int = Field(1_200, ge=1)
+    falling: float = Field(0.35, ge=0, le=1)
+    """Share of the steps, the last ones, in which the learning rate falls to zero."""
+    batch_tokens: int = Field(1_500, ge=64)
+    """Maximum tokens of a batch, with padding."""
+    scale: float = Field(2.0, gt=0)
+    """Factor on the adapter's product while it is trained, alpha / rank in the LoRA paper."""
+    seed: int = 0
+
+
+class Point(NamedTuple):
+    """One look at the run."""
+
+    step: int
+    loss: float
+    """Nats a question, over the steps since the last look or the last start."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of a training run."""
+
+    reader: Reader
+    path: Path
+    curve: tuple[Point, ...]
+    questions: int
+    """Questions with an answer in the file, less those held out."""
+    f1: float
+    """On the questions held out."""
+    exact: float
+    seconds: float
+    """Over all sessions of the run."""
+
+
+class _Row(NamedTuple):
+    ids: list[int]
+    places: list[int]
+    parts: list[int]
+    """Of each token: 0, the text; n, the n-th question with its answer."""
+    learned: list[tuple[int, int]]
+    """Tokens of answers, each with the place from which it is predicted."""
+    questions: int
+
+
+def train_reader(
+    base: BaseModel,
+    lessons: Sequence[Lesson],
+    held_out: Sequence[Lesson],
+    config: ReaderTraining,
+    folder: Path,
+    seconds: float = math.inf,
+    on_progress: Callable[[str, int, int, str], None] | None = None,
+) -> Trained | None:
+    """Train for ``seconds``, or resume the run in ``folder``; write ``reader.safetensors`` there when it is done.
+
+    Returns None if time ended before the last step: the next call continues. ``held_out`` takes no part in the
+    training; the calibration is fitted on it. ``on_progress`` is called with the stage, how much of it is done, the
+    total, and a note. Raises InputError if the folder holds another run, or nothing is held out.
+    """
+    if not held_out:
+        raise InputError("no text is held out to calibrate with; expected texts of at least two titles")
+    started = time.monotonic()
+    identity = {"settings": config.model_dump(mode="json"), "data": sha256(lessons), "base": base.fingerprint}
+    run = _Run(base, with_questions_of_others(lessons), config)
+    spent, losses = 0.0, []
+    if checkpoint := load_checkpoint(folder):
+        if checkpoint.facts["identity"] != identity:
+            raise InputError(
+                f"{folder}: holds a run with other settings, data or base; give the same to resume it, another --out, "
+                "or --overwrite"
+            )
+        run.restore(checkpoint.tensors, int(checkpoint.facts["step"]))
+        spent = float(checkpoint.facts["seconds"])
+        run.curve = [Point(*point) for point in checkpoint.facts["curve"]]
+
+    def save() -> None:
+        facts = {"identity": identity, "step": run.step, "seconds": spent + time.monotonic() - started}
+        save_checkpoint(folder, run.tensors(), {**facts, "curve": run.curve})
+
+    while run.step < config.steps:
+        if time.monotonic() - started > seconds:
+            save()
+            return None
+        losses.append(run.one_step())
+        if on_progress:
+            on_progress("train", run.step, config.steps, f"loss {losses[-1]:.2f}")
+        last = run.step == config.steps
+        if run.step % _LOOKED_EVERY == 0 or last:
+            run.curve.append(Point(run.step, sum(losses) / len(losses)))
+            losses = []
+        if run.step % _SAVED_EVERY == 0 or last:
+            save()
+    count = sum(len(one.questions) for one in lessons)
+    facts = {
+        "settings": config.model_dump(mode="json"),
+        "questions": count,
+        "data": identity["data"],
+        "curve": [list(point) for point in run.curve],
+    }
+    reader = Reader(run.product_weights(), base.fingerprint, Calibration(), facts)
+    observed, f1, exact = observe(base, reader, held_out, config.seed, on_progress)
+    reader = replace(reader, calibration=fitted(observed), facts={**facts, "held_out": len(observed), "f1": f1})
+    folder.mkdir(parents=True, exist_ok=True)
+    save_reader(reader, folder / READER_FILE)
+    taken = spent + time.monotonic() - started
+    return Trained(reader, folder / READER_FILE, tuple(run.curve), count, f1, exact, taken)
+
+
+def observe(
+    base: BaseModel,
+    reader: Reader,
+    lessons: Sequence[Lesson],
+    seed: int,
+    on_progress: Callable[[str, int, int, str], None] | None = None,
+) -> tuple[list[Observed], float, float]:
+    """What the reader says about texts and their own and foreign questions; F1 and exact match on their own."""
+    rng = random.Random(seed)
+    names = names_asked_about(lessons)
+    observed: list[Observed] = []
+    scores: list[tuple[float, float]] = []
+    for number, lesson in enumerate(with_questions_of_others(lessons)):
+        own = [q.question for q in lesson.questions]
+        foreign = [*lesson.elsewhere[: math.ceil(len(own) / 2)]]
+        foreign += [c for q in own if rng.random() < 0.3 and (c := changed(q, lesson.text, names, rng))]
+        found = reader.read(base, lesson.title, lesson.text, [*own, *foreign], 3)
+        for i, reading in enumerate(found):
+            said = reading.spans[0].text if reading.spans else ""
+            answers = lesson.questions[i].answers if i < len(own) else ()
+            right = bool(answers) and (contains_answer(said, answers) or token_f1(said, answers) >= 0.5)
+            observed.append(Observed(reading.seen, right, i >= len(own)))
+            if answers:
+                f1 = token_f1(said, answers)
+                scores.append((f1, float(f1 == 1.0)))
+        if on_progress:
+            on_progress("calibrate", number + 1, len(lessons), "reading articles held out")
+    return observed, *(sum(column) / len(scores) for column in zip(*scores, strict=True))
+
+
+class _Run:
+    """The adapter in training."""
+
+    def __init__(self, base: BaseModel, lessons: Sequence[Lesson], config: ReaderTraining):
+        self._base, self._lessons, self._config = base, lessons, config
+        self._names = names_asked_about(lessons)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self._weights = {n: nn.Parameter(t) for n, t in new_weights(base, config.first_block, config.rank).items()}
+        self._optimizer = torch.optim.AdamW(
+            self._weights.values(), lr=config.learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY
+        )
+        self.step = 0
+        self.curve: list[Point] = []
+        self._batches: Iterator[list[_Row]] = self._all_batches()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint needs."""
+        return {
+            **{f"weights.{name}": weight for name, weight in self._weights.items()},
+            **{f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self._optimizer).items()},
+        }
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Continue after ``step`` steps, with the batches that would have followed."""
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(tensors[f"weights.{name}"])
+        moments = {n.removeprefix("optimizer."): t for n, t in tensors.items() if n.startswith("optimizer.")}
+        restore_optimizer(self._optimizer, moments)
+        self.step = step
+        self._batches = islice(self._all_batches(), step, None)
+
+    def product_weights(self) -> dict[str, Tensor]:
+        """A and B, with the scale in B."""
+        with torch.no_grad():
+            return {n: w.detach() * (self._config.scale if n.endswith(".B") else 1.0) for n, w in self._weights.items()}
+
+    def one_step(self) -> float:
+        """Train on a batch; returns its loss. Raises DivergedError if it is not finite."""
+        config = self._config
+        batch = next(self._batches)
+        for group in self._optimizer.param_groups:
+            group["lr"] = config.learning_rate * self._rate()
+        scaled = {n: w * config.scale if n.endswith(".B") else w for n, w in self._weights.items()}
+        with installed(self._base, scaled, quick=False):
+            loss = row_loss(self._base, batch, config.first_block)
+        if not torch.isfinite(loss):
+            raise DivergedError(f"the loss is {loss.item()} at step {self.step + 1}; lower learning_rate")
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._weights.values(), _CLIP_NORM)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss.item()
+
+    def _rate(self) -> float:
+        steps = self._config.steps
+        left = (steps - self.step) / max(1.0, self._config.falling * steps)
+        return min(1.0, (self.step + 1) / _WARM_UP, left)
+
+    def _all_batches(self) -> Iterator[list[_Row]]:
+        rng = random.Random(self._config.seed)
+        while True:
+            order = list(self._lessons)
+            rng.shuffle(order)
+            for at in range(0, len(order), _POOL):
+                rows = [row for one in order[at : at + _POOL] if (row := self._row(one, rng)).questions]
+                yield from _batches(rows, self._config.batch_tokens, rng)
+
+    def _row(self, lesson: Lesson, rng: random.Random) -> _Row:
+        asked: list[tuple[str, str]] = []
+        for one in lesson.questions:
+            inside = [answer for answer in one.answers if answer in lesson.text]
+            asked.append((one.question, f" {rng.choice(inside or one.answers).strip()}"))
+            if rng.random() < _CHANGED and (other := changed(one.question, lesson.text, self._names, rng)):
+                asked.append((other, UNKNOWN))
+        expected = len(lesson.questions) * _FOREIGN
+        count = int(expected) + (rng.random() < expected % 1)
+        asked += [(one, UNKNOWN) for one in rng.sample(lesson.elsewhere, min(count, len(lesson.elsewhere)))]
+        rng.shuffle(asked)
+        title = "" if rng.random() < _UNTITLED else lesson.title
+        return make_row(self._base, title, lesson.text, [(_careless(q, rng), a) for q, a in asked[:_MOST_QUESTIONS]])
+
+
+def make_row(base: BaseModel, title: str, text: str, asked: Sequence[tuple[str, str]]) -> _Row:
+    """A text and the questions about it, each with the answer that is to be learned."""
+    begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
+    ids = [*begin, *base.encode(text_prompt(title, text))[:_LONGEST_TEXT]]
+    size = len(ids)
+    places, parts, learned = list(range(size)), [0] * size, []
+    for number, (question, answer) in enumerate(asked, 1):
+        prompt, wanted = base.encode(question_prompt(question)), base.encode(answer + END)
+        first = len(ids) + len(prompt)
+        learned += [(first - 1 + i, token) for i, token in enumerate(wanted)]
+        ids += prompt + wanted
+        places += range(size, size + len(prompt) + len(wanted))
+        parts += [number] * (len(prompt) + len(wanted))
+    return _Row(ids, places, parts, learned, len(asked))
+
+
+def row_loss(base: BaseModel, rows: Sequence[_Row], first_block: int) -> Tensor:
+    """Negative log-likelihood of the answers, in nats a question."""
+    length = -(-max(len(row.ids) for row in rows) // _LENGTHS) * _LENGTHS
+
+    def padded(lists: Sequence[Sequence[int]], value: int) -> Tensor:
+        return torch.tensor([[*one, *[value] * (length - len(one))] for one in lists], device=base.device)
+
+    ids_BT, part_BT = padded([row.ids for row in rows], 0), padded([row.parts for row in rows], -1)
+    same_BTT = (part_BT[:, None, :] == 0) | (part_BT[:, None, :] == part_BT[:, :, None])
+    allowed_BTT = same_BTT & torch.ones(length, length, dtype=torch.bool, device=base.device).tril()
+    allowed_BTT |= torch.eye(length, dtype=torch.bool, device=base.device)  # padding attends to itself
+    attention = Attention(allowed_BTT, padded([row.places for row in rows], 0))
+    hidden_BTD = base.hidden_before(ids_BT, first_block, attention)
+    hidden_BTD = base.run_from(hidden_BTD, ids_BT, first_block, attention)
+    at = [(row, place) for row, one in enumerate(rows) for place, _ in one.learned]
+    wanted_N = torch.tensor([token for one in rows for _, token in one.learned], device=base.device)
+    read_ND = hidden_BTD[[row for row, _ in at], [place for _, place in at]]
+    total = F.cross_entropy(base.logits(read_ND).float(), wanted_N, reduction="sum")
+    return total / sum(row.questions for row in rows)
+
+
+def _batches(rows: Sequence[_Row], tokens: int, rng: random.Random) -> list[list[_Row]]:
+    """Rows of similar length together, in random order."""
+    found: list[list[_Row]] = []
+    batch: list[_Row] = []
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        if batch and (len(batch) + 1) * len(row.ids) > tokens:
+            found.append(batch)
+            batch = []
+        batch.append(row)
+    found += [batch] if batch else []
+    rng.shuffle(found)
+    return found
+
+
+def _careless(question: str, rng: random.Random) -> str:
+    """Now and then as people type: in lower case at the beginning, or without the question mark."""
+    if rng.random() >= _CARELESS:
+        return question
+    return question.rstrip("?") if rng.random() < 0.5 else question[:1].lower() + question[1:]
