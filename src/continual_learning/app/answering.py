@@ -11,6 +11,7 @@ from continual_learning.app.speaking import Speaker
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.wholes.sentences import as_sentence
 from continual_learning.strategies.base import Strategy
 from continual_learning.text.characters import normalised
 from continual_learning.types import Answer, TokenCallback
@@ -59,13 +60,32 @@ def _unmoved(
 ) -> list[Answer]:
     """Answers to questions that no feedback is about. What is not about the memory goes to the speaker at once."""
     if speaker is None:
-        return strategy.answer(base, state, questions, *asked)
+        return (
+            _spoken(base, strategy, state, questions, asked)
+            if sentence
+            else strategy.answer(base, state, questions, *asked)
+        )
     involved = [question for question in questions if strategy.involves(base, state, question, asked.history)]
     remembered = iter(strategy.answer(base, state, involved, *asked._replace(on_token=None)) if involved else ())
     return [
         speaker.word(next(remembered) if question in involved else Answer(question, ""), *asked, sentence)
         for question in questions
     ]
+
+
+def _spoken(
+    base: BaseModel, strategy: Strategy[Any], state: State, questions: Sequence[str], asked: Asked
+) -> list[Answer]:
+    """Answers as sentences. What is about the memory is streamed as one piece, as it is worded once it is read."""
+    if asked.on_token is None:
+        return [as_sentence(answer) for answer in strategy.answer(base, state, questions, *asked)]
+    [question] = questions
+    if not strategy.reads or not strategy.involves(base, state, question, asked.history):
+        return strategy.answer(base, state, questions, *asked)
+    [answer] = strategy.answer(base, state, questions, *asked._replace(on_token=None))
+    worded = as_sentence(answer)
+    asked.on_token(worded.text)
+    return [worded]
 
 
 def _moved(

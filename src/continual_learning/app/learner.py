@@ -177,17 +177,33 @@ class Learner:
 
     @overload
     def ask(  # type: ignore[overload-overlap]
-        self, question: str, max_new_tokens: int = 64, on_token: TokenCallback | None = None
+        self,
+        question: str,
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        *,
+        sentence: bool = False,
     ) -> Answer: ...
     @overload
     def ask(
-        self, question: Sequence[str], max_new_tokens: int = 64, on_token: TokenCallback | None = None
+        self,
+        question: Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        *,
+        sentence: bool = False,
     ) -> list[Answer]: ...
     def ask(
-        self, question: str | Sequence[str], max_new_tokens: int = 64, on_token: TokenCallback | None = None
+        self,
+        question: str | Sequence[str],
+        max_new_tokens: int = 64,
+        on_token: TokenCallback | None = None,
+        *,
+        sentence: bool = False,
     ) -> Answer | list[Answer]:
         """Answer a question, or a list of them in a batch, in the same order. ``on_token`` streams a single one.
 
+        With ``sentence``, an answer that is a few words of a document is a sentence that holds them.
         Raises InputError for what is no question, and StorageError if another process has deleted the memory.
         """
         several_given = not isinstance(question, str | bytes) and hasattr(question, "__iter__")
@@ -199,7 +215,7 @@ class Learner:
             raise InputError(f"max_new_tokens = {max_new_tokens}; expected at least 1")
         if on_token is not None and len(questions) != 1:
             raise InputError(f"on_token with {len(questions)} questions; expected one to stream")
-        answers = self.answer(questions, Asked(max_new_tokens, on_token))
+        answers = self.answer(questions, Asked(max_new_tokens, on_token), sentence)
         return answers if several_given else answers[0]
 
     def chat(self, max_new_tokens: int = 256) -> Chat:
@@ -216,7 +232,7 @@ class Learner:
     def answer(self, questions: Sequence[str], asked: Asked, sentence: bool = False) -> list[Answer]:
         """Answers, with a conversation before the questions if there is one; the last can be given feedback on.
 
-        With ``sentence``, the speaker, if there is one, is asked for sentences.
+        With ``sentence``, they are sentences: the speaker's, if there is one.
         """
         with self._current.lock:
             answers = answers_with_feedback(

@@ -32,6 +32,9 @@ Candidates = Annotated[
         "--candidates", metavar="N", min=0, help="List N other answers with their probabilities, if there are any."
     ),
 ]
+Sentence = Annotated[
+    bool, typer.Option("--sentence", help="Answer with a sentence that holds the words found, instead of these alone.")
+]
 _MOST_TITLES = 3
 
 
@@ -45,6 +48,7 @@ def ask(
     speaker: options.Speaker = None,
     file: File = None,
     candidates: Candidates = 0,
+    sentence: Sentence = False,
     as_json: options.Json = False,
 ) -> None:
     """Ask one question, or many. A single answer is shown as it is written, on a terminal."""
@@ -57,12 +61,12 @@ def ask(
     learner = open_learner(choice, speaks=True)
     note_if_empty(out, learner, choice.memory)
     if len(questions) == 1 and out.terminal:
-        answers = [learner.ask(questions[0], max_new_tokens=limit, on_token=out.token)]
+        answers = [learner.ask(questions[0], max_new_tokens=limit, on_token=out.token, sentence=sentence)]
         out.line()
         show_candidates(out, answers[0], candidates)
         notes_of(out, answers[0])
     else:
-        answers = learner.ask(questions, max_new_tokens=limit)
+        answers = learner.ask(questions, max_new_tokens=limit, sentence=sentence)
         many = len(answers) > 1
         for answer in answers:
             if many:

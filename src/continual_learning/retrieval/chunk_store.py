@@ -17,7 +17,8 @@ from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Key
 from continual_learning.retrieval.relevance import Relevance
 from continual_learning.retrieval.routing import look_ups
-from continual_learning.text.chunking import sentence_chunks
+from continual_learning.text.chunking import joined, sentence_chunks
+from continual_learning.text.lines import LINES, line_lengths
 from continual_learning.types import Source
 
 # Chosen by measuring retrieval alone (benchmarks/README.md, rag).
@@ -60,8 +61,23 @@ def keep_document(
 ) -> tuple[State, int, int]:
     """The state with a document in chunks of ``tokens``, the document's token count, and the bytes of its chunks."""
     chunks = cut(base, document.text, tokens, overlap)
-    record = DocumentRecord.of(document, len(base.encode(document.text)), {"chunks": len(chunks)})
+    record = DocumentRecord.of(
+        document, len(base.encode(document.text)), {"chunks": len(chunks), LINES: line_lengths(document.text)}
+    )
     return with_chunks(state, record, chunks), record.tokens, sum(len(chunk.encode()) for chunk in chunks)
+
+
+def whole_text(state: State, document_id: str) -> str:
+    """The text of a document from its chunks, each without the words that it repeats of the one before."""
+    pieces: list[str] = []
+    before: list[str] = []
+    for chunk in kept_chunks(state).get(document_id, []):
+        words = chunk.split()
+        most = min(len(words), len(before))
+        repeated = next((n for n in range(most, 0, -1) if before[-n:] == words[:n]), 0)
+        pieces.append(" ".join(words[repeated:]))
+        before = words
+    return joined(piece for piece in pieces if piece)
 
 
 def without_chunks(state: State, document_id: str) -> State:

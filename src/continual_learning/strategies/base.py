@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import State, StateMeta
 from continual_learning.options import ConfigT, StrategyConfig, parse_config
-from continual_learning.reading.wholes.answering import splits, takes
 from continual_learning.reading.wholes.answering import answers as whole_answers
+from continual_learning.reading.wholes.answering import splits, takes
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.routing import look_ups
 from continual_learning.strategies import registry
@@ -192,6 +192,11 @@ class Strategy(ABC, Generic[ConfigT]):
     def context(self, base: BaseModel, state: State, text: str) -> str:
         """Text that this memory puts before ``text`` in the model's window; empty for most."""
         return ""
+
+    @property
+    def reads(self) -> bool:
+        """Whether answers about the memory are read from a text, and not generated."""
+        return getattr(self.config, "reader", None) is not None
 
     def library(self, base: BaseModel, state: State) -> Library | None:
         """The documents as whole texts, for a strategy that has them and reads them with a reader; else None.

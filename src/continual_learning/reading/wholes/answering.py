@@ -38,7 +38,8 @@ class Spans(Protocol):
 
     def __call__(
         self, questions: Sequence[str], on_token: TokenCallback | None, history: Sequence[Message]
-    ) -> list[Answer]: ...
+    ) -> list[Answer]:
+        """Answer every question, in order; ``on_token`` takes a single one."""
 
 
 def takes(library: Library, question: str, history: Sequence[Message] = ()) -> bool:
@@ -89,9 +90,7 @@ def _needs_a_document(question: str) -> bool:
     return question_kind(question) in ("summary", "about")
 
 
-def _whole(
-    library: Library, question: str, spans: Spans | None, history: Sequence[Message]
-) -> Answer | None:
+def _whole(library: Library, question: str, spans: Spans | None, history: Sequence[Message]) -> Answer | None:
     kind = _kind(question)
     if not library.titles or (kind == "span" and not may_ask_for_list(question)):
         return None
@@ -99,7 +98,11 @@ def _whole(
         return _two_facts(question, spans, history) if spans else None
     chosen = library.choose(question, history)
     if chosen is None:
-        return _which(library, question) if _needs_a_document(question) else None
+        if _needs_a_document(question):
+            return _which(library, question)
+        chosen = library.only
+        if chosen is None or kind in ("yes_no", "about") or not library.holds(chosen.document_id, question):
+            return None
     if kind == "about" and not _needs_a_document(question) and not chosen.certain:
         return None
     title, text = library.titles[chosen.document_id], library.whole(chosen.document_id)
@@ -117,8 +120,9 @@ def _whole(
     if kind == "count":
         counted = None if says_number(text, question) else count_of(blocks, question)
         return said(str(counted[0]), in_words(counted[1].entries)) if counted else None
-    listed = best_list(blocks, question) if kind == "list" else best_list(blocks, question, _STRICT)
-    if listed is None or (kind == "span" and not listed.marked):
+    sure = kind == "list" and chosen.certain
+    listed = best_list(blocks, question) if sure else best_list(blocks, question, _STRICT)
+    if listed is None or not (sure or listed.marked):
         return None
     entries = in_words(listed.entries)
     return said(entries, listed.unit.text if not listed.marked else entries)

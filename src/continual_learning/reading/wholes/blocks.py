@@ -23,12 +23,16 @@ _NUMBERED = re.compile(
     r"|lesson|unit|§|§§)\s*(?P<number>\d+(?:\.\d+)*|[IVX]+|[A-Z])\b[.:)]?\s*(?:[-–—]\s+)?(?P<rest>.*))$",
     re.IGNORECASE,
 )
-_CLAUSE = re.compile(r"^(?P<number>[A-Z]?\d{1,3}(?:\.\d{1,3})*)[.):]?\s+(?P<text>[A-Z][^.:!?]{1,40})[.:]\s+(?P<rest>\S.*)$")
+_CLAUSE = re.compile(
+    r"^(?P<number>[A-Z]?\d{1,3}(?:\.\d{1,3})*)[.):]?\s+(?P<text>[A-Z][^.:!?]{1,40})[.:]\s+(?P<rest>\S.*)$"
+)
 _CAPITALS = re.compile(r"^[^a-z]*[A-Z]{3,}[^a-z]*$")
 _FIELD = re.compile(r"^:(?P<name>[\w -]+):\s+(?P<value>.+)$")
 _DIRECTIVE = re.compile(r"^(?:\.\.\s+\S+::.*|::|<!--.*-->|\[.*\]:\s+\S+|---+|\.\.\.)$")
 _TERM = re.compile(r"^(?:`{1,2}[^`]+`{1,2}(?:,\s*)?)+$")
-_DECORATION = re.compile(r"\*\*|__(?=\S)|(?<=\S)__|(?<![\w*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w*])|(?<!\w)_(?=\w)|(?<=\w)_(?!\w)")
+_DECORATION = re.compile(
+    r"\*\*|__(?=\S)|(?<=\S)__|(?<![\w*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w*])|(?<!\w)_(?=\w)|(?<=\w)_(?!\w)"
+)
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)")
 _INLINE_MARK = re.compile(r"(?<=\S)\s+(?=(?:[-*•]|\d{1,2}[.)])\s+\S)|\s+(?=#{1,6}\s+\S)")
 _ENDS = (".", "!", "?", ":", ";")

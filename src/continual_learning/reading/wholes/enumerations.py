@@ -10,7 +10,9 @@ _MOST_WORDS = 9
 _FEWEST = 2
 _LONGEST_LIST = 60
 # Separators of entries, outside brackets and quotation marks.
-_SEPARATOR = re.compile(r"\s*(?P<end>;|,)\s+(?P<last>(?:and|or|&|as well as|plus)\s+)?|\s+(?P<two>and|or|&)\s+|\s+[·•]\s+")
+_SEPARATOR = re.compile(
+    r"\s*(?P<end>;|,)\s+(?P<last>(?:and|or|&|as well as|plus)\s+)?|\s+(?P<two>and|or|&)\s+|\s+[·•]\s+"
+)
 _HIDDEN = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\"[^\"]*\"|“[^”]*”|`+[^`]*`+")
 _HIDE = "\x00"
 # Words after which the first entry begins, and before which the last one ends.
@@ -100,8 +102,8 @@ def _is_entry(text: str) -> bool:
 
 
 def _clean(entry: str) -> str:
-    entry = re.sub(r"^(?:the |a |an |some |and |or )(?=\S+$)", "", entry.strip(" .;,:"))
-    return entry[1:-1] if len(entry) > 2 and entry[0] in "\"“" and entry[-1] in "\"”" else entry.strip()
+    entry = re.sub(r"^(?:the |a |an |some |and |or )(?=\S+$)", "", entry.strip(" .;,:`"))
+    return entry[1:-1] if len(entry) > 2 and entry[0] in '"“' and entry[-1] in '"”' else entry.strip()
 
 
 def _first(text: str, middle: list[str]) -> str:

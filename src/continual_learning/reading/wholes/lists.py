@@ -23,10 +23,12 @@ _GENERIC = frozenset(
     exist full complete find""".split()
 )
 _NUMBER_WORDS = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
-    " nineteen twenty".split()
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen twenty".split()
 )
-_STATED = r"(?:\d[\d.,]*|" + "|".join([*_NUMBER_WORDS, "dozen", "thirty", "forty", "fifty", "hundred"]) + r"|[a-z]+ty-[a-z]+)"
+_STATED = (
+    r"(?:\d[\d.,]*|" + "|".join([*_NUMBER_WORDS, "dozen", "thirty", "forty", "fifty", "hundred"]) + r"|[a-z]+ty-[a-z]+)"
+)
 _NAMED = 0.8
 """Score of a list whose name is what is asked for."""
 _SHORT_NAME = 4
@@ -36,8 +38,9 @@ _VERBS = (
     "|that|which|who|go|goes|come|comes|take|takes|need|needs|made|make|makes|use|used|belong|belongs|mentioned|named"
 )
 _THING = re.compile(
-    r"\b(?:which|what(?: are| were)?|list|name|enumerate|give|show|tell)\s+(?:me |us )?(?:all |every |each |a list |of |the |its |their "
-    rf"|his |her |our |my |your |other |different )*(?P<what>(?:[\w'’-]+\s+){{0,3}}?[\w'’-]+?)(?=\s+(?:{_VERBS})\b|\s*[.?!]*$)",
+    r"\b(?:which|what(?: are| were)?|list|name|enumerate|give|show|tell)\s+(?:me |us )?"
+    r"(?:all |every |each |a list |of |the |its |their |his |her |our |my |your |other |different )*"
+    rf"(?P<what>(?:[\w'’-]+\s+){{0,3}}?[\w'’-]+?)(?=\s+(?:{_VERBS})\b|\s*[.?!]*$)",
     re.IGNORECASE,
 )
 _COUNTED = re.compile(
@@ -92,7 +95,12 @@ def count_of(blocks: Blocks, question: str) -> tuple[int, FoundList] | None:
     rest = _terms(question.replace(what, " ")) - asked
     for one in lists_of(blocks):
         named = content_stems(one.name)
-        if one.marked and asked <= named and len(named - asked) <= 2 and rest <= content_stems(f"{blocks.title} {one.name}"):
+        if (
+            one.marked
+            and asked <= named
+            and len(named - asked) <= 2
+            and rest <= content_stems(f"{blocks.title} {one.name}")
+        ):
             return len(one.entries), one
     return None
 
@@ -137,10 +145,10 @@ def _bulleted(blocks: Blocks) -> Iterator[FoundList]:
             before = blocks.units[place - 1] if place else None
             # A definition under a term stands between two entries.
             defined = before is not None and before.kind == "sentence" and place > 1
-            if defined and last and blocks.units[place - 2].kind == "item" and unit.section == last[0]:
-                if _is_term(unit) and _is_term(blocks.units[place - 2]):
-                    groups[last].append(unit)
-                    continue
+            term = blocks.units[place - 2] if defined else unit
+            if defined and last and unit.section == last[0] and term.kind == "item" and _are_terms(unit, term):
+                groups[last].append(unit)
+                continue
             key = (unit.section, unit.group)
             groups.setdefault(key, []).append(unit)
             last = key
@@ -152,8 +160,8 @@ def _bulleted(blocks: Blocks) -> Iterator[FoundList]:
             yield FoundList(entries, name, "" if intro.endswith(":") else intro, units[0], True)
 
 
-def _is_term(unit: Unit) -> bool:
-    return unit.text.startswith("`") and unit.text.endswith("`")
+def _are_terms(*units: Unit) -> bool:
+    return all(unit.text.startswith("`") and unit.text.endswith("`") for unit in units)
 
 
 def _entry(text: str) -> str:

@@ -19,8 +19,8 @@ TEXT_NOUNS = (
 )
 _POLITE = r"(?:(?:please|kindly|ok|okay|so|and|now|hi|hello|hey|then)[, ]+)*"
 _ASKING = (
-    r"(?:(?:can|could|would|will) you (?:please |kindly |briefly |quickly )*|i(?:'d| would) like (?:you )?to (?:have )?|"
-    r"i want (?:you )?to (?:have )?|let me have |i need )?(?:please )?"
+    r"(?:(?:can|could|would|will) you (?:please |kindly |briefly |quickly )*"
+    r"|i(?:'d| would) like (?:(?:you )?to (?:have )?)?|i want (?:(?:you )?to (?:have )?)?|let me have |i need )?(?:please )?"
 )
 _A_FEW = r"(?:(?:short|brief|quick|concise|one[- ]sentence|two[- ]sentence|executive|high[- ]level|little|bullet) )*"
 _SUMMARY = re.compile(
@@ -70,7 +70,7 @@ _W = r"who|whom|whose|what|when|where|which|why|how"
 _EMBEDDED = re.compile(
     r"^(?:can|could|would|will|do|does|did|is|may)(?:n't)? (?:you|i|we|anyone|anybody|someone|there|it|they)\b"
     r"(?: (?:please|kindly|happen to|possible to|possibly|be able to|perhaps|also|mind))*"
-    rf" (?:tell|telling|say|explain|know|ask|find out|remember|recall|show|give|name|list|let|describe|quote|remind)\b"
+    r" (?:tell|telling|say|explain|know|ask|find out|remember|recall|show|give|name|list|let|describe|quote|remind)\b"
 )
 _CHOICE = re.compile(r"\bor\b(?! (?:not|so|more|less|later|earlier|above|below|over|under|older|younger)\b)")
 _JOINED = re.compile(
@@ -115,7 +115,7 @@ def split_facts(question: str) -> tuple[str, str] | None:
     """
     text = " ".join(question.split()).rstrip("?!. ")
     match = _JOINED.match(text.lower())
-    if match is None:
+    if match is None or _BETWEEN.search(match["first"]):
         return None
     first, second = text[: match.end("first")].rstrip(",; "), text[match.start("second") :]
     if not _after_word(first):
@@ -147,8 +147,8 @@ def _offers_choice(asked: str) -> bool:
 
 
 _FIRST_WORD = re.compile(
-    rf"^(?P<before>.*?)\b(?P<word>how (?:much|many|long|often|far|old|big|large|tall|high|deep|fast|late|early|heavy|soon"
-    rf"|wide|thick)|(?:what|which) (?:time|date|day|year|place|price|address|number)|{_W})\b(?P<rest>.*)$",
+    rf"^(?P<before>.*?)\b(?P<word>how (?:much|many|long|often|far|old|big|large|tall|high|deep|fast|late|early"
+    rf"|heavy|soon|wide|thick)|(?:what|which) (?:time|date|day|year|place|price|address|number)|{_W})\b(?P<rest>.*)$",
     re.IGNORECASE,
 )
 
@@ -159,6 +159,7 @@ def _after_word(part: str) -> str:
     return match["rest"].strip(" ,;") if match else ""
 
 
+_BETWEEN = re.compile(rf"\b(?:between|both|either) (?:{_W})\b")
 # Verbs after which "who", "what" and the like begin a clause and no question of their own.
 _REPORTED = re.compile(
     r"\b(?:know|knew|said|says|say|explain(?:s|ed)?|describe[sd]?|show(?:s|ed|n)?|determine[sd]?|decide[sd]?|learn(?:s|ed)?"
@@ -178,7 +179,8 @@ def _is_question(part: str) -> bool:
 _PREPOSITION = "in|on|at|by|for|to|from|with|after|before|until|of|under|per|about|through|over|into|without|during"
 _PLURAL = re.compile(
     rf"^{_POLITE}(?:(?:{_PREPOSITION}) )?(?:(?:which|what) (?:(?:other|different|kinds? of|types? of|sorts? of) )?"
-    r"(?:[\w'-]+ ){0,2}?(?!(?:is|was|does|has|its|this|class|process|address|status|always|news|gas|bus)\b)[\w-]*[^s'\W]s\b"
+    r"(?:[\w'-]+ ){0,2}?(?!(?:is|was|does|has|its|this|class|process|address|status|always|news|gas|bus)\b)"
+    r"[\w-]*[^s'\W]s\b"
     r"|what (?:are|were) (?:the|his|her|its|their|our|my|your)\b|which (?:are|were)\b|(?:which|what) people\b"
     r"|by what can\b|who (?:are|were)\b)"
 )
@@ -187,7 +189,7 @@ _PRONOUN = re.compile(r"\b(?:it|they|he|she)\b", re.IGNORECASE)
 # Of a question: what stands between its auxiliary and its verb, or the thing at its end.
 _NOUNS = r"(?:the|this|that|a|an|my|our|your|their|his|her|its)\s+(?:[\w'’-]+\s+){0,3}?[\w'’-]+?"
 _SUBJECTS = (
-    re.compile(rf"\b(?:do|does|did)\s+(?P<subject>(?:[\w'’-]+\s+){{0,2}}?[\w'’-]+)\s+[a-z]+$"),
+    re.compile(r"\b(?:do|does|did)\s+(?P<subject>(?:[\w'’-]+\s+){0,2}?[\w'’-]+)\s+[a-z]+$"),
     re.compile(rf"\b(?:{_AUXILIARY})\s+(?P<subject>{_NOUNS}|[A-Z][\w'’-]*(?:\s+[A-Z][\w'’-]*)*)(?=\s+[a-z]+\b|$)"),
     re.compile(r"(?P<subject>\b(?:the|this|a|an|our|my|your)\s+(?:[\w'’-]+\s+){0,2}?[\w'’-]+(?:\s+of\s+[\w'’ -]+)?)$"),
 )

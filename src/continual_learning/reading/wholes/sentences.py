@@ -26,19 +26,30 @@ _YEAR = re.compile(rf"^(?:(?:{_MONTH}) )?(?:1\d|20)\d\d$|^(?:{_MONTH})$")
 _BE = "is|are|was|were"
 _MODAL = "will|can|could|may|might|must|should|would|shall"
 _SUBJECT_PRONOUN = "i|you|he|she|it|we|they|there"
-_BE_QUESTION = re.compile(rf"^(?P<word>what|when|where|how much|how (?P<adjective>high|long|tall|wide|deep|thick|old)) (?P<be>{_BE}) (?P<rest>.+)$", re.IGNORECASE)
+_BE_QUESTION = re.compile(
+    r"^(?P<word>what|when|where|how much|how (?P<adjective>high|long|tall|wide|deep|thick|old)) "
+    rf"(?P<be>{_BE}) (?P<rest>.+)$",
+    re.IGNORECASE,
+)
 _SUBJECT_QUESTION = re.compile(r"^(?:who|which (?:[\w'’-]+ ){0,3}?[\w'’-]+|what)\s+(?P<rest>(?P<verb>[a-z]+)\s+.+)$")
-_DO_QUESTION = re.compile(r"^(?P<word>what|when|where|who|whom|how (?:much|many)(?P<counted>(?: [\w'’-]+){0,3}?)|which(?P<kind>(?: [\w'’-]+){1,3}?)) (?P<do>do|does|did) (?P<rest>.+)$", re.IGNORECASE)
+_DO_QUESTION = re.compile(
+    r"^(?P<word>what|when|where|who|whom|how (?:much|many)(?P<counted>(?: [\w'’-]+){0,3}?)|which(?: [\w'’-]+){1,3}?) "
+    r"(?P<do>do|does|did) (?P<rest>.+)$",
+    re.IGNORECASE,
+)
 _PARTICIPLE = re.compile(
     r"^(?:\w{2,}ed|\w{3,}ing|built|made|held|born|found|written|sold|sent|paid|kept|lost|won|given|taken|known|shown|drawn"
     r"|chosen|broken|begun|done|gone|seen|set|put|read|cut|bought|brought|caught|taught|thought|told|said|left|led|met|spent"
     r"|understood|driven|eaten|fallen|grown|hidden|stolen|thrown|worn|due|located|based|stored)$"
 )
-_FINITE = re.compile(rf"^(?:\w{{2,}}s|\w{{2,}}ed|{_BE}|has|have|had|{_MODAL}|won|wrote|made|led|built|gave|took|ran|sold|sent)$")
+_FINITE = re.compile(
+    rf"^(?:\w{{2,}}s|\w{{2,}}ed|{_BE}|has|have|had|{_MODAL}|won|wrote|made|led|built|gave|took|ran|sold|sent)$"
+)
 _IRREGULAR = {
     "be": "was", "begin": "began", "break": "broke", "bring": "brought", "build": "built", "buy": "bought",
     "catch": "caught", "choose": "chose", "come": "came", "cost": "cost", "cut": "cut", "do": "did", "draw": "drew",
-    "drink": "drank", "drive": "drove", "eat": "ate", "fall": "fell", "feel": "felt", "fight": "fought", "find": "found",
+    "drink": "drank", "drive": "drove", "eat": "ate", "fall": "fell", "feel": "felt", "fight": "fought",
+    "find": "found",
     "fly": "flew", "forget": "forgot", "get": "got", "give": "gave", "go": "went", "grow": "grew", "have": "had",
     "hear": "heard", "hold": "held", "keep": "kept", "know": "knew", "lead": "led", "leave": "left", "lend": "lent",
     "let": "let", "lose": "lost", "make": "made", "mean": "meant", "meet": "met", "pay": "paid", "put": "put",
@@ -126,13 +137,16 @@ def _by_subject(asked: str, span: str) -> str | None:
         return None
     verb, rest = match["verb"], match["rest"]
     following = rest.split()[1].lower()
-    if not _FINITE.match(verb) or verb in ("was", "is", "are", "were", "does", "its") and following in _SUBJECT_PRONOUN.split("|"):
+    if not _FINITE.match(verb) or (
+        verb in ("was", "is", "are", "were", "does", "its") and following in _SUBJECT_PRONOUN.split("|")
+    ):
         return None
     if verb in ("has", "have", "had", *_MODAL.split("|")) and re.match(rf"(?:{_SUBJECT_PRONOUN})$", following):
         return None
     # "Which room is yoga in": the subject comes after the verb.
     if re.search(rf"\b(?:{_PREPOSITIONS}|of)$", rest, re.IGNORECASE) or (
-        not asked.lower().startswith("who") and verb in ("is", "are", "was", "were", *_MODAL.split("|"), "has", "have", "had")
+        not asked.lower().startswith("who")
+        and verb in ("is", "are", "was", "were", *_MODAL.split("|"), "has", "have", "had")
     ):
         return None
     return f"{span} {rest}"
@@ -145,8 +159,9 @@ def _by_be(asked: str, span: str, own: str) -> str | None:
         return None
     word, be, words = match["word"].lower(), match["be"].lower(), match["rest"].split()
     verb = ""
-    for place in range(1, len(words)):
-        if _PARTICIPLE.match(words[place]):
+    for place in range(len(words) - 1, 0, -1):
+        last = place == len(words) - 1 or _STARTS_SO.match(words[place + 1])
+        if last and _PARTICIPLE.match(words[place]):
             words, verb = words[:place], " ".join(words[place:])
             break
     subject = " ".join(words)

@@ -32,10 +32,12 @@ _WEAK = re.compile(
     r"[?]$|^(?:hello|hi|thanks|thank you|sorry|see|for more|click|please|questions?|note|last updated)\b|@|https?://|\.{3}$|\s--\w",
     re.IGNORECASE,
 )
-_REFERS = re.compile(r"^(?:this|that|these|those|it|they|he|she|its|their|and|but|so|also|however|then)\b", re.IGNORECASE)
+_REFERS = re.compile(
+    r"^(?:this|that|these|those|it|they|he|she|its|their|and|but|so|also|however|then)\b", re.IGNORECASE
+)
 _FORMAL = re.compile(
-    r"^(?:date|time|place|present|chair|next meeting|last \w+|status|version|author|from|to|cc|subject|desk|phone|tel|e-?mail"
-    r"|address|contact|maintainer|licen[cs]e|copyright|not included|there)\b[^.]{0,30}:",
+    r"^(?:date|time|place|present|chair|next meeting|last \w+|status|version|author|from|to|cc|subject|desk|phone|tel"
+    r"|e-?mail|address|contact|maintainer|licen[cs]e|copyright|not included|there)\b[^.]{0,30}:",
     re.IGNORECASE,
 )
 _VERB = re.compile(
@@ -82,7 +84,9 @@ def topics_of(blocks: Blocks) -> list[str]:
     if len(topics) < _FEWEST_TOPICS:
         labels = [found[0] for unit in blocks.units if unit.kind == "item" and (found := labelled(unit.text))]
         topics = [_tidy(label) for label in labels if len(label.split()) <= 3]
-    topics = list(dict.fromkeys(topic for topic in topics if len(topic.split()) <= 6 and re.search(r"[^\W\d]{3}", topic)))
+    topics = list(
+        dict.fromkeys(topic for topic in topics if len(topic.split()) <= 6 and re.search(r"[^\W\d]{3}", topic))
+    )
     return topics[:_TOPICS]
 
 

@@ -19,8 +19,9 @@ Judge = Callable[[str, str, str], tuple[float, float]]
 _ENOUGH = 0.6
 """Share of the question's content, by rarity, that a sentence must have to decide."""
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|hardly|\w+n['’]t|refused?|rejected|declined|denied"
-    r"|forbidden|prohibited|banned|impossible|cancelled|canceled|lacks?|fails? to|stopped|except|excluding|instead of)\b",
+    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|hardly|\w+n['’]t|refused?|rejected|declined"
+    r"|denied|forbidden|prohibited|banned|impossible|cancelled|canceled|lacks?|fails? to|stopped|except|excluding"
+    r"|instead of)\b",
     re.IGNORECASE,
 )
 _RESTRICTED = re.compile(r"\b(?:if|unless|until|only if|as long as|provided)\b", re.IGNORECASE)
@@ -45,6 +46,8 @@ _OPPOSITES = (
 )
 _PAIRS = [re.compile(rf"\b(?:{here}|{there})\b", re.IGNORECASE) for here, there in _OPPOSITES]
 _ASKED_BY_ITSELF = 0.4
+_STATEMENT = 0.02
+"""A sentence says more than an entry of a list, of which it is not said what holds of it."""
 _LEADING = re.compile(r"^(?:yes|no|yep|nope)\b[,.:!]?\s*", re.IGNORECASE)
 _ASKING = frozenset(
     stem(word) for word in "need get use have make take there possible allowed able still already currently".split()
@@ -117,7 +120,12 @@ def _best(blocks: Blocks, question: str) -> tuple[Unit, str, float] | None:
     best: tuple[float, Unit] | None = None
     for place, unit in enumerate(blocks.units):
         own, heading = content_stems(unit.text), content_stems(blocks.heading(unit))
-        alike = {term for group in groups if group.search(unit.text) for term in content_stems(" ".join(group.findall(question)))}
+        alike = {
+            term
+            for group in groups
+            if group.search(unit.text)
+            for term in content_stems(" ".join(group.findall(question)))
+        }
         counted = {term: weight for term, weight in weights.items() if term not in _ASKING or term in alike}
         total = sum(counted.values())
         shared = sum(weight for term, weight in counted.items() if term in alike or _held(term, own))
@@ -125,6 +133,7 @@ def _best(blocks: Blocks, question: str) -> tuple[Unit, str, float] | None:
         score = (shared + 0.7 * near) / total if total and any(_held(term, own) for term in counted) else 0.0
         if score and unit.text.endswith("?") and _LEADING.match(next_text(blocks, place)):
             score += _ASKED_BY_ITSELF
+        score += _STATEMENT if score and unit.kind == "sentence" else 0.0
         if score and (best is None or score > best[0] + 1e-9):
             best = score, unit
     return None if best is None else (best[1], best[1].text, best[0])
@@ -132,7 +141,9 @@ def _best(blocks: Blocks, question: str) -> tuple[Unit, str, float] | None:
 
 def _held(term: str, own: set[str]) -> bool:
     """Whether a text has a word: also another form of it, that the stems do not join."""
-    return term in own or (len(term) >= 4 and any(len(one) >= 4 and (one.startswith(term) or term.startswith(one)) for one in own))
+    return term in own or (
+        len(term) >= 4 and any(len(one) >= 4 and (one.startswith(term) or term.startswith(one)) for one in own)
+    )
 
 
 def next_text(blocks: Blocks, place: int) -> str:

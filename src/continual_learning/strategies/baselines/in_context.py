@@ -17,6 +17,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.wholes.library import Library, judge_of, library_of
 from continual_learning.retrieval.chunk_store import MIN_SCORE
 from continual_learning.retrieval.relevance import Relevance
 from continual_learning.retrieval.routing import answer_by_route, look_ups
@@ -90,6 +91,18 @@ class InContext(Strategy[InContextConfig]):
 
         return answer_by_route(questions, [_is_relevant(state, q, history) for q in questions], answered)
 
+    def library(self, base: BaseModel, state: State) -> Library | None:
+        """The kept texts; None without a reader. A question is about the document with the part nearest to it."""
+        reader = chosen_reader(base, self.config)
+        if reader is None:
+            return None
+        texts = state.meta.extra.get("texts", {})
+
+        def route(question: str, history: Sequence[Message]) -> str | None:
+            return _nearest_document(state, question, history)
+
+        return library_of(state, texts.__getitem__, route, judge_of(base, reader))
+
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether a document is relevant to ``text``; without a reader, whether there is one."""
         if chosen_reader(base, self.config) is None:
@@ -118,9 +131,24 @@ def _source(state: State, record: DocumentRecord) -> Source:
 
 def _is_relevant(state: State, question: str, history: Sequence[Message] = ()) -> bool:
     """Whether a part of a document is relevant to the question, or to the user's turn before it and the question."""
+    return _nearest_document(state, question, history) is not None
+
+
+def _nearest_document(state: State, question: str, history: Sequence[Message]) -> str | None:
+    """The document with the part that is most relevant to the question, or to the user's turn before it and the
+    question; None if none is relevant."""
     relevance = Relevance.default()
-    parts = [part for excerpt in _excerpts(state) for part in _parts(excerpt)]
-    return any(relevance(text, part) >= MIN_SCORE for text in look_ups(question, history) for part in parts)
+    parts = [
+        (part, record.id)
+        for excerpt, record in zip(_excerpts(state), state.meta.documents, strict=True)
+        for part in _parts(excerpt)
+    ]
+    for text in look_ups(question, history):
+        scored = [(relevance(text, part), document_id) for part, document_id in parts]
+        best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
+        if best[0] >= MIN_SCORE:
+            return best[1]
+    return None
 
 
 @lru_cache(maxsize=256)

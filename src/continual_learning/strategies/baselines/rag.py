@@ -19,6 +19,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.wholes.library import Library, judge_of, library_of
 from continual_learning.retrieval.chunk_store import (
     CHUNK_TOKENS,
     MIN_SCORE,
@@ -29,6 +30,7 @@ from continual_learning.retrieval.chunk_store import (
     chunk_count,
     keep_document,
     kept_chunks,
+    whole_text,
     without_chunks,
 )
 from continual_learning.strategies.base import Cost, Strategy, plain_report
@@ -113,6 +115,18 @@ class RAG(Strategy[RAGConfig]):
                 made = plain_answers(base, asked, max_new_tokens, on_token, history)
             answers.update(zip(chosen, made, strict=True))
         return [answers[i] for i in range(len(questions))]
+
+    def library(self, base: BaseModel, state: State) -> Library | None:
+        """The texts that the chunks are cut from; None without a reader."""
+        reader = chosen_reader(base, self.config)
+        if reader is None:
+            return None
+
+        def route(question: str, history: Sequence[Message]) -> str | None:
+            found = self._finder.find(state, question, history)
+            return found[0].key[0] if found else None
+
+        return library_of(state, lambda document_id: whole_text(state, document_id), route, judge_of(base, reader))
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether anything relevant is found for ``text``."""

@@ -1,0 +1,100 @@
+"""Summaries, lists, counts and yes or no, from texts in the forms that people have them."""
+
+import pytest
+
+from continual_learning.reading.wholes.blocks import blocks_of
+from continual_learning.reading.wholes.lists import best_list, count_of, in_words
+from continual_learning.reading.wholes.summary import about, summary
+from continual_learning.reading.wholes.yes_no import verdict
+from continual_learning.text.lines import line_lengths, with_lines
+
+NOTES = """# Handover notes
+
+The staging cluster moved to `eu-west-3` on 4 March, because the old region was too small for the new tests.
+The on-call phone stays with Priya until June.
+
+## Open tasks
+
+- renew the certificate of the mail server
+- close the two old accounts, A-17 and A-18
+- ask Postgres support about the slow query
+
+## Systems
+
+| System | Owner | Port |
+|---|---|---|
+| Mail | Priya | 25 |
+| Search | Tomasz | 9200 |
+
+Backups: Berlin, Oslo and Turin. Step 1 of the audit is done. The budget is not spent yet.
+Guests are welcome. Entry is free for children.
+
+Wi-fi? No, only by cable.
+"""
+BLOCKS = blocks_of("Handover notes", NOTES)
+
+
+def test_a_text_is_set_in_its_lines_again() -> None:
+    flat = " ".join(NOTES.split())
+    assert blocks_of("", with_lines(flat, line_lengths(NOTES))) == blocks_of("", NOTES)
+    assert with_lines("one two three four", [2, 0, 1]) == "one two\n\nthree\nfour"
+    assert with_lines("one two", None) == "one two"
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("List all open tasks.", "renew the certificate of the mail server; close the two old accounts"),
+        ("List the systems.", "Mail, Search"),
+        ("Which owners are there?", "Priya, Tomasz"),
+        ("List all places of backups.", "Berlin, Oslo, Turin"),
+    ],
+)
+def test_a_list_is_found_by_its_name(question: str, expected: str) -> None:
+    found = best_list(BLOCKS, question)
+    assert found is not None
+    assert in_words(found.entries).startswith(expected)
+
+
+def test_another_question_finds_no_list() -> None:
+    assert best_list(BLOCKS, "List the planets of the solar system.") is None
+
+
+def test_entries_of_a_list_are_counted() -> None:
+    found = count_of(BLOCKS, "How many open tasks are there?")
+    assert found is not None
+    assert found[0] == 3
+    assert count_of(BLOCKS, "How many tasks did Priya close in May?") is None
+
+
+@pytest.mark.parametrize(
+    ("question", "yes", "part"),
+    [
+        ("Are guests welcome?", True, "Guests are welcome"),
+        ("Is the budget spent?", False, "not spent"),
+        ("Do children have to pay?", False, "free for children"),
+        ("Is there wi-fi?", False, "only by cable"),
+    ],
+)
+def test_yes_or_no_rests_on_a_sentence(question: str, yes: bool, part: str) -> None:
+    found = verdict(BLOCKS, question)
+    assert found is not None
+    assert found.yes is yes
+    assert part in found.sentence
+
+
+def test_what_the_text_does_not_touch_is_neither_yes_nor_no() -> None:
+    assert verdict(BLOCKS, "Is the restaurant in Madrid expensive?") is None
+
+
+def test_summaries_are_words_of_the_text_without_its_marks() -> None:
+    said = summary(BLOCKS)
+    assert "staging cluster moved to `eu-west-3`" in said
+    assert len(said.split()) < len(NOTES.split()) / 2
+    for made in (said, about(BLOCKS)):
+        assert made.startswith("Handover notes")
+        assert not {"#", "|", "|---|---|---|"} & set(made.split())
+        assert set(made.replace(".", "").replace(":", "").replace(",", "").replace(";", "").lower().split()) <= {
+            *NOTES.replace(".", "").replace(":", "").replace(",", "").lower().split(), "it", "covers", "and",
+        }  # fmt: skip
+    assert about(BLOCKS).count(". ") == 0

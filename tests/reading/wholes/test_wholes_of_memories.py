@@ -1,0 +1,124 @@
+"""Memories that have texts answer questions about whole documents from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from continual_learning.app.learner import Learner
+from continual_learning.documents import Document
+from continual_learning.model.base_model import BaseModel
+from continual_learning.reading import answering
+from continual_learning.reading.spans import FoundSpan, Reading
+from continual_learning.retrieval.chunk_store import whole_text
+from continual_learning.strategies.base import make_strategy
+from continual_learning.types import UNAFFECTED
+
+NOTES = """# Larkspur handover
+
+The staging cluster of Larkspur moved to eu-west-3 on 4 March. Priya Nair moved the Larkspur cluster.
+
+## Open tasks
+- renew the certificate
+- close the old account
+- ask about the slow query
+
+The certificate is not renewed yet.
+"""
+OTHER = "Tidewick is a harbour town. Its brinehorn is blown at dusk by the harbour master of Tidewick."
+READING = ["quote", "rag", "in_context", "jitrl_mvp"]
+
+
+class Finds:
+    """A reader that finds a date for "when", else a name."""
+
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+        spans = ["4 March" if q.lower().startswith("when") else "Priya Nair" for q in questions]
+        return [
+            Reading((FoundSpan(span, text.index(span), 0.8),) if span in text else (), 0.2, 0.8) for span in spans
+        ]
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "packaged_reader", lambda base: Finds())
+
+
+def learner(base: BaseModel, strategy: str, *texts: tuple[str, str], **options: Any) -> Learner:
+    made = Learner.open(base, strategy, **options)
+    for text, title in texts:
+        assert made.learn(Document(text, title)).accepted
+    return made
+
+
+@pytest.mark.parametrize("strategy", READING)
+def test_whole_documents_are_answered_from_the_text(tiny_base: BaseModel, reader: None, strategy: str) -> None:
+    memory = learner(tiny_base, strategy, (NOTES, "Larkspur handover"))
+    about, tasks, count, renewed, facts = memory.ask(
+        [
+            "What is this about?",
+            "List all open tasks of Larkspur.",
+            "How many open tasks are there?",
+            "Is the certificate renewed?",
+            "Who moved the Larkspur cluster, and when was it moved?",
+        ],
+        max_new_tokens=100,
+    )
+    assert about.text.startswith("Larkspur handover: The staging cluster")
+    assert tasks.text == "renew the certificate, close the old account, ask about the slow query"
+    assert count.text == "3"
+    assert renewed.text == "No. The certificate is not renewed yet."
+    assert facts.text == "Priya Nair, on 4 March"
+    for answer in (about, tasks, count, renewed, facts):
+        assert answer.origin == "memory"
+        assert answer.sources[0].title == "Larkspur handover"
+
+
+@pytest.mark.parametrize("strategy", READING)
+def test_without_a_reader_nothing_changes(tiny_base: BaseModel, reader: None, strategy: str) -> None:
+    made = make_strategy(strategy, {"reader": None})
+    assert made.library(tiny_base, made.init(tiny_base)) is None
+
+
+def test_which_document_is_meant(tiny_base: BaseModel, reader: None) -> None:
+    memory = learner(tiny_base, "quote", (NOTES, "Larkspur handover"), (OTHER, "Tidewick"))
+    named, either = memory.ask(["Summarise the Larkspur handover.", "Summarise the document."], max_new_tokens=100)
+    assert "eu-west-3" in named.text
+    assert either.origin == "unknown"
+    assert either.text == 'Which document? This memory can be asked about "Larkspur handover", "Tidewick".'
+
+
+def test_what_affects_an_answer_is_known(tiny_base: BaseModel, reader: None) -> None:
+    memory = learner(tiny_base, "quote", (NOTES, "Larkspur handover"))
+    quote, state = memory.strategy, memory.state
+    assert quote.affects(tiny_base, state, "What is this about?")
+    assert quote.answer_key(tiny_base, state, "What is this about?") is None
+    for other in ("List all planets.", "Is Paris in France?", "How many legs has a spider?", "Who was Homer?"):
+        assert not quote.affects(tiny_base, state, other)
+        assert quote.answer_key(tiny_base, state, other) == UNAFFECTED
+        assert memory.ask(other, max_new_tokens=4).origin == "model"
+
+
+def test_an_unclear_question_for_yes_or_no_is_refused(tiny_base: BaseModel, reader: None) -> None:
+    memory = learner(tiny_base, "quote", (NOTES, "Larkspur handover"))
+    answer = memory.ask("Does the Larkspur handover mention penguins, icebergs and glaciers?")
+    assert answer.origin == "unknown"
+    assert answer.text.startswith('"Larkspur handover" does not say yes or no.')
+
+
+def test_an_answer_can_be_a_sentence(tiny_base: BaseModel, reader: None) -> None:
+    memory = learner(tiny_base, "quote", (NOTES, "Larkspur handover"))
+    question = "When was the staging cluster of Larkspur moved?"
+    assert memory.ask(question).text == "4 March"
+    pieces: list[str] = []
+    assert memory.ask(question, on_token=pieces.append, sentence=True).text == "".join(pieces)
+    assert "".join(pieces) == "The staging cluster of Larkspur was moved on 4 March."
+    assert memory.chat().say(question).text == "The staging cluster of Larkspur was moved on 4 March."
+
+
+def test_chunks_join_to_the_text(tiny_base: BaseModel, reader: None) -> None:
+    text = " ".join(f"Sentence number {n} says that {n} is followed by {n + 1}." for n in range(60))
+    memory = learner(tiny_base, "rag", (text, "Numbers"), chunk_tokens=64, overlap_tokens=24)
+    assert whole_text(memory.state, memory.documents[0].id) == text
