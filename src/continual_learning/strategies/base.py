@@ -322,8 +322,8 @@ def _with_wholes(answer: _Answering) -> _Answering:
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
-        def spans(asked: Sequence[str], on_token: TokenCallback | None, history: Sequence[Message]) -> list[Answer]:
-            return answer(strategy, base, state, asked, max_new_tokens, on_token, history)
+        def spans(questions: Sequence[str], on_token: TokenCallback | None, history: Sequence[Message]) -> list[Answer]:
+            return answer(strategy, base, state, questions, max_new_tokens, on_token, history)
 
         library = strategy.library(base, state)
         if library is None:

@@ -43,11 +43,11 @@ class Spans(Protocol):
 
 
 def takes(library: Library, question: str, history: Sequence[Message] = ()) -> bool:
-    """Whether `answers` answers a question from a whole document.
+    """Whether `answers` has a document for a question to which the strategy itself would find none.
 
-    Two facts are not counted: both are answered by the strategy, from a text that it finds for either.
+    Two facts are answered by the strategy, from a text that it finds for either.
     """
-    return _kind(question) != "two_facts" and _whole(library, question, None, history) is not None
+    return _title_turn(library, question, history) is not None or _whole(library, question, None, history) is not None
 
 
 def splits(question: str) -> bool:
@@ -72,12 +72,31 @@ def answers(
         if answer is not None:
             answer = _within(base, answer, max_new_tokens)
             found[number] = replace(answer, seconds=time.perf_counter() - started)
-    rest = [number for number in range(len(questions)) if number not in found]
+    if on_token and found:
+        on_token(found[0].text)
+    rest: list[int] = []
+    for number in range(len(questions)):
+        if number in found:
+            continue
+        if turn := _title_turn(library, questions[number], history):
+            found[number] = spans([questions[number]], on_token, [*history, turn])[0]
+        else:
+            rest.append(number)
     if rest:
         found.update(zip(rest, spans([questions[n] for n in rest], on_token, history), strict=True))
-    elif on_token and found:
-        on_token(found[0].text)
     return [found[number] for number in range(len(questions))]
+
+
+def _title_turn(library: Library, question: str, history: Sequence[Message]) -> Message | None:
+    """The title of the only document as a turn before a question whose words alone find no text.
+
+    "How high is the barrel?" has too few words to find a text among many. Where there is one text alone, and it has
+    what the question is about (`Library.choose`), a strategy finds it with the title's words.
+    """
+    if library.only is None or library.route(question, history) or library.choose(question, history) is None:
+        return None
+    turn: Message = {"role": "user", "content": library.titles[library.only.document_id]}
+    return turn if library.route(question, [*history, turn]) else None
 
 
 def _kind(question: str) -> QuestionKind:
@@ -95,7 +114,7 @@ def _whole(library: Library, question: str, spans: Spans | None, history: Sequen
     if not library.titles or (kind == "span" and not may_ask_for_list(question)):
         return None
     if kind == "two_facts":
-        return _two_facts(question, spans, history) if spans else None
+        return _two_facts(library, question, spans, history) if spans else None
     chosen = library.choose(question, history)
     if chosen is None:
         if _needs_a_document(question):
@@ -180,14 +199,15 @@ def _which(library: Library, question: str) -> Answer:
     return Answer(question, f"Which document? This memory can be asked about {named}{also}.", origin="unknown")
 
 
-def _two_facts(question: str, spans: Spans, history: Sequence[Message]) -> Answer | None:
+def _two_facts(library: Library, question: str, spans: Spans, history: Sequence[Message]) -> Answer | None:
     """Both answers in one, each read on its own; None if the memory has a part in neither.
 
     The whole question precedes each as an earlier turn: what finds the text of one finds that of the other.
     """
     facts = split_facts(question)
     assert facts is not None, question
-    asked: Message = {"role": "user", "content": question}
+    title = _title_turn(library, question, history)
+    asked: Message = {"role": "user", "content": f"{title['content']} {question}" if title else question}
     first, second = spans(facts, None, [*history, asked])
     known = [one for one in (first, second) if one.origin == "memory"]
     if not known or "model" in (first.origin, second.origin):

@@ -20,7 +20,8 @@ TEXT_NOUNS = (
 _POLITE = r"(?:(?:please|kindly|ok|okay|so|and|now|hi|hello|hey|then)[, ]+)*"
 _ASKING = (
     r"(?:(?:can|could|would|will) you (?:please |kindly |briefly |quickly )*"
-    r"|i(?:'d| would) like (?:(?:you )?to (?:have )?)?|i want (?:(?:you )?to (?:have )?)?|let me have |i need )?(?:please )?"
+    r"|i(?:'d| would) like (?:(?:you )?to (?:have )?)?"
+    r"|i want (?:(?:you )?to (?:have )?)?|let me have |i need )?(?:please )?"
 )
 _A_FEW = r"(?:(?:short|brief|quick|concise|one[- ]sentence|two[- ]sentence|executive|high[- ]level|little|bullet) )*"
 _SUMMARY = re.compile(

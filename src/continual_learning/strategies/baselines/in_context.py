@@ -81,7 +81,8 @@ class InContext(Strategy[InContextConfig]):
         if reader is None:
             every, same = [excerpts] * len(questions), [sources] * len(questions)
             return read_answers(base, self.config, every, questions, max_new_tokens, on_token, history, same)
-        read, notes = _fitting(base, sources, base.window - max_new_tokens - _QUESTION_TOKENS)
+        room = max(base.window - max_new_tokens - _QUESTION_TOKENS, base.window // 4)  # a tiny window is shared
+        read, notes = _fitting(base, sources, room)
 
         def answered(relevant: bool, asked: list[str]) -> list[Answer]:
             if not relevant:
