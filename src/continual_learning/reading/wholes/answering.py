@@ -31,6 +31,8 @@ _STRICT = 0.75
 _TITLES = 5
 """Titles that a refusal names."""
 _NEAREST_CHARS = 120
+_WORDS_A_TOKEN = 0.65
+"""Words that surely fit into a token, of the text of a summary."""
 
 
 class Spans(Protocol):
@@ -68,7 +70,7 @@ def answers(
     found: dict[int, Answer] = {}
     for number, question in enumerate(questions):
         started = time.perf_counter()
-        answer = _whole(library, question, spans, history)
+        answer = _whole(library, question, spans, history, max_new_tokens)
         if answer is not None:
             answer = _within(base, answer, max_new_tokens)
             found[number] = replace(answer, seconds=time.perf_counter() - started)
@@ -109,7 +111,9 @@ def _needs_a_document(question: str) -> bool:
     return question_kind(question) in ("summary", "about")
 
 
-def _whole(library: Library, question: str, spans: Spans | None, history: Sequence[Message]) -> Answer | None:
+def _whole(
+    library: Library, question: str, spans: Spans | None, history: Sequence[Message], max_new_tokens: int = 64
+) -> Answer | None:
     kind = _kind(question)
     if not library.titles or (kind == "span" and not may_ask_for_list(question)):
         return None
@@ -132,7 +136,7 @@ def _whole(library: Library, question: str, spans: Spans | None, history: Sequen
         return Answer(question, answer, (source,), origin="memory", confidence=confidence)
 
     if kind in ("summary", "about"):
-        whole = about(blocks) if kind == "about" else summary(blocks)
+        whole = about(blocks) if kind == "about" else summary(blocks, int(max_new_tokens * _WORDS_A_TOKEN))
         return said(whole, whole) if whole else None
     if kind == "yes_no":
         return _yes_no(question, chosen, blocks, text, library.judge, said)

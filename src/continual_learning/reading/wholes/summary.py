@@ -33,7 +33,7 @@ _WEAK = re.compile(
     re.IGNORECASE,
 )
 _REFERS = re.compile(
-    r"^(?:this|that|these|those|it|they|he|she|its|their|and|but|so|also|however|then)\b", re.IGNORECASE
+    r"^(?:this|that|these|those|it|they|he|she|its|their|and|but|so|also|however|then|i|we|you)\b", re.IGNORECASE
 )
 _FORMAL = re.compile(
     r"^(?:date|time|place|present|chair|next meeting|last \w+|status|version|author|from|to|cc|subject|desk|phone|tel"
@@ -61,15 +61,18 @@ def about(blocks: Blocks) -> str:
     return _ended(f"{first}: {'; '.join(rest)}" if rest else first)
 
 
-def summary(blocks: Blocks) -> str:
-    """A summary in a few sentences: what the text is about, and its most central sentences."""
+def summary(blocks: Blocks, most_words: int = _MOST_WORDS) -> str:
+    """A summary in a few sentences: what the text is about, and its most central sentences.
+
+    It has at most ``most_words``, and less of a short text.
+    """
     words = sum(len(unit.text.split()) for unit in blocks.units)
-    room = min(_MOST_WORDS, max(_LEAST_WORDS, int(_SHARE * words)))
+    room = min(most_words, _MOST_WORDS, max(_LEAST_WORDS, int(_SHARE * words)))
     title = _title(blocks)
     said = [_ended(title)] if title else []
     topics = topics_of(blocks)
     left = room - len(title.split())
-    if len(topics) > _FEWEST_TOPICS and sum(len(topic.split()) for topic in topics) < left // 2:
+    if len(topics) > _FEWEST_TOPICS and sum(len(topic.split()) for topic in topics) < left // 3:
         said.append(f"It covers {', '.join(topics[:-1])} and {topics[-1]}.")
         left -= len(said[-1].split())
     chosen = _central(blocks, _SENTENCES, left)
