@@ -18,6 +18,7 @@ from records import HERE, Json, protocol_facts, results
 ORDER = (
     "squad",
     "stream",
+    "everyday",
     "conversation",
     "needle",
     "repository",

@@ -145,3 +145,19 @@ def test_an_interruption_says_how_to_go_on(
     monkeypatch.setattr(InContext, "learn", interrupt)
     done = cli("compare", document, "--qa", qa, "--strategies", "frozen,in_context", *QUICK)
     assert done.code == 130 and "the same command resumes from there" in done.err
+
+
+def test_benchmark_everyday_scores_by_kind(cli: Any, tiny: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    table = tmp_path / "table.md"
+    run = ("benchmark", "everyday", "--half", "tuning", "--strategies", "frozen", "--max-new-tokens", "4")
+    done = cli(*run, "--report", page, "--report", table, "--json")
+    assert done.code == 0, done.err
+    [row] = done.json["results"]
+    assert done.json["dataset"]["split"] == "tuning" and row["questions"] == 100 and row["documents"] == 10
+    assert row["score_unknown"] == 0.0 and row["answered"] == 1.0, "the base alone never says that a document does not"
+    assert row["score"] == pytest.approx(sum(a["score"] for a in row["answers"]) / 100)
+    assert {a["kind"] for a in row["answers"] if a["origin"] == "model"} >= {"fact", "unknown", "summary"}
+    assert row["recall"] is None and "score" in table.read_text() and page.exists()
+    shown = cli(*run)
+    assert shown.out.split()[:4] == ["strategy", "score", "95%", "fact"]

@@ -154,6 +154,33 @@ def forgetting(
     )
 
 
+@app.command("everyday")
+def everyday(
+    half: Annotated[
+        Literal["tuning", "report"],
+        typer.Option("--half", help="Ten of the documents: tune on one half, report on the other."),
+    ] = "report",
+    strategies: evaluation.Strategies = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 64,
+    model: options.Model = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    as_json: options.Json = False,
+) -> None:
+    """Notes, a recipe, a contract, a timetable and the like: facts, lists, counts, summaries, what is not said."""
+    from continual_learning.evaluation.everyday import benchmark_everyday
+
+    entrants = evaluation.contenders_from(strategies, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
+    evaluation.run(
+        Output(as_json),
+        report or (),
+        lambda progress: benchmark_everyday(entrants, evaluation.load_base(model), half, how, progress),
+    )
+
+
 @app.command("needle")
 def needle(
     tokens: Annotated[

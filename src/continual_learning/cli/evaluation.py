@@ -126,14 +126,16 @@ def command_line() -> str:
 def _show(out: Output, result: dict[str, Any]) -> None:
     from continual_learning.evaluation.metrics import FORGETTING_TARGET
 
+    if result["protocol"] == "everyday":
+        _show_kinds(out, result)
+        return
     rows = []
     for r in result["results"]:
-        low_high = r["recall_interval"]
         rows.append(
             (
                 r["label"],
                 _number(r["recall"], ".2f"),
-                f"{low_high[0]:.2f}-{low_high[1]:.2f}" if low_high else None,
+                _interval(r["recall_interval"]),
                 _number(r["f1"], ".2f"),
                 _number(r["exact_match"], ".2f"),
                 _number(r.get("hit_at_3"), ".2f"),
@@ -158,10 +160,40 @@ def _show(out: Output, result: dict[str, Any]) -> None:
             ratio = f"{ratio} (target: at most {FORGETTING_TARGET})" if ratio else "undefined: the base had none right"
             out.line(f"{r['label']}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "
                      f"forgetting ratio {ratio}")  # fmt: skip
+    _show_notes(out, result)
+
+
+def _show_kinds(out: Output, result: dict[str, Any]) -> None:
+    """The scores of the everyday documents, over all questions and by kind."""
+    from continual_learning.datasets.everyday import KINDS
+
+    rows = [
+        (
+            r["label"],
+            _number(r["score"], ".2f"),
+            _interval(r["score_interval"]),
+            *(_number(r[f"score_{kind}"], ".2f") for kind in KINDS),
+            _number(r["answered"], ".0%"),
+            _number(r["learn_seconds"], ".1f"),
+            _number(r["answer_seconds"], ".2f"),
+        )
+        for r in result["results"]
+    ]
+    kinds = (kind.replace("_", " ") for kind in KINDS)
+    out.table(("strategy", "score", "95%", *kinds, "answered", "learn s", "answer s"), rows)
+    _show_notes(out, result)
+
+
+def _show_notes(out: Output, result: dict[str, Any]) -> None:
+    for r in result["results"]:
         for text in r["notes"]:
             out.note(f"{r['label']}: {text}")
     for text in result["notes"]:
         out.note(text)
+
+
+def _interval(low_high: list[float] | None) -> str | None:
+    return f"{low_high[0]:.2f}-{low_high[1]:.2f}" if low_high else None
 
 
 def _number(value: float | None, form: str) -> str | None:

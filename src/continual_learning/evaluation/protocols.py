@@ -154,6 +154,19 @@ def benchmark_together(
     return _run(protocol, dataset, strategies, model, settings, progress, _together, summary_of)
 
 
+def benchmark_each(
+    protocol: str,
+    dataset: Dataset,
+    strategies: Sequence[str | Contender],
+    model: str | BaseModel = "smollm2-135m",
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+    summary_of: Callable[[Sequence[Done]], dict[str, Any]] = summarise,
+) -> dict[str, Any]:
+    """Learn every document in a memory of its own, then ask its questions, under the name ``protocol``."""
+    return _run(protocol, dataset, strategies, model, settings, progress, _each, summary_of)
+
+
 def benchmark_needle(
     strategies: Sequence[str | Contender],
     model: str | BaseModel = "smollm2-135m",

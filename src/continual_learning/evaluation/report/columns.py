@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from continual_learning.datasets.everyday import KINDS
 from continual_learning.errors import ContinualLearningError
 from continual_learning.evaluation.report import formats
 from continual_learning.strategies.base import strategy_class
@@ -126,6 +127,21 @@ COLUMNS = (
         "other measure scores the answer alone.",
     ),
     Column(
+        "score", "score", formats.ratio, "high",
+        "Mean over the questions, each scored from 0 to 1 by the rule of its kind.", interval="score_interval",
+    ),
+    *(
+        Column(
+            f"score_{kind}", kind.replace("_", " "), formats.ratio, "high",
+            f"Mean score of the questions of the kind {kind}.",
+        )
+        for kind in KINDS
+    ),
+    Column(
+        "answered", "answered", formats.percent, "",
+        "Share of the questions that the document answers whose answer is not that it does not say.",
+    ),
+    Column(
         "final_recall", "final recall", formats.ratio, "high",
         "Mean recall of all documents after the last one was learned (ACC).",
     ),
@@ -209,10 +225,11 @@ COLUMN = {column.name: column for column in COLUMNS}
 
 
 def entries(result: Mapping[str, Any]) -> list[Entry]:
-    """The strategies of a run, highest recall first, each with a unique label."""
+    """The strategies of a run, highest recall or score first, each with a unique label."""
     rows = list(result.get("results") or ())
     labels = _labels(rows)
-    order = sorted(range(len(rows)), key=lambda i: -_or(formats.number(rows[i].get("recall")), -1.0))
+    main = [_or(formats.number(row.get("recall")), _or(formats.number(row.get("score")), -1.0)) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: -main[i])
     return [Entry(index, labels[i], _without_refusals(_with_role(rows[i]))) for index, i in enumerate(order)]
 
 

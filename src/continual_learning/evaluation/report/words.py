@@ -16,6 +16,7 @@ from continual_learning.text.words import several
 # What is reported about the best strategies, in this order.
 _COMPARED = {
     "recall": "Recall",
+    "score": "Score",
     "f1": "Token F1",
     "exact_match": "Exact match",
     "final_recall": "Recall after the last document",
@@ -42,6 +43,7 @@ def title(result: Mapping[str, Any]) -> str:
         "compare": f"{strategies}{on}",
         "squad": f"SQuAD, closed book: {strategies}{on}",
         "stream": f"A stream of {several(documents, 'document')}: {strategies}" if documents else "A stream",
+        "everyday": f"Everyday documents: {strategies}{on}",
         "needle": f"Needle in a haystack: {strategies}",
         "forgetting": f"What is forgotten: {strategies}{on}",
     }
@@ -124,7 +126,7 @@ def verdict(entry: Entry) -> str:
     """One strategy in one sentence, without its name."""
     answers = [
         f"{word} {' '.join(filter(None, (COLUMN[name].cell(entry), COLUMN[name].bracket(entry))))}"
-        for name, word in (("recall", "recall"), ("f1", "token F1"))
+        for name, word in (("recall", "recall"), ("f1", "token F1"), ("score", "score"))
         if entry.value(name) is not None
     ]
     price = []
