@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "continual_learning"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# families.py knows the architectures; network.py is the one of the embedded model.
-NAMES_ARCHITECTURES = {"families.py", "network.py"}
-ARCHITECTURE = re.compile(r"(?<!o)llama|qwen|gpt_?2|gpt_?neo|neox|gemma|mistral|phi_?3", re.IGNORECASE)
+# families.py knows the architectures; network.py is the one of the embedded model; llama_cpp.py has a program's name.
+NAMES_ARCHITECTURES = {"families.py", "network.py", "llama_cpp.py"}
+ARCHITECTURE = re.compile(r"(?<!o)llama(?![._-]?cpp)|qwen|gpt_?2|gpt_?neo|neox|gemma|mistral|phi_?3", re.IGNORECASE)
 HUB_NAME = re.compile(r"[\w.-]+[/:][\w.-]+")  # also NAME:TAG, as model servers have it
 
 UNSAFE_CALLS = {"torch.load", "torch.save", "numpy.load", "np.load"}  # pickle, eval and exec: ruff S
@@ -76,7 +76,7 @@ def test_the_rules_catch_what_they_forbid() -> None:
     assert not list(unsafe(ast.parse("torch.load('x', weights_only=True)")))
     assert len(list(unsafe(ast.parse("torch.load('x', weights_only=False)")))) == 1
     assert len(list(architectures(ast.parse(bad)))) == 2
-    good = '"""As in Llama."""\nname = "Qwen/Qwen2.5-1.5B"\nimport ollama'
+    good = '"""As in Llama."""\nname = "Qwen/Qwen2.5-1.5B"\nimport ollama, llama_cpp'
     assert not list(architectures(ast.parse(good)))
 
 
@@ -122,7 +122,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for extra, lines in project["optional-dependencies"].items() if extra != "dev" for line in lines]
     declared = {distribution_name(line) for line in project["dependencies"] + extras}
-    homes = packages_distributions()
+    homes = {"llama_cpp": ["llama-cpp-python"], **packages_distributions()}  # of those that may not be installed
     for path in MODULES:
         for name in third_party_imports(tree(path)):
             distributions = {distribution_name(d) for d in homes.get(name, [name])}

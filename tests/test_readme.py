@@ -3,7 +3,7 @@
 A line of a ``bash`` block is ``make TARGET`` (the target must exist), the activation of the environment that make
 makes, or a ``continual-learning`` command, which is run. A ``python`` block is run as a script. Commands that take
 minutes or hours on the embedded model (`LONG`) are run on a tiny random one. All but what needs a shell or Ctrl-C run
-in this process, where the embedded model is read once.
+in this process, where the embedded model is read once. A speaker on Ollama is a server on the loopback that has it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from chat_servers import Script, ollama_server
 
 from continual_learning.cli.main import main
 from continual_learning.documents import shipped
@@ -156,7 +158,10 @@ def test_readme_example_runs(
     if example.kind == "python":
         exec(compile(example.code, "README.md", "exec"), {"__name__": "__main__"})
         return
-    code = main(shlex.split(example.code, comments=True)[1:])
+    speaker = re.search(r"--speaker ollama:(\S+)", example.code)
+    with ollama_server(Script(models=(speaker[1],))) if speaker else nullcontext("") as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        code = main(shlex.split(example.code, comments=True)[1:])
     done = capsys.readouterr()
     assert code == 0, f"exit {code}\n{done.out[-2000:]}\n{done.err[-2000:]}"
 

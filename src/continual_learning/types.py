@@ -116,9 +116,12 @@ class Answer:
     origin: Origin = "model"
     confidence: float | None = None
     """Probability that ``text`` is right, 0 to 1, as far as it is known: calibrated if a reader gave the answer, else
-    the geometric mean of the probabilities of its tokens. None if nothing is known, as with most chat servers."""
+    the geometric mean of the probabilities of its tokens. None if nothing is known, as with most chat servers. In a
+    speaker's words it remains the memory's: how sure its reader is that the text which was read holds the answer."""
     alternatives: tuple[Alternative, ...] = ()
     """Other answers, best first, without ``text`` itself."""
+    speaker: str | None = None
+    """Name of the model that worded the answer from what the memory found; None: the base or its memory did."""
 
     @property
     def claim(self) -> str:

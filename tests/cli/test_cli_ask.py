@@ -71,7 +71,7 @@ def test_a_real_answer(work: Any) -> None:
     first = work("ask", "Who?", "--memory", "work", "--max-new-tokens", "3", "--json").json
     assert (first["memory"], first["strategy"]) == ("work", "in_context")
     [answer] = first["answers"]
-    fields = "question text sources tokens seconds notes origin confidence alternatives"
+    fields = "question text sources tokens seconds notes origin confidence alternatives speaker"
     assert set(answer) == set(fields.split())
     assert answer["tokens"] <= 3 and answer["origin"] == "memory" and 0 < answer["confidence"] <= 1
     source = answer["sources"][0]

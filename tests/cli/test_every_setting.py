@@ -138,6 +138,15 @@ ELSEWHERE: dict[str, str] = {
     "strategies.ace.server_model": "tests/strategies/test_ace_end_to_end.py::test_the_roles_on_every_backend",
 }
 
+_SPEAKER = "tests/cli/test_cli_speaker.py::test_"
+ELSEWHERE |= {
+    "speaker.model": _SPEAKER + "a_speaker_in_the_settings",
+    "speaker.num_ctx": _SPEAKER + "a_speaker_in_the_settings",
+    "speaker.timeout": _SPEAKER + "a_speaker_in_the_settings",
+    "speaker.host": _SPEAKER + "a_speaker_in_the_settings",
+    "speaker.api_key_variable": _SPEAKER + "a_speaker_in_the_settings",
+}
+
 Seen = list[Any]
 
 

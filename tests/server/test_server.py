@@ -273,7 +273,7 @@ def test_earlier_turns_count_and_content_may_come_in_parts(client: TestClient, l
 def test_chat_completion_streams(client: TestClient) -> None:
     body = client.post("/v1/chat/completions", json=completion()).json()
     whole, ours = body["choices"][0], body["continual_learning"]
-    assert set(ours) == {"origin", "confidence", "alternatives", "sources"} and ours["origin"] == "model"
+    assert set(ours) == {"origin", "confidence", "alternatives", "sources", "speaker"} and ours["origin"] == "model"
     *chunks, done = events(client.post("/v1/chat/completions", json=completion(stream=True)))
     assert [chunk.get("continual_learning") for chunk in chunks] == [None] * (len(chunks) - 1) + [ours]
     assert done == "[DONE]" and len({c["id"] for c in chunks}) == 1

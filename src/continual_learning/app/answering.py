@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from continual_learning.app.feedback import Feedback, FeedbackMemory, FeedbackSteer
+from continual_learning.app.speaking import Speaker
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.plain import plain_answers
@@ -24,17 +25,46 @@ class Asked(NamedTuple):
 
 
 def answers_with_feedback(
-    base: BaseModel, strategy: Strategy[Any], state: State, questions: Sequence[str], asked: Asked
+    base: BaseModel,
+    strategy: Strategy[Any],
+    state: State,
+    questions: Sequence[str],
+    asked: Asked,
+    speaker: Speaker | None = None,
+    sentence: bool = False,
 ) -> list[Answer]:
-    """The strategy's answers; those to questions that feedback is about are changed by it."""
+    """The strategy's answers, in the words of the ``speaker`` if there is one; with ``sentence``, one sentence each.
+
+    Those to questions that feedback is about are changed by it, and no speaker is asked for them.
+    """
     questions = [normalised(question) for question in questions]
     memory = FeedbackMemory.of(state)
     about = [memory.about(question) if memory.items else [] for question in questions]
     plain = [question for question, items in zip(questions, about, strict=True) if not items]
-    unmoved = iter(strategy.answer(base, state, plain, *asked) if plain else ())
+    unmoved = iter(_unmoved(base, strategy, state, plain, asked, speaker, sentence) if plain else ())
     return [
         _moved(base, strategy, state, question, items, asked) if items else next(unmoved)
         for question, items in zip(questions, about, strict=True)
+    ]
+
+
+def _unmoved(
+    base: BaseModel,
+    strategy: Strategy[Any],
+    state: State,
+    questions: Sequence[str],
+    asked: Asked,
+    speaker: Speaker | None,
+    sentence: bool,
+) -> list[Answer]:
+    """Answers to questions that no feedback is about. What is not about the memory goes to the speaker at once."""
+    if speaker is None:
+        return strategy.answer(base, state, questions, *asked)
+    involved = [question for question in questions if strategy.involves(base, state, question, asked.history)]
+    remembered = iter(strategy.answer(base, state, involved, *asked._replace(on_token=None)) if involved else ())
+    return [
+        speaker.word(next(remembered) if question in involved else Answer(question, ""), *asked, sentence)
+        for question in questions
     ]
 
 

@@ -12,6 +12,8 @@ from continual_learning.app.answering import Asked, answers_with_feedback
 from continual_learning.app.current_state import CurrentState
 from continual_learning.app.feedback import Feedback, FeedbackMemory
 from continual_learning.app.sources import QA, Source, documents_and_questions, text_sha256
+from continual_learning.app.speaking import Speaker
+from continual_learning.chat_models import ChatModel
 from continual_learning.documents import Document
 from continual_learning.errors import InputError, StorageError
 from continual_learning.memory.state import DocumentRecord, State
@@ -41,10 +43,14 @@ class Learner:
     Without a ``memory`` name, what is learned lasts as long as this object; named checkpoints and history need one.
     """
 
-    def __init__(self, base: BaseModel, strategy: Strategy[Any], store: Store | None = None):
+    def __init__(
+        self, base: BaseModel, strategy: Strategy[Any], store: Store | None = None, speaker: Speaker | None = None
+    ):
         self.base = base
         self.strategy = strategy
         self.store = store
+        self.speaker = speaker
+        """Words the answers in place of the base; see `app.speaking`."""
         self._current = CurrentState(
             strategy.init(base),
             store,
@@ -62,17 +68,21 @@ class Learner:
         device: str = "auto",
         dtype: str = "auto",
         precision: Precision = "full",
+        speaker: str | ChatModel | Speaker | None = None,
         **options: Any,
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
 
         Without ``model``, the strategy's option ``base_model`` is used if it is set, else smollm2-135m.
         ``options`` are fields of the strategy's Config; for an existing memory they override the ones that it was
-        made with. Raises ConfigError for an unknown one, UnknownNameError for an unknown strategy,
-        ModelNotFoundError, UnsafeNameError, MismatchError (also for a retired option: `options.current_options`) and
-        CorruptMemoryError.
+        made with. ``speaker``, as ``ollama:NAME``, ``openai:URL#NAME`` or ``llamacpp:FILE.gguf``, is another model
+        that words the answers from what the memory finds (`app.speaking`); the memory does not depend on it. Raises
+        ConfigError for an unknown option, UnknownNameError for an unknown strategy, ModelNotFoundError,
+        UnsafeNameError, MismatchError (also for a retired option: `options.current_options`), CorruptMemoryError, and
+        what `Speaker.open` does.
         """
         make_strategy(strategy, options)  # a wrong name or option is reported before seconds of loading
+        words = _speaker(speaker)
         store = Store.open(memory, home) if memory is not None else None
         if store is not None and store.head is not None:
             kept = store.meta()  # the tensors are read once, below
@@ -82,7 +92,7 @@ class Learner:
         if model is None:
             model = str(options.get("base_model") or "smollm2-135m")
         base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision)
-        return cls(base, make_strategy(strategy, options), store)
+        return cls(base, make_strategy(strategy, options), store, words)
 
     # -- learning and answering --------------------------------------------------------------------
 
@@ -203,10 +213,15 @@ class Learner:
         with self._current.lock:
             return perplexity(self.base, self.strategy, self.state, texts)
 
-    def answer(self, questions: Sequence[str], asked: Asked) -> list[Answer]:
-        """Answers, with a conversation before the questions if there is one; the last can be given feedback on."""
+    def answer(self, questions: Sequence[str], asked: Asked, sentence: bool = False) -> list[Answer]:
+        """Answers, with a conversation before the questions if there is one; the last can be given feedback on.
+
+        With ``sentence``, the speaker, if there is one, is asked for sentences.
+        """
         with self._current.lock:
-            answers = answers_with_feedback(self.base, self.strategy, self.state, questions, asked)
+            answers = answers_with_feedback(
+                self.base, self.strategy, self.state, questions, asked, self.speaker, sentence
+            )
             if answers:
                 ids = tuple(dict.fromkeys(source.document_id for source in answers[-1].sources))
                 self._remember(LastAnswer(answers[-1].question, answers[-1].text, ids))
@@ -357,6 +372,7 @@ class Learner:
                 "documents": len(state.meta.documents),
                 "bytes": state.bytes,
                 "memory": str(self.store.root) if self.store else None,
+                "speaker": self.speaker.model.name if self.speaker else None,
                 **self.strategy.describe(self.base, state),
             }
 
@@ -382,7 +398,7 @@ class Chat:
         if learner.strategy.learns_what_is_said:
             report = learner.learn(Document(text, source="chat"))
             notes = () if report.accepted else (f"what you said was not learned: {report.reason}",)
-        [answer] = learner.answer([text], Asked(self._max_new_tokens, on_token, self.history))
+        [answer] = learner.answer([text], Asked(self._max_new_tokens, on_token, self.history), sentence=True)
         self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
         return replace(answer, notes=(*answer.notes, *notes))
 
@@ -392,6 +408,12 @@ class Chat:
 
 
 _TEXT = "text_sha256"
+
+
+def _speaker(given: str | ChatModel | Speaker | None) -> Speaker | None:
+    if given is None or isinstance(given, Speaker):
+        return given
+    return Speaker.open(given) if isinstance(given, str) else Speaker(given)
 
 
 def _with_figures(state: State, report: LearnReport, document: Document) -> State:

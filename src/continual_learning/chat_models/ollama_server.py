@@ -55,9 +55,22 @@ class OllamaModel:
         self, requests: Sequence[ChatRequest], on_token: Callable[[str], None] | None = None
     ) -> list[ChatReply]:
         """See `ChatModel`."""
-        if self._thinks is None:
-            self._prepare()
+        self.prepare()
         return [self._one(request, on_token) for request in requests]
+
+    def prepare(self) -> None:
+        """Ask the server for the model and its capabilities, once. Raises ChatModelError if it does not have it."""
+        if self._thinks is not None:
+            return
+        known = self._models()
+        if not _holds(known, self.name):
+            listed = ", ".join(known[:5]) or "none"
+            raise ChatModelError(
+                f"model {self.name!r} is not on the Ollama server; it has: {listed}; run `ollama pull {self.name}`"
+            )
+        shown = self._show()
+        self._thinks = "thinking" in (shown.capabilities or [])
+        self.window = min(self.window, self._context_length(shown) or self.window)
 
     def check(self) -> list[Finding]:
         """Check the server, the model on it and its context size as far as possible. Returns problems, never raises."""
@@ -95,17 +108,6 @@ class OllamaModel:
         return [*found, Finding("ollama context", True, f"{window} tokens of {context or 'an unknown number'}")]
 
     # -- inside ------------------------------------------------------------------------------------
-
-    def _prepare(self) -> None:
-        known = self._models()
-        if not _holds(known, self.name):
-            listed = ", ".join(known[:5]) or "none"
-            raise ChatModelError(
-                f"model {self.name!r} is not on the Ollama server; it has: {listed}; run `ollama pull {self.name}`"
-            )
-        shown = self._show()
-        self._thinks = "thinking" in (shown.capabilities or [])
-        self.window = min(self.window, self._context_length(shown) or self.window)
 
     def _models(self) -> list[str]:
         return [str(one.model) for one in self._call(self._client.list).models]

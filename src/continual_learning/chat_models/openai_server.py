@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -62,6 +62,15 @@ class OpenAIModel:
     ) -> list[ChatReply]:
         """See `ChatModel`."""
         return [self._one(request, on_token) for request in requests]
+
+    def prepare(self) -> None:
+        """Raise ChatModelError if no server can be reached.
+
+        What it lists is not looked at: servers of a single model answer under any name, and some list nothing.
+        """
+        answered = (self._package.APIStatusError, self._package.APIResponseValidationError)
+        with self._errors(), suppress(*answered):
+            self._client.models.list()
 
     def check(self) -> list[Finding]:
         """Check whether the server answers and lists the model. Returns problems, never raises."""

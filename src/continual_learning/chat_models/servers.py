@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.5
 """Seconds before the first retry; each later pause is twice as long."""
-# Tokens are shorter than words: rarely below three bytes each, and a turn costs a few of its own.
-_BYTES_PER_TOKEN = 3
-_TOKENS_PER_TURN = 8
+_BYTES_PER_TOKEN = 3  # tokens are shorter than words, and rarely below three bytes each
+TOKENS_PER_TURN = 8
+"""An upper estimate of the tokens that a chat template adds to a turn."""
 _SECRETS = re.compile(
     r"(?i)\b(?:sk|pk|rk)-[\w-]{12,}|\b(?:gh[pousr]|hf|xox[abp])[_-][\w-]{12,}|\bAKIA[0-9A-Z]{12,}"
     r"|\bbearer\s+[\w.~+/-]{8,}=*|\b(?:api[_-]?key|password|passwd|secret|access[_-]?token)\s*[:=]\s*\S+"
@@ -111,7 +111,7 @@ def key_from(variable: str) -> str:
 
 def estimated_tokens(messages: Sequence[Message]) -> int:
     """Tokens of a conversation when the tokenizer is not available: too many rather than too few."""
-    return sum(len(m["content"].encode()) // _BYTES_PER_TOKEN + _TOKENS_PER_TURN for m in messages)
+    return sum(len(m["content"].encode()) // _BYTES_PER_TOKEN + TOKENS_PER_TURN for m in messages)
 
 
 def with_retries(work: Callable[[], T], transient: Callable[[Exception], str | None], retries: int, what: str) -> T:

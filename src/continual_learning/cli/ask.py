@@ -42,6 +42,7 @@ def ask(
     model: options.Model = None,
     settings: options.Set = None,
     max_new_tokens: options.MaxNewTokens = None,
+    speaker: options.Speaker = None,
     file: File = None,
     candidates: Candidates = 0,
     as_json: options.Json = False,
@@ -51,9 +52,9 @@ def ask(
 
     out = Output(as_json)
     questions = _questions(question, file)
-    choice = choose(memory, strategy, model, settings or (), max_new_tokens)
+    choice = choose(memory, strategy, model, settings or (), max_new_tokens, speaker=speaker)
     limit = choice.config.settings.max_new_tokens
-    learner = open_learner(choice)
+    learner = open_learner(choice, speaks=True)
     note_if_empty(out, learner, choice.memory)
     if len(questions) == 1 and out.terminal:
         answers = [learner.ask(questions[0], max_new_tokens=limit, on_token=out.token)]
@@ -115,7 +116,7 @@ def notes_of(out: Output, answer: Answer) -> None:
 
 
 def provenance(answer: Answer) -> str:
-    """Source, origin and confidence of an answer: ``Handover notes (memory, confidence 71%)``."""
+    """Source, origin and confidence of an answer: ``Handover notes (memory, confidence 71%, worded by qwen2.5:3b)``."""
     named = [source.title or source.document_id for source in answer.sources]
     if answer.sources and answer.sources[0].quote:
         named = named[:1]  # the passage that was quoted; the others were read, too
@@ -124,4 +125,6 @@ def provenance(answer: Answer) -> str:
         named = [*named[:_MOST_TITLES], f"{len(named) - _MOST_TITLES} more"]
     where = ", ".join(named) or ("the memory" if answer.origin == "memory" else "the model itself")
     sure = percent(answer.confidence)
-    return f"{where} ({answer.origin}{f', confidence {sure}' if sure else ''})"
+    facts = [answer.origin, *([f"confidence {sure}"] if sure else ())]
+    facts += [f"worded by {answer.speaker}"] if answer.speaker and answer.origin != "unknown" else []
+    return f"{where} ({', '.join(facts)})"

@@ -23,17 +23,18 @@ def chat(
     model: options.Model = None,
     settings: options.Set = None,
     max_new_tokens: options.MaxNewTokens = None,
+    speaker: options.Speaker = None,
     as_json: options.Json = False,
 ) -> None:
     """Talk with a memory: at the prompt, or with one turn per line from standard input."""
     from continual_learning.cli.session import choose, open_learner
 
     out = Output(as_json)
-    choice = choose(memory, strategy, model, settings or (), max_new_tokens)
+    choice = choose(memory, strategy, model, settings or (), max_new_tokens, speaker=speaker)
     limit = choice.config.settings.max_new_tokens
     interactive = sys.stdin.isatty()
     turns: list[Answer] = []
-    learner = open_learner(choice)
+    learner = open_learner(choice, speaks=True)
     note_if_empty(out, learner, choice.memory)
     conversation = learner.chat(limit)
     if interactive:

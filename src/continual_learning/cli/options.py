@@ -35,6 +35,15 @@ MemoryArgument = Annotated[
 Strategy = Annotated[
     str | None, typer.Option("--strategy", "-s", help="Strategy of a new memory; an existing memory keeps its own.")
 ]
+Speaker = Annotated[
+    str | None,
+    typer.Option(
+        "--speaker",
+        metavar="MODEL",
+        help="Another model that words the answers from what the memory finds: ollama:NAME, openai:URL#NAME or "
+        "llamacpp:FILE.gguf [default: the setting `speaker.model`].",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 AllowPrivate = Annotated[
     bool, typer.Option("--allow-private", help="Also read pages from private addresses, such as localhost.")

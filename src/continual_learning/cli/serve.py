@@ -49,6 +49,7 @@ def serve(
     strategy: options.Strategy = None,
     model: options.Model = None,
     settings: options.Set = None,
+    speaker: options.Speaker = None,
     host: Host = "127.0.0.1",
     port: Port = PORT,
     token_file: TokenFile = None,
@@ -71,15 +72,16 @@ def serve(
         raise MissingExtraError("the server needs uvicorn; pip install 'continual-learning-slm[server]'") from None
     listening = _listen(host, port)
     with listening:
-        choice = choose(memory, strategy, model, settings or (), must_exist=False)
-        learner = open_learner(choice)
+        choice = choose(memory, strategy, model, settings or (), must_exist=False, speaker=speaker)
+        learner = open_learner(choice, speaks=True)
         # A page in a browser may call this machine by any name of its own; only a local server would trust it.
         hosts = ("localhost", "127.0.0.1", "[::1]", "::1", host) if local else ("*",)
         app = create_app(learner, max_megabytes * 1_000_000, hosts, token, max_waiting)
         address, taken = listening.getsockname()[:2]
         url = f"http://{f'[{address}]' if ':' in address else address}:{taken}"
         out.result({**choice.names, "url": url, "documents": len(learner.documents)})
-        out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}) is served at {url}; {url}/docs")
+        spoken = f", {learner.speaker.model.name} speaks" if learner.speaker else ""
+        out.line(f"memory {choice.memory!r} ({choice.strategy}, {choice.model}{spoken}) is served at {url}; {url}/docs")
         sys.stdout.flush()
         try:
             _server(app).run(sockets=[listening])

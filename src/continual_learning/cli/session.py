@@ -12,6 +12,7 @@ from continual_learning.settings.schema import Config, load_config, parse_assign
 
 if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
+    from continual_learning.app.speaking import Speaker
     from continual_learning.memory.store import Store
     from continual_learning.model.base_model import BaseModel
 
@@ -76,13 +77,20 @@ def choose(
     assignments: Sequence[str] = (),
     max_new_tokens: int | None = None,
     must_exist: bool = True,
+    speaker: str | None = None,
 ) -> Choice:
     """Settle the names. A memory that exists brings its own strategy and model.
 
     Raises UnknownNameError for a memory that must exist and does not, ConfigError for a flag that
     contradicts the memory.
     """
-    flags = {"memory": memory, "strategy": strategy, "model.name": model, "max_new_tokens": max_new_tokens}
+    flags = {
+        "memory": memory,
+        "strategy": strategy,
+        "model.name": model,
+        "max_new_tokens": max_new_tokens,
+        "speaker.model": speaker,
+    }
     config = load_config(flags)
     settings = config.settings
     texts = parse_assignments(list(assignments))
@@ -103,15 +111,28 @@ def choose(
     return Choice(settings.memory, made_with, model or made_on, True, options, config)
 
 
-def open_learner(choice: Choice) -> Learner:
-    """The Learner for a choice; imports torch and loads the model."""
+def open_learner(choice: Choice, speaks: bool = False) -> Learner:
+    """The Learner for a choice, with its speaker if it ``speaks``; imports torch and loads the model."""
     from continual_learning.app.learner import Learner
     from continual_learning.strategies.base import make_strategy
 
     place = choice.config.settings.model
     make_strategy(choice.strategy, choice.options)  # a wrong option is reported before seconds of loading
+    speaker = open_speaker(choice.config) if speaks else None  # so is one that cannot be used
     base = load_base(choice.model, place.device, place.dtype, place.precision)
-    return Learner.open(base, choice.strategy, choice.memory, **choice.options)
+    return Learner.open(base, choice.strategy, choice.memory, speaker=speaker, **choice.options)
+
+
+def open_speaker(config: Config) -> Speaker | None:
+    """The speaker of the settings, ready to speak; None if none is set. Raises what `Speaker.open` does."""
+    from continual_learning.app.speaking import SECTION, Speaker
+    from continual_learning.chat_models import Connection
+
+    given = config.settings.speaker
+    if given.model is None:
+        return None
+    connection = Connection(given.num_ctx, given.timeout, given.host, given.api_key_variable, SECTION)
+    return Speaker.open(given.model, connection)
 
 
 def open_store(memory: str | None = None) -> Store:

@@ -82,6 +82,11 @@ def controlled(control: GenerationControl) -> Iterator[None]:
         _control.reset(token)
 
 
+def current_control() -> GenerationControl | None:
+    """What rules generations in this thread, if anything does: for texts that another program generates."""
+    return _control.get()
+
+
 @torch.inference_mode()
 def generate(
     base: BaseModel,

@@ -116,7 +116,7 @@ def answer_of(
     nearest, sentence, silent = 0, "", ""
     if not reading.said or (reading.unknown > 0 and base.steers):
         nearest, sentence = nearest_sentence(question, passages)
-        silent = _does_not_say(passages[nearest].title, sentence)
+        silent = does_not_say(passages[nearest].title, sentence)
         # As likely as the reader finds it, and likelier than any span just if that is what the reader decided.
         top = max(chances.values(), default=0.0)
         chances[silent] = min(reading.unknown, top) if reading.said else max(reading.unknown, top)
@@ -151,7 +151,8 @@ def nearest_sentence(question: str, passages: Sequence[Source]) -> tuple[int, st
     return places[max(range(len(places)), key=lambda i: (shared[i], -i))]
 
 
-def _does_not_say(title: str, sentence: str) -> str:
+def does_not_say(title: str, sentence: str) -> str:
+    """The answer to what a document does not say: a sentence that names its nearest sentence."""
     named = f'"{title}"' if title else "The document"
     words = " ".join(sentence.split()).lstrip("#-*•> ")
     if len(words) > _NEAREST_CHARS:

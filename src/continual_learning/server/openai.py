@@ -61,7 +61,7 @@ def router(learner: Learner, work: WorkQueue) -> APIRouter:
 
 def extension(answer: Answer) -> dict[str, Any]:
     """What OpenAI's API has no field for, under this product's name; clients that do not know it pass over it."""
-    fields = ("origin", "confidence", "alternatives", "sources")
+    fields = ("origin", "confidence", "alternatives", "sources", "speaker")
     return {"continual_learning": jsonable_encoder({name: getattr(answer, name) for name in fields})}
 
 

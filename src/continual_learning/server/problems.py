@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from continual_learning.errors import (
     BusyError,
+    ChatModelError,
     ContinualLearningError,
     InputError,
     LearningError,
@@ -34,6 +35,7 @@ _STATUS: tuple[tuple[type[ContinualLearningError], int], ...] = (
     (StorageError, 503),
     (BusyError, 503),
     (StoppedError, 503),
+    (ChatModelError, 502),
     (MissingExtraError, 501),
 )
 

@@ -76,10 +76,26 @@ class NestedSettings(_Section):
     """Folder for the saved weights; none: keep them in a memory like any other."""
 
 
+class SpeakerSettings(_Section):
+    """Another model that words the answers of `ask`, `chat` and `serve`."""
+
+    model: Annotated[str, pydantic.Field(min_length=1)] | None = None
+    """ollama:NAME, openai:URL#NAME or llamacpp:FILE.gguf; none: the base and its memory answer by themselves."""
+    num_ctx: Annotated[int, pydantic.Field(ge=256)] = 4096
+    """Context window of the speaker: tokens of prompt and reply together."""
+    timeout: Annotated[float, pydantic.Field(gt=0)] = 120.0
+    """Maximum seconds that a server may take for a reply."""
+    host: Annotated[str, pydantic.Field(min_length=1)] | None = None
+    """Address of the Ollama server. None: the variable OLLAMA_HOST, else http://localhost:11434."""
+    api_key_variable: Annotated[str, pydantic.Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] = "OPENAI_API_KEY"
+    """Name of the environment variable with the key of an OpenAI-compatible server; the key itself is never stored."""
+
+
 SECTIONS: dict[str, type[pydantic.BaseModel]] = {
     "model": ModelSettings,
     "documents": Limits,
     "nested": NestedSettings,
+    "speaker": SpeakerSettings,
 }
 """Groups of settings, by the first part of their keys."""
 
@@ -97,6 +113,7 @@ class Settings(_Section):
     documents: Limits = Limits()
     """Limits on files and pages that are read."""
     nested: NestedSettings = NestedSettings()
+    speaker: SpeakerSettings = SpeakerSettings()
     strategies: dict[str, dict[str, Any]] = {}
     """Options of each strategy, by its name."""
 
