@@ -58,7 +58,7 @@ def measure(learner: Learner, questions: list[QuestionAnswer]) -> Measured:
 def ask(learner: Learner, questions: list[QuestionAnswer]) -> tuple[list[Answer], list[bool]]:
     """The answers, and whether each holds one that counts as right."""
     answers = learner.ask([q.question for q in questions], max_new_tokens=MAX_NEW_TOKENS)
-    return answers, [contains_answer(a.text, q.answers) for a, q in zip(answers, questions, strict=True)]
+    return answers, [contains_answer(a.claim, q.answers) for a, q in zip(answers, questions, strict=True)]
 
 
 @contextmanager

@@ -91,7 +91,7 @@ class Bench:
         self.unrelated = unrelated
         asked = general_questions()
         answers = plain_answers(base, [q.question for q in asked], ANSWER_TOKENS)
-        self.base_right = [q for q, a in zip(asked, answers, strict=True) if contains_answer(a.text, q.answers)]
+        self.base_right = [q for q, a in zip(asked, answers, strict=True) if contains_answer(a.claim, q.answers)]
         self.base_of = len(asked)
         self.known = self.base_right[:general] if general else self.base_right
         self.perplexity = _perplexity(base, unrelated)
@@ -100,9 +100,9 @@ class Bench:
         """Score the answers to a passage's questions."""
         row.answer_seconds.append(seconds / len(answers))
         for asked, answer in zip(passage["questions"], answers, strict=True):
-            right = contains_answer(answer.text, [asked["answer"]])
+            right = contains_answer(answer.claim, [asked["answer"]])
             row.recall.append(right)
-            row.f1.append(token_f1(answer.text, [asked["answer"]]))
+            row.f1.append(token_f1(answer.claim, [asked["answer"]]))
             row.answers.append({"title": passage["title"], **asked, "said": answer.text, "right": right})
 
     def strategy(self, row: Row, passage: dict[str, Any], options: dict[str, Any], name: str) -> None:
@@ -141,7 +141,7 @@ class Bench:
 
 
 def _share(answers: Sequence[Answer], asked: Sequence[Any]) -> float:
-    return statistics.fmean(contains_answer(a.text, q.answers) for a, q in zip(answers, asked, strict=True))
+    return statistics.fmean(contains_answer(a.claim, q.answers) for a, q in zip(answers, asked, strict=True))
 
 
 def _perplexity(base: BaseModel, texts: list[str]) -> float:

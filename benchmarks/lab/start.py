@@ -54,8 +54,8 @@ class Cell:
         self.seconds.append(report.seconds)
         answers = learner.ask([q.question for q in item.questions], max_new_tokens=ANSWER_TOKENS)
         for asked, answer in zip(item.questions, answers, strict=True):
-            self.recall.append(contains_answer(answer.text, asked.answers))
-            self.f1.append(token_f1(answer.text, asked.answers))
+            self.recall.append(contains_answer(answer.claim, asked.answers))
+            self.f1.append(token_f1(answer.claim, asked.answers))
             self.answers.append(
                 {
                     "title": item.document.title,

@@ -45,8 +45,8 @@ def recall(strategy: Strategy[Any], base: BaseModel, state: State, questions: Se
     answers = strategy.answer(base, state, [q.question for q in questions], NEW_TOKENS)
     pairs = list(zip(answers, questions, strict=True))
     return Score(
-        tuple(contains_answer(a.text, q.answers) for a, q in pairs),
-        tuple(token_f1(a.text, q.answers) for a, q in pairs),
+        tuple(contains_answer(a.claim, q.answers) for a, q in pairs),
+        tuple(token_f1(a.claim, q.answers) for a, q in pairs),
     )
 
 

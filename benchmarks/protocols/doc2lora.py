@@ -222,7 +222,7 @@ def together(bench: Bench) -> Json:
         for at in range(0, len(chosen), 16):
             answers += strategy.answer(base, memory, [q.question for q, _ in chosen[at : at + 16]], TOKENS)
         pairs = list(zip(answers, chosen, strict=True))
-        found[name] = fmean(contains_answer(answer.text, q.answers) for answer, (q, _) in pairs)
+        found[name] = fmean(contains_answer(answer.claim, q.answers) for answer, (q, _) in pairs)
         if name == "routed":
             owned = [[source.document_id for source in answer.sources] == [owner] for answer, (_, owner) in pairs]
             found["right_document"] = fmean(owned)

@@ -41,7 +41,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {"sentences": {}}
 
 def right(answers: Sequence[Answer], questions: Sequence[QuestionAnswer]) -> list[bool]:
     """Which questions were answered."""
-    return [contains_answer(a.text, q.answers) for a, q in zip(answers, questions, strict=True)]
+    return [contains_answer(a.claim, q.answers) for a, q in zip(answers, questions, strict=True)]
 
 
 def share(found: Sequence[bool]) -> float | None:

@@ -122,7 +122,7 @@ def rows_of(base: BaseModel, document: Document, asked: list[Asked], timeline: T
         if ours:
             timeline.add(1.0)
         began = time.perf_counter()
-        answers = [a.text for a in strategy.answer(base, state, [a.question.question for a in asked], ANSWER_TOKENS)]
+        answers = [a.claim for a in strategy.answer(base, state, [a.question.question for a in asked], ANSWER_TOKENS)]
         pairs = list(zip(asked, answers, strict=True))
         found[name] = {
             "learn_seconds": timeline.samples[-1].seconds if ours else report.seconds,

@@ -165,7 +165,7 @@ def endurance(base: BaseModel, folder: Path, turns: int = ENDURANCE_TURNS, optio
     answers = session.strategy.answer(base, session.state, [q.question for _, q in asked], ANSWER_TOKENS)
     facts = [
         {"turn": number + 1, "question": q.question, "answers": list(q.answers), "said": answer.text,
-         "right": contains_answer(answer.text, q.answers)}
+         "right": contains_answer(answer.claim, q.answers)}
         for (number, q), answer in zip(asked, answers, strict=True)
     ]  # fmt: skip
     return {**endurance_figures(rows), **checkpoint(base, session.state), "facts": facts, "turns": rows}

@@ -94,6 +94,8 @@ def table(results: Mapping[str, Json], against: str = "quote", short: bool = Fal
             "recall": lambda r: with_interval(r["figures"]),
             "token F1": lambda r: show(r["figures"]["f1"], ".2f"),
         }
+    if not short and any("hit_at_3" in r["figures"] for r in rows):  # results of earlier versions lack it
+        columns["hit@3"] = lambda r: show(r["figures"].get("hit_at_3"), ".2f")
     if reference is not None and not short:
         columns[f"recall, less that of {against}"] = lambda r: difference(r, reference)
     for number, bin_ in enumerate(rows[0]["figures"].get("by_distance", ())):

@@ -119,3 +119,11 @@ class Answer:
     the geometric mean of the probabilities of its tokens. None if nothing is known, as with most chat servers."""
     alternatives: tuple[Alternative, ...] = ()
     """Other answers, best first, without ``text`` itself."""
+
+    @property
+    def claim(self) -> str:
+        """What it claims to be the answer: ``text``, or nothing if that says that a document does not say.
+
+        This is what metrics score: the nearest passage, which such a text quotes, is no answer.
+        """
+        return "" if self.origin == "unknown" else self.text

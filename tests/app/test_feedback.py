@@ -192,6 +192,14 @@ def test_in_a_conversation_too(tiny_base: BaseModel) -> None:
     assert learner.last_answer is not None and learner.last_answer[:2] == (ASKED, "plankton")
 
 
+def test_an_answer_that_feedback_moved_is_from_the_memory(tiny_base: BaseModel) -> None:
+    learner = Learner.open(tiny_base, "frozen")
+    assert (given := learner.ask(ASKED, max_new_tokens=8)).origin == "model"
+    learner.feedback(given, correction="plankton")
+    assert (moved := learner.ask(ASKED, max_new_tokens=24)).text == "plankton" and moved.origin == "memory"
+    assert learner.ask("Who painted the Mona Lisa?", max_new_tokens=8).origin == "model"
+
+
 def test_what_makes_no_feedback(tiny_base: BaseModel) -> None:
     learner = open_(tiny_base)
     with pytest.raises(InputError, match="answered nothing yet"):

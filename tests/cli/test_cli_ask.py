@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from continual_learning.app.learner import Chat, Learner
-from continual_learning.types import Answer, Source
+from continual_learning.cli.ask import provenance
+from continual_learning.types import Alternative, Answer, Source
 
 
 @pytest.fixture
@@ -22,7 +23,17 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((question, limit, on_token is not None))
         for word in ("re:", " ", question) if on_token else ():
             on_token(word)
-        return Answer(question, f"re: {question}", (Source("doc-1", "One", 0.5),), 2, 0.1, ("cut",))
+        return Answer(
+            question,
+            f"re: {question}",
+            (Source("doc-1", "One", 0.5, "re:"), Source("doc-2", "Two", 0.4)),
+            2,
+            0.1,
+            ("cut",),
+            "memory",
+            0.714,
+            (Alternative("no", 0.2), Alternative("yes", 0.05)),
+        )
 
     def ask(self: Learner, question: Any, max_new_tokens: int = 64, on_token: Any = None) -> Any:
         if isinstance(question, str):
@@ -52,15 +63,19 @@ def feed(monkeypatch: pytest.MonkeyPatch, text: str, terminal: bool = False) -> 
 def test_one_question(work: Any, echo: list[Any]) -> None:
     result = work("ask", " Who? ", "--memory", "work")
     assert (result.code, result.out) == (0, "re: Who?\n")
-    assert result.err == "note: cut\n"
+    assert result.err == "from: One (memory, confidence 71%)\nnote: cut\n"
     assert echo == [("Who?", 64, False)]
 
 
 def test_a_real_answer(work: Any) -> None:
     first = work("ask", "Who?", "--memory", "work", "--max-new-tokens", "3", "--json").json
     assert (first["memory"], first["strategy"]) == ("work", "in_context")
-    assert set(first["answers"][0]) == {"question", "text", "sources", "tokens", "seconds", "notes"}
-    assert first["answers"][0]["tokens"] <= 3
+    [answer] = first["answers"]
+    fields = "question text sources tokens seconds notes origin confidence alternatives"
+    assert set(answer) == set(fields.split())
+    assert answer["tokens"] <= 3 and answer["origin"] == "memory" and 0 < answer["confidence"] <= 1
+    source = answer["sources"][0]
+    assert set(source) == {"document_id", "title", "score", "quote", "chunk", "text", "recited"} and source["text"]
 
 
 def test_the_limit_comes_from_the_flag_or_the_settings(work: Any, echo: list[Any]) -> None:
@@ -84,15 +99,38 @@ def test_streaming_on_a_terminal(work: Any, echo: list[Any], monkeypatch: pytest
     result = work("ask", "Who?", "--memory", "work")
     assert result.out == "re: Who?\n"
     assert echo == [("Who?", 64, True)]
-    assert "from: One (0.50)" in result.err
+    assert "from: One (memory, confidence 71%)" in result.err
     work("ask", "Who?", "--memory", "work", "--json")
     assert echo[1] == ("Who?", 64, False)
+
+
+def test_candidates_are_listed_on_request(work: Any, echo: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert work("ask", "Who?", "--memory", "work", "--candidates", "1").out == "re: Who?\n   20%  no\n"
+    assert work("ask", "Who?", "--memory", "work", "--candidates", "9").out == "re: Who?\n   20%  no\n    5%  yes\n"
+    answers = work("ask", "Who?", "--memory", "work", "--json").json["answers"]
+    assert answers[0]["alternatives"][0] == {"text": "no", "probability": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (Answer("q", "a"), "the model itself (model)"),
+        (Answer("q", "a", confidence=0.338), "the model itself (model, confidence 34%)"),
+        (Answer("q", "a", origin="memory"), "the memory (memory)"),
+        (Answer("q", "a", (Source("d-1", "", 1.0),), origin="memory"), "d-1 (memory)"),
+        (Answer("q", "a", (Source("d-1", "1", 1.0, "x"), Source("d-2", "2", 1.0)), origin="unknown"), "1 (unknown)"),
+        (Answer("q", "a", tuple(Source(n, "", 1.0) for n in "abcde"), origin="memory"), "a, b, c, 2 more (memory)"),
+    ],
+)
+def test_the_line_below_an_answer_says_where_it_is_from(answer: Answer, line: str) -> None:
+    assert provenance(answer) == line
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], ["QUESTION", "--file"]),
+        (["q", "--memory", "work", "--candidates", "-1"], ["--candidates", "-1"]),
         (["q", "--file", "q.txt"], ["both"]),
         ([" "], ["empty"]),
         (["-"], ["standard input", "no question"]),

@@ -124,9 +124,8 @@ ELSEWHERE: dict[str, str] = {
     "strategies.ace.playbook_dir": "tests/cli/test_documented_settings.py::test_playbooks_are_saved_in_their_folder",
     "strategies.doc2lora.base_model": "tests/cli/test_documented_settings.py::test_the_base_of_doc2lora_is_its_own",
     **{
-        f"strategies.{name}.{key}": "tests/span_reader/test_span_reader.py::test_a_strategy_answers_with_the_spans"
-        for name in ("ttt", "quote")
-        for key in ("reader", "candidate_mass", "most_candidates")
+        f"strategies.{name}.reader": "tests/reading/test_answering.py::test_a_strategy_answers_with_the_reader"
+        for name in ("ttt", "quote", "rag", "in_context", "jitrl_mvp")
     },
     "strategies.ttt.passages_together": "tests/strategies/test_ttt.py::test_so_many_passages_descend_together",
     "strategies.ttt.start": "tests/training/test_start.py::test_ttt_begins_at_the_start",

@@ -25,6 +25,7 @@ from continual_learning.evaluation.protocols import (
 )
 from continual_learning.evaluation.report.columns import entries
 from continual_learning.evaluation.sequence import SequenceRunner
+from continual_learning.evaluation.summary import Asked, scored
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.baselines.in_context import InContext
 from continual_learning.strategies.methods.ttt import TTT
@@ -107,6 +108,35 @@ def test_recall_counts_answers_that_hold_the_gold_one(tiny_base: BaseModel, monk
     assert [a["right"] for a in r["answers"]] == [True, True, False]
     low, high = r["recall_interval"]
     assert 0 <= low < 2 / 3 < high <= 1
+
+
+def test_a_second_guess_counts_for_hit_at_3_alone(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    gold = {"Who lives in Paris?": "fox", "What do comb jellies eat?": "plankton", "Whose house?": "Otto Brand"}
+
+    def answers(self: Any, base: Any, state: Any, questions: list[str], *_: Any) -> Any:
+        from continual_learning.types import Alternative, Answer
+
+        places = {question: place for place, question in enumerate(gold)}
+        made = []
+        for q in questions:
+            others = [Alternative("krill", 0.2)] * 3
+            if q in gold:  # the right one is first, second, fourth among the alternatives
+                others.insert((0, 1, 3)[places[q]], Alternative(gold[q], 0.2))
+            made.append(Answer(q, "nobody", alternatives=tuple(others)))
+        return made
+
+    monkeypatch.setattr(InContext, "answer", answers)
+    [r] = compare(data(), ["in_context"], tiny_base, settings=QUICK)["results"]
+    assert r["recall"] == r["f1"] == r["exact_match"] == 0.0 and r["hit_at_3"] == pytest.approx(2 / 3)
+
+
+def test_saying_that_a_document_does_not_say_is_no_answer() -> None:
+    asked = [Asked(QuestionAnswer("What do they eat?", ("plankton",)))]
+    text = 'The document does not say. The nearest passage: "They eat plankton"'
+    [unknown] = scored(asked, [{"text": text, "origin": "unknown"}], 0)
+    assert (unknown["right"], unknown["f1"], unknown["exact_match"]) == (False, 0.0, False)
+    [before] = scored(asked, [{"text": text}], 0)  # stored by an earlier version
+    assert before["right"] and before["hit_at_3"]
 
 
 def test_every_strategy_starts_from_a_clean_base(tiny_base: BaseModel) -> None:

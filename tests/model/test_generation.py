@@ -52,6 +52,26 @@ def test_single_prompts_equal_transformers(base: BaseModel, monkeypatch: pytest.
         assert got.seconds > 0
 
 
+def test_the_probability_is_the_geometric_mean_of_the_tokens(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "stop_ids", frozenset())
+    prompts = [base.encode(text) for text in PROMPTS]
+    stop = generate(base, [prompts[1]], 20)[0].ids[4]
+    monkeypatch.setattr(base, "stop_ids", frozenset({stop}))
+    for prompt, found in zip(prompts, generate(base, prompts, 8), strict=True):
+        ids_1T = torch.tensor([[*prompt, *found.ids]])
+        with torch.no_grad():
+            log_p_TV = base.model(ids_1T).logits[0].float().log_softmax(-1)
+        written = [log_p_TV[len(prompt) - 1 + n, token] for n, token in enumerate(found.ids)]
+        assert found.probability == pytest.approx(float(torch.stack(written).mean().exp()), rel=2e-3)
+
+
+def test_nothing_written_has_no_probability(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = base.encode(PROMPTS[0])
+    monkeypatch.setattr(base, "stop_ids", frozenset(generate(base, [prompt], 1)[0].ids))
+    [found] = generate(base, [prompt], 4)
+    assert found.ids == () and found.probability is None
+
+
 def test_a_batch_of_different_lengths_equals_transformers(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [base.encode(text) for text in PROMPTS]
     # A token that one row writes early stops that row, and the others go on without it.

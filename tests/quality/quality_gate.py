@@ -48,7 +48,7 @@ def mean_f1(learner: Learner) -> float:
     """Mean token F1 over all questions, all documents in one memory."""
     questions = [q for p in passages() for q in p["questions"]]
     answers = learner.ask([q["question"] for q in questions])
-    return fmean(token_f1(a.text, [q["answer"]]) for a, q in zip(answers, questions, strict=True))
+    return fmean(token_f1(a.claim, [q["answer"]]) for a, q in zip(answers, questions, strict=True))
 
 
 def parts_recited(learner: Learner) -> float:

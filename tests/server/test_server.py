@@ -74,7 +74,8 @@ def test_learn_ask_and_forget(client: TestClient, learner: Learner) -> None:
     assert (document["id"], document["title"]) == (report["document_id"], "Jellies")
     asked = client.post("/ask", json={"question": "What do they eat?", "max_new_tokens": 4}).json()["answers"]
     assert [a["text"] for a in asked] == [learner.ask("What do they eat?", 4).text]
-    assert asked[0]["sources"][0]["title"] == "Jellies"
+    assert asked[0]["sources"][0]["title"] == "Jellies" and asked[0]["sources"][0]["text"] == TEXT
+    assert asked[0]["origin"] == "memory" and 0 < asked[0]["confidence"] <= 1 and asked[0]["alternatives"] == []
     assert client.post("/forget", json={"document_id": document["id"]}).json() == {"documents": []}
     refused(client.post("/forget", json={"document_id": document["id"]}), 404, document["id"])
 
@@ -270,8 +271,11 @@ def test_earlier_turns_count_and_content_may_come_in_parts(client: TestClient, l
 
 
 def test_chat_completion_streams(client: TestClient) -> None:
-    whole = client.post("/v1/chat/completions", json=completion()).json()["choices"][0]
+    body = client.post("/v1/chat/completions", json=completion()).json()
+    whole, ours = body["choices"][0], body["continual_learning"]
+    assert set(ours) == {"origin", "confidence", "alternatives", "sources"} and ours["origin"] == "model"
     *chunks, done = events(client.post("/v1/chat/completions", json=completion(stream=True)))
+    assert [chunk.get("continual_learning") for chunk in chunks] == [None] * (len(chunks) - 1) + [ours]
     assert done == "[DONE]" and len({c["id"] for c in chunks}) == 1
     deltas = [c["choices"][0]["delta"] for c in chunks]
     assert deltas[0]["role"] == "assistant"

@@ -18,7 +18,7 @@ from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
 from continual_learning.memory.state import DocumentRecord, State, StateMeta
 from continual_learning.model.base_model import BaseModel
-from continual_learning.options import StrategyConfig
+from continual_learning.options import StrategyConfig, current_options
 from continual_learning.strategies.base import (
     ALREADY_HELD,
     Strategy,
@@ -47,6 +47,9 @@ QUICK: dict[str, dict[str, Any]] = {
     "replay": FEW,
     "nested": {"steps": (1, 1, 1), "periods": (0, 24, 60)},
 }
+
+# What is quoted was not written by a model, which could say how likely it is.
+WITHOUT_CONFIDENCE = {"quote"}
 
 
 @pytest.fixture(params=strategy_names())
@@ -192,6 +195,21 @@ def test_an_unaffected_question_gets_the_base_answer(strategy: Strategy[Any], ti
     assert [a.text for a in found] == [a.text for a in expected]
 
 
+def test_every_answer_says_whether_the_memory_was_involved(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    empty = strategy.init(tiny_base)
+    assert {a.origin for a in strategy.answer(tiny_base, empty, QUESTIONS, max_new_tokens=4)} == {"model"}
+    state = learned(strategy, tiny_base, A, B)
+    for answer in strategy.answer(tiny_base, state, QUESTIONS, max_new_tokens=4):
+        if strategy.affects(tiny_base, state, answer.question):
+            assert answer.origin in ("memory", "unknown")
+        else:
+            assert answer.origin == "model" and answer.sources == ()
+        assert answer.confidence is None or 0 < answer.confidence <= 1
+        assert answer.confidence is not None or strategy.name in WITHOUT_CONFIDENCE
+        assert all(a.text != answer.text and 0 <= a.probability <= 1 for a in answer.alternatives)
+        assert all(source.document_id in (A.id, B.id) for source in answer.sources)
+
+
 def test_state_survives_json_and_describes_itself(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
     import json
 
@@ -230,6 +248,13 @@ def test_a_memory_with_the_defaults_of_before_still_opens(name: str) -> None:
     for key, value in model.RETIRED.items():
         assert key not in BEFORE[name] or BEFORE[name][key] == value, f"{key} meant something else"
     make_strategy(name, {key: value for key, value in BEFORE[name].items() if key not in model.RETIRED})
+
+
+@pytest.mark.parametrize("name", ["quote", "ttt"])
+def test_a_memory_that_named_any_number_of_candidates_still_opens(name: str) -> None:
+    model = strategy_class(name).Config
+    stored = {**BEFORE[name], "most_candidates": 1, "candidate_mass": 0.0}
+    assert not {"most_candidates", "candidate_mass"} & current_options(model, stored, "memory 'work'").keys()
 
 
 def test_what_every_strategy_does_when_it_learns_is_written_once(tiny_base: BaseModel) -> None:

@@ -62,4 +62,5 @@ def _moved(
     said = "was taken into account"
     if apart and not steer.begun:
         said = "could not be taken into account: the base model did not write this answer"
-    return replace(answer, notes=(*answer.notes, f"feedback {ids} {said}"))
+    origin = "memory" if answer.origin == "model" and steer.begun else answer.origin  # feedback is part of a memory
+    return replace(answer, notes=(*answer.notes, f"feedback {ids} {said}"), origin=origin)

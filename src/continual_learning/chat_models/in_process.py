@@ -55,7 +55,7 @@ class InProcessModel:
         for request, ids, one in zip(requests, prompts, made, strict=True):
             room = min(request.max_new_tokens, self.window - len(ids))
             cut = request.schema is None and one.tokens >= room
-            replies.append(ChatReply(one.text.strip(), len(ids), one.tokens, one.seconds, cut))
+            replies.append(ChatReply(one.text.strip(), len(ids), one.tokens, one.seconds, cut, one.probability))
         return replies
 
 

@@ -36,6 +36,8 @@ class ChatReply:
     """Wall time; in a batch, its share."""
     truncated: bool = False
     """Whether it was cut off at the limit."""
+    probability: float | None = None
+    """Geometric mean of the probabilities of the tokens; None if the model does not report them."""
 
 
 class ChatModel(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from continual_learning.cli import options
-from continual_learning.cli.output import Output, plain
+from continual_learning.cli.output import Output, percent, plain
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ File = Annotated[
         "--file", "-f", metavar="FILE", help="File of questions: .txt with one per line, or .jsonl, .json, .csv, .tsv."
     ),
 ]
+Candidates = Annotated[
+    int,
+    typer.Option(
+        "--candidates", metavar="N", min=0, help="List N other answers with their probabilities, if there are any."
+    ),
+]
+_MOST_TITLES = 3
 
 
 def ask(
@@ -36,6 +43,7 @@ def ask(
     settings: options.Set = None,
     max_new_tokens: options.MaxNewTokens = None,
     file: File = None,
+    candidates: Candidates = 0,
     as_json: options.Json = False,
 ) -> None:
     """Ask one question, or many. A single answer is shown as it is written, on a terminal."""
@@ -50,15 +58,20 @@ def ask(
     if len(questions) == 1 and out.terminal:
         answers = [learner.ask(questions[0], max_new_tokens=limit, on_token=out.token)]
         out.line()
+        show_candidates(out, answers[0], candidates)
+        notes_of(out, answers[0])
     else:
         answers = learner.ask(questions, max_new_tokens=limit)
+        many = len(answers) > 1
         for answer in answers:
-            if len(answers) > 1:
+            if many:
                 out.line(f"Q: {answer.question}")
-            out.line(f"A: {answer.text}\n" if len(answers) > 1 else answer.text)
+            out.line(f"A: {answer.text}" if many else answer.text)
+            show_candidates(out, answer, candidates)
+            if many:
+                out.line()
+            notes_of(out, answer)
     out.result({**choice.names, "answers": plain(answers)})
-    for answer in answers:
-        notes_of(out, answer)
 
 
 def _questions(question: str | None, file: Path | None) -> list[str]:
@@ -86,10 +99,29 @@ def note_if_empty(out: Output, learner: Learner, memory: str) -> None:
         out.note(f"note: memory {memory!r} holds no document yet; the base model answers")
 
 
+def show_candidates(out: Output, answer: Answer, count: int) -> None:
+    """Write up to ``count`` other answers with their probabilities, best first."""
+    for other in answer.alternatives[:count]:
+        out.line(f"  {percent(other.probability):>4}  {other.text}")
+    if count and not answer.alternatives:
+        out.note("note: no other answers are known: this one was generated and not chosen among several")
+
+
 def notes_of(out: Output, answer: Answer) -> None:
-    """Write the notes that come with an answer to standard error."""
+    """Write where an answer is from, and the notes that come with it, to standard error."""
+    out.dim(f"from: {provenance(answer)}")
     for text in answer.notes:
         out.note(f"note: {text}")
-    if answer.sources and out.terminal:
-        named = ", ".join(f"{s.title or s.document_id} ({s.score:.2f})" for s in answer.sources)
-        out.note(f"from: {named}")
+
+
+def provenance(answer: Answer) -> str:
+    """Source, origin and confidence of an answer: ``Handover notes (memory, confidence 71%)``."""
+    named = [source.title or source.document_id for source in answer.sources]
+    if answer.sources and answer.sources[0].quote:
+        named = named[:1]  # the passage that was quoted; the others were read, too
+    named = list(dict.fromkeys(named))
+    if len(named) > _MOST_TITLES:
+        named = [*named[:_MOST_TITLES], f"{len(named) - _MOST_TITLES} more"]
+    where = ", ".join(named) or ("the memory" if answer.origin == "memory" else "the model itself")
+    sure = percent(answer.confidence)
+    return f"{where} ({answer.origin}{f', confidence {sure}' if sure else ''})"

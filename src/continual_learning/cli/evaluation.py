@@ -136,6 +136,7 @@ def _show(out: Output, result: dict[str, Any]) -> None:
                 f"{low_high[0]:.2f}-{low_high[1]:.2f}" if low_high else None,
                 _number(r["f1"], ".2f"),
                 _number(r["exact_match"], ".2f"),
+                _number(r.get("hit_at_3"), ".2f"),
                 _number(r["learn_seconds"], ".1f"),
                 _number(r["answer_seconds"], ".2f"),
                 _number(r["general_kept"], ".0%"),
@@ -143,7 +144,7 @@ def _show(out: Output, result: dict[str, Any]) -> None:
                 size(r["bytes_kept"]),
             )
         )
-    columns = ("strategy", "recall", "95%", "F1", "EM", "learn s", "answer s", "kept", "perplexity", "size")
+    columns = ("strategy", "recall", "95%", "F1", "EM", "hit@3", "learn s", "answer s", "kept", "perplexity", "size")
     out.table(columns, rows)
     for r in result["results"]:
         if r.get("matrix"):

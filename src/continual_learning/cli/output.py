@@ -44,6 +44,14 @@ class Output:
         """A line on standard error."""
         note(text)
 
+    def dim(self, text: str) -> None:
+        """A line on standard error about what was just written; nothing with ``as_json``."""
+        if self.as_json:
+            return
+        sys.stdout.flush()
+        faint = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        print(f"\x1b[2m{clean(text)}\x1b[0m" if faint else clean(text), file=sys.stderr, flush=True)
+
     def result(self, data: Any) -> None:
         """The JSON document; nothing without ``as_json``."""
         if self.as_json:

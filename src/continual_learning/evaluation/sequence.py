@@ -30,6 +30,9 @@ from continual_learning.strategies.base import Strategy, strategy_class
 from continual_learning.strategies.gate import retention
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback
 
+COUNTED_ALTERNATIVES = 2
+"""Alternatives that count for hit@3, in addition to the answer itself."""
+
 
 @dataclass(frozen=True)
 class LearningSequence:
@@ -267,6 +270,11 @@ def _answer_record(answer: Answer, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "sources": [{"title": s.title, "score": s.score, "quote": s.quote} for s in answer.sources],
         "notes": list(answer.notes),
+        "origin": answer.origin,
+        "confidence": answer.confidence,
+        "alternatives": [
+            {"text": a.text, "probability": a.probability} for a in answer.alternatives[:COUNTED_ALTERNATIVES]
+        ],
     }
 
 

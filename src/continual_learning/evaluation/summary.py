@@ -20,7 +20,7 @@ from continual_learning.evaluation.metrics import (
     retention_curve,
     stability,
 )
-from continual_learning.evaluation.sequence import LearningSequence
+from continual_learning.evaluation.sequence import COUNTED_ALTERNATIVES, LearningSequence
 from continual_learning.text.scoring import contains_answer, exact_match, token_f1
 from continual_learning.types import QuestionAnswer
 
@@ -55,7 +55,11 @@ class Done:
 
 
 def scored(asked: Sequence[Asked], records: Sequence[Record], seed: int) -> list[Record]:
-    """Each answer with its question, the accepted answers, and its scores."""
+    """Each answer with its question, the accepted answers, and its scores.
+
+    The text alone is scored; one that says that the document does not say is no answer. Several guesses count in
+    ``hit_at_3`` only: the text or one of the first two alternatives contains an accepted answer, as for ``right``.
+    """
     return [
         {
             "document": a.document,
@@ -63,13 +67,23 @@ def scored(asked: Sequence[Asked], records: Sequence[Record], seed: int) -> list
             "question": a.question.question,
             "answers": list(a.question.answers),
             **record,
-            "right": contains_answer(record["text"], a.question.answers),
-            "f1": token_f1(record["text"], a.question.answers),
-            "exact_match": exact_match(record["text"], a.question.answers),
+            **_score(record, a.question.answers),
             "seed": seed,
         }
         for a, record in zip(asked, records, strict=True)
     ]
+
+
+def _score(record: Record, accepted: Sequence[str]) -> Record:
+    # Steps that an earlier version stored have neither an origin nor alternatives.
+    said = "" if record.get("origin") == "unknown" else record["text"]
+    others = [one["text"] for one in record.get("alternatives", ())[:COUNTED_ALTERNATIVES]]
+    return {
+        "right": contains_answer(said, accepted),
+        "f1": token_f1(said, accepted),
+        "exact_match": exact_match(said, accepted),
+        "hit_at_3": any(contains_answer(text, accepted) for text in (said, *others)),
+    }
 
 
 def summarise(done: Sequence[Done]) -> Record:
@@ -188,6 +202,7 @@ def _scores(answers: Sequence[Record]) -> Record:
         "recall": _mean([a["right"] for a in answers]),
         "f1": _mean([a["f1"] for a in answers]),
         "exact_match": _mean([a["exact_match"] for a in answers]),
+        "hit_at_3": _mean([a["hit_at_3"] for a in answers]),
     }
 
 

@@ -24,7 +24,7 @@ def variant_rows(
     """
     rows = {
         "frozen": Contender("frozen", label="no adaptation"),
-        "prompt": Contender("in_context", label="history in the prompt"),
+        "prompt": Contender("in_context", {"reader": None}, label="history in the prompt"),
         "retrieval": Contender("rag", label="retrieval over turns"),
     }
     for strategy in with_variants():

@@ -5,6 +5,7 @@ Shapes: B = rows of a batch, D = hidden size, V = vocabulary.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from continual_learning.errors import InputError, StoppedError
 from continual_learning.model.decoding import make_decoder
@@ -39,6 +41,9 @@ class Generation:
     """Wall time in seconds; in a batch, this prompt's share."""
     ids: tuple[int, ...]
     """The generated tokens."""
+    probability: float | None = None
+    """Geometric mean of the probabilities of these tokens, by the logits from which they were taken, after ``steer``
+    and before ``choose``. None if there are none."""
 
 
 class GenerationControl:
@@ -144,6 +149,7 @@ def _generate_batch(
     room = [min(max_new_tokens, base.window - len(ids)) for ids in prompts]
     decoder = make_decoder(base, max(room))
     written: list[list[int]] = [[] for _ in prompts]
+    log_sums = [0.0] * len(prompts)  # of the probabilities of the written tokens
     writers = [_TextWriter(base, on_token, one_line) for _ in prompts]
     alive = list(range(len(prompts)))  # the prompt that each row of the tensors belongs to
     control = _control.get() or GenerationControl()
@@ -157,10 +163,12 @@ def _generate_batch(
             logits_BV = steer(Step(of, tuple(written[prompt] for prompt in alive), last_BD, logits_BV))
         next_B = logits_BV.argmax(-1) if choose is None else choose(logits_BV)
         keep: list[int] = []
+        log_p_B = _log_probabilities(logits_BV, next_B)
         for row, (prompt, token) in enumerate(zip(alive, next_B.tolist(), strict=True)):
             if token in base.stop_ids:
                 continue
             written[prompt].append(token)
+            log_sums[prompt] += log_p_B[row]
             stopped = writers[prompt].write(written[prompt])
             if not stopped and len(written[prompt]) < room[prompt]:
                 keep.append(row)
@@ -174,7 +182,17 @@ def _generate_batch(
         last_BD = decoder.step(next_B)
     texts = [writer.close(ids) for writer, ids in zip(writers, written, strict=True)]
     share = (time.perf_counter() - started) / len(prompts)
-    return [Generation(text, len(ids), share, tuple(ids)) for text, ids in zip(texts, written, strict=True)]
+    return [
+        Generation(text, len(ids), share, tuple(ids), math.exp(log_sum / len(ids)) if ids else None)
+        for text, ids, log_sum in zip(texts, written, log_sums, strict=True)
+    ]
+
+
+def _log_probabilities(logits_BV: Tensor, ids_B: Tensor) -> list[float]:
+    """The log-probability of one token in each row."""
+    logits_BV = logits_BV.float()
+    found: list[float] = (logits_BV.gather(1, ids_B[:, None])[:, 0] - logits_BV.logsumexp(1)).tolist()
+    return found
 
 
 def _first_line(text: str) -> str:

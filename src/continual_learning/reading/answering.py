@@ -17,15 +17,16 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.options import ANY, StrategyConfig
 from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader
 from continual_learning.reading.spans import FoundSpan, Reading
-from continual_learning.retrieval.routing import default_rarity, term_hash
+from continual_learning.retrieval.routing import answer_by_route, default_rarity, term_hash
 from continual_learning.text.chunking import sentences
 from continual_learning.text.words import document_stems
-from continual_learning.types import Alternative, Answer, Source
+from continual_learning.types import Alternative, Answer, Source, TokenCallback
 
 PACKAGED = "packaged"
 BETWEEN_PASSAGES = "\n\n"
 _LEAST = 1e-30
 _CONSIDERED = 8  # this many spans are available for feedback to choose from, and as alternatives
+_MOST_TITLES = 3  # more are no title of a text
 _NEAREST_CHARS = 120  # of the nearest passage, in the sentence that says that a document does not say
 
 
@@ -60,7 +61,8 @@ def answers_from(
     is cut to ``max_new_tokens``.
     """
     started = time.perf_counter()
-    title = "; ".join(dict.fromkeys(passage.title for passage in passages if passage.title))
+    titles = list(dict.fromkeys(passage.title for passage in passages if passage.title))
+    title = "; ".join(titles) if len(titles) <= _MOST_TITLES else ""
     text = BETWEEN_PASSAGES.join(passage.text for passage in passages)
     readings = reader.read(base, title, text, questions, _CONSIDERED)
     answers = [
@@ -69,6 +71,34 @@ def answers_from(
     ]
     share = (time.perf_counter() - started) / max(1, len(questions))
     return [replace(answer, seconds=share) for answer in answers]
+
+
+def answers_from_each(
+    base: BaseModel,
+    reader: Reader,
+    passages: Sequence[Sequence[Source]],
+    questions: Sequence[str],
+    max_new_tokens: int,
+    on_token: TokenCallback | None = None,
+) -> list[Answer]:
+    """As `answers_from`, where each question has its own passages; questions about the same are read together.
+
+    ``on_token`` needs a single question.
+    """
+    # The same passages have another score for each question.
+    unscored = [tuple(replace(passage, score=0.0) for passage in each) for each in passages]
+
+    def answered(read: tuple[Source, ...], asked: list[str]) -> list[Answer]:
+        return answers_from(base, reader, read, asked, max_new_tokens)
+
+    found = []
+    for answer, each in zip(answer_by_route(questions, unscored, answered), passages, strict=True):
+        scores = {(p.document_id, p.chunk): p.score for p in each}
+        first, *others = (replace(s, score=scores[s.document_id, s.chunk]) for s in answer.sources)
+        found.append(replace(answer, sources=(first, *sorted(others, key=lambda s: -s.score))))
+    if on_token:
+        on_token(found[0].text)
+    return found
 
 
 def answer_of(
@@ -104,7 +134,7 @@ def answer_of(
     if best in spans:
         sources = _begun_with(passages, _passage_at(passages, spans[best].start), said)
     else:
-        sources = tuple(passages)
+        sources = _begun_with(passages, nearest, "")
     return Answer(question, said, sources, len(ids), 0.0, (), "memory", confidence, others)
 
 

@@ -20,6 +20,7 @@ from continual_learning.model.chat_template import user
 from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.options import StrategyConfig
+from continual_learning.reading.generated import generated_answer
 from continual_learning.reading.passage_block import passage_block, passage_lines
 from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Answer, Source, TokenCallback
@@ -153,14 +154,7 @@ def read_answers(
     one_line = config.style == "completion"
     made = generate(base, [ids for ids, _ in fitted], max_new_tokens, on_token, one_line, steer)
     return [
-        Answer(
-            question=question,
-            text=generation.text.strip(),
-            sources=sources[i] if sources else (),
-            tokens=generation.tokens,
-            seconds=generation.seconds,
-            notes=fitted[i][1],
-        )
+        generated_answer(question, generation, sources[i] if sources else (), fitted[i][1])
         for i, (question, generation) in enumerate(zip(questions, made, strict=True))
     ]
 

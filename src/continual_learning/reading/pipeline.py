@@ -21,6 +21,7 @@ from pydantic import Field
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from, chosen_reader
+from continual_learning.reading.generated import generated_confidence
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.parts import best_window, index_name, part_keys
 from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
@@ -135,7 +136,7 @@ class Pipeline:
                     piece.tokens,
                     piece.seconds,
                     origin="memory",
-                    confidence=piece.probability,
+                    confidence=generated_confidence(piece.probability),
                 )
                 for question, piece in zip(questions, recalled, strict=True)
             ]

@@ -9,6 +9,7 @@ from continual_learning.model.chat_template import user
 from continual_learning.model.generation import generate
 from continual_learning.model.logits_processors import Steer
 from continual_learning.model.sampling import Choose
+from continual_learning.reading.generated import generated_answer
 from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Answer, Source, TokenCallback
 
@@ -45,14 +46,7 @@ def generate_answers(
     """Generate answers to prompts in one batch, with the caller's patches; greedily unless ``choose`` is given."""
     made = generate(base, prompts, max_new_tokens, on_token, steer=steer, choose=choose)
     return [
-        Answer(
-            question,
-            generation.text.strip(),
-            sources[i] if sources else (),
-            generation.tokens,
-            generation.seconds,
-            notes[i] if notes else (),
-        )
+        generated_answer(question, generation, sources[i] if sources else (), notes[i] if notes else ())
         for i, (question, generation) in enumerate(zip(questions, made, strict=True))
     ]
 

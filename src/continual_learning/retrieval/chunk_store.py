@@ -82,8 +82,8 @@ class RelevantChunk:
 
     @property
     def source(self) -> Source:
-        """Where it came from."""
-        return Source(self.key[0], self.title, self.relevance, self.text[:_QUOTE])
+        """Where it came from; it quotes the beginning of the chunk."""
+        return Source(self.key[0], self.title, self.relevance, self.text[:_QUOTE], self.key[1], self.text)
 
 
 class ChunkFinder:

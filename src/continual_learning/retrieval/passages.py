@@ -77,7 +77,9 @@ class Found:
     def sources(self) -> tuple[Source, ...]:
         """The best sentence of each chunk, best first."""
         best = {sentence.chunk: sentence for sentence in reversed(self.sentences)}
-        return tuple(Source(key[0], title, best[key].coverage, best[key].text, key[1]) for key, title, _ in self.chunks)
+        return tuple(
+            Source(key[0], title, best[key].coverage, best[key].text, key[1], text) for key, title, text in self.chunks
+        )
 
 
 class PassageFinder:

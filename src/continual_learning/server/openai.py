@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from continual_learning.app.learner import Learner
@@ -58,6 +59,12 @@ def router(learner: Learner, work: WorkQueue) -> APIRouter:
     return routes
 
 
+def extension(answer: Answer) -> dict[str, Any]:
+    """What OpenAI's API has no field for, under this product's name; clients that do not know it pass over it."""
+    fields = ("origin", "confidence", "alternatives", "sources")
+    return {"continual_learning": jsonable_encoder({name: getattr(answer, name) for name in fields})}
+
+
 def _check_model(learner: Learner, name: str) -> None:
     if name != model_id(learner):
         raise UnknownNameError(f"no model {name!r}; this server has {model_id(learner)!r}")
@@ -100,6 +107,7 @@ class _Completion:
             "object": "chat.completion",
             "choices": [choice],
             "usage": self._usage(answer).json(),
+            **extension(answer),
         }
 
     def write(self, control: GenerationControl, on_token: TokenCallback | None) -> Answer:
@@ -116,17 +124,22 @@ class _Completion:
                 if isinstance(piece, str):
                     yield self._chunk({"content": piece})
                     continue
-                yield self._chunk({}, self._finish(piece))
+                yield self._chunk({}, self._finish(piece), extension(piece))
                 if self._with_usage:
                     yield event({**self._chunk_head(), "choices": [], "usage": self._usage(piece).json()})
         except ContinualLearningError as error:
             yield event(problems.body_of(problems.OPENAI, error))
         yield event("[DONE]")
 
-    def _chunk(self, delta: dict[str, str], finish: str | None = None) -> str:
+    def _chunk(self, delta: dict[str, str], finish: str | None = None, more: Mapping[str, Any] | None = None) -> str:
         usage = {"usage": None} if self._with_usage else {}
         return event(
-            {**self._chunk_head(), "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **usage}
+            {
+                **self._chunk_head(),
+                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+                **usage,
+                **(more or {}),
+            }
         )
 
     def _chunk_head(self) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def before_and_after(
     touched = [strategy.affects(base, state, q.question) for q in questions]
     asked = [q for q, t in zip(questions, touched, strict=True) if t]
     answers = strategy.answer(base, state, [q.question for q in asked], ANSWER_TOKENS) if asked else []
-    found = iter([contains_answer(a.text, q.answers) for q, a in zip(asked, answers, strict=True)])
+    found = iter([contains_answer(a.claim, q.answers) for q, a in zip(asked, answers, strict=True)])
     after = tuple(next(found) if t else b for b, t in zip(before, touched, strict=True))
     alone = base_perplexity(base, texts)
     return BeforeAndAfter(before, after, alone, alone * (1.0 + _perplexity_change(base, strategy, state, texts)))
@@ -120,7 +120,7 @@ def _base_right(base: BaseModel, questions: Sequence[QuestionAnswer]) -> tuple[b
     return base.remember(
         ("general answers", tuple(questions)),
         lambda: tuple(
-            contains_answer(a.text, q.answers)
+            contains_answer(a.claim, q.answers)
             for q, a in zip(questions, plain_answers(base, [q.question for q in questions], ANSWER_TOKENS), strict=True)
         ),
     )
@@ -137,7 +137,7 @@ def _general_kept(
         return None
     asked = [q for q, r, t in zip(questions, right, touched, strict=True) if r and t]
     answers = strategy.answer(base, state, [q.question for q in asked], ANSWER_TOKENS) if asked else []
-    lost = sum(not contains_answer(a.text, q.answers) for q, a in zip(asked, answers, strict=True))
+    lost = sum(not contains_answer(a.claim, q.answers) for q, a in zip(asked, answers, strict=True))
     return 1.0 - lost / sum(right)
 
 
@@ -210,4 +210,4 @@ def _recall(
     strategy: Strategy[Any], base: BaseModel, state: State, questions: list[str], qa: Sequence[QuestionAnswer]
 ) -> float:
     answers = strategy.answer(base, state, questions, ANSWER_TOKENS)
-    return sum(contains_answer(a.text, q.answers) for a, q in zip(answers, qa, strict=True)) / len(qa)
+    return sum(contains_answer(a.claim, q.answers) for a, q in zip(answers, qa, strict=True)) / len(qa)

@@ -121,6 +121,11 @@ COLUMNS = (
         "Share of the answers that are the gold answer and nothing else, as SQuAD measures it.",
     ),
     Column(
+        "hit_at_3", "hit@3", formats.ratio, "high",
+        "Share of the questions whose gold answer occurs in the answer or in one of its first two alternatives; every "
+        "other measure scores the answer alone.",
+    ),
+    Column(
         "final_recall", "final recall", formats.ratio, "high",
         "Mean recall of all documents after the last one was learned (ACC).",
     ),

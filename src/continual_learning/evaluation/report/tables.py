@@ -11,7 +11,21 @@ from typing import Any
 from continual_learning.evaluation.report.columns import COLUMNS
 from continual_learning.evaluation.report.formats import plain
 
-_ANSWER_FIELDS = ("document", "title", "seed", "question", "text", "right", "f1", "exact_match", "seconds", "tokens")
+_ANSWER_FIELDS = (
+    "document",
+    "title",
+    "seed",
+    "question",
+    "text",
+    "right",
+    "f1",
+    "exact_match",
+    "hit_at_3",
+    "origin",
+    "confidence",
+    "seconds",
+    "tokens",
+)
 
 
 def render_csv(result: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
-"""Retrieval-augmented generation: passages that BM25 finds for a question precede it in the prompt.
+"""Retrieval: passages that BM25 finds for a question are read, by the reader or as part of the prompt.
 
 Lewis et al. 2020 (arXiv 2005.11401) with a fixed retriever: documents are cut into chunks of sentences that overlap,
-the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read (`reading.in_prompt`). If nothing relevant is
-found (`retrieval.relevance`), nothing is added to the prompt, and the base gives its own answer.
+the chunks are ranked by BM25 (`retrieval.bm25`), and the best are read by the reader that the settings name
+(`reading.answering`); without one they precede the question in the prompt (`reading.in_prompt`). If nothing relevant is
+found (`retrieval.relevance`), the base gives its own answer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from continual_learning.documents import Document
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.chunk_store import (
@@ -33,19 +35,19 @@ from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
-class RAGConfig(ReadingConfig):
-    """Settings of the rag strategy: what is retrieved, and how it precedes the question."""
+class RAGConfig(ReadingConfig, ReaderConfig):
+    """Settings of the rag strategy: what is retrieved, and how it is read."""
 
     top_k: int = Field(TOP_K, ge=1)
-    """Maximum number of chunks in the prompt."""
+    """Maximum number of chunks that are read."""
     chunk_tokens: int = Field(CHUNK_TOKENS, ge=8)
     """Maximum tokens per chunk; a chunk holds as many whole sentences as fit."""
     overlap_tokens: int = Field(OVERLAP_TOKENS, ge=0)
     """Maximum tokens of overlap between neighbouring chunks, in whole sentences."""
     min_score: float = Field(MIN_SCORE, ge=0, le=1)
-    """Minimum relevance of a chunk in the prompt (see `retrieval.relevance`); 0 accepts any shared word."""
+    """Minimum relevance of a chunk that is read (see `retrieval.relevance`); 0 accepts any shared word."""
 
-    RETIRED: ClassVar[Mapping[str, object]] = {**ReadingConfig.RETIRED, "k1": 1.5, "b": 0.75}
+    RETIRED: ClassVar[Mapping[str, object]] = {**ReadingConfig.RETIRED, **ReaderConfig.RETIRED, "k1": 1.5, "b": 0.75}
 
     @model_validator(mode="after")
     def _overlap_is_shorter(self) -> Self:
@@ -57,7 +59,7 @@ class RAGConfig(ReadingConfig):
 class RAG(Strategy[RAGConfig]):
     """Keeps the documents in chunks and reads those that a question is about."""
 
-    summary = "retrieves passages (BM25) and puts them before the question"
+    summary = "retrieves passages (BM25) and reads them"
     Config = RAGConfig
     role = "baseline"
     cost = Cost(answer=1.25)
@@ -101,7 +103,12 @@ class RAG(Strategy[RAGConfig]):
                 # the best chunk is next to the question, and the last to be cut
                 excerpts = [[_excerpt(c) for c in reversed(found[i])] for i in chosen]
                 sources = [tuple(c.source for c in found[i]) for i in chosen]
-                made = read_answers(base, self.config, excerpts, asked, max_new_tokens, on_token, history, sources)
+                reader = chosen_reader(base, self.config)
+                if reader is not None:
+                    read = [source[::-1] for source in sources]  # the best last, as in a prompt
+                    made = answers_from_each(base, reader, read, asked, max_new_tokens, on_token)
+                else:
+                    made = read_answers(base, self.config, excerpts, asked, max_new_tokens, on_token, history, sources)
             else:
                 made = plain_answers(base, asked, max_new_tokens, on_token, history)
             answers.update(zip(chosen, made, strict=True))

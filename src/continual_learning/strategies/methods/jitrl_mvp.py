@@ -9,8 +9,9 @@ a quotation, with their values, from which
 
 in logits a bias of log(1 - lambda + lambda q / p_LM): relative to what the model expects anyway, so that a token which
 it would have written gains nothing. Values are weighted by inverse document frequency, and stop words never begin a
-quotation (`retrieval.spans`). If nothing relevant is found, nothing is put into the prompt, no bias is applied, and the
-base answers as it would without a memory.
+quotation (`retrieval.spans`). This is how the base answers from what is found if it has no reader, or the setting
+``reader`` is None. Otherwise the reader answers from the chunks found (`reading.answering`). If nothing relevant is
+found, nothing is read, no bias is applied, and the base answers as it would without a memory.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from continual_learning.documents import Document
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.logits_processors import Steer, Step, interpolated
+from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.backends import Retriever
@@ -42,7 +44,7 @@ from continual_learning.strategies.base import Cost, Strategy, plain_report
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
-class JitRLMVPConfig(ReadingConfig):
+class JitRLMVPConfig(ReadingConfig, ReaderConfig):
     """Settings of the jitrl_mvp strategy: what is retrieved, what is read, and how far the logits move."""
 
     retriever: Retriever = "bm25"
@@ -52,16 +54,18 @@ class JitRLMVPConfig(ReadingConfig):
     top_k: int = Field(3, ge=1)
     """Maximum number of chunks that are considered."""
     sentences: int = Field(3, ge=1)
-    """Maximum number of sentences that are put into the prompt and favoured by the logits."""
+    """Without a reader: maximum number of sentences that are put into the prompt and favoured by the logits."""
     min_coverage: float = Field(0.4, ge=0, le=1)
     """Minimum share of a question's content in a relevant sentence together with its title and the sentence before."""
     min_evidence: float = Field(10.0, ge=0)
     """Minimum evidence for that, in nats: the rarity of the shared words."""
     share: float = Field(0.5, ge=0, lt=1)
-    """lambda, the weight of the memory's distribution against the model's; 0 leaves the logits unchanged."""
+    """Without a reader: lambda, the weight of the memory's distribution against the model's; 0 leaves the logits
+    unchanged."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {
         **ReadingConfig.RETIRED,
+        **ReaderConfig.RETIRED,
         "chunk_tokens": CHUNK_TOKENS,
         "overlap_tokens": OVERLAP_TOKENS,
         "read": "sentences",
@@ -111,8 +115,14 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
             excerpts = [self._excerpts(one) for _, one in about]
             asked = [questions[i] for i, _ in about]
             sources = [one.sources() for _, one in about]
-            steer = self._steer(base, [one for _, one in about], max_new_tokens)
-            made = read_answers(base, self.config, excerpts, asked, max_new_tokens, on_token, history, sources, steer)
+            reader = chosen_reader(base, self.config)
+            if reader is not None:
+                read = [source[::-1] for source in sources]  # the best last, as in a prompt
+                made = answers_from_each(base, reader, read, asked, max_new_tokens, on_token)
+            else:
+                how = (max_new_tokens, on_token, history, sources)
+                steer = self._steer(base, [one for _, one in about], max_new_tokens)
+                made = read_answers(base, self.config, excerpts, asked, *how, steer)
             answers.update(zip([i for i, _ in about], made, strict=True))
         if others:
             made = plain_answers(base, [questions[i] for i in others], max_new_tokens, on_token, history)

@@ -29,6 +29,7 @@ from continual_learning.documents import Document
 from continual_learning.errors import InputError
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.reading.generated import generated_confidence
 from continual_learning.reading.in_prompt import Excerpt
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval import Relevance
@@ -142,7 +143,13 @@ class ACE(Strategy[ACEConfig]):
                     _entry_source(entry, score) for entry, score in shown[i][0] if entry in attempt.shown
                 )
                 answers[i] = Answer(
-                    questions[i], attempt.answer, sources, attempt.tokens, attempt.seconds, attempt.notes
+                    questions[i],
+                    attempt.answer,
+                    sources,
+                    attempt.tokens,
+                    attempt.seconds,
+                    attempt.notes,
+                    confidence=generated_confidence(attempt.probability),
                 )
         rest = [i for i in range(len(questions)) if i not in answers]
         if rest:

@@ -73,6 +73,8 @@ class Attempt:
     notes: tuple[str, ...] = ()
     error: str = ""
     """Why there is no answer; empty if there is one."""
+    probability: float | None = None
+    """Geometric mean of the probabilities of what was generated for it, reasoning included; None if not reported."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,18 @@ class Roles:
             reply = self.answers[key]
             used = tuple(e.id for e in p.entries)
             made.append(
-                Attempt(p.task, reply.text, p.entries, used, p.excerpts, "", reply.tokens, reply.seconds, p.notes)
+                Attempt(
+                    p.task,
+                    reply.text,
+                    p.entries,
+                    used,
+                    p.excerpts,
+                    "",
+                    reply.tokens,
+                    reply.seconds,
+                    p.notes,
+                    probability=reply.probability,
+                )
             )
         return made
 
@@ -172,7 +185,21 @@ class Roles:
             reasoning, used, text = result.value
             if on_token is not None:
                 on_token(text)
-            made.append(Attempt(p.task, text, p.entries, used, p.excerpts, reasoning, tokens, seconds, p.notes))
+            probability = result.replies[-1].probability  # the reply that was valid JSON
+            made.append(
+                Attempt(
+                    p.task,
+                    text,
+                    p.entries,
+                    used,
+                    p.excerpts,
+                    reasoning,
+                    tokens,
+                    seconds,
+                    p.notes,
+                    probability=probability,
+                )
+            )
         return made
 
     def _prepared(

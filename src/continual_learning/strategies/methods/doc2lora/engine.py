@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,9 +136,8 @@ class Doc2LoRAEngine:
         """As `generate`, and return tokens, seconds and notes too."""
         with self.installed():
             [answer] = plain_answers(self.base, [question], max_new_tokens)
-        if any(d.mode == "simulated" for d in self.documents):
-            return Answer(question, answer.text, (), answer.tokens, answer.seconds, (*answer.notes, SIMULATED))
-        return answer
+        simulated = (SIMULATED,) if any(d.mode == "simulated" for d in self.documents) else ()
+        return replace(answer, notes=(*answer.notes, *simulated), origin="memory" if self.documents else "model")
 
     @contextmanager
     def installed(self) -> Iterator[BaseModel]:

@@ -6,6 +6,7 @@ the check after learning counts the parts that are recited word for word.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -70,15 +71,18 @@ def recite(
         recited = _stream(base, title, numbers, max_new_tokens, on_token)
     found = []
     for window in windows:
-        pieces, tokens, seconds = [], 0, 0.0
+        pieces, tokens, seconds, log_sum = [], 0, 0.0, 0.0
         for generation in (recited[number] for number in window if number in recited):
             ids = generation.ids[: max_new_tokens - tokens]
             if ids:
                 cut = len(ids) < len(generation.ids)
                 pieces.append((base.decode(ids).rstrip("\ufffd") if cut else generation.text).strip())
+            # A part that is cut has the mean of the whole: its tokens' own are not kept.
+            log_sum += len(ids) * math.log(generation.probability or 1.0)
             tokens += len(ids)
             seconds += generation.seconds
-        found.append(Recalled(joined(pieces), tokens, seconds))
+        probability = math.exp(log_sum / tokens) if tokens else None
+        found.append(Recalled(joined(pieces), tokens, seconds, probability))
     return found
 
 
