@@ -17,7 +17,7 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.types import Progress
 
 SEQUENCES = ("squad", "stream", "conversation", "needle", "repository", "transfer")
-OWN = ("ace", "cold_start", "decoding", "doc2lora", "jitrl", "learning_time", "long_document", "nested")
+OWN = ("ace", "cold_start", "decoding", "doc2lora", "jitrl", "learning_time", "long_document", "nested", "reading")
 
 
 def protocol_module(name: str) -> ModuleType:
