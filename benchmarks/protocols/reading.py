@@ -82,15 +82,16 @@ def _texts(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
             continue
         note(f"{label}, {given[name]} texts")
         data = _sample(bench, name, given[name], given)
+        timed = data.documents[: given["timed"]]
+        # before anything else, so that the first question about a text does find it unread
+        seconds = seconds_one_by_one(base, contender.make(0), timed, given["max_new_tokens"])
         result = compare(data, [contender], base, each=True, settings=how, progress=progress_notes())
         if not result["results"]:
             raise SystemExit(f"{experiment.name}: {'; '.join(result['notes'])}")
         found = result["results"][0]
         every[name] = found["answers"]
         datasets[name] = result["dataset"]
-        figures[name] = summary(found, data)
-        timed = data.documents[: given["timed"]]
-        figures[name]["seconds"] = seconds_one_by_one(base, contender.make(0), timed, given["max_new_tokens"])
+        figures[name] = {**summary(found, data), "seconds": seconds}
     return figures, {"datasets": datasets, "config": found["config"]}, every
 
 
