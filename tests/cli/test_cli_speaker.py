@@ -20,7 +20,7 @@ from continual_learning.cli import doctor
 from continual_learning.model.base_model import BaseModel
 from continual_learning.server import create_app
 
-SAID = "This is document one, so it is said."
+SAID = "This is document one, so it is said, and more is to come."
 MODEL = "small:3b"
 
 
