@@ -16,6 +16,7 @@ from protocols.sequences import show, table
 from records import HERE, Json, protocol_facts, results
 
 ORDER = (
+    "reading",
     "squad",
     "stream",
     "everyday",

@@ -4,6 +4,7 @@
     python benchmarks/run.py squad/quote--default       these
     python benchmarks/run.py stream --data FILE         a whole protocol
     python benchmarks/run.py --stale                    all whose code, options or setting have changed
+    python benchmarks/run.py reading --set passages=5 --out FOLDER      a trial, whose results go elsewhere
 
 A result is written as soon as it is measured, so that the same command resumes after an interruption; within squad,
 stream and the like every document that was learned is stored, too. A result is stale if the digest of its experiment
@@ -19,11 +20,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import report
+import yaml
 from protocols import Bench, protocol_module
 from records import FORMAT, HERE, Experiment, Json, experiments, results, write
 
@@ -60,6 +63,31 @@ def chosen(every: dict[str, Experiment], names: Sequence[str]) -> list[Experimen
             raise ValueError(f"no experiment {name!r}; expected one that --list names, or a protocol: {protocols}")
         found |= matching
     return list((found if names else every).values())
+
+
+def changed(chosen: Sequence[Experiment], changes: Sequence[str]) -> list[Experiment]:
+    """The experiments with other values of their setting, or of options that they leave at the default.
+
+    ``changes``: ``NAME=VALUE``, the value as YAML. Raises ValueError if no experiment has such a name.
+    """
+    made = list(chosen)
+    for change in changes:
+        name, sign, text = change.partition("=")
+        value = yaml.safe_load(text) if sign else None
+        after = [_with(experiment, name, value) for experiment in made]
+        if not sign or after == made:
+            raise ValueError(f"--set {change}: changes nothing; expected NAME=VALUE of a setting or an option")
+        made = after
+    return made
+
+
+def _with(experiment: Experiment, name: str, value: Any) -> Experiment:
+    if name in experiment.setting:
+        return replace(experiment, setting={**experiment.setting, name: value})
+    takes = experiment.strategy in strategy_names() and name in strategy_class(experiment.strategy).Config.model_fields
+    if takes and name not in experiment.options:
+        return replace(experiment, options={**experiment.options, name: value})
+    return experiment
 
 
 def run(experiment: Experiment, bench: Bench, command: str) -> tuple[Json, Any]:
@@ -104,9 +132,19 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("squad_dev_open.jsonl"), help="SQuAD's development file")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--out", type=Path, default=HERE, help="folder with results/ and answers/")
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="another value of a setting, or of an option that the experiment leaves at its default; needs --out",
+    )
     given = parser.parse_args(words)
+    if given.changes and given.out == HERE:
+        parser.error(f"--set {given.changes[0]}: such results are not those of the experiments; give --out FOLDER")
     try:
-        todo = chosen(experiments(), given.names)
+        todo = changed(chosen(experiments(), given.names), given.changes)
         known = results(folder=given.out / "results")
     except ValueError as error:
         parser.error(str(error))

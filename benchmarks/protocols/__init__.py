@@ -17,7 +17,10 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.types import Progress
 
 SEQUENCES = ("squad", "stream", "conversation", "needle", "repository", "transfer")
-OWN = ("ace", "cold_start", "decoding", "doc2lora", "everyday", "jitrl", "learning_time", "long_document", "nested")
+OWN = (
+    "ace", "cold_start", "decoding", "doc2lora", "everyday", "jitrl", "learning_time", "long_document", "nested",
+    "reading",
+)  # fmt: skip
 
 
 def protocol_module(name: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from continual_learning.datasets.everyday import KINDS
@@ -34,7 +35,7 @@ def table(results: Mapping[str, Json]) -> str:
     rows = sorted(results.values(), key=lambda r: -r["figures"]["score"])
     columns: dict[str, Callable[[Json], str]] = {"strategy": lambda r: r["label"], "score": _score}
     for kind in KINDS:
-        columns[kind.replace("_", " ")] = lambda r, kind=kind: show(r["figures"][f"score_{kind}"], ".2f")
+        columns[kind.replace("_", " ")] = partial(_score_of, kind)
     columns["answered"] = lambda r: show(r["figures"]["answered"], ".0%")
     columns["answer, s"] = lambda r: show(r["figures"]["answer_seconds"], ".2f")
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
@@ -48,3 +49,7 @@ def table(results: Mapping[str, Json]) -> str:
 def _score(result: Json) -> str:
     between = result["figures"]["score_interval"]
     return show(result["figures"]["score"], ".2f") + (f" [{between[0]:.2f}, {between[1]:.2f}]" if between else "")
+
+
+def _score_of(kind: str, result: Json) -> str:
+    return show(result["figures"][f"score_{kind}"], ".2f")

@@ -108,6 +108,59 @@ def test_a_difference_is_paired() -> None:
     assert sequences.difference(row("11", "1"), better) == "", "other questions"
 
 
+def test_reading_compares_f1_on_the_texts_that_both_rows_have() -> None:
+    from protocols import reading
+
+    quote = {"f1_by_document": ["1 0.5", "0", "1 1 1"]}
+    assert reading.difference({"f1_by_document": ["0.5 0", "0.25"]}, quote) == "-0.25 [-0.50, +0.25]"
+    assert reading.difference(quote, quote) == ""
+    assert reading.difference({"f1_by_document": ["0.5 0 1", "0.25"]}, quote) == "", "other questions"
+
+
+def test_a_trial_changes_settings_and_options_and_is_written_elsewhere(
+    records: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import run
+
+    rows = [
+        records.Experiment("reading", "quote", "plain", options={"reader": None}, setting={"squad": 60}),
+        records.Experiment("reading", "quote", setting={"squad": 60}),
+        records.Experiment("reading", "frozen", setting={"timed": 1}),
+    ]
+    found = run.changed(rows, ["squad=3", "reader=my.safetensors"])
+    assert [dict(e.setting) for e in found] == [{"squad": 3}, {"squad": 3}, {"timed": 1}]
+    assert [dict(e.options) for e in found] == [{"reader": None}, {"reader": "my.safetensors"}, {}]
+    with pytest.raises(ValueError, match="--set squat=3: changes nothing"):
+        run.changed(rows, ["squat=3"])
+    with pytest.raises(SystemExit):
+        run.main(["reading", "--set", "squad=3"])
+    assert "give --out FOLDER" in capsys.readouterr().err
+
+
+def test_reading_measures_texts_and_tables_show_them(records: ModuleType, data: Path, tiny_llama_dir: Path) -> None:
+    from protocols import Bench, reading
+
+    from continual_learning.model.base_model import BaseModel
+
+    sets = {"squad": 1, "fairytaleqa": 2, "covid_qa": 0}
+    setting = {**sets, "questions": 2, "data_seed": 0, "max_new_tokens": 4, "timed": 2}
+    row = records.Experiment("reading", "rag", "no-reader", "rag, plain", {"reader": None}, setting)
+    data.with_name("fairytaleqa.jsonl").write_text(data.read_text())
+    figures, told, answers = reading.measure(row, Bench(BaseModel.load(str(tiny_llama_dir)), data))
+    assert {name: (found["documents"], found["questions"]) for name, found in figures.items()} == {
+        "squad": (1, 2),
+        "fairytaleqa": (2, 4),
+    }
+    assert told["datasets"]["squad"]["split"] == "second" and len(answers["fairytaleqa"]) == 4
+    stories = figures["fairytaleqa"]
+    assert stories["questions_with_spans"] == 4 and stories["seconds"]["warm"] > 0
+    assert sum(stories["origins"].values()) == 4
+    lines = reading.table(
+        {row.name: {"strategy": "rag", "variant": "no-reader", "label": row.label, "figures": figures}}
+    )
+    assert "**SQuAD**" in lines and "| rag, plain | " in lines and "COVID" not in lines
+
+
 def test_the_runner_writes_results_and_runs_what_is_stale(
     runner: ModuleType,
     records: ModuleType,

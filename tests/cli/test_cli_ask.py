@@ -35,7 +35,9 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             (Alternative("no", 0.2), Alternative("yes", 0.05)),
         )
 
-    def ask(self: Learner, question: Any, max_new_tokens: int = 64, on_token: Any = None) -> Any:
+    def ask(
+        self: Learner, question: Any, max_new_tokens: int = 64, on_token: Any = None, *, sentence: bool = False
+    ) -> Any:
         if isinstance(question, str):
             return answer(question, max_new_tokens, on_token)
         return [answer(q, max_new_tokens, on_token) for q in question]
@@ -71,7 +73,7 @@ def test_a_real_answer(work: Any) -> None:
     first = work("ask", "Who?", "--memory", "work", "--max-new-tokens", "3", "--json").json
     assert (first["memory"], first["strategy"]) == ("work", "in_context")
     [answer] = first["answers"]
-    fields = "question text sources tokens seconds notes origin confidence alternatives"
+    fields = "question text sources tokens seconds notes origin confidence alternatives speaker"
     assert set(answer) == set(fields.split())
     assert answer["tokens"] <= 3 and answer["origin"] == "memory" and 0 < answer["confidence"] <= 1
     source = answer["sources"][0]

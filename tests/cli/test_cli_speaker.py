@@ -16,10 +16,11 @@ from fastapi.testclient import TestClient
 from continual_learning.app.learner import Learner
 from continual_learning.app.speaking import Speaker
 from continual_learning.chat_models import servers
+from continual_learning.cli import doctor
 from continual_learning.model.base_model import BaseModel
 from continual_learning.server import create_app
 
-SAID = "This is document one, so it is said."
+SAID = "This is document one, so it is said, and more is to come."
 MODEL = "small:3b"
 
 
@@ -71,6 +72,8 @@ def test_a_speaker_in_the_settings(spoken: Any, script: Script, monkeypatch: pyt
         monkeypatch.setenv("MY_KEY", "sk-mine")
         assert ask(model=f"openai:{url}#{MODEL}", api_key_variable="MY_KEY").out == f"{SAID}\n"
     assert other.headers[0]["authorization"] == "Bearer sk-mine"
+    [check] = doctor._run(doctor._speaker)
+    assert (check.name, check.status) == ("speaker", "fail") and "cannot be reached" in check.detail
     Path("a.txt").write_text("Learning needs no speaker.")
     assert spoken("learn", "a.txt", "--memory", "quoted").code == 0
 

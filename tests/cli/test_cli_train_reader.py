@@ -23,11 +23,14 @@ def test_the_command(cli: Command, tiny_llama_dir: Path, tmp_path: Path) -> None
         for number, place in enumerate(PLACES)
     ]
     data.write_text("\n".join(map(json.dumps, rows)))
-    given = ("train", "reader", str(data), "--model", str(tiny_llama_dir), "--epochs", "2", "--set", "width=16")
-    done = cli(*given, "--out", str(tmp_path / "run"), "--json")
+    out = str(tmp_path / "run")
+    given = ("train", "reader", str(data), "--model", str(tiny_llama_dir), "--held-out", "1", "--set", "steps=2")
+    done = cli(*given, "--out", out, "--json")
     assert done.code == 0, done.err
     facts = done.json
-    assert facts["questions"] == 2 and [p["epoch"] for p in facts["curve"]] == [1, 2]
+    assert facts["questions"] == 2 and [p["step"] for p in facts["curve"]] == [2] and facts["held_out"]["texts"] == 1
     assert Path(facts["reader"]).stat().st_size == facts["bytes"]
-    wrong = cli(*given, "--out", str(tmp_path / "run"), "--set", "widht=3")
-    assert wrong.code == 2 and "width" in wrong.err
+    wrong = cli(*given, "--out", out, "--set", "rnak=3")
+    assert wrong.code == 2 and "rank" in wrong.err
+    nothing = cli(*given[:-4], "--held-out", "3", "--out", out)
+    assert nothing.code == 2 and "none is left" in nothing.err

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continual_learning.datasets.base import Dataset, QADocument, sample, split_by_article
+from continual_learning.datasets.base import Dataset, QADocument, sample, sample_evenly, split_by_article
 from continual_learning.documents import Document
 from continual_learning.errors import InputError
 from continual_learning.types import QuestionAnswer
@@ -104,6 +104,19 @@ def test_large_articles_are_not_drawn_more_often() -> None:
 def test_a_sample_from_all_documents_repeats_none() -> None:
     drawn = sample(make(2, documents=5), 10, one_per_article=False)
     assert len(set(ids(drawn))) == 10
+
+
+def test_an_even_sample_takes_from_all_articles_in_turn() -> None:
+    large = make(1, documents=20).documents
+    small = tuple(replace(item, article=f"small {n}") for n, item in enumerate(make(3, documents=2).documents[1:3]))
+    dataset = replace(make(1), documents=(*large, *small))
+    drawn = sample_evenly(dataset, 6, seed=2, questions=2, min_questions=3)
+    assert Counter(item.article for item in drawn.documents) == {"article 0": 4, "small 0": 1, "small 1": 1}
+    assert len({item.article for item in drawn.documents[:3]}) == 3
+    assert all(len(item.questions) == 2 for item in drawn.documents)
+    assert ids(sample_evenly(dataset, 4, seed=2)) == ids(drawn)[:4]
+    with pytest.raises(InputError, match="there are 0 such documents"):
+        sample_evenly(dataset, 1, min_questions=4)
 
 
 def test_only_documents_with_enough_questions_are_drawn() -> None:

@@ -103,6 +103,16 @@ def test_official_json_and_json_lines_hold_the_same(tmp_path: Path) -> None:
     assert listed.documents[1].document.source == "open.jsonl:3"
 
 
+def test_json_lines_may_have_answers_and_questions_without_any(tmp_path: Path) -> None:
+    asked = [
+        {"question": "What do they eat?", "answers": ["plankton", "eat plankton"], "kind": "action/explicit"},
+        {"question": "Who eats them?", "answers": [], "answerable": False},
+    ]
+    dataset = load_dataset(write(tmp_path / "open.jsonl", lines([{**ROWS[0], "questions": asked}, *ROWS[1:]])))
+    assert content(dataset) == EXPECTED
+    assert dataset.notes == ("unanswerable questions left out: 1",)
+
+
 def test_layouts_are_told_apart_by_content(tmp_path: Path) -> None:
     one_line = load_dataset(write(tmp_path / "a.jsonl", OFFICIAL))
     one_row = load_dataset(write(tmp_path / "b.jsonl", ROWS[0]))

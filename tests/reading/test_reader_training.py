@@ -18,7 +18,7 @@ from continual_learning.reading.reader.training import READER_FILE, ReaderTraini
 from continual_learning.types import QuestionAnswer
 
 PLACES = ("Lund", "Vienna", "Oslo", "Turin", "Ghent", "Porto", "Basel", "Malmo")
-QUICK = ReaderTraining(rank=8, first_block=0, learning_rate=5e-2, steps=60, batch_tokens=400)
+QUICK = ReaderTraining(rank=8, adapted=1.0, learning_rate=5e-2, steps=60, batch_tokens=400)
 
 
 def lessons() -> list[Lesson]:

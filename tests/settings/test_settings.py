@@ -24,6 +24,7 @@ from continual_learning.settings.edit import default_yaml, file_to_write, set_va
 from continual_learning.settings.schema import (
     Config,
     NestedSettings,
+    SpeakerSettings,
     check_file,
     config_files,
     core_keys,
@@ -104,12 +105,16 @@ def values(config: Config) -> dict[str, tuple[Any, str]]:
     return {s.key: (s.value, s.origin) for s in config.items()}
 
 
-NESTED = {f"nested.{key}": (value, "default") for key, value in NestedSettings().model_dump().items()}
+GROUPS = {
+    f"{section}.{key}": (value, "default")
+    for section, kind in (("nested", NestedSettings), ("speaker", SpeakerSettings))
+    for key, value in kind().model_dump().items()
+}
 
 
 def test_defaults_and_keys() -> None:
     assert values(load_config()) == {
-        **NESTED,
+        **GROUPS,
         "model.name": ("smollm2-135m", "default"),
         "model.device": ("auto", "default"),
         "model.dtype": ("auto", "default"),
@@ -138,7 +143,7 @@ def test_each_layer_wins_over_the_one_before(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CONTINUAL_LEARNING_STRATEGIES__TOY__MODE", "slow")
     config = load_config({"max_new_tokens": 8, "model.device": None})
     assert values(config) == {
-        **NESTED,
+        **GROUPS,
         "model.name": ("local", f"{stronger}, line 2"),
         "model.device": ("auto", "default"),
         "model.dtype": ("float32", f"{weakest}, line 4"),

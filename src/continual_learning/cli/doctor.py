@@ -39,7 +39,7 @@ def doctor(as_json: options.Json = False) -> None:
     """Check the installation, the model and every memory. Exit code 1 if something fails."""
     out = Output(as_json)
     found: list[Check] = []
-    for check in (_python, _packages, _threads, _settings, _model, _strategies, _data_home, _disk, _memories):
+    for check in (_python, _packages, _threads, _settings, _model, _strategies, _speaker, _data_home, _disk, _memories):
         for result in _run(check):
             found.append(result)
             out.line(f"{result.status:<4}  {result.name}: {result.detail}{'; ' if result.fix else ''}{result.fix}")
@@ -135,6 +135,16 @@ def _strategies() -> Iterator[Check]:
             continue
         for found in findings:
             yield Check(found.name, OK if found.ok else FAIL, found.detail, found.fix)
+
+
+def _speaker() -> Iterator[Check]:
+    """Whether the speaker of the settings can be used, if one is set."""
+    from continual_learning.cli.session import open_speaker
+    from continual_learning.settings.schema import load_config
+
+    config = load_config()
+    if open_speaker(config) is not None:
+        yield Check("speaker", OK, f"{config.settings.speaker.model}")
 
 
 def _data_home() -> Iterator[Check]:

@@ -118,12 +118,13 @@ def open_learner(choice: Choice, speaks: bool = False) -> Learner:
 
     place = choice.config.settings.model
     make_strategy(choice.strategy, choice.options)  # a wrong option is reported before seconds of loading
-    speaker = _speaker(choice.config) if speaks else None  # so is one that cannot be used
+    speaker = open_speaker(choice.config) if speaks else None  # so is one that cannot be used
     base = load_base(choice.model, place.device, place.dtype, place.precision)
     return Learner.open(base, choice.strategy, choice.memory, speaker=speaker, **choice.options)
 
 
-def _speaker(config: Config) -> Speaker | None:
+def open_speaker(config: Config) -> Speaker | None:
+    """The speaker of the settings, ready to speak; None if none is set. Raises what `Speaker.open` does."""
     from continual_learning.app.speaking import SECTION, Speaker
     from continual_learning.chat_models import Connection
 

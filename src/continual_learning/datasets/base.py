@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
@@ -78,7 +79,8 @@ def load_dataset(source: str | Path, hub_split: str = "validation") -> Dataset:
     """Documents with questions from a file, from the sample that ships, or from the Hugging Face hub by name.
 
     A file is SQuAD's official JSON (1.1 or 2.0), or JSON lines with ``title``, ``context`` and ``questions``: a list
-    of ``question`` and ``answer``, the latter a string or a list of strings. ``squad_sample`` ships with the package.
+    of ``question`` and ``answer`` or ``answers``, a string or a list of strings; a question with an empty list of
+    ``answers`` is left out and counted. ``squad_sample`` ships with the package.
     Other names are ``squad`` and ``squad_v2`` of the hub, of which ``hub_split`` is read. A file of a name takes
     precedence. Identical passages become one document.
     Raises InputError, one line with the place and the field, and MissingExtraError without the hub's package.
@@ -206,6 +208,24 @@ def sample(
             f"are {len(drawn)} {what}; ask for fewer documents, fewer questions, or a larger dataset"
         )
     return replace(dataset, documents=tuple(drawn[:count]), seed=seed)
+
+
+def sample_evenly(dataset: Dataset, count: int, seed: int = 0, questions: int = 5, min_questions: int = 1) -> Dataset:
+    """``count`` documents from all articles in turn, each with its first ``questions`` questions.
+
+    Documents with fewer than ``min_questions`` are passed over. A smaller sample with the same seed is a prefix of a
+    larger one. Raises InputError if there are too few.
+    """
+    fit = sum(len(item.questions) >= min_questions for item in dataset.documents)
+    drawn = sample(dataset, max(count, fit), seed, one_per_article=False, min_questions=min_questions).documents
+    taken: Counter[str] = Counter()
+    turns: list[tuple[int, int]] = []
+    for number, item in enumerate(drawn):
+        turns.append((taken[_article(item)], number))
+        taken[_article(item)] += 1
+    chosen = [drawn[number] for _, number in sorted(turns)[:count]]
+    cut = tuple(replace(item, questions=item.questions[:questions]) for item in chosen)
+    return replace(dataset, documents=cut, seed=seed)
 
 
 def choose_documents(dataset: Dataset, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:

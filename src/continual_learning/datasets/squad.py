@@ -45,7 +45,7 @@ def read_squad(path: Path) -> tuple[list[Passage], int]:
         return _official(whole, path)
     if path.suffix.lower() == ".json":
         raise InputError(f"{path}: is not SQuAD's JSON{reason}; expected {_OFFICIAL}")
-    return _json_lines(text, path), 0
+    return _json_lines(text, path)
 
 
 def hub_squad(name: str, split: str) -> tuple[list[Passage], int]:
@@ -111,8 +111,9 @@ def _official_question(qa: dict[str, Any], place: str, path: Path) -> QuestionAn
     return question_answer({k: v for k, v in qa.items() if k == "question"} | {"answer": golds}, at)
 
 
-def _json_lines(text: str, path: Path) -> list[Passage]:
+def _json_lines(text: str, path: Path) -> tuple[list[Passage], int]:
     passages: list[Passage] = []
+    unanswerable = 0
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -123,8 +124,16 @@ def _json_lines(text: str, path: Path) -> list[Passage]:
         at = f"{path}, line {number}"
         document = _document(row, row.get("title", ""), at, f"{path.name}:{number}")
         items = _items(_field(row, "questions", list, at), f"line {number}, questions", path)
-        passages.append((document, [question_answer(qa, f"{path}, {place}") for qa, place in items]))
-    return passages
+        questions = []
+        for qa, place in items:
+            if "answer" not in qa and "answers" in qa:
+                qa = {**qa, "answer": qa["answers"]}
+                if qa["answer"] == []:
+                    unanswerable += 1
+                    continue
+            questions.append(question_answer(qa, f"{path}, {place}"))
+        passages.append((document, questions))
+    return passages, unanswerable
 
 
 def _document(row: Mapping[str, Any], title: Any, at: str, source: str) -> Document:

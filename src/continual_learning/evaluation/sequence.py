@@ -266,7 +266,6 @@ def kept_bytes(state: State) -> int:
 def _answer_record(answer: Answer, seconds: float) -> dict[str, Any]:
     return {
         "text": answer.text,
-        "origin": answer.origin,
         "tokens": answer.tokens,
         "seconds": seconds,
         "sources": [{"title": s.title, "score": s.score, "quote": s.quote} for s in answer.sources],

@@ -122,6 +122,11 @@ COLUMNS = (
         "Share of the answers that are the gold answer and nothing else, as SQuAD measures it.",
     ),
     Column(
+        "hit_at_3", "hit@3", formats.ratio, "high",
+        "Share of the questions whose gold answer occurs in the answer or in one of its first two alternatives; every "
+        "other measure scores the answer alone.",
+    ),
+    Column(
         "score", "score", formats.ratio, "high",
         "Mean over the questions, each scored from 0 to 1 by the rule of its kind.", interval="score_interval",
     ),
@@ -135,11 +140,6 @@ COLUMNS = (
     Column(
         "answered", "answered", formats.percent, "",
         "Share of the questions that the document answers whose answer is not that it does not say.",
-    ),
-    Column(
-        "hit_at_3", "hit@3", formats.ratio, "high",
-        "Share of the questions whose gold answer occurs in the answer or in one of its first two alternatives; every "
-        "other measure scores the answer alone.",
     ),
     Column(
         "final_recall", "final recall", formats.ratio, "high",

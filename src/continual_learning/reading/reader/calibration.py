@@ -83,9 +83,7 @@ def _logistic(seen_NS: Tensor, outcome_N: Tensor, weight_N: Tensor) -> tuple[flo
         chance_N = torch.sigmoid(seen_NS @ found_S)
         slope_S = seen_NS.T @ (weight_N * (chance_N - outcome_N)) + _RIDGE * found_S
         curve_SS = seen_NS.T @ (seen_NS * (weight_N * chance_N * (1 - chance_N))[:, None])
-        found_S = found_S - torch.linalg.solve(
-            curve_SS + _RIDGE * torch.eye(len(found_S), dtype=seen_NS.dtype), slope_S
-        )
+        found_S = found_S - torch.linalg.solve(curve_SS + ridge_SS, slope_S)
     return tuple(round(value, 5) for value in found_S.tolist())
 
 

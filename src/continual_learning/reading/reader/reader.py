@@ -96,8 +96,7 @@ class Reader:
             # Half of the window is more than enough for questions and spans.
             ids = [*begin, *base.encode(text_prompt(title, text))][: base.window - min(room + 512, base.window // 2)]
             row = _Row(base)
-            if ids:
-                row.read(ids, range(len(ids)), torch.ones(len(ids), len(ids), dtype=torch.bool).tril())
+            row.begin(ids)
             kept[key] = row, SpanTrie(text, base.tokenizer)
             while len(kept) > 1 and sum(len(row) for row, _ in kept.values()) > _KEPT_TOKENS:
                 kept.popitem(last=False)
@@ -121,6 +120,13 @@ class _Row:
         """A row that goes on from here by itself."""
         return _Row(self._base, copy.deepcopy(self._cache), self._length)
 
+    def begin(self, ids: Sequence[int]) -> None:
+        """Read the first tokens, each of which attends to all before it."""
+        if ids:
+            ids_1T = torch.tensor([list(ids)], device=self._base.device)
+            self._base.backbone(input_ids=ids_1T, past_key_values=self._cache, use_cache=True)
+            self._length = len(ids)
+
     def read(self, ids: Sequence[int], positions: Sequence[int], allowed_TS: Tensor) -> Tensor:
         """Final hidden states of further tokens, ``[T, D]``. ``allowed_TS``: what each attends to."""
         base = self._base
@@ -128,7 +134,7 @@ class _Row:
         added_11TS = torch.zeros(allowed_TS.shape, dtype=dtype, device=base.device)[None, None]
         added_11TS = added_11TS.masked_fill(~allowed_TS.to(base.device), torch.finfo(dtype).min)
         hidden_1TD: Tensor = base.backbone(
-            input_ids=torch.tensor([list(ids)], dtype=torch.long, device=base.device),
+            input_ids=torch.tensor([list(ids)], device=base.device),
             position_ids=torch.tensor([list(positions)], device=base.device),
             attention_mask=added_11TS,
             past_key_values=self._cache,

@@ -74,8 +74,8 @@ class ReaderTraining(StrategyConfig):
 
     rank: int = Field(16, ge=1)
     """Rank of the adapter."""
-    first_block: int = Field(6, ge=0)
-    """The adapter changes the linear layers of the blocks from this one on, counted from 0."""
+    adapted: float = Field(0.8, gt=0, le=1)
+    """Share of the blocks, the upper ones, whose linear layers the adapter changes."""
     learning_rate: float = Field(6e-4, gt=0)
     steps: int = Field(1_200, ge=1)
     falling: float = Field(0.35, ge=0, le=1)
@@ -221,9 +221,10 @@ class _Run:
     def __init__(self, base: BaseModel, lessons: Sequence[Lesson], config: ReaderTraining):
         self._base, self._lessons, self._config = base, lessons, config
         self._names = names_asked_about(lessons)
+        self._first = base.block_count - math.ceil(config.adapted * base.block_count)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self._weights = {n: nn.Parameter(t) for n, t in new_weights(base, config.first_block, config.rank).items()}
+            self._weights = {n: nn.Parameter(t) for n, t in new_weights(base, self._first, config.rank).items()}
         self._optimizer = torch.optim.AdamW(
             self._weights.values(), lr=config.learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY
         )
@@ -261,7 +262,7 @@ class _Run:
             group["lr"] = config.learning_rate * self._rate()
         scaled = {n: w * config.scale if n.endswith(".B") else w for n, w in self._weights.items()}
         with installed(self._base, scaled, quick=False):
-            loss = row_loss(self._base, batch, config.first_block)
+            loss = row_loss(self._base, batch, self._first)
         if not torch.isfinite(loss):
             raise DivergedError(f"the loss is {loss.item()} at step {self.step + 1}; lower learning_rate")
         loss.backward()
