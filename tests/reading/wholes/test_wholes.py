@@ -37,8 +37,21 @@ BLOCKS = blocks_of("Handover notes", NOTES)
 def test_a_text_is_set_in_its_lines_again() -> None:
     flat = " ".join(NOTES.split())
     assert blocks_of("", with_lines(flat, line_lengths(NOTES))) == blocks_of("", NOTES)
-    assert with_lines("one two three four", [2, 0, 1]) == "one two\n\nthree\nfour"
+    assert line_lengths("one two\n\n\nthree\n") == [6, 0, 5]
+    assert with_lines("one two three four", [6, 0, 5]) == "one two\n\nthree\nfour"
     assert with_lines("one two", None) == "one two"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ab c- d e", "ab\nc- d\ne"),  # a word was cut
+        ("ab cc-d e", "ab\ncc-d\ne"),  # an error of recitation
+        ("abc-de", "ab\nc-d\ne"),  # no spaces
+    ],
+)
+def test_lines_survive_what_happens_to_words(text: str, expected: str) -> None:
+    assert with_lines(text, line_lengths("ab\nc-d\ne")) == expected
 
 
 @pytest.mark.parametrize(
