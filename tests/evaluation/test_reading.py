@@ -140,9 +140,10 @@ def test_the_reader_and_the_gate_are_judged_on_the_same_questions() -> None:
 
 
 def test_seconds_leave_out_the_first_question_of_all(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = make_strategy("quote")
+    monkeypatch.setattr(type(strategy), "learn", lambda _, _base, state, _document: (state, None))
+    monkeypatch.setattr(type(strategy), "answer", lambda *_: [])
     ticks = iter([0, 9, 10, 11, 20, 25, 30, 32, 40, 44])  # 9 for the very first, then 1 | 5, 2, 4
     monkeypatch.setattr("continual_learning.evaluation.reading.time.perf_counter", lambda: next(ticks))
-    strategy = make_strategy("quote")
-    monkeypatch.setattr(type(strategy), "answer", lambda *_: [])
     two = replace(BRAND, questions=BRAND.questions * 2)
     assert seconds_one_by_one(tiny_base, strategy, [two, JELLIES], 4) == {"first": 5, "warm": 2}
