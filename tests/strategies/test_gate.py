@@ -10,7 +10,7 @@ import pytest
 
 from continual_learning.strategies import gate
 from continual_learning.strategies.gate import before_and_after, retention
-from continual_learning.types import QuestionAnswer
+from continual_learning.types import Answer, QuestionAnswer
 
 QUESTIONS = [QuestionAnswer(f"Question {n}?", (f"gold{n}",)) for n in range(4)]
 
@@ -23,12 +23,12 @@ class Untouched:
 
     def answer(self, base: Any, state: Any, questions: Sequence[str], tokens: int) -> list[Any]:
         said = {"Question 0?": "lost", "Question 1?": "gold1", "Question 3?": "gold3"}
-        return [SimpleNamespace(text=said[question]) for question in questions]
+        return [Answer(question, said[question]) for question in questions]
 
 
 def test_before_and_after_asks_what_the_base_got_wrong_too(monkeypatch: pytest.MonkeyPatch) -> None:
     base: Any = SimpleNamespace(remember=lambda key, make: make(), token_nll=lambda texts: (20.0, 10))
-    alone = [SimpleNamespace(text=text) for text in ("gold0", "gold1", "gold2", "nothing")]
+    alone = [Answer("", text) for text in ("gold0", "gold1", "gold2", "nothing")]
     monkeypatch.setattr(gate, "plain_answers", lambda *_: alone)
     strategy: Any = Untouched()
     found = before_and_after(base, strategy, None, QUESTIONS, ["An unrelated text."])  # type: ignore[arg-type]
