@@ -55,8 +55,10 @@ def test_single_prompts_equal_transformers(base: BaseModel, monkeypatch: pytest.
 def test_the_probability_is_the_geometric_mean_of_the_tokens(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "stop_ids", frozenset())
     prompts = [base.encode(text) for text in PROMPTS]
-    stop = generate(base, [prompts[1]], 20)[0].ids[4]
-    monkeypatch.setattr(base, "stop_ids", frozenset({stop}))
+    rows = [found.ids for found in generate(base, prompts, 8)]
+    # A token that ends one row, and that one not at once.
+    stops = (ids[n] for ids in rows for n in range(1, 7) if ids[n] not in ids[:n])
+    monkeypatch.setattr(base, "stop_ids", frozenset({next(stops)}))
     results = [(prompt, found) for prompt, found in zip(prompts, generate(base, prompts, 8), strict=True) if found.ids]
     assert len({len(found.ids) for _, found in results}) > 1, "a row that ended is to be among them"
     for prompt, found in results:
