@@ -301,7 +301,9 @@ def _with_origin(answer: _Answering) -> _Answering:
         history: Sequence[Message] = (),
     ) -> list[Answer]:
         def of_memory(found: Answer) -> bool:
-            return bool(found.sources) or strategy.involves(base, state, found.question, history)
+            if found.sources:
+                return True
+            return bool(state.meta.documents) and strategy.involves(base, state, found.question, history)
 
         answers = answer(strategy, base, state, questions, max_new_tokens, on_token, history)
         return [replace(one, origin="memory") if one.origin == "model" and of_memory(one) else one for one in answers]
