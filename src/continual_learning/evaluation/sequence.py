@@ -270,6 +270,7 @@ def _answer_record(answer: Answer, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "sources": [{"title": s.title, "score": s.score, "quote": s.quote} for s in answer.sources],
         "notes": list(answer.notes),
+        "origin": answer.origin,
         "confidence": answer.confidence,
         "alternatives": [
             {"text": a.text, "probability": a.probability} for a in answer.alternatives[:COUNTED_ALTERNATIVES]
