@@ -23,7 +23,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from, chosen_reader
 from continual_learning.reading.generated import generated_confidence
 from continual_learning.reading.plain import plain_answers
-from continual_learning.reading.wholes.library import Library, judge_of
+from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.parts import best_window, index_name, part_keys
 from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
 from continual_learning.text.chunking import joined
@@ -117,8 +117,7 @@ class Pipeline:
             found = self.route(state, question, history)
             return found[0][0] if found else None
 
-        judge = judge_of(base, chosen_reader(base, self.config))
-        return Library(document_titles(state), text, keys, route, not self.recall.verbatim, judge)
+        return Library(document_titles(state), text, keys, route, not self.recall.verbatim)
 
     def answer(
         self,

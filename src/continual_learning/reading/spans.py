@@ -26,9 +26,6 @@ class Reading:
     """Calibrated probability that the text does not say, where it is as likely as not that a text does."""
     right: float = 0.0
     """Calibrated probability that the first span is a right answer."""
-    yes: float = 0.0
-    no: float = 0.0
-    """Probabilities that the model writes yes or no, not calibrated."""
     seen: tuple[float, ...] = ()
     """The numbers that the calibrated probabilities are computed from (`reader.calibration.signals`)."""
 

@@ -36,7 +36,6 @@ _PACKAGED = Path(str(files("continual_learning"))) / "data" / "readers"
 END = "\n"
 UNKNOWN = " unknown"
 """What the reader was taught to answer where the text does not say."""
-YES, NO = " yes", " no"
 _LONGEST_QUESTION = 128
 _KEPT_TOKENS = 2_048  # of texts whose keys and values stay in memory: 94 MB for the embedded model
 
@@ -165,7 +164,7 @@ def _read(
     last = torch.tensor([one[-1] - prefix for one in seen])
     log_likely_CV = base.logits(hidden_TD[last]).float().log_softmax(-1).cpu()
     [end] = base.encode(END)
-    first = {word: base.encode(word)[0] for word in (UNKNOWN, YES, NO)}
+    unknown_id = base.encode(UNKNOWN)[0]
     searches = [SpanSearch(trie, end) for _ in asked]
     for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
         search.begin(log_likely_V)
@@ -181,9 +180,9 @@ def _read(
     found = []
     for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
         spans = _apart(list(search.best()), max(count, 2))
-        unknown, yes, no = (math.exp(float(log_likely_V[first[word]])) for word in (UNKNOWN, YES, NO))
+        unknown = math.exp(float(log_likely_V[unknown_id]))
         numbers = signals([span.probability for span in spans], unknown)
-        found.append(Reading(tuple(spans[:count]), *calibration.of(numbers), yes, no, numbers))
+        found.append(Reading(tuple(spans[:count]), *calibration.of(numbers), numbers))
     return found
 
 

@@ -22,7 +22,7 @@ from continual_learning.reading.wholes.questions import (
 )
 from continual_learning.reading.wholes.sentences import with_preposition
 from continual_learning.reading.wholes.summary import about, summary
-from continual_learning.reading.wholes.yes_no import Judge, verdict
+from continual_learning.reading.wholes.yes_no import verdict
 from continual_learning.text.words import several
 from continual_learning.types import Answer, Source, TokenCallback
 
@@ -139,7 +139,7 @@ def _whole(
         whole = about(blocks) if kind == "about" else summary(blocks, int(max_new_tokens * _WORDS_A_TOKEN))
         return said(whole, whole) if whole else None
     if kind == "yes_no":
-        return _yes_no(question, chosen, blocks, text, library.judge, said)
+        return _yes_no(question, chosen, blocks, text, said)
     if kind == "count":
         counted = None if says_number(text, question) else count_of(blocks, question)
         return said(str(counted[0]), in_words(counted[1].entries)) if counted else None
@@ -156,18 +156,11 @@ def _yes_no(
     chosen: Chosen,
     blocks: Blocks,
     text: str,
-    judge: Judge | None,
     said: Callable[[str, str, float | None], Answer],
 ) -> Answer | None:
     """Yes or no with the sentence that it rests on; a refusal if the text is the one asked about and is not clear."""
     found = verdict(blocks, question)
-    if judge is not None:
-        yes, unknown = judge(blocks.title, text, question)
-        nearest = found.sentence if found else _nearest(question, blocks.title, text)
-        if unknown < 0.5:
-            likely = yes if yes >= 0.5 else 1 - yes
-            return said(_with_reason(yes >= 0.5, nearest), nearest, (1 - unknown) * likely)
-    elif found is not None:
+    if found is not None:
         return said(_with_reason(found.yes, found.sentence), found.sentence, None)
     if not chosen.certain:
         return None

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from continual_learning.memory.state import State
-from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.model.base_model import Message
 from continual_learning.reading.wholes.questions import TEXT_NOUNS, question_kind
-from continual_learning.reading.wholes.yes_no import Judge
 from continual_learning.retrieval.routing import default_rarity, term_hash
 from continual_learning.text.lines import LINES, with_lines
 from continual_learning.text.words import content_stems, document_stems, stem
@@ -59,8 +58,6 @@ class Library:
     """The document that a question's words find, by the strategy's own lookup."""
     recited: bool = False
     """Whether texts are recited from weights, and not kept."""
-    judge: Judge | None = None
-    """Judges questions for yes or no; without one, rules do."""
     read: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def whole(self, document_id: str) -> str:
@@ -118,24 +115,10 @@ class Library:
         return named[0] if len(named) == 1 else None
 
 
-def judge_of(base: BaseModel, reader: object) -> Judge | None:
-    """The judge of questions for yes or no that a reader is, if it is one."""
-    yes_no = getattr(reader, "yes_no", None)
-    if yes_no is None:
-        return None
-
-    def judge(title: str, text: str, question: str) -> tuple[float, float]:
-        yes, unknown = yes_no(base, title, text, question)
-        return float(yes), float(unknown)
-
-    return judge
-
-
 def library_of(
     state: State,
     texts: Callable[[str], str],
     route: Callable[[str, Sequence[Message]], str | None],
-    judge: Judge | None,
 ) -> Library:
     """The library of a memory that keeps its texts."""
     titles = {record.id: record.title for record in state.meta.documents}
@@ -147,7 +130,7 @@ def library_of(
         record = state.meta.document(document_id)
         return with_lines(texts(document_id), record.details.get(LINES) if record else None)
 
-    return Library(titles, text, keys, route, False, judge)
+    return Library(titles, text, keys, route, False)
 
 
 @lru_cache(maxsize=512)

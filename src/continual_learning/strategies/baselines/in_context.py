@@ -17,7 +17,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
-from continual_learning.reading.wholes.library import Library, judge_of, library_of
+from continual_learning.reading.wholes.library import Library, library_of
 from continual_learning.retrieval.chunk_store import MIN_SCORE
 from continual_learning.retrieval.relevance import Relevance
 from continual_learning.retrieval.routing import answer_by_route, look_ups
@@ -102,7 +102,7 @@ class InContext(Strategy[InContextConfig]):
         def route(question: str, history: Sequence[Message]) -> str | None:
             return _nearest_document(state, question, history)
 
-        return library_of(state, texts.__getitem__, route, judge_of(base, reader))
+        return library_of(state, texts.__getitem__, route)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether a document is relevant to ``text``; without a reader, whether there is one."""

@@ -19,7 +19,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
-from continual_learning.reading.wholes.library import Library, judge_of, library_of
+from continual_learning.reading.wholes.library import Library, library_of
 from continual_learning.retrieval.chunk_store import (
     CHUNK_TOKENS,
     MIN_SCORE,
@@ -126,7 +126,7 @@ class RAG(Strategy[RAGConfig]):
             found = self._finder.find(state, question, history)
             return found[0].key[0] if found else None
 
-        return library_of(state, lambda document_id: whole_text(state, document_id), route, judge_of(base, reader))
+        return library_of(state, lambda document_id: whole_text(state, document_id), route)
 
     def affects(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether anything relevant is found for ``text``."""
