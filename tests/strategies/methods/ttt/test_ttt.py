@@ -112,7 +112,10 @@ def test_routing_opens_a_passage_for_its_questions_alone(tiny_base: BaseModel) -
     [answer] = strategy.answer(tiny_base, state, [ABOUT], 4)
     assert [s.document_id for s in answer.sources] == [DOCUMENT.id]
     assert strategy.answer(tiny_base, state, ["Who painted the Mona Lisa?"], 4)[0].sources == ()
+    # A memory of one document is found by its title's words too; among several a question's own words decide.
+    state, _ = strategy.learn(tiny_base, state, Document("Harbour pilots of Tidewick read the tide tables.", "Pilots"))
     unnamed = "Which quick brown animal lives in Paris with seven cats?"
+    assert strategy.affects(tiny_base, state, unnamed)
     assert not ttt(route_evidence=99.0).affects(tiny_base, state, unnamed)
     assert not ttt(route_threshold=1.0).affects(tiny_base, state, "Where does the purple fox live?")
 
