@@ -2,7 +2,7 @@
 
 import pytest
 
-from continual_learning.text.span_edges import span_edges, with_closing
+from continual_learning.text.span_edges import span_edges
 
 
 def quotable(text: str, part: str) -> bool:
@@ -42,17 +42,3 @@ def test_quotations_are_whole(text: str, whole: list[str], cut: list[str]) -> No
 @pytest.mark.parametrize("text", ["", "  \n", "*** — | …", "`"])
 def test_a_text_without_words_has_no_edges(text: str) -> None:
     assert span_edges(text) == ([], [])
-
-
-@pytest.mark.parametrize(
-    ("text", "span", "expected"),
-    [
-        ("first `make all`.", "first `make all", "first `make all`"),
-        ("the cat (Felis catus), is", "the cat (Felis catus", "the cat (Felis catus)"),
-        ("the cat (Felis catus), is", "Felis catus", "Felis catus"),
-        ('He said "yes".', 'said "yes', 'said "yes"'),
-    ],
-)
-def test_what_was_opened_is_closed(text: str, span: str, expected: str) -> None:
-    start = text.index(span)
-    assert text[start : with_closing(text, start, start + len(span))] == expected

@@ -151,13 +151,17 @@ def nearest_sentence(question: str, passages: Sequence[Source]) -> tuple[int, st
     return places[max(range(len(places)), key=lambda i: (shared[i], -i))]
 
 
-def does_not_say(title: str, sentence: str) -> str:
-    """The answer to what a document does not say: a sentence that names its nearest sentence."""
-    named = f'"{title}"' if title else "The document"
-    words = " ".join(sentence.split()).lstrip("#-*•> ")
+def does_not_say(title: str, sentence: str, what: str = "") -> str:
+    """The answer to what a document does not say: a sentence that names its nearest sentence.
+
+    ``what``: the form of the answer that was asked for, as in "does not say yes or no".
+    """
+    named = f'"{title}" does not say' if title else "The document does not say"
+    named += f" {what}" if what else ""
+    words = " ".join(sentence.split()).lstrip("#-*•>| ")
     if len(words) > _NEAREST_CHARS:
         words = words[:_NEAREST_CHARS].rsplit(" ", 1)[0] + "…"
-    return f'{named} does not say. The nearest passage: "{words}"' if words else f"{named} does not say."
+    return f'{named}. The nearest passage: "{words}"' if words else f"{named}."
 
 
 def _begun_with(passages: Sequence[Source], number: int, quote: str) -> tuple[Source, ...]:

@@ -89,18 +89,6 @@ def span_edges(text: str) -> tuple[list[int], list[int]]:
     return sorted(starts), sorted(ends)
 
 
-def with_closing(text: str, start: int, end: int) -> int:
-    """The end of a span, moved over the closing back-quotes, brackets and quotation marks that it would cut off."""
-    while end < len(text):
-        inside, sign = text[start:end], text[end]
-        opening = _PARTNER.get(sign)
-        open_ = inside.count(opening) > inside.count(sign) if opening else sign in '`"' and inside.count(sign) % 2
-        if not open_:
-            break
-        end += 1
-    return end
-
-
 def _units(text: str, emphasis: set[int]) -> Iterator[tuple[int, int]]:
     for piece in _PIECE.finditer(text):
         if piece["fence"] is not None:

@@ -37,6 +37,7 @@ END = "\n"
 UNKNOWN = " unknown"
 """What the reader was taught to answer where the text does not say."""
 _LONGEST_QUESTION = 128
+_ROOM = 640  # tokens of the window that are left for a question and the spans that answer it
 _KEPT_TOKENS = 2_048  # of texts whose keys and values stay in memory: 94 MB for the embedded model
 
 
@@ -82,18 +83,19 @@ class Reader:
             return []
         asked = [base.encode(question_prompt(question))[-_LONGEST_QUESTION:] for question in questions]
         with installed(base, self.weights):
-            row, trie = self._text(base, title, text, max(map(len, asked)))
+            row, trie = self._text(base, title, text)
             return _read(base, row, trie, asked, count, self.calibration)
 
-    def _text(self, base: BaseModel, title: str, text: str, room: int) -> tuple[_Row, SpanTrie]:
+    def _text(self, base: BaseModel, title: str, text: str) -> tuple[_Row, SpanTrie]:
         """The text as it was read, now or before."""
-        kept: OrderedDict[tuple[str, str], tuple[_Row, SpanTrie]]
-        kept = base.remember(("texts read", id(self)), OrderedDict)
+        # This reader is remembered with its texts: no other can get its id.
+        mine: tuple[Reader, _Texts] = base.remember(("texts read", id(self)), lambda: (self, OrderedDict()))
+        kept = mine[1]
         key = (title, text)
         if key not in kept:
             begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
-            # Half of the window is more than enough for questions and spans.
-            ids = [*begin, *base.encode(text_prompt(title, text))][: base.window - min(room + 512, base.window // 2)]
+            room = base.window - min(_ROOM, base.window // 2)
+            ids = [*begin, *base.encode(text_prompt(title, text))][:room]
             row = _Row(base)
             row.begin(ids)
             kept[key] = row, SpanTrie(text, base.tokenizer)
@@ -102,6 +104,9 @@ class Reader:
         kept.move_to_end(key)
         row, trie = kept[key]
         return row.copy(), trie
+
+
+_Texts = OrderedDict[tuple[str, str], tuple["_Row", SpanTrie]]
 
 
 class _Row:

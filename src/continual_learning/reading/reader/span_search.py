@@ -2,8 +2,8 @@
 
 A span's probability is that of its tokens and of the end of the line after them, so every candidate is a span of the
 text, and a probability is not a score but the model's own. The tokens of all spans form a trie. It is searched best
-first: a node is expanded with the few tokens that follow it, all questions in one forward pass, until no open node can
-hold a span likelier than the best ones found. (Constrained decoding by a trie: De Cao et al. 2021, arXiv 2010.00904,
+first: a node is expanded with the few tokens that follow it, all questions in one forward pass, until no open node is
+likely enough beside the best span found. (Constrained decoding by a trie: De Cao et al. 2021, arXiv 2010.00904,
 section 3.2; there by beam search.)
 
 Shapes: V = vocabulary.

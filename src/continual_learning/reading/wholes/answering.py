@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from continual_learning.model.base_model import BaseModel, Message
-from continual_learning.reading.answering import nearest_sentence
+from continual_learning.reading.answering import does_not_say, nearest_sentence
 from continual_learning.reading.wholes.blocks import Blocks, blocks_of
 from continual_learning.reading.wholes.library import Chosen, Library
 from continual_learning.reading.wholes.lists import best_list, count_of, in_words, says_number
@@ -30,7 +30,6 @@ _STRICT = 0.75
 """How well a list must be named by a question that may ask for something else."""
 _TITLES = 5
 """Titles that a refusal names."""
-_NEAREST_CHARS = 120
 _WORDS_A_TOKEN = 0.65
 """Words that surely fit into a token, of the text of a summary."""
 
@@ -172,18 +171,11 @@ def _with_reason(yes: bool, sentence: str) -> str:
     return f"{'Yes' if yes else 'No'}. {ended}"
 
 
-def _nearest(question: str, title: str, text: str) -> str:
-    return nearest_sentence(question, [Source("", title, 0.0, text=text)])[1]
-
-
 def _unsure(
     question: str, chosen: Chosen, title: str, text: str, said: Callable[[str, str, float | None], Answer]
 ) -> Answer:
-    nearest = " ".join(_nearest(question, title, text).split()).lstrip("#-*•>| ")
-    if len(nearest) > _NEAREST_CHARS:
-        nearest = nearest[:_NEAREST_CHARS].rsplit(" ", 1)[0] + "…"
-    named = f'"{title}"' if title else "The document"
-    answer = said(f'{named} does not say yes or no. The nearest passage: "{nearest}"', nearest, None)
+    nearest = nearest_sentence(question, [Source("", title, 0.0, text=text)])[1]
+    answer = said(does_not_say(title, nearest, "yes or no"), nearest, None)
     return replace(answer, origin="unknown")
 
 

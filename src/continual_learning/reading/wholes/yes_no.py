@@ -20,7 +20,6 @@ _NEGATION = re.compile(
     r"|instead of)\b",
     re.IGNORECASE,
 )
-_RESTRICTED = re.compile(r"\b(?:if|unless|until|only if|as long as|provided)\b", re.IGNORECASE)
 # Words that turn "yes" into "no" where the question has the first and the text the second.
 _OPPOSITES = (
     ("need|required?|have to|must|obligatory|mandatory|compulsory|necessary", "optional|voluntary|not necessary"),
