@@ -11,10 +11,11 @@ Shapes: B = rows of a batch, T = tokens of a row, D = hidden size, N = tokens of
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -129,24 +130,30 @@ def train_reader(
     folder: Path,
     seconds: float = math.inf,
     on_progress: Callable[[str, int, int, str], None] | None = None,
+    start: Reader | None = None,
 ) -> Trained | None:
     """Train for ``seconds``, or resume the run in ``folder``; write ``reader.safetensors`` there when it is done.
 
     Returns None if time ended before the last step: the next call continues. ``held_out`` takes no part in the
     training; the calibration is fitted on it. ``on_progress`` is called with the stage, how much of it is done, the
-    total, and a note. Raises InputError if the folder holds another run, or nothing is held out.
+    total, and a note. With ``start``, the run begins with the weights of this reader. Raises InputError if the folder
+    holds another run, if nothing is held out, or if ``start`` has another rank or other layers; MismatchError if it
+    belongs to another base.
     """
     if not held_out:
         raise InputError("no text is held out to calibrate with; expected texts of at least two titles")
     started = time.monotonic()
     identity = {"settings": config.model_dump(mode="json"), "data": sha256(lessons), "base": base.fingerprint}
-    run = _Run(base, with_questions_of_others(lessons), config)
+    if start:
+        start.check(base)
+        identity["start"] = _sha256(start)
+    run = _Run(base, with_questions_of_others(lessons), config, start)
     spent, losses = 0.0, []
     if checkpoint := load_checkpoint(folder):
         if checkpoint.facts["identity"] != identity:
             raise InputError(
-                f"{folder}: holds a run with other settings, data or base; give the same to resume it, another --out, "
-                "or --overwrite"
+                f"{folder}: holds a run with other settings, data, base or start; give the same to resume it, another "
+                "--out, or --overwrite"
             )
         run.restore(checkpoint.tensors, int(checkpoint.facts["step"]))
         spent = float(checkpoint.facts["seconds"])
@@ -218,13 +225,16 @@ def observe(
 class _Run:
     """The adapter in training."""
 
-    def __init__(self, base: BaseModel, lessons: Sequence[Lesson], config: ReaderTraining):
+    def __init__(self, base: BaseModel, lessons: Sequence[Lesson], config: ReaderTraining, start: Reader | None):
         self._base, self._lessons, self._config = base, lessons, config
         self._names = names_asked_about(lessons)
         self._first = base.block_count - math.ceil(config.adapted * base.block_count)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self._weights = {n: nn.Parameter(t) for n, t in new_weights(base, self._first, config.rank).items()}
+            weights = new_weights(base, self._first, config.rank)
+        if start:
+            weights = _weights_of(start, weights, config.scale)
+        self._weights = {name: nn.Parameter(weight) for name, weight in weights.items()}
         self._optimizer = torch.optim.AdamW(
             self._weights.values(), lr=config.learning_rate, betas=_BETAS, weight_decay=_WEIGHT_DECAY
         )
@@ -299,6 +309,25 @@ class _Run:
         rng.shuffle(asked)
         title = "" if rng.random() < _UNTITLED else lesson.title
         return make_row(self._base, title, lesson.text, [(_careless(q, rng), a) for q, a in asked[:_MOST_QUESTIONS]])
+
+
+def _weights_of(start: Reader, expected: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The weights of a reader as they are trained, with the scale apart from B."""
+    shapes = {name: weight.shape for name, weight in expected.items()}
+    if {name: weight.shape for name, weight in start.weights.items()} != shapes:
+        raise InputError(
+            "the reader to start from has another rank or other layers; give --set rank and --set adapted as it was "
+            "trained with"
+        )
+    return {n: start.weights[n].float() / (scale if n.endswith(".B") else 1.0) for n in expected}
+
+
+def _sha256(start: Reader) -> str:
+    """Identity of a reader's weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(start.weights.items()):
+        digest.update(name.encode() + weight.float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def make_row(base: BaseModel, title: str, text: str, asked: Sequence[tuple[str, str]]) -> _Row:
