@@ -2,7 +2,8 @@
 
     route    the question's words open one passage; if they open none, the unchanged base answers (`routing`)
     recall   the passage's text is retrieved from where it is kept, or recited by weights (`Recall`)
-    read     the reader names the span of that text that answers it, or says that the text does not say (`answering`);
+    read     the reader names the span of that text that answers it, or says that the text does not say; in a memory of
+             many documents the base answers if the words may be shared by accident (`answering`);
              without a reader, the answer is the parts that the question's words find (`retrieval.parts`)
 
 Strategies that answer in this way share routing and reading and differ in `Recall` alone: any difference between
@@ -20,7 +21,7 @@ from pydantic import Field
 
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
-from continual_learning.reading.answering import ReaderConfig, answers_from, chosen_reader
+from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
 from continual_learning.reading.generated import generated_confidence
 from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.wholes.library import Library
@@ -137,7 +138,7 @@ class Pipeline:
         def answered(passage: Passage | None, asked: list[str]) -> list[Answer]:
             if passage is None:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
-            return self._read(Opened(base, state, passage), asked, max_new_tokens, on_token)
+            return self._read(Opened(base, state, passage), asked, max_new_tokens, on_token, history)
 
         answers = answer_by_route(questions, [route and route[0] for route in routes], answered)
         return [
@@ -146,7 +147,12 @@ class Pipeline:
         ]
 
     def _read(
-        self, opened: Opened, questions: list[str], max_new_tokens: int, on_token: TokenCallback | None
+        self,
+        opened: Opened,
+        questions: list[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+        history: Sequence[Message],
     ) -> list[Answer]:
         reader = chosen_reader(opened.base, self.config)
         if reader is None:
@@ -169,9 +175,11 @@ class Pipeline:
         started = time.perf_counter()
         text = self.recall.whole(opened)
         share = (time.perf_counter() - started) / len(questions)
-        answers = answers_from(opened.base, reader, [self._source(opened, text)], questions, max_new_tokens)
-        if on_token:
-            on_token(answers[0].text)
+        passages = [[self._source(opened, text)]] * len(questions)
+        documents = len(opened.state.meta.documents)
+        answers = answers_from_each(
+            opened.base, reader, passages, questions, max_new_tokens, on_token, history, documents
+        )
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
 
     def _source(self, opened: Opened, text: str, quote: str = "") -> Source:

@@ -22,6 +22,7 @@ from continual_learning.options import ConfigT, StrategyConfig, parse_config
 from continual_learning.reading.wholes.answering import answers as whole_answers
 from continual_learning.reading.wholes.answering import splits, takes
 from continual_learning.reading.wholes.library import Library
+from continual_learning.retrieval.relevance import FEW_DOCUMENTS
 from continual_learning.retrieval.routing import look_ups
 from continual_learning.strategies import registry
 from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414
@@ -162,8 +163,9 @@ class Strategy(ABC, Generic[ConfigT]):
 
         ``history`` is an earlier conversation: ``{"role": "user" | "assistant", "content": …}``.
 
-        A wrapper around every strategy's ``answer`` gives the origin ``memory`` to an answer that has sources, or whose
-        question `involves` the memory; a strategy that sets another origin than ``model`` itself is believed.
+        A wrapper around every strategy's ``answer`` gives the origin ``memory`` to an answer that has sources, or, of a
+        strategy that does not read, whose question `involves` the memory; one that sets another origin than ``model``
+        itself is believed.
         """
 
     def involves(self, base: BaseModel, state: State, question: str, history: Sequence[Message] = ()) -> bool:
@@ -303,6 +305,8 @@ def _with_origin(answer: _Answering) -> _Answering:
         def of_memory(found: Answer) -> bool:
             if found.sources:
                 return True
+            if strategy.reads:  # what was read has its source: all else is the base's own, whatever the words found
+                return False
             return bool(state.meta.documents) and strategy.involves(base, state, found.question, history)
 
         answers = answer(strategy, base, state, questions, max_new_tokens, on_token, history)
@@ -349,14 +353,16 @@ def _affects_wholes(affects: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def _key_of_wholes(answer_key: Callable[..., Hashable | None]) -> Callable[..., Hashable | None]:
-    """Wrap ``answer_key``: nothing is known about an answer from the `library`."""
+    """Wrap ``answer_key``: nothing is known about an answer from the `library`; what is read counts less among many."""
 
     @functools.wraps(answer_key)
     def key(strategy: Strategy[Any], base: BaseModel, state: State, question: str) -> Hashable | None:
         library = strategy.library(base, state)
         if library is not None and (splits(question) or takes(library, question)):
             return None
-        return answer_key(strategy, base, state, question)
+        found = answer_key(strategy, base, state, question)
+        many = strategy.reads and len(state.meta.documents) > FEW_DOCUMENTS
+        return ("among many", found) if many and found is not None and found != UNAFFECTED else found
 
     return key
 

@@ -10,9 +10,10 @@ from functools import lru_cache
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import Message
 from continual_learning.reading.wholes.questions import TEXT_NOUNS, question_kind
-from continual_learning.retrieval.routing import default_rarity, term_hash
+from continual_learning.retrieval.relevance import FEW_DOCUMENTS, surely_about, text_key
+from continual_learning.retrieval.routing import default_rarity, look_ups, term_hash
 from continual_learning.text.lines import LINES, with_lines
-from continual_learning.text.words import content_stems, document_stems, stem
+from continual_learning.text.words import content_stems, stem
 
 _NAMED = 0.6
 """Share of a title's content, by rarity, that names it."""
@@ -72,7 +73,7 @@ class Library:
             return None
         if named := self._named(question):
             return Chosen(named, True)
-        if found := self.route(question, history):
+        if (found := self.route(question, history)) and self._surely(found, question, history):
             return Chosen(found, True)
         if len(self.titles) > 1:
             return None
@@ -86,6 +87,13 @@ class Library:
         if left and shared >= _EVIDENCE and shared >= _HELD * sum(weights.values()):
             return Chosen(only, False)
         return None
+
+    def _surely(self, document_id: str, question: str, history: Sequence[Message]) -> bool:
+        """Whether the words of a question that a document has are not shared by accident, as among many documents."""
+        if len(self.titles) <= FEW_DOCUMENTS:
+            return True
+        key = self.keys().get(document_id, frozenset())
+        return any(surely_about(asked, self.titles[document_id], key) for asked in look_ups(question, history))
 
     @property
     def only(self) -> Chosen | None:
@@ -135,4 +143,4 @@ def library_of(
 
 @lru_cache(maxsize=512)
 def _key(title: str, text: str) -> frozenset[int]:
-    return frozenset(map(term_hash, document_stems(f"{title} {text}")))
+    return text_key(title, text)

@@ -87,8 +87,10 @@ class InContext(Strategy[InContextConfig]):
         def answered(relevant: bool, asked: list[str]) -> list[Answer]:
             if not relevant:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
-            made = answers_from_each(base, reader, [read] * len(asked), asked, max_new_tokens, on_token)
-            return [replace(answer, notes=(*answer.notes, *notes)) for answer in made]
+            made = answers_from_each(
+                base, reader, [read] * len(asked), asked, max_new_tokens, on_token, history, len(state.meta.documents)
+            )
+            return [replace(a, notes=(*a.notes, *notes)) if a.sources else a for a in made]
 
         return answer_by_route(questions, [_is_relevant(state, q, history) for q in questions], answered)
 

@@ -108,7 +108,9 @@ class RAG(Strategy[RAGConfig]):
                 reader = chosen_reader(base, self.config)
                 if reader is not None:
                     read = [source[::-1] for source in sources]  # the best last, as in a prompt
-                    made = answers_from_each(base, reader, read, asked, max_new_tokens, on_token)
+                    made = answers_from_each(
+                        base, reader, read, asked, max_new_tokens, on_token, history, len(state.meta.documents)
+                    )
                 else:
                     made = read_answers(base, self.config, excerpts, asked, max_new_tokens, on_token, history, sources)
             else:

@@ -120,7 +120,9 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
             reader = chosen_reader(base, self.config)
             if reader is not None:
                 read = [source[::-1] for source in sources]  # the best last, as in a prompt
-                made = answers_from_each(base, reader, read, asked, max_new_tokens, on_token)
+                made = answers_from_each(
+                    base, reader, read, asked, max_new_tokens, on_token, history, len(state.meta.documents)
+                )
             else:
                 how = (max_new_tokens, on_token, history, sources)
                 steer = self._steer(base, [one for _, one in about], max_new_tokens)
