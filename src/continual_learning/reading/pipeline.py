@@ -25,7 +25,7 @@ from continual_learning.reading.answering import ReaderConfig, answers_from_each
 from continual_learning.reading.generated import generated_confidence
 from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.wholes.library import Library
-from continual_learning.retrieval.parts import best_window, index_name, part_keys
+from continual_learning.retrieval.parts import best_window, index_name, part_keys, part_spaces
 from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
 from continual_learning.text.chunking import joined
 from continual_learning.text.lines import LINES, with_lines
@@ -105,8 +105,9 @@ class Pipeline:
         def text(document_id: str) -> str:
             numbers = sorted(number for owner, number in passage_keys(state) if owner == document_id)
             pieces = [self.recall.whole(Opened(base, state, (document_id, number))) for number in numbers]
+            firsts = [part_spaces(state.tensors[index_name(document_id, number)], 1)[0] for number in numbers]
             record = state.meta.document(document_id)
-            return with_lines(joined(pieces), record.details.get(LINES) if record else None)
+            return with_lines(joined(pieces, firsts), record.details.get(LINES) if record else None)
 
         def keys() -> dict[str, frozenset[int]]:
             found: dict[str, frozenset[int]] = {}
