@@ -30,6 +30,13 @@ from continual_learning.text.chunking import joined
 from continual_learning.text.lines import LINES, with_lines
 from continual_learning.types import Answer, Source, TokenCallback
 
+_SHORT = 1_000
+"""Tokens of a document that is recited whole for a question about a few words."""
+_OTHERS = 3
+"""Passages of a document that are read in addition to the one that a question opens, if that does not answer it."""
+_SURE, _LIKELY = 0.5, 0.35
+"""Confidence of an answer for which no other passage is read, and the least of an answer from another passage."""
+
 
 class PassageConfig(ReaderConfig):
     """Settings of strategies that answer from one passage of a document."""
@@ -117,7 +124,9 @@ class Pipeline:
             found = self.route(state, question, history)
             return found[0][0] if found else None
 
-        return Library(document_titles(state), text, keys, route, not self.recall.verbatim)
+        recited = not self.recall.verbatim
+        long = [record.id for record in state.meta.documents if recited and record.tokens > _SHORT]
+        return Library(document_titles(state), text, keys, route, recited, frozenset(long))
 
     def answer(
         self,
@@ -130,20 +139,51 @@ class Pipeline:
     ) -> list[Answer]:
         """Answer every question, in order; questions about the same passage are answered in one batch.
 
-        ``on_token`` needs a single question. The base answers questions that no passage is about.
+        ``on_token`` needs a single question. The base answers questions that no passage is about. Where a reader finds
+        no answer in the passage, or hardly one, it reads others of the same document: a document does not say what none
+        of its passages says.
         """
         routes = [self.route(state, question, history) for question in questions]
 
         def answered(passage: Passage | None, asked: list[str]) -> list[Answer]:
             if passage is None:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
-            return self._read(Opened(base, state, passage), asked, max_new_tokens, on_token)
+            return self._read(Opened(base, state, passage), asked, max_new_tokens, None if reads else on_token)
 
+        reads = chosen_reader(base, self.config) is not None
         answers = answer_by_route(questions, [route and route[0] for route in routes], answered)
+        if reads:
+            answers = self._read_others(base, state, answers, [route and route[0] for route in routes], max_new_tokens)
+            if on_token and routes[0]:
+                on_token(answers[0].text)
         return [
             replace(answer, sources=tuple(replace(s, score=route[1]) for s in answer.sources)) if route else answer
             for answer, route in zip(answers, routes, strict=True)
         ]
+
+    def _read_others(
+        self, base: BaseModel, state: State, answers: list[Answer], opened: list[Passage | None], max_new_tokens: int
+    ) -> list[Answer]:
+        """The answers, of which those that no passage gave so far, or hardly one, are looked for in others."""
+        keys = passage_keys(state)
+        rounds: dict[Passage, list[int]] = {}
+        for number, (answer, passage) in enumerate(zip(answers, opened, strict=True)):
+            if passage and (answer.origin == "unknown" or (answer.confidence or 0.0) < _SURE):
+                others = [other for other in keys if other[0] == passage[0] and other != passage]
+                matches = self.router.rarity.match(answer.question, [keys[other] for other in others])
+                ranked = sorted(range(len(others)), key=lambda place: matches[place], reverse=True)
+                for place in ranked[:_OTHERS]:
+                    rounds.setdefault(others[place], []).append(number)
+        best = list(answers)
+        for passage, numbers in rounds.items():
+            read = self._read(
+                Opened(base, state, passage), [answers[n].question for n in numbers], max_new_tokens, None
+            )
+            for number, answer in zip(numbers, read, strict=True):
+                least = _LIKELY if best[number].origin == "unknown" else best[number].confidence or 0.0
+                if answer.origin == "memory" and (answer.confidence or 0.0) > least:
+                    best[number] = replace(answer, seconds=answer.seconds + best[number].seconds)
+        return best
 
     def _read(
         self, opened: Opened, questions: list[str], max_new_tokens: int, on_token: TokenCallback | None

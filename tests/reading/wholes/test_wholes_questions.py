@@ -2,7 +2,8 @@
 
 import pytest
 
-from continual_learning.reading.wholes.questions import may_ask_for_list, question_kind, split_facts
+from continual_learning.reading.wholes.questions import may_ask_for_list, question_kind
+from continual_learning.reading.wholes.two_facts import split_facts
 
 KINDS = {
     "summary": [

@@ -9,14 +9,17 @@ import re
 from dataclasses import dataclass
 
 from continual_learning.reading.wholes.blocks import Blocks, Unit
+from continual_learning.reading.wholes.names import is_in
 from continual_learning.retrieval.routing import default_rarity, term_hash
-from continual_learning.text.words import content_stems, stem
+from continual_learning.text.chunking import sentences
+from continual_learning.text.words import content_stems, stem, words
 
 _ENOUGH = 0.6
 """Share of the question's content, by rarity, that a sentence must have to decide."""
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|hardly|\w+n['’]t|refused?|rejected|declined"
-    r"|denied|forbidden|prohibited|banned|impossible|cancelled|canceled|lacks?|fails? to|stopped|except|excluding"
+    r"|denied|forbidden|prohibited|banned|impossible|cancelled|canceled|postponed|deferred|withdrawn|lacks?|fails? to"
+    r"|stopped|except|excluding"
     r"|instead of)\b",
     re.IGNORECASE,
 )
@@ -26,7 +29,7 @@ _OPPOSITES = (
     ("pay|cost|charge|charged|fee|price", "free|free of charge|for nothing|at no cost|gratis|complimentary"),
     ("open", "closed|shut"),
     ("allowed|permitted|may|can", "forbidden|prohibited|banned"),
-    ("includes?|included|part of|comes? with", "excluded?|extra|sold separately|not included"),
+    ("includes?|included|part of|comes? with", "excluded?|extra|separately|on top|not included"),
     ("available|in stock", "sold out|unavailable|out of stock|discontinued"),
     ("online", "in person|on site"),
     ("indoors?|inside", "outdoors?|outside"),
@@ -43,7 +46,15 @@ _PAIRS = [re.compile(rf"\b(?:{here}|{there})\b", re.IGNORECASE) for here, there 
 _ASKED_BY_ITSELF = 0.4
 _STATEMENT = 0.02
 """A sentence says more than an entry of a list, of which it is not said what holds of it."""
-_LEADING = re.compile(r"^(?:yes|no|yep|nope)\b[,.:!]?\s*", re.IGNORECASE)
+_LEADING = re.compile(r"^(?:yes|no|yep|nope)(?:[,.:;!]\s*|\s+[–—-]\s+|$)", re.IGNORECASE)
+# Headings whose entries are not there.
+_NOT_THERE = re.compile(
+    r"\b(?:removed|deprecated|dropped|discontinued|excluded|excused|absent|apologies|don['’]t|unsupported|out of scope"
+    r"|not (?:included|supported|allowed|covered))\b",
+    re.IGNORECASE,
+)
+_CLAUSES = re.compile(r"[;,]\s+(?:but|and|so|although|while|because|or)\s+|;\s+|\s+-\s+|,\s+|\s+but\s+")
+_SUBJECT = re.compile(r"^\W*\S+\s+(?:i|you|we|they|he|she|it|one|there)\b", re.IGNORECASE)
 _ASKING = frozenset(
     stem(word) for word in "need get use have make take there possible allowed able still already currently".split()
 )
@@ -73,7 +84,8 @@ def verdict(blocks: Blocks, question: str) -> Verdict | None:
         return None
     if share < _ENOUGH:
         return None
-    return Verdict(_agrees(question, text), unit.text, min(1.0, share))
+    there = not _NOT_THERE.search(blocks.heading(unit)) or bool(_NOT_THERE.search(question))
+    return Verdict(_agrees(question, text) == there, text, min(1.0, share))
 
 
 def _agrees(question: str, text: str) -> bool:
@@ -85,8 +97,8 @@ def _agrees(question: str, text: str) -> bool:
         if asked and said and not re.search(rf"\b(?:{there})\b", question, re.IGNORECASE):
             negated = re.search(rf"\b(?:not|never|no|n['’]t)\s+(?:\w+\s+)?(?:{there})\b", text, re.IGNORECASE)
             opposite = not negated
-            if negated:
-                text = text[: negated.start()] + text[negated.end() :]
+            counted = negated or said  # and not once more as a negation
+            text = f"{text[: counted.start()]}{text[counted.end() :]}"
             break
     return (_is_negative(text, question) == _is_negative(question, "")) != opposite
 
@@ -94,13 +106,25 @@ def _agrees(question: str, text: str) -> bool:
 def _is_negative(text: str, beside: str) -> bool:
     """Whether a text is negated an odd number of times; clauses that share nothing with ``beside`` do not count."""
     if beside:
-        asked = content_stems(beside)
-        clauses = re.split(r"[;,]\s+(?:but|and|so|although|while|because|or)\s+|;\s+|\s+-\s+|,\s+", text)
-        about = [clause for clause in clauses if content_stems(clause) & asked]
-        text = " , ".join(about) or text
-        most = max(about, key=lambda clause: len(content_stems(clause) & asked), default=text)
-        text = most
+        asked = _in_order(beside)
+        clauses = _CLAUSES.split(text)
+        # What is said of the subject; after a pronoun that is the verb, which comes first.
+        said = asked[0] if asked and _SUBJECT.match(beside) else asked[-1] if asked else ""
+        groups = [group for group in _PAIRS if group.search(beside)]
+
+        def nearness(clause: str) -> tuple[bool, int]:
+            own = content_stems(clause)
+            alike = any(group.search(clause) for group in groups)
+            return is_in(said, own) or alike, sum(is_in(term, own) for term in asked)
+
+        text = max(clauses, key=nearness)
     return len(_NEGATION.findall(_LEADING.sub("", text))) % 2 == 1
+
+
+def _in_order(question: str) -> list[str]:
+    """The content of a question in its order, without words of asking."""
+    stems = [term for word in words(question) for term in content_stems(word)]
+    return [term for term in stems if term not in _ASKING]
 
 
 def _best(blocks: Blocks, question: str) -> tuple[Unit, str, float] | None:
@@ -112,33 +136,36 @@ def _best(blocks: Blocks, question: str) -> tuple[Unit, str, float] | None:
     asked = (asked - content_stems(blocks.title)) or asked
     weights = {term: default_rarity().idf(term_hash(term)) for term in asked}
     groups = [group for group in _PAIRS if group.search(question)]
-    best: tuple[float, Unit] | None = None
+    best: tuple[float, Unit, str] | None = None
     for place, unit in enumerate(blocks.units):
-        own, heading = content_stems(unit.text), content_stems(blocks.heading(unit))
-        alike = {
-            term
-            for group in groups
-            if group.search(unit.text)
-            for term in content_stems(" ".join(group.findall(question)))
-        }
-        counted = {term: weight for term, weight in weights.items() if term not in _ASKING or term in alike}
-        total = sum(counted.values())
-        shared = sum(weight for term, weight in counted.items() if term in alike or _held(term, own))
-        near = sum(weight for term, weight in counted.items() if _held(term, heading) and not _held(term, own))
-        score = (shared + 0.7 * near) / total if total and any(_held(term, own) for term in counted) else 0.0
-        if score and unit.text.endswith("?") and _LEADING.match(next_text(blocks, place)):
-            score += _ASKED_BY_ITSELF
-        score += _STATEMENT if score and unit.kind == "sentence" else 0.0
-        if score and (best is None or score > best[0] + 1e-9):
-            best = score, unit
-    return None if best is None else (best[1], best[1].text, best[0])
+        heading = content_stems(blocks.heading(unit))
+        for text in _statements(unit):
+            own = content_stems(text)
+            alike = {
+                term
+                for group in groups
+                if group.search(text)
+                for term in content_stems(" ".join(group.findall(question)))
+            }
+            counted = {term: weight for term, weight in weights.items() if term not in _ASKING or term in alike}
+            total = sum(counted.values())
+            shared = sum(weight for term, weight in counted.items() if term in alike or is_in(term, own))
+            near = sum(weight for term, weight in counted.items() if is_in(term, heading) and not is_in(term, own))
+            score = (shared + 0.7 * near) / total if total and any(is_in(term, own) for term in counted) else 0.0
+            if score and text.endswith("?") and _LEADING.match(next_text(blocks, place)):
+                score += _ASKED_BY_ITSELF
+            score += _STATEMENT if score and unit.kind == "sentence" else 0.0
+            if score and (best is None or score > best[0] + 1e-9):
+                best = score, unit, text
+    return None if best is None else (best[1], best[2], best[0])
 
 
-def _held(term: str, own: set[str]) -> bool:
-    """Whether a text has a word: also another form of it, that the stems do not join."""
-    return term in own or (
-        len(term) >= 4 and any(len(one) >= 4 and (one.startswith(term) or term.startswith(one)) for one in own)
-    )
+def _statements(unit: Unit) -> list[str]:
+    """The sentences of an entry; what is no sentence by itself stays with the others."""
+    if unit.kind != "item":
+        return [unit.text]
+    found = sentences(unit.text)
+    return found if all(len(one.split()) > 2 for one in found) else [unit.text]
 
 
 def next_text(blocks: Blocks, place: int) -> str:
