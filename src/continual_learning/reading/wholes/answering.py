@@ -10,6 +10,7 @@ from typing import Protocol
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import does_not_say, nearest_sentence
 from continual_learning.reading.wholes.blocks import Blocks, blocks_of
+from continual_learning.reading.wholes.joined_facts import joined_facts
 from continual_learning.reading.wholes.library import Chosen, Library
 from continual_learning.reading.wholes.lists import best_list, count_of, in_words, list_with, says_number
 from continual_learning.reading.wholes.questions import (
@@ -21,7 +22,7 @@ from continual_learning.reading.wholes.questions import (
 )
 from continual_learning.reading.wholes.summary import about, summary
 from continual_learning.reading.wholes.tables import looked_up
-from continual_learning.reading.wholes.two_facts import joined_facts, split_facts
+from continual_learning.reading.wholes.two_facts import split_facts
 from continual_learning.reading.wholes.yes_no import verdict
 from continual_learning.text.words import several
 from continual_learning.types import Answer, Source, TokenCallback

@@ -82,7 +82,7 @@ def _cells(table: Table, question: str, asked: set[str]) -> list[tuple[Found, se
     found = []
     for row in table.rows:
         label = content_stems(row.cells[0])
-        if not label or not all(is_in(term, asked) for term in label):
+        if not label or not all(is_in(term, content_stems(question)) for term in label):
             continue
         for number in range(1, len(table.head)):
             used = _names_column(table.head[number], question, asked)
