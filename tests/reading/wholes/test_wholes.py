@@ -54,6 +54,8 @@ Present: Ms Adler (chair), Mr Petrov, Ms Lund
 
 2. Repairs. The club keeps the roof, the walls and the heating in good order. The club house has a roof but no lift.
 
+3. Rain. The oars can go in the rain; the flag must not. Tea is allowed. Beer isn't.
+
 ## Method
 1. Carry the boat to the water.
 2. Get in, but don't stand up.
@@ -202,6 +204,9 @@ def test_yes_or_no_rests_on_a_sentence(question: str, yes: bool, part: str) -> N
         ("Is open fire allowed?", False),  # forbidden: no negation besides
         ("Is coffee included?", False),
         ("Is the printed calendar still there?", False),  # under "Removed"
+        ("Can the oars go in the rain?", True),
+        ("Can the flag go in the rain?", False),  # what is left out is said before
+        ("Is beer allowed?", False),
     ],
 )
 def test_yes_or_no_goes_by_the_clause_and_the_heading(question: str, yes: bool) -> None:

@@ -34,6 +34,11 @@ class FoundList:
     members: tuple[str, ...] = ()
     """Of bullets and numbered headings, all that each entry says."""
 
+    @property
+    def are_two_names(self) -> bool:
+        """Whether it is "Mr Osei and Ms Yilmaz" in a sentence."""
+        return not self.marked and len(self.entries) == 2 and all(entry[0].isupper() for entry in self.entries)
+
 
 def lists_of(blocks: Blocks) -> list[FoundList]:
     """All lists of a text, those with a form of their own before those in sentences."""

@@ -102,7 +102,8 @@ def count_of(blocks: Blocks, question: str) -> tuple[int, FoundList] | None:
         return None
     for one in lists_of(blocks):
         named = held(asked, question, one.name)
-        left = {term for term in content_stems(one.name) if not is_in(term, asked) and not is_alike(question, term)}
+        own = content_stems(one.name) - content_stems(blocks.title)
+        left = {term for term in own if not is_in(term, asked) and not is_alike(question, term)}
         if (
             one.marked
             and named

@@ -125,7 +125,8 @@ def _offers_choice(asked: str) -> bool:
 
 _OPEN = re.compile(
     rf"^{_POLITE}(?:(?:what|whom|where) (?:do|does|did|can|should|must|may|could|will|has to|have to|goes|comes)\b"
-    r"|(?:what|who) (?:was|were|is|are|has been|have been)? ?(?!the\b)[a-z]+(?:ed|ing|ent|de|me|id)\b"
+    r"|(?:what|who) (?:(?:was|were|is|are|has been|have been|has|have) (?:already )?)?[a-z]{2,}(?:ed|ing)\b"
+    r"|who (?:came|went)\b"
     r"|who (?:was|were|is|are) (?:there|present|absent|missing|responsible|invited|involved)\b)"
 )
 _PLURAL = re.compile(
