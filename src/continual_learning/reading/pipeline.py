@@ -2,7 +2,8 @@
 
     route    the question's words open one passage; if they open none, the unchanged base answers (`routing`)
     recall   the passage's text is retrieved from where it is kept, or recited by weights (`Recall`)
-    read     the reader names the span of that text that answers it, or says that the text does not say (`answering`);
+    read     the reader names the span of that text that answers it, or says that the text does not say; in a memory of
+             many documents the base answers if the words may be shared by accident (`answering`);
              without a reader, the answer is the parts that the question's words find (`retrieval.parts`)
 
 Strategies that answer in this way share routing and reading and differ in `Recall` alone: any difference between
@@ -20,9 +21,10 @@ from pydantic import Field
 
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
-from continual_learning.reading.answering import ReaderConfig, answers_from, chosen_reader
+from continual_learning.reading.answering import ReaderConfig, answers_from, answers_from_each, chosen_reader
 from continual_learning.reading.generated import generated_confidence
 from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.reader.reader import Reader
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.parts import best_window, index_name, part_keys
 from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
@@ -148,45 +150,65 @@ class Pipeline:
         def answered(passage: Passage | None, asked: list[str]) -> list[Answer]:
             if passage is None:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
-            return self._read(Opened(base, state, passage), asked, max_new_tokens, None if reads else on_token)
+            # What may be bettered is not streamed before.
+            alone = reader is None or not self._others(state, passage, asked[0])
+            return self._read(Opened(base, state, passage), asked, max_new_tokens, on_token if alone else None, history)
 
-        reads = chosen_reader(base, self.config) is not None
-        answers = answer_by_route(questions, [route and route[0] for route in routes], answered)
-        if reads:
-            answers = self._read_others(base, state, answers, [route and route[0] for route in routes], max_new_tokens)
-            if on_token and routes[0]:
+        reader = chosen_reader(base, self.config)
+        opened = [route and route[0] for route in routes]
+        answers = answer_by_route(questions, opened, answered)
+        if reader is not None:
+            answers = self._read_others(base, state, reader, answers, opened, max_new_tokens)
+            if on_token and opened[0] and self._others(state, opened[0], questions[0]):
                 on_token(answers[0].text)
         return [
             replace(answer, sources=tuple(replace(s, score=route[1]) for s in answer.sources)) if route else answer
             for answer, route in zip(answers, routes, strict=True)
         ]
 
-    def _read_others(
-        self, base: BaseModel, state: State, answers: list[Answer], opened: list[Passage | None], max_new_tokens: int
-    ) -> list[Answer]:
-        """The answers, of which those that no passage gave so far, or hardly one, are looked for in others."""
+    def _others(self, state: State, passage: Passage, question: str) -> list[Passage]:
+        """Other passages of the same document, those first that share most with a question; not all of a long one."""
         keys = passage_keys(state)
+        others = [other for other in keys if other[0] == passage[0] and other != passage]
+        matches = self.router.rarity.match(question, [keys[other] for other in others])
+        ranked = sorted(range(len(others)), key=lambda place: matches[place], reverse=True)
+        return [others[place] for place in ranked[:_OTHERS]]
+
+    def _read_others(
+        self,
+        base: BaseModel,
+        state: State,
+        reader: Reader,
+        answers: list[Answer],
+        opened: list[Passage | None],
+        max_new_tokens: int,
+    ) -> list[Answer]:
+        """The answers; those that the opened passage does not give, or hardly, are looked for in others."""
         rounds: dict[Passage, list[int]] = {}
         for number, (answer, passage) in enumerate(zip(answers, opened, strict=True)):
-            if passage and (answer.origin == "unknown" or (answer.confidence or 0.0) < _SURE):
-                others = [other for other in keys if other[0] == passage[0] and other != passage]
-                matches = self.router.rarity.match(answer.question, [keys[other] for other in others])
-                ranked = sorted(range(len(others)), key=lambda place: matches[place], reverse=True)
-                for place in ranked[:_OTHERS]:
-                    rounds.setdefault(others[place], []).append(number)
+            unsure = answer.origin == "unknown" or (answer.origin == "memory" and (answer.confidence or 0.0) < _SURE)
+            if passage and unsure:
+                for other in self._others(state, passage, answer.question):
+                    rounds.setdefault(other, []).append(number)
         best = list(answers)
         for passage, numbers in rounds.items():
-            read = self._read(
-                Opened(base, state, passage), [answers[n].question for n in numbers], max_new_tokens, None
-            )
+            source = self._source_of(Opened(base, state, passage))
+            asked = [answers[number].question for number in numbers]
+            read = answers_from(base, reader, [source], asked, max_new_tokens)
             for number, answer in zip(numbers, read, strict=True):
                 least = _LIKELY if best[number].origin == "unknown" else best[number].confidence or 0.0
-                if answer.origin == "memory" and (answer.confidence or 0.0) > least:
-                    best[number] = replace(answer, seconds=answer.seconds + best[number].seconds)
+                seconds = best[number].seconds + answer.seconds
+                better = answer.origin == "memory" and (answer.confidence or 0.0) > least
+                best[number] = replace(answer if better else best[number], seconds=seconds)
         return best
 
     def _read(
-        self, opened: Opened, questions: list[str], max_new_tokens: int, on_token: TokenCallback | None
+        self,
+        opened: Opened,
+        questions: list[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+        history: Sequence[Message],
     ) -> list[Answer]:
         reader = chosen_reader(opened.base, self.config)
         if reader is None:
@@ -207,12 +229,18 @@ class Pipeline:
                 for question, piece in zip(questions, recalled, strict=True)
             ]
         started = time.perf_counter()
-        text = self.recall.whole(opened)
+        source = self._source_of(opened)
         share = (time.perf_counter() - started) / len(questions)
-        answers = answers_from(opened.base, reader, [self._source(opened, text)], questions, max_new_tokens)
-        if on_token:
-            on_token(answers[0].text)
+        passages = [[source]] * len(questions)
+        documents = len(opened.state.meta.documents)
+        answers = answers_from_each(
+            opened.base, reader, passages, questions, max_new_tokens, on_token, history, documents
+        )
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
+
+    def _source_of(self, opened: Opened) -> Source:
+        """The whole passage as a source."""
+        return self._source(opened, self.recall.whole(opened))
 
     def _source(self, opened: Opened, text: str, quote: str = "") -> Source:
         """A source without a score: that is the question's."""

@@ -30,7 +30,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from continual_learning.documents.shipped import background_texts
 from continual_learning.memory.state import State
 from continual_learning.text.words import content_stems, document_stems, hash_63, term_forms
-from continual_learning.types import Answer, Source
+from continual_learning.types import Source
 
 if TYPE_CHECKING:
     from continual_learning.model.base_model import Message
@@ -42,6 +42,7 @@ _KEY = ".key"
 # Nats: at most one of the 150 background texts has the word.
 _RARE = 4.0
 _R = TypeVar("_R", bound=Hashable)
+_A = TypeVar("_A")
 
 
 def term_hash(stem: str) -> int:
@@ -131,6 +132,11 @@ def default_rarity() -> Rarity:
     return Rarity.of(background_texts())
 
 
+def rare_terms(text: str) -> frozenset[int]:
+    """Hashes of the content stems of a text that at most one background text has."""
+    return frozenset(term for term in map(term_hash, content_stems(text)) if default_rarity().idf(term) >= _RARE)
+
+
 # What opens a passage: the share of the question's content that it must hold, and the rarity of the shared words in
 # nats (a word that no background text uses counts 5). Chosen so that questions about nothing learned open nothing.
 ROUTE_THRESHOLD, ROUTE_EVIDENCE = 0.25, 7.7
@@ -197,13 +203,13 @@ def routed_sources(state: State, route: Iterable[tuple[Passage, float]]) -> tupl
 
 
 def answer_by_route(
-    questions: Sequence[str], routes: Sequence[_R], answer: Callable[[_R, list[str]], list[Answer]]
-) -> list[Answer]:
+    questions: Sequence[str], routes: Sequence[_R], answer: Callable[[_R, list[str]], list[_A]]
+) -> list[_A]:
     """Answer in the order of the questions; questions with the same route are answered in one batch."""
     together: dict[_R, list[int]] = {}
     for i, route in enumerate(routes):
         together.setdefault(route, []).append(i)
-    answers: dict[int, Answer] = {}
+    answers: dict[int, _A] = {}
     for route, chosen in together.items():
         answers.update(zip(chosen, answer(route, [questions[i] for i in chosen]), strict=True))
     return [answers[i] for i in range(len(questions))]

@@ -10,9 +10,11 @@ from typing import Protocol
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import does_not_say, nearest_sentence
 from continual_learning.reading.wholes.blocks import Blocks, blocks_of
+from continual_learning.reading.wholes.found_lists import FoundList
 from continual_learning.reading.wholes.joined_facts import joined_facts
 from continual_learning.reading.wholes.library import Chosen, Library
 from continual_learning.reading.wholes.lists import best_list, count_of, in_words, list_with, says_number
+from continual_learning.reading.wholes.names import held
 from continual_learning.reading.wholes.questions import (
     QuestionKind,
     about_what,
@@ -162,7 +164,7 @@ def _whole(
         if _needs_a_document(question):
             return _which(library, question)
         chosen = library.only
-        if chosen is None or kind in ("yes_no", "about") or not library.holds(chosen.document_id, question):
+        if chosen is None or kind in ("yes_no", "about") or chosen.document_id in library.long:
             return None
     if kind == "about" and not _needs_a_document(question) and not chosen.certain:
         return None
@@ -182,22 +184,31 @@ def _whole(
         return _yes_no(question, chosen, blocks, text, said)
     if kind == "count":
         counted = None if says_number(text, question) else count_of(blocks, question)
+        if counted and not _fits(library, chosen, question, counted[1].name):
+            return None
         return said(str(counted[0]), in_words(counted[1].entries), _RIGHT["count"]) if counted else None
-    if cells := looked_up(blocks, question):
+    if (cells := looked_up(blocks, question)) and _fits(library, chosen, question, ""):
         return said(in_words(cells.entries), in_words(cells.entries), _RIGHT["table"])
-    return _list(question, kind == "list", chosen, blocks, said)
+    listed = _list(question, kind == "list", chosen, blocks)
+    if listed is None or not _fits(library, chosen, question, listed.name):
+        return None
+    entries = in_words(listed.entries)
+    return said(entries, entries if listed.marked else listed.unit.text, _RIGHT["list"])
 
 
-def _list(question: str, asks: bool, chosen: Chosen, blocks: Blocks, said: _Said) -> Answer | None:
+def _fits(library: Library, chosen: Chosen, question: str, name: str) -> bool:
+    """Whether nothing that a question asks about is missing from the document, or is called otherwise there."""
+    missing = library.missing(chosen, question)
+    return missing <= held(missing, question, name)
+
+
+def _list(question: str, asks: bool, chosen: Chosen, blocks: Blocks) -> FoundList | None:
     """The list that a question names; if it may ask for something else, one with a form of its own and that name."""
     if not asks and not may_ask_for_list(question) and not may_be_answered_by_list(question):
         return None
     sure = asks and chosen.certain
     listed = best_list(blocks, question) if sure else best_list(blocks, question, _STRICT)
-    if listed is None or not (sure or listed.marked):
-        return None
-    entries = in_words(listed.entries)
-    return said(entries, entries if listed.marked else listed.unit.text, _RIGHT["list"])
+    return listed if listed is not None and (sure or listed.marked) else None
 
 
 def _yes_no(

@@ -10,9 +10,10 @@ from functools import lru_cache
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import Message
 from continual_learning.reading.wholes.questions import TEXT_NOUNS, question_kind
-from continual_learning.retrieval.routing import default_rarity, term_hash
+from continual_learning.retrieval.relevance import FEW_DOCUMENTS, surely_about, text_key
+from continual_learning.retrieval.routing import default_rarity, look_ups, term_hash
 from continual_learning.text.lines import LINES, with_lines
-from continual_learning.text.words import content_stems, document_stems, stem
+from continual_learning.text.words import content_stems, stem
 
 _NAMED = 0.6
 """Share of a title's content, by rarity, that names it."""
@@ -22,6 +23,7 @@ asked about. With `_REFERS`, on twenty everyday documents, this finds 0.89 of th
 they do not answer, and 0.011 of 500 questions of searches; a share of 0.5 and 4 nats found 0.78 and 0.006."""
 _EVIDENCE = 4.0
 """Nats: one word that next to no background text has."""
+_UNHEARD = 4.9
 _AUXILIARY = "is|are|was|were|do|does|did|has|have|had|can|could|may|must|should|will|would"
 # What refers to something that the question itself does not name: "What does it weigh?", "What is her notice period?"
 _REFERS = re.compile(
@@ -52,6 +54,8 @@ class Chosen:
     document_id: str
     certain: bool
     """Whether the question names it or its words find it; if not, it is the only one there is."""
+    guessed: bool = False
+    """Whether nothing but that speaks for it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Library:
             return None
         if named := self._named(question):
             return Chosen(named, True)
-        if found := self.route(question, history):
+        if (found := self.route(question, history)) and self._surely(found, question, history):
             return Chosen(found, True)
         if len(self.titles) > 1:
             return None
@@ -101,18 +105,29 @@ class Library:
             return Chosen(only, False)
         return None
 
+    def _surely(self, document_id: str, question: str, history: Sequence[Message]) -> bool:
+        """Whether the words of a question that a document has are not shared by accident, as among many documents."""
+        if len(self.titles) <= FEW_DOCUMENTS:
+            return True
+        key = self.keys().get(document_id, frozenset())
+        return any(surely_about(asked, self.titles[document_id], key) for asked in look_ups(question, history))
+
     @property
     def only(self) -> Chosen | None:
         """The only document of a memory, as what a question may be about if it fits."""
-        return Chosen(next(iter(self.titles)), False) if len(self.titles) == 1 else None
+        return Chosen(next(iter(self.titles)), False, True) if len(self.titles) == 1 else None
 
-    def holds(self, document_id: str, question: str) -> bool:
-        """Whether no rare word of a question is missing from a document, so that the question can be about it."""
-        held = self.keys().get(document_id, frozenset())
-        terms = {
-            term_hash(term) for term in content_stems(question) if term not in _REQUEST and term not in _TEXT_WORDS
+    def missing(self, chosen: Chosen, question: str) -> set[str]:
+        """The rare words of a question that a document has not: the question can hardly be about it.
+
+        Where the question finds the document, those that no background text has.
+        """
+        kept = self.keys().get(chosen.document_id, frozenset())
+        least = _EVIDENCE if chosen.guessed else _UNHEARD
+        asked = {term for term in content_stems(question) if term not in _REQUEST and term not in _TEXT_WORDS}
+        return {
+            term for term in asked if term_hash(term) not in kept and default_rarity().idf(term_hash(term)) >= least
         }
-        return all(term in held or default_rarity().idf(term) < _EVIDENCE for term in terms)
 
     def _named(self, question: str) -> str | None:
         """The one document whose title a question names, whole or for the most part."""
@@ -149,4 +164,4 @@ def library_of(
 
 @lru_cache(maxsize=512)
 def _key(title: str, text: str) -> frozenset[int]:
-    return frozenset(map(term_hash, document_stems(f"{title} {text}")))
+    return text_key(title, text)

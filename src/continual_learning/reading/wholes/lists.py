@@ -71,18 +71,18 @@ def _narrowed(blocks: Blocks, found: FoundList, question: str, said: frozenset[s
 
 
 def list_with(blocks: Blocks, question: str, span: str) -> FoundList | None:
-    """The list of which a span is an entry or some: in a sentence, or one whose name has something of the question."""
+    """The list of which a span is an entry, if the list's name or sentence has something of the question."""
     own, asked = span.strip(" .,;"), terms(question)
     for one in reversed(lists_of(blocks)):  # those in sentences first
         named = held(asked, question, f"{one.name} {one.context}")
-        inside = [entry for entry in one.entries if _is_most(own, entry) or _is_in(entry, own)]
-        if named and 0 < len(inside) < len(one.entries):
+        inside = [entry for entry in one.entries if _is_in(entry, own) or (_is_in(own, entry) and _is_most(own, entry))]
+        if named and len(inside) == 1 and len(one.entries) > 1:
             return one
     return None
 
 
 def _is_most(span: str, entry: str) -> bool:
-    return _is_in(span, entry) and 2 * len(span) >= len(entry)
+    return 2 * len(span) >= len(entry)
 
 
 def _is_in(words: str, text: str) -> bool:
@@ -165,4 +165,4 @@ def _match(blocks: Blocks, found: FoundList, question: str, said: frozenset[str]
 def _thing(question: str) -> str:
     """What is asked for, as far as the words before the verb name it: "toppings" of "Which toppings go on it?"."""
     match = _THING.search(question)
-    return match["what"] if match else ""
+    return match["what"] if match and content_stems(match["what"]) else ""

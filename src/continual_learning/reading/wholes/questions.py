@@ -133,6 +133,7 @@ _PLURAL = re.compile(
     rf"^{_POLITE}(?:(?:{PREPOSITION}) )?(?:(?:which|what) (?:(?:other|different|kinds? of|types? of|sorts? of) )?"
     r"(?:[\w'-]+ ){0,2}?(?!(?:is|was|does|has|its|this|class|process|address|status|always|news|gas|bus)\b)"
     r"[\w-]*[^s'\W]s\b"
-    r"|what (?:are|were) (?:the|his|her|its|their|our|my|your)\b|which (?:are|were)\b|(?:which|what) people\b"
+    r"|(?:which|what) (?:software|equipment|clothing|food|furniture|luggage|gear|hardware|material|people)\b"
+    r"|what (?:are|were) (?:the|his|her|its|their|our|my|your)\b|which (?:are|were)\b"
     r"|by what can\b|who (?:are|were)\b)"
 )
