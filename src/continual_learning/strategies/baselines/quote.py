@@ -138,12 +138,12 @@ class Quote(ReadingStrategy[QuoteConfig]):
 
     def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` finds a passage: then it is answered without the base, whose weights never change."""
-        return self._pipeline.route(state, text) is not None
+        return self._pipeline.found(base, state, text) is not None
 
     def span_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The passage that the answer quotes."""
-        route = self._pipeline.route(state, question)
-        return UNAFFECTED if route is None else route[0]
+        found = self._pipeline.found(base, state, question)
+        return UNAFFECTED if found is None else (found.passage, found.doubtful)
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's parts."""
