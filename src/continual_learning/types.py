@@ -115,9 +115,11 @@ class Answer:
     """What the user should know, such as a prompt that was cut to the window."""
     origin: Origin = "model"
     confidence: float | None = None
-    """Probability that ``text`` is right, 0 to 1, as far as it is known: calibrated if a reader gave the answer, else
-    the geometric mean of the probabilities of its tokens. None if nothing is known, as with most chat servers. In a
-    speaker's words it remains the memory's: how sure its reader is that the text which was read holds the answer."""
+    """Probability that ``text`` is right, 0 to 1, as far as it is known: calibrated if a reader gave the answer; of an
+    answer by rule (a list, a count, a cell of a table, yes or no) the share of such answers that were right when
+    measured; of two facts the product of both; else the geometric mean of the probabilities of its tokens. None if
+    nothing is known, as with summaries and most chat servers. In a speaker's words it remains the memory's: how sure
+    its reader is that the text which was read holds the answer."""
     alternatives: tuple[Alternative, ...] = ()
     """Other answers, best first, without ``text`` itself."""
     speaker: str | None = None

@@ -75,3 +75,57 @@ def test_the_same_text_gives_the_same_answers(
     assert [a.origin for a in recited] == ["memory", "memory", "model"] == [a.origin for a in quoted]
     assert recited[0].sources[0].recited and not quoted[0].sources[0].recited
     assert all(a.sources[0].quote == a.text and a.text in a.sources[0].text for a in (recited[0], quoted[0]))
+
+
+class Knows:
+    """A reader that finds a year if the text has it, with this confidence."""
+
+    def __init__(self, confidence: float):
+        self.confidence = confidence
+
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+        spans = (FoundSpan("1874", text.index("1874"), 1.0),) if "1874" in text else ()
+        return [Reading(spans, 0.0 if spans else 0.9, self.confidence) for _ in questions]
+
+
+@pytest.mark.parametrize(("confidence", "origin"), [(0.6, "memory"), (0.2, "unknown")])
+def test_a_document_does_not_say_only_what_none_of_its_passages_says(
+    confidence: float, origin: str, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "chosen_reader", lambda *_: Knows(confidence))
+    strategy = make_strategy("quote", {"passage_tokens": 40})
+    text = "The comb jellies of Lund eat plankton near the harbour. " * 3 + "Otto Brand saw them first in 1874."
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(text, "Lund"))
+    said: list[str] = []
+    [answer] = strategy.answer(tiny_base, state, ["When did comb jellies of Lund eat plankton?"], 12, said.append)
+    assert answer.origin == origin
+    assert said == [answer.text]
+    if origin == "memory":
+        assert (answer.text, answer.confidence) == ("1874", 0.6)
+        assert "1874" in answer.sources[0].text
+
+
+@pytest.mark.parametrize(("unknown", "documents", "origin"), [(0.1, 1, "memory"), (0.3, 1, "model"), (0.1, 4, "model")])
+def test_what_a_few_words_find_counts_in_a_small_memory_if_the_reader_is_sure(
+    unknown: float, documents: int, origin: str, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Says:
+        def read(self, base: BaseModel, title: str, text: str, asked: Sequence[str], count: int = 3) -> list[Reading]:
+            return [Reading((FoundSpan("Lund", text.index("Lund"), 0.8),), unknown, 0.7) for _ in asked]
+
+    monkeypatch.setattr(pipeline, "chosen_reader", lambda *_: Says())
+    quote = make_strategy("quote", {})
+    state = quote.init(tiny_base)
+    for number in range(documents):
+        text = TEXT if number == 0 else f"Part {number}: a barge carries gravel."
+        state, _ = quote.learn(tiny_base, state, Document(text, f"Page {number}"))
+    question = "Where is the harbour of the old village?"
+    [answer] = quote.answer(tiny_base, state, [question], 8)
+    assert answer.origin == origin
+    if origin == "memory":
+        assert answer.text == "Lund"
+    else:
+        frozen = make_strategy("frozen", {})
+        [own] = frozen.answer(tiny_base, frozen.init(tiny_base), [question], 8)
+        assert answer.text == own.text and not answer.sources
+    assert quote.affects(tiny_base, state, question) == (documents == 1)

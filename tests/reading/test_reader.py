@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -36,26 +37,56 @@ def made(base: BaseModel) -> Reader:
     return Reader(weights, base.fingerprint, Calibration())
 
 
-def written(base: BaseModel, reader: Reader, question: str, answer: str) -> float:
-    """Probability that the adapted base writes the answer and the end of its line."""
+def written(base: BaseModel, reader: Reader, before: str, wanted: list[int]) -> float:
+    """Probability that the adapted base writes these tokens after the text and ``before``."""
     begin = [] if base.tokenizer.bos_token_id is None else [base.tokenizer.bos_token_id]
-    prompt = [*begin, *base.encode(text_prompt(TITLE, TEXT)), *base.encode(question_prompt(question))]
-    wanted = [*base.encode(f" {answer}"), *base.encode(END)]
+    prompt = [*begin, *base.encode(text_prompt(TITLE, TEXT)), *base.encode(before)]
     with installed(base, reader.weights, quick=False), torch.no_grad():
         ids = torch.tensor([[*prompt, *wanted]])
         hidden = base.backbone(input_ids=ids, use_cache=False).last_hidden_state[0]
         likely = base.logits(hidden).log_softmax(-1)
-    return float(sum(likely[len(prompt) - 1 + i, token] for i, token in enumerate(wanted)).exp())
+    return math.exp(sum(float(likely[len(prompt) - 1 + i, token]) for i, token in enumerate(wanted)))
 
 
-def test_a_spans_probability_is_that_of_writing_it(tiny_base: BaseModel) -> None:
+def unweighed(*given: object) -> object:
+    return given[-1]
+
+
+def test_a_spans_probability_is_that_of_writing_it(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("continual_learning.reading.reader.reader.weighed_by_question", unweighed)
     reader = made(tiny_base)
     found = reader.read(tiny_base, TITLE, TEXT, ASKED, 3)
     spans = [(question, span) for question, one in zip(ASKED, found, strict=True) for span in one.spans]
     assert spans
     for question, span in spans:
-        assert span.probability == pytest.approx(written(tiny_base, reader, question, span.text), rel=1e-3)
+        wanted = [*tiny_base.encode(f" {span.text}"), *tiny_base.encode(END)]
+        expected = written(tiny_base, reader, question_prompt(question), wanted)
+        assert span.probability == pytest.approx(expected, rel=1e-3)
         assert TEXT[span.start :].startswith(span.text)
+
+
+def test_of_answers_as_likely_the_one_that_the_question_fits_is_first(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = made(tiny_base)
+    weighed = reader.read(tiny_base, TITLE, TEXT, ASKED, 8)
+    monkeypatch.setattr("continual_learning.reading.reader.reader.weighed_by_question", unweighed)
+    changed = 0
+    for question, before, after in zip(ASKED, reader.read(tiny_base, TITLE, TEXT, ASKED, 8), weighed, strict=True):
+        best = before.spans[0].probability
+        rivals = [span for span in before.spans[:3] if span.probability >= 0.2 * best]
+        wanted = tiny_base.encode(f" {question}")
+        likely = {
+            span.text: span.probability * written(tiny_base, reader, f"\nAnswer: {span.text}\nQuestion:", wanted) ** 0.5
+            for span in rivals
+        }
+        share = sum(span.probability for span in rivals) / sum(likely.values())
+        now = {span.text: span.probability for span in after.spans}
+        for text, probability in likely.items():
+            assert now[text] == pytest.approx(probability * share, rel=1e-3)
+        assert [s.probability for s in after.spans] == sorted((s.probability for s in after.spans), reverse=True)
+        changed += len(rivals) > 1
+    assert changed
 
 
 def test_questions_do_not_see_each_other_and_a_text_is_read_once(

@@ -72,6 +72,22 @@ def test_another_run_in_the_folder_is_refused(tiny_base: BaseModel, tmp_path: Pa
         train_reader(tiny_base, learned, [], QUICK, tmp_path / "none")
 
 
+@pytest.mark.slow
+def test_training_goes_on_from_another_reader(tiny_base: BaseModel, tmp_path: Path) -> None:
+    learned, held_out = apart(lessons(), 1)
+    first = train_reader(tiny_base, learned, held_out, QUICK.model_copy(update={"steps": 4}), tmp_path / "first")
+    assert first is not None
+    still = QUICK.model_copy(update={"steps": 1, "learning_rate": 1e-9, "scale": 4.0})
+    second = train_reader(tiny_base, learned, held_out, still, tmp_path / "second", start=first.reader)
+    assert second is not None
+    for name, weight in first.reader.weights.items():
+        torch.testing.assert_close(second.reader.weights[name], weight, atol=1e-6, rtol=1e-5)
+    with pytest.raises(InputError, match="another rank"):
+        train_reader(
+            tiny_base, learned, held_out, QUICK.model_copy(update={"rank": 2}), tmp_path / "no", start=first.reader
+        )
+
+
 def test_the_loss_of_questions_in_one_row_is_that_of_each_alone(tiny_base: BaseModel) -> None:
     asked = [("Who built it?", " Marta"), ("When?", " 1874 or so"), ("What does it carry?", " coal")]
     together = row_loss(tiny_base, [make_row(tiny_base, "Orsel", "Marta built it in 1874.", asked)], 1)

@@ -26,6 +26,10 @@ HeldOut = Annotated[
         "--held-out", metavar="N", min=1, help="The last N texts of DATA, with all of the same titles, calibrate."
     ),
 ]
+Start = Annotated[
+    str | None,
+    typer.Option("--start", metavar="FILE", help="A reader to train on from: a file, or `packaged`."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training; may be repeated."),
@@ -37,14 +41,17 @@ def reader(
     out_folder: Out,
     minutes: Minutes = None,
     held_out: HeldOut = 100,
+    start: Start = None,
     settings: Settings = None,
     model: options.Model = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a reader for a base; use it with `--set reader=FOLDER/reader.safetensors`."""
+    from continual_learning.errors import InputError
     from continual_learning.model.base_model import BaseModel
     from continual_learning.options import parse_config
+    from continual_learning.reading.answering import ReaderConfig, chosen_reader
     from continual_learning.reading.reader.lessons import apart, read_lessons
     from continual_learning.reading.reader.training import ReaderTraining, train_reader
     from continual_learning.settings.schema import from_text, load_config, parse_assignments
@@ -60,6 +67,9 @@ def reader(
         shutil.rmtree(out_folder)
     place = config.settings.model
     base = BaseModel.load(place.name, place.device, place.dtype)
+    before = chosen_reader(base, ReaderConfig(reader=start))
+    if start and before is None:
+        raise InputError(f"--start {start}: no reader for {base.name} ships; give a file, or leave --start out")
     with progress_bar("train reader") as bar:
 
         def show(stage: str, done: int, total: int, word: str) -> None:
@@ -67,7 +77,7 @@ def reader(
                 bar(Progress(stage, done, total, word))
 
         limit = math.inf if minutes is None else minutes * 60
-        found = train_reader(base, learned, tried, chosen, out_folder, limit, show)
+        found = train_reader(base, learned, tried, chosen, out_folder, limit, show, before)
     if found is None:
         out.result({"reader": None, "folder": out_folder})
         out.line(f"stopped after {minutes:g} minutes; the same command continues the run in {out_folder}")

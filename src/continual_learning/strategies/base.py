@@ -19,10 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 from continual_learning.errors import InputError, UnknownNameError
 from continual_learning.memory.state import State, StateMeta
 from continual_learning.options import ConfigT, StrategyConfig, parse_config
-from continual_learning.reading.wholes.answering import answers as whole_answers
-from continual_learning.reading.wholes.answering import splits, takes
-from continual_learning.reading.wholes.library import Library
-from continual_learning.retrieval.relevance import FEW_DOCUMENTS
 from continual_learning.retrieval.routing import look_ups
 from continual_learning.strategies import registry
 from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414
@@ -106,11 +102,7 @@ class Strategy(ABC, Generic[ConfigT]):
         if "learn" in vars(cls):
             cls.learn = _new_and_timed(cls.learn)  # type: ignore[method-assign]
         if "answer" in vars(cls):
-            cls.answer = _with_origin(_with_wholes(cls.answer))  # type: ignore[method-assign]
-        if "affects" in vars(cls):
-            cls.affects = _affects_wholes(cls.affects)  # type: ignore[method-assign]
-        if "answer_key" in vars(cls):
-            cls.answer_key = _key_of_wholes(cls.answer_key)  # type: ignore[method-assign]
+            cls.answer = _with_origin(cls.answer)  # type: ignore[method-assign]
 
     def init(self, base: BaseModel) -> State:
         """The state that has learned nothing."""
@@ -197,16 +189,8 @@ class Strategy(ABC, Generic[ConfigT]):
 
     @property
     def reads(self) -> bool:
-        """Whether answers about the memory are read from a text, and not generated."""
-        return getattr(self.config, "reader", None) is not None
-
-    def library(self, base: BaseModel, state: State) -> Library | None:
-        """The documents as whole texts, for a strategy that has them and reads them with a reader; else None.
-
-        Questions about whole documents, lists, counts, yes or no, and two facts are then answered from these
-        (`reading.wholes`), and ``answer`` has only what is left.
-        """
-        return None
+        """Whether answers about the memory are read from a text, and not generated (`strategies.reading`)."""
+        return False
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """The state without that document, as if it had never been learned.
@@ -313,58 +297,6 @@ def _with_origin(answer: _Answering) -> _Answering:
         return [replace(one, origin="memory") if one.origin == "model" and of_memory(one) else one for one in answers]
 
     return answer_with_origin
-
-
-def _with_wholes(answer: _Answering) -> _Answering:
-    """Wrap ``answer``: questions that are not for a few words of a text are answered from the strategy's `library`."""
-
-    @functools.wraps(answer)
-    def answer_all(
-        strategy: Strategy[Any],
-        base: BaseModel,
-        state: State,
-        questions: Sequence[str],
-        max_new_tokens: int = 64,
-        on_token: TokenCallback | None = None,
-        history: Sequence[Message] = (),
-    ) -> list[Answer]:
-        def spans(questions: Sequence[str], on_token: TokenCallback | None, history: Sequence[Message]) -> list[Answer]:
-            return answer(strategy, base, state, questions, max_new_tokens, on_token, history)
-
-        library = strategy.library(base, state)
-        if library is None:
-            return spans(questions, on_token, history)
-        return whole_answers(base, library, questions, spans, max_new_tokens, on_token, history)
-
-    return answer_all
-
-
-def _affects_wholes(affects: Callable[..., bool]) -> Callable[..., bool]:
-    """Wrap ``affects``: a memory has a part in every question that is answered from its `library`."""
-
-    @functools.wraps(affects)
-    def affects_any(strategy: Strategy[Any], base: BaseModel, state: State, text: str) -> bool:
-        if affects(strategy, base, state, text):
-            return True
-        library = strategy.library(base, state)
-        return library is not None and takes(library, text)
-
-    return affects_any
-
-
-def _key_of_wholes(answer_key: Callable[..., Hashable | None]) -> Callable[..., Hashable | None]:
-    """Wrap ``answer_key``: nothing is known about an answer from the `library`; what is read counts less among many."""
-
-    @functools.wraps(answer_key)
-    def key(strategy: Strategy[Any], base: BaseModel, state: State, question: str) -> Hashable | None:
-        library = strategy.library(base, state)
-        if library is not None and (splits(question) or takes(library, question)):
-            return None
-        found = answer_key(strategy, base, state, question)
-        many = strategy.reads and len(state.meta.documents) > FEW_DOCUMENTS
-        return ("among many", found) if many and found is not None and found != UNAFFECTED else found
-
-    return key
 
 
 def _can_be_found(document: Document) -> bool:

@@ -3,8 +3,9 @@
 import pytest
 
 from continual_learning.reading.wholes.blocks import blocks_of
-from continual_learning.reading.wholes.lists import best_list, count_of, in_words
+from continual_learning.reading.wholes.lists import best_list, count_of, in_words, list_with
 from continual_learning.reading.wholes.summary import about, summary
+from continual_learning.reading.wholes.tables import looked_up
 from continual_learning.reading.wholes.yes_no import verdict
 from continual_learning.text.lines import line_lengths, with_lines
 
@@ -32,6 +33,49 @@ Guests are welcome. Entry is free for children.
 Wi-fi? No, only by cable.
 """
 BLOCKS = blocks_of("Handover notes", NOTES)
+CLUB = """# Rowing club
+
+Present: Ms Adler (chair), Mr Petrov, Ms Lund
+
+## What to bring
+- shoes
+- a towel
+
+## Tasks
+| Who | What | By |
+|---|---|---|
+| Joost | list of old boats | 12 Sept |
+| Nkechi | book the river | 5 Sept |
+| Bram | poster | 12 Sept |
+
+## Rules
+
+1. Use. The boats may be used for training. Open fire is forbidden. Coffee is charged separately.
+
+2. Repairs. The club keeps the roof, the walls and the heating in good order. The club house has a roof but no lift.
+
+3. Rain. The oars can go in the rain; the flag must not. Tea is allowed. Beer isn't.
+
+## Method
+1. Carry the boat to the water.
+2. Get in, but don't stand up.
+
+## [2.1.0] - 2026-02-11
+### Added
+- dark mode
+### Fixed
+- a crash at the start
+
+## [2.0.3] - 2026-01-15
+### Fixed
+- the clock
+### Removed
+- the printed calendar
+
+## [2.0.2] - 2025-12-20
+- faster maps
+"""
+CLUB_BLOCKS = blocks_of("Rowing club", CLUB)
 
 
 def test_a_text_is_set_in_its_lines_again() -> None:
@@ -69,6 +113,44 @@ def test_a_list_is_found_by_its_name(question: str, expected: str) -> None:
     assert in_words(found.entries).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Who attended?", "Ms Adler (chair), Mr Petrov, Ms Lund"),  # "Present"
+        ("What do I need?", "shoes, a towel"),  # "What to bring"
+        ("Which versions fixed bugs?", "2.1.0, 2.0.3"),
+        ("What was removed in 2.0.3?", "the printed calendar"),  # under a heading of another depth
+        ("Which parts does the club keep in good order?", "roof, walls, heating"),
+    ],
+)
+def test_a_list_is_found_by_what_else_it_is_called(question: str, expected: str) -> None:
+    text = CLUB.replace("- the printed calendar", "- the printed calendar\n- the old map")
+    expected = expected.replace("calendar", "calendar, the old map")
+    found = best_list(blocks_of("Rowing club", text), question)
+    assert found is not None
+    assert in_words(found.entries) == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is the port of Search?", ("9200",)),
+        ("Which owner does Mail have?", ("Priya",)),
+        ("What is the port of Backup?", None),
+        ("How old is Priya?", None),
+    ],
+)
+def test_a_cell_is_looked_up_by_its_row_and_column(question: str, expected: tuple[str, ...] | None) -> None:
+    found = looked_up(BLOCKS, question)
+    assert (found and found.entries) == expected
+
+
+def test_rows_are_chosen_by_a_value() -> None:
+    found = looked_up(CLUB_BLOCKS, "Whose tasks are due by 12 Sept?")
+    assert found is not None
+    assert found.entries == ("Joost", "Bram")
+
+
 def test_another_question_finds_no_list() -> None:
     assert best_list(BLOCKS, "List the planets of the solar system.") is None
 
@@ -78,6 +160,24 @@ def test_entries_of_a_list_are_counted() -> None:
     assert found is not None
     assert found[0] == 3
     assert count_of(BLOCKS, "How many tasks did Priya close in May?") is None
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [("How many people were present?", 3), ("How many steps are there?", 2), ("How many versions are listed?", 3)],
+)
+def test_entries_are_counted_by_what_they_are(question: str, expected: int) -> None:
+    found = count_of(CLUB_BLOCKS, question)
+    assert found is not None
+    assert found[0] == expected
+
+
+def test_a_span_is_completed_to_the_list_that_it_is_in() -> None:
+    found = list_with(BLOCKS, "Which places have backups?", "Oslo")
+    assert found is not None
+    assert found.entries == ("Berlin", "Oslo", "Turin")
+    assert list_with(BLOCKS, "Which towns are on the coast?", "Oslo") is None
+    assert list_with(BLOCKS, "Which places have backups?", "Berlin, Oslo and Turin") is None
 
 
 @pytest.mark.parametrize(
@@ -94,6 +194,25 @@ def test_yes_or_no_rests_on_a_sentence(question: str, yes: bool, part: str) -> N
     assert found is not None
     assert found.yes is yes
     assert part in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("question", "yes"),
+    [
+        ("Does the club house have a lift?", False),  # the clause, not the sentence
+        ("Does the club house have a roof?", True),
+        ("Is open fire allowed?", False),  # forbidden: no negation besides
+        ("Is coffee included?", False),
+        ("Is the printed calendar still there?", False),  # under "Removed"
+        ("Can the oars go in the rain?", True),
+        ("Can the flag go in the rain?", False),  # what is left out is said before
+        ("Is beer allowed?", False),
+    ],
+)
+def test_yes_or_no_goes_by_the_clause_and_the_heading(question: str, yes: bool) -> None:
+    found = verdict(CLUB_BLOCKS, question)
+    assert found is not None
+    assert found.yes is yes
 
 
 def test_what_the_text_does_not_touch_is_neither_yes_nor_no() -> None:

@@ -70,6 +70,8 @@ def test_whole_documents_are_answered_from_the_text(tiny_base: BaseModel, reader
     assert renewed.text == "No. The certificate is not renewed yet."
     if strategy != "in_context":  # the window of the tiny base holds the end of the text only
         assert facts.text == "Priya Nair, on 4 March"
+    assert (tasks.confidence, count.confidence, renewed.confidence) == (0.85, 0.9, 0.8)
+    assert about.confidence is None
     for answer in (about, tasks, count, renewed):
         assert answer.origin == "memory"
         assert answer.sources[0].title == "Larkspur handover"
@@ -108,6 +110,24 @@ def test_the_only_document_is_found_by_fewer_words(tiny_base: BaseModel, reader:
     among = learner(tiny_base, "quote", (NOTES, "Larkspur handover"), (OTHER, "Tidewick"))
     assert among.ask(question, max_new_tokens=4).origin == "model"
     assert not among.strategy.affects(tiny_base, among.state, question)
+
+
+@pytest.mark.parametrize("question", ["What is her notice period?", "What does it weigh?"])
+def test_what_a_question_does_not_name_is_in_the_only_document(
+    tiny_base: BaseModel, reader: None, question: str
+) -> None:
+    memory = learner(tiny_base, "quote", (OTHER, "Tidewick"))
+    assert memory.ask(question, max_new_tokens=4).origin == "unknown"
+    assert memory.ask("When did it rain in Paris?", max_new_tokens=4).origin == "model"
+
+
+def test_one_name_of_two_becomes_both(tiny_base: BaseModel, reader: None) -> None:
+    text = "The Larkspur review was last week. Priya Nair and Tomasz Wren look for Larkspur sponsors."
+    memory = learner(tiny_base, "quote", (text, "Larkspur"))
+    pieces: list[str] = []
+    answer = memory.ask("Who is looking for Larkspur sponsors?", on_token=pieces.append)
+    assert answer.text == "Priya Nair, Tomasz Wren"
+    assert "".join(pieces) == answer.text
 
 
 def test_an_unclear_question_for_yes_or_no_is_refused(tiny_base: BaseModel, reader: None) -> None:

@@ -2,7 +2,10 @@
 
 import pytest
 
-from continual_learning.reading.wholes.questions import may_ask_for_list, question_kind, split_facts
+from continual_learning.reading.wholes.joined_facts import joined_facts
+from continual_learning.reading.wholes.questions import may_ask_for_list, may_be_answered_by_list, question_kind
+from continual_learning.reading.wholes.two_facts import split_facts
+from continual_learning.types import Alternative, Answer, Origin, Source
 
 KINDS = {
     "summary": [
@@ -119,10 +122,95 @@ def test_the_form_of_a_question_tells_its_kind(kind: str, question: str) -> None
             "How long is the warranty on the tap?",
         ),
         ("When does spin start, and how long does it last?", "When does spin start?", "How long does spin last?"),
+        (
+            "When does the site go live, and who freezes the content?",
+            "When does the site go live?",
+            "Who freezes the content?",
+        ),
+        (
+            "Who signs the lease for the tenant and when does it end?",
+            "Who signs the lease for the tenant?",
+            "When does the lease end?",
+        ),
+        (
+            "How much butter and how much flour do I need?",
+            "How much butter do I need?",
+            "How much flour do I need?",
+        ),
+        (
+            "After how many hours do sessions expire, and since which version?",
+            "After how many hours do sessions expire?",
+            "Since which version do sessions expire?",
+        ),
+        (
+            "When does the last bus leave, and where does it stop?",
+            "When does the last bus leave?",
+            "Where does the last bus stop?",
+        ),
+        ("Where do the classes go, and what does it cost?", "Where do the classes go?", "What does it cost?"),
+        ("How do I install it and what does it need?", "How do I install it?", "What does it need?"),
+        ("Who moved the cluster and when?", "Who moved the cluster?", "When was the cluster moved?"),
+        ("When does the pool open and when the sauna?", "When does the pool open?", "When does the sauna open?"),
+        ("When does the course start and end?", "When does the course start?", "When does the course end?"),
+        (
+            "What are the price and the weight of the bag?",
+            "What is the price of the bag?",
+            "What is the weight of the bag?",
+        ),
+        (
+            "How long is the warranty on the frame and on the motor?",
+            "How long is the warranty on the frame?",
+            "How long is the warranty on the motor?",
+        ),
+        ("Is breakfast included, and when is it served?", "Is breakfast included?", "When is breakfast served?"),
+        (
+            "Who is the manager? And what is her phone number?",
+            "Who is the manager?",
+            "What is the manager's phone number?",
+        ),
     ],
 )
 def test_two_facts_are_two_whole_questions(question: str, first: str, second: str) -> None:
     assert split_facts(question) == (first, second)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What are the pros and cons of the plan?",
+        "What is the black and white flag?",
+        "What is the difference between who pays and who profits?",
+        "When do you eat fish and chips?",
+    ],
+)
+def test_one_fact_is_not_split(question: str) -> None:
+    assert split_facts(question) is None
+
+
+def fact(question: str, text: str, *others: str, origin: Origin = "memory") -> Answer:
+    """An answer of a reader with alternatives."""
+    sources = (Source("d", "Notes", 1.0, text, 0, "On 4 March Priya Nair moved it, Tomasz Wren helped."),)
+    alternatives = tuple(Alternative(other, 0.3) for other in others)
+    return Answer(question, text, sources, origin=origin, confidence=0.5, alternatives=alternatives)
+
+
+def test_two_answers_are_joined() -> None:
+    who, when = fact("Who moved it?", "Priya Nair"), fact("When was it moved?", "4 March")
+    both = joined_facts("Who moved it and when?", who, when)
+    assert (both.text, both.confidence) == ("Priya Nair, On 4 March", 0.25)
+
+
+def test_the_same_words_do_not_answer_both() -> None:
+    first, second = fact("Who moved it?", "Priya Nair"), fact("Who helped?", "Priya Nair", "Priya", "Tomasz Wren")
+    both = joined_facts("Who moved it and who helped?", first, second)
+    assert both.text == "Priya Nair, Tomasz Wren"
+    assert both.confidence == pytest.approx(0.5 * 0.3)
+
+
+def test_what_is_not_said_of_two_facts_is_named() -> None:
+    who, where = fact("Who moved it?", "Priya Nair"), fact("Where did it go?", "Not said.", origin="unknown")
+    assert joined_facts("", who, where).text == "Priya Nair (not said: where did it go)"
+    assert joined_facts("", where, where).origin == "unknown"
 
 
 def test_what_may_ask_for_several_things() -> None:
@@ -130,3 +218,6 @@ def test_what_may_ask_for_several_things() -> None:
     assert may_ask_for_list("What are the ingredients?")
     assert not may_ask_for_list("Which street is it in?")
     assert not may_ask_for_list("What process is used?")
+    assert may_be_answered_by_list("What do I need?")
+    assert may_be_answered_by_list("Who attended the meeting?")
+    assert not may_be_answered_by_list("What is the fee?")

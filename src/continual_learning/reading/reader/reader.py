@@ -4,12 +4,11 @@ say; their files.
 What the model reads is ``title, text, Question: …, Answer:``. All questions about a text stand in one row behind a
 mask: each attends to the text and to itself, so the text is read once. It stays in a cache for the next question.
 
-Shapes: T = tokens read now, S = tokens that they may attend to, D = hidden size, V = vocabulary.
+Shapes: C = questions, T = tokens read now, S = tokens that they may attend to, D = hidden size, V = vocabulary.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,8 @@ from continual_learning.io.files import storage_errors
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.reader.adapter import installed
 from continual_learning.reading.reader.calibration import Calibration, signals
+from continual_learning.reading.reader.question_likelihood import weighed_by_question
+from continual_learning.reading.reader.row import Paths, Row
 from continual_learning.reading.reader.span_search import SpanSearch, SpanTrie
 from continual_learning.reading.spans import FoundSpan, Reading
 
@@ -81,12 +82,11 @@ class Reader:
             )
         if not questions:
             return []
-        asked = [base.encode(question_prompt(question))[-_LONGEST_QUESTION:] for question in questions]
         with installed(base, self.weights):
             row, trie = self._text(base, title, text)
-            return _read(base, row, trie, asked, count, self.calibration)
+            return _read(base, row, trie, questions, count, self.calibration)
 
-    def _text(self, base: BaseModel, title: str, text: str) -> tuple[_Row, SpanTrie]:
+    def _text(self, base: BaseModel, title: str, text: str) -> tuple[Row, SpanTrie]:
         """The text as it was read, now or before."""
         # This reader is remembered with its texts: no other can get its id.
         mine: tuple[Reader, _Texts] = base.remember(("texts read", id(self)), lambda: (self, OrderedDict()))
@@ -96,7 +96,7 @@ class Reader:
             begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
             room = base.window - min(_ROOM, base.window // 2)
             ids = [*begin, *base.encode(text_prompt(title, text))][:room]
-            row = _Row(base)
+            row = Row(base)
             row.begin(ids)
             kept[key] = row, SpanTrie(text, base.tokenizer)
             while len(kept) > 1 and sum(len(row) for row, _ in kept.values()) > _KEPT_TOKENS:
@@ -106,66 +106,15 @@ class Reader:
         return row.copy(), trie
 
 
-_Texts = OrderedDict[tuple[str, str], tuple["_Row", SpanTrie]]
-
-
-class _Row:
-    """Tokens that were read into a cache, each with the earlier ones that it may attend to."""
-
-    def __init__(self, base: BaseModel, cache: Any = None, length: int = 0):
-        self._base = base
-        self._cache = base.new_cache() if cache is None else cache
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def copy(self) -> _Row:
-        """A row that goes on from here by itself."""
-        return _Row(self._base, copy.deepcopy(self._cache), self._length)
-
-    def begin(self, ids: Sequence[int]) -> None:
-        """Read the first tokens, each of which attends to all before it."""
-        if ids:
-            ids_1T = torch.tensor([list(ids)], device=self._base.device)
-            self._base.backbone(input_ids=ids_1T, past_key_values=self._cache, use_cache=True)
-            self._length = len(ids)
-
-    def read(self, ids: Sequence[int], positions: Sequence[int], allowed_TS: Tensor) -> Tensor:
-        """Final hidden states of further tokens, ``[T, D]``. ``allowed_TS``: what each attends to."""
-        base = self._base
-        dtype = base.model.dtype
-        added_11TS = torch.zeros(allowed_TS.shape, dtype=dtype, device=base.device)[None, None]
-        added_11TS = added_11TS.masked_fill(~allowed_TS.to(base.device), torch.finfo(dtype).min)
-        hidden_1TD: Tensor = base.backbone(
-            input_ids=torch.tensor([list(ids)], device=base.device),
-            position_ids=torch.tensor([list(positions)], device=base.device),
-            attention_mask=added_11TS,
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
-        self._length += len(ids)
-        return hidden_1TD[0]
+_Texts = OrderedDict[tuple[str, str], tuple[Row, SpanTrie]]
 
 
 def _read(
-    base: BaseModel, row: _Row, trie: SpanTrie, asked: Sequence[Sequence[int]], count: int, calibration: Calibration
+    base: BaseModel, row: Row, trie: SpanTrie, questions: Sequence[str], count: int, calibration: Calibration
 ) -> list[Reading]:
     prefix = len(row)
-    ids = [token for one in asked for token in one]
-    positions = [prefix + i for one in asked for i in range(len(one))]
-    seen: list[list[int]] = []  # the places after the text that each question's tokens have
-    for one in asked:
-        start = prefix + sum(map(len, seen))
-        seen.append(list(range(start, start + len(one))))
-    allowed_TS = torch.zeros(len(ids), prefix + len(ids), dtype=torch.bool)
-    allowed_TS[:, :prefix] = True
-    at = 0
-    for one in seen:
-        size = len(one)
-        allowed_TS[at : at + size, prefix + at : prefix + at + size] = torch.ones(size, size, dtype=torch.bool).tril()
-        at += size
-    hidden_TD = row.read(ids, positions, allowed_TS)
+    asked = [base.encode(question_prompt(question))[-_LONGEST_QUESTION:] for question in questions]
+    hidden_TD, seen = row.read_apart(prefix, asked)
     last = torch.tensor([one[-1] - prefix for one in seen])
     log_likely_CV = base.logits(hidden_TD[last]).float().log_softmax(-1).cpu()
     [end] = base.encode(END)
@@ -173,7 +122,7 @@ def _read(
     searches = [SpanSearch(trie, end) for _ in asked]
     for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
         search.begin(log_likely_V)
-    paths = _Paths(prefix, seen)
+    paths = Paths(prefix, seen)
     while rounds := [(i, n, chain) for i, s in enumerate(searches) for n, chain in enumerate(s.chains())]:
         ids, positions, allowed_TS, places = paths.lay_out([(i, chain) for i, _, chain in rounds], len(row))
         hidden_TD = row.read(ids, positions, allowed_TS)
@@ -182,48 +131,14 @@ def _read(
         for (i, number, chain), where in zip(rounds, places, strict=True):
             searches[i].learn(number, where, list(log_likely_TV[at : at + len(chain.tokens)]))
             at += len(chain.tokens)
+    spans = [_apart(list(search.best()), max(count, 2)) for search in searches]
+    spans = weighed_by_question(base, row, prefix, questions, spans)
     found = []
-    for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
-        spans = _apart(list(search.best()), max(count, 2))
+    for best, log_likely_V in zip(spans, log_likely_CV, strict=True):
         unknown = math.exp(float(log_likely_V[unknown_id]))
-        numbers = signals([span.probability for span in spans], unknown)
-        found.append(Reading(tuple(spans[:count]), *calibration.of(numbers), numbers))
+        numbers = signals([span.probability for span in best], unknown)
+        found.append(Reading(tuple(best[:count]), *calibration.of(numbers), numbers))
     return found
-
-
-class _Paths:
-    """Where the tokens of every path lie in the row."""
-
-    def __init__(self, prefix: int, seen: Sequence[Sequence[int]]):
-        self._prefix = prefix
-        self._seen = seen
-        self._ancestors: dict[tuple[int, int | None], list[int]] = {(i, None): [] for i in range(len(seen))}
-
-    def lay_out(
-        self, chains: Sequence[tuple[int, Any]], length: int
-    ) -> tuple[list[int], list[int], Tensor, list[list[int]]]:
-        """Token ids, positions, what each attends to, and the places of each chain."""
-        ids: list[int] = []
-        positions: list[int] = []
-        rows: list[list[int]] = []
-        places: list[list[int]] = []
-        for question, chain in chains:
-            before = self._ancestors[question, chain.after]
-            own: list[int] = []
-            for token in chain.tokens:
-                place = length + len(ids)
-                ids.append(token)
-                own.append(place)
-                path = [*before, *own]
-                positions.append(self._prefix + len(self._seen[question]) + len(path) - 1)
-                rows.append([*self._seen[question], *path])
-            places.append(own)
-            self._ancestors[question, own[-1]] = [*before, *own]
-        allowed_TS = torch.zeros(len(ids), length + len(ids), dtype=torch.bool)
-        allowed_TS[:, : self._prefix] = True
-        for number, seen in enumerate(rows):
-            allowed_TS[number, seen] = True
-        return ids, positions, allowed_TS, places
 
 
 def _apart(spans: Sequence[FoundSpan], count: int) -> list[FoundSpan]:

@@ -6,7 +6,7 @@ Reads Markdown, reStructuredText and what people type: numbered items, labels wi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from continual_learning.text.chunking import sentences
@@ -39,6 +39,7 @@ _ENDS = (".", "!", "?", ":", ";")
 _LONGEST_HEADING = 80
 _WIDEST = 120
 _SHORT = 7
+_NAME_WORDS = 4
 _LABEL = re.compile(r"^[\w '’-]{1,25}: ")
 # Characters of code, which no heading is made of.
 _CODE = re.compile(r"[\[\]{}<>=`/_\\]|\(.*[\"'].*\)|\w\.\w+\(|\d{3}|@|: ")
@@ -60,6 +61,10 @@ class Unit:
     """Units of one list, table or paragraph have the same number."""
     cells: tuple[str, ...] = ()
     """Of a row of a table."""
+    head: bool = False
+    """Whether a row names the columns."""
+    ordered: bool = False
+    """Whether an entry of a list has a number."""
 
 
 @dataclass
@@ -70,6 +75,8 @@ class Section:
     label: str = ""
     """For numbered headings, what is numbered: `step`, `item`."""
     number: str = ""
+    level: int = 0
+    """Depth of a Markdown heading, from 1; 0 for others."""
 
 
 @dataclass
@@ -83,6 +90,15 @@ class Blocks:
     def heading(self, unit: Unit) -> str:
         """The heading over a unit, or ""."""
         return self.sections[unit.section].heading
+
+    def headings(self, unit: Unit) -> str:
+        """The heading over a unit and those over it in turn, as far as their depth is known."""
+        found, level = [self.heading(unit)], self.sections[unit.section].level
+        for section in reversed(self.sections[: unit.section]):
+            if 0 < section.level < level:
+                found.append(section.heading)
+                level = section.level
+        return " ".join(found)
 
     def intro(self, unit: Unit) -> str:
         """The sentence that introduces the list of a unit, or ""."""
@@ -118,6 +134,11 @@ def _whole_sentences(text: str) -> list[str]:
     return found
 
 
+def _is_name(text: str) -> bool:
+    """Whether what precedes a clause is its name ("Early termination") and no sentence ("Open the lid")."""
+    return len(text.split()) <= _NAME_WORDS and not re.search(r"\b(?:the|a|an|your|it|them|until|with)\b", text)
+
+
 class _Reader:
     def __init__(self, title: str):
         self._found = Blocks(title)
@@ -148,6 +169,8 @@ class _Reader:
                 self._group += 1
                 blank = True
                 continue
+            if _RULE_ROW.match(line) and "|" in line:
+                self._mark_head()
             if _UNDERLINE.match(line) or _DIRECTIVE.match(line) or _RULE_ROW.match(line):
                 continue
             self._line(line, following, blank)
@@ -157,19 +180,21 @@ class _Reader:
 
     def _line(self, line: str, following: str, blank: bool) -> None:
         if heading := _HASHES.match(line):
-            self._section(plain(heading["text"]))
+            self._section(plain(heading["text"]), level=len(line) - len(line.lstrip("#")))
         elif _UNDERLINE.match(following) and len(line) <= _LONGEST_HEADING and blank and following[0] in "=-~^":
             self._section(plain(line))
         elif bold := _BOLD_LINE.match(line):
             self._section(bold["text"].strip())
-        elif mark := _MARK.match(line):
+        elif (clause := _CLAUSE.match(line)) and blank and _is_name(clause["text"]):
+            self._section(clause["text"], "item", clause["number"])
+            self._paragraph.append(clause["rest"])
+        elif (mark := _MARK.match(line)) and blank and self._heads(line[mark.end() :], following):
+            self._section(plain(line[mark.end() :]), "item", line[: mark.end()].strip(" ()."))
+        elif mark:
             self._flush()
-            self._add(plain(line[mark.end() :]), "item")
+            self._add(plain(line[mark.end() :]), "item", ordered=line.lstrip("(")[0].isdigit())
         elif (numbered := _NUMBERED.match(line)) and blank:
             self._numbered(numbered)
-        elif (clause := _CLAUSE.match(line)) and blank and len(clause["text"].split()) <= 5:
-            self._section(clause["text"], "", clause["number"])
-            self._paragraph.append(clause["rest"])
         elif line.startswith("|") or line.count(" | ") > 1:
             self._flush()
             cells = tuple(plain(cell) for cell in line.strip("| ").split("|"))
@@ -209,10 +234,27 @@ class _Reader:
             return False
         return bool(_CAPITALS.match(line)) or (len(words) <= 4 and not _CODE.search(line) and line[-1] != ",")
 
-    def _section(self, heading: str, label: str = "", number: str = "") -> None:
+    @staticmethod
+    def _heads(line: str, following: str) -> bool:
+        """Whether a line with a mark is a heading: short, without an end, right above a text of its own."""
+        return (
+            len(line.split()) <= _SHORT
+            and not line.endswith(_ENDS)
+            and len(following.split()) > _SHORT
+            and not _MARK.match(following)
+            and not following.startswith(("`", "|"))
+        )
+
+    def _section(self, heading: str, label: str = "", number: str = "", level: int = 0) -> None:
         self._flush()
         self._group += 1
-        self._found.sections.append(Section(heading, label, number))
+        self._found.sections.append(Section(heading, label, number, level))
+
+    def _mark_head(self) -> None:
+        """The row before a rule names the columns, if it is the first of its table."""
+        units = self._found.units
+        if units and units[-1].kind == "row" and (len(units) == 1 or units[-2].group != self._group):
+            units[-1] = replace(units[-1], head=units[-1].group == self._group)
 
     def _flush(self) -> None:
         if self._paragraph:
@@ -222,6 +264,7 @@ class _Reader:
             self._paragraph = []
             self._group += 1
 
-    def _add(self, text: str, kind: Kind, cells: tuple[str, ...] = ()) -> None:
+    def _add(self, text: str, kind: Kind, cells: tuple[str, ...] = (), ordered: bool = False) -> None:
         if text.strip():
-            self._found.units.append(Unit(text, kind, len(self._found.sections) - 1, self._group, cells))
+            section = len(self._found.sections) - 1
+            self._found.units.append(Unit(text, kind, section, self._group, cells, ordered=ordered))

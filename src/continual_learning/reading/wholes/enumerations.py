@@ -9,6 +9,10 @@ _MOST_WORDS = 9
 """An entry with more words is a clause."""
 _FEWEST = 2
 _LONGEST_LIST = 60
+_FEW = 3
+_DETERMINERS = frozenset({"the", "a", "an", "your", "our", "their", "its", "his", "her", "my"})
+# A name in capitals, with what is in brackets after it.
+_NAME = re.compile(r"(?:[A-Z][\w'’.-]*(?:\s+(?=[A-Z(])|(?=\W|$)))+(?:\([^()]*\))?")
 # Separators of entries, outside brackets and quotation marks.
 _SEPARATOR = re.compile(
     r"\s*(?P<end>;|,)\s+(?P<last>(?:and|or|&|as well as|plus)\s+)?|\s+(?P<two>and|or|&)\s+|\s+[·•]\s+"
@@ -74,7 +78,8 @@ def enumerations(sentence: str) -> list[list[str]]:
                 start = end
             end += 1
         middle = [piece for piece, _ in pieces[start + 1 : end]]
-        entries = [_first(pieces[start][0], middle), *middle, _last(pieces[end][0], middle)]
+        first = _first(pieces[start][0], middle)
+        entries = [first, *middle, _last(pieces[end][0], first, middle)]
         if pieces[end][1] and all(_is_entry(entry) for entry in entries):
             found.append([_clean(entry) for entry in entries])
         start = end
@@ -112,19 +117,24 @@ def _first(text: str, middle: list[str]) -> str:
     if middle and all(_CODE.fullmatch(entry.strip()) for entry in middle):
         codes = _CODE.findall(text)
         return codes[-1] if codes else ""
-    if middle and all(len(entry.split()) == 1 for entry in middle):
-        return words[-1] if words else ""
     cut = text[match.end() :] if (match := _FIRST.match(_hidden(text))) else text
+    same = {entry.split()[0].lower() for entry in middle} & _DETERMINERS
+    if len(same) == 1 and (found := list(re.finditer(rf"\b{same.pop()}\s", text, re.IGNORECASE))):
+        return text[found[-1].start() :]
+    if middle and all(len(entry.split()) == 1 for entry in middle):
+        return cut if len(cut.split()) <= _FEW else "".join(words[-1:])
     if middle and all(entry[:1].isupper() for entry in middle):
         named = re.search(r"(?:[A-Z][\w'’.-]*(?:\s+(?=[A-Z])|$))+$", cut)
         cut = named[0] if named else cut
     return cut
 
 
-def _last(text: str, middle: list[str]) -> str:
+def _last(text: str, first: str, middle: list[str]) -> str:
     """The beginning of what stands after the conjunction, to where the last entry ends."""
     if middle and all(_CODE.fullmatch(entry.strip()) for entry in middle):
         code = _CODE.match(text.strip())
         return code[0] if code else ""
+    if first and all(entry[:1].isupper() for entry in (first, *middle)) and (name := _NAME.match(text)):
+        return name[0].strip()
     match = _LAST.search(_hidden(text))
     return text[: match.start()] if match and match.start() else text.rstrip(". ")

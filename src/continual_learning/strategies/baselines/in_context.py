@@ -21,7 +21,8 @@ from continual_learning.reading.wholes.library import Library, library_of
 from continual_learning.retrieval.chunk_store import MIN_SCORE
 from continual_learning.retrieval.relevance import Relevance
 from continual_learning.retrieval.routing import answer_by_route, look_ups
-from continual_learning.strategies.base import Cost, Strategy, plain_report
+from continual_learning.strategies.base import Cost, plain_report
+from continual_learning.strategies.reading import ReadingStrategy
 from continual_learning.text.chunking import sentence_chunks
 from continual_learning.types import Answer, LearnReport, ProgressCallback, QuestionAnswer, Source, TokenCallback
 
@@ -37,7 +38,7 @@ class InContextConfig(ReadingConfig, ReaderConfig):
     RETIRED: ClassVar[Mapping[str, object]] = {**ReadingConfig.RETIRED, **ReaderConfig.RETIRED}
 
 
-class InContext(Strategy[InContextConfig]):
+class InContext(ReadingStrategy[InContextConfig]):
     """Keeps the texts and reads them all; if not all fit, the newest take precedence."""
 
     summary = "reads all documents for every question; no learning, bounded by the window"
@@ -63,12 +64,12 @@ class InContext(Strategy[InContextConfig]):
         size = len(document.text.encode())
         return State(state.tensors, meta), plain_report(document, True, "the text is kept", tokens, size)
 
-    def answer(
+    def answer_spans(
         self,
         base: BaseModel,
         state: State,
         questions: Sequence[str],
-        max_new_tokens: int = 64,
+        max_new_tokens: int,
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
@@ -106,7 +107,7 @@ class InContext(Strategy[InContextConfig]):
 
         return library_of(state, texts.__getitem__, route)
 
-    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+    def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether a document is relevant to ``text``; without a reader, whether there is one."""
         if chosen_reader(base, self.config) is None:
             return bool(state.meta.documents)

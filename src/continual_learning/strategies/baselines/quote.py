@@ -25,7 +25,8 @@ from continual_learning.retrieval.routing import (
     key_tensors,
     passage_keys,
 )
-from continual_learning.strategies.base import Cost, Strategy, plain_report
+from continual_learning.strategies.base import Cost, plain_report
+from continual_learning.strategies.reading import ReadingStrategy
 from continual_learning.text.chunking import joined, passages, spaces_before
 from continual_learning.text.lines import LINES, line_lengths
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
@@ -77,7 +78,7 @@ def _kept_spaces(opened: Opened, parts: int) -> list[bool | None]:
     return part_spaces(opened.state.tensors[index_name(*opened.passage)], parts)
 
 
-class Quote(Strategy[QuoteConfig]):
+class Quote(ReadingStrategy[QuoteConfig]):
     """Keeps the documents and quotes from them."""
 
     summary = "quotes the part of a document that a question's words find; no model (a control for ttt)"
@@ -119,12 +120,12 @@ class Quote(Strategy[QuoteConfig]):
         report = plain_report(document, True, "the text is kept", tokens, size)
         return State({**state.tensors, **tensors}, meta), report
 
-    def answer(
+    def answer_spans(
         self,
         base: BaseModel,
         state: State,
         questions: Sequence[str],
-        max_new_tokens: int = 64,
+        max_new_tokens: int,
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
@@ -135,14 +136,14 @@ class Quote(Strategy[QuoteConfig]):
         """The kept texts."""
         return self._pipeline.library(base, state)
 
-    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+    def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` finds a passage: then it is answered without the base, whose weights never change."""
-        return self._pipeline.route(state, text) is not None
+        return self._pipeline.found(base, state, text) is not None
 
-    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+    def span_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The passage that the answer quotes."""
-        route = self._pipeline.route(state, question)
-        return UNAFFECTED if route is None else route[0]
+        found = self._pipeline.found(base, state, question)
+        return UNAFFECTED if found is None else (found.passage, found.doubtful)
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's parts."""

@@ -33,7 +33,8 @@ from continual_learning.retrieval.chunk_store import (
     whole_text,
     without_chunks,
 )
-from continual_learning.strategies.base import Cost, Strategy, plain_report
+from continual_learning.strategies.base import Cost, plain_report
+from continual_learning.strategies.reading import ReadingStrategy
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
@@ -58,7 +59,7 @@ class RAGConfig(ReadingConfig, ReaderConfig):
         return self
 
 
-class RAG(Strategy[RAGConfig]):
+class RAG(ReadingStrategy[RAGConfig]):
     """Keeps the documents in chunks and reads those that a question is about."""
 
     summary = "retrieves passages (BM25) and reads them"
@@ -84,12 +85,12 @@ class RAG(Strategy[RAGConfig]):
         reason = f"kept in {len(kept_chunks(kept)[document.id])} chunks"
         return kept, plain_report(document, True, reason, tokens, size)
 
-    def answer(
+    def answer_spans(
         self,
         base: BaseModel,
         state: State,
         questions: Sequence[str],
-        max_new_tokens: int = 64,
+        max_new_tokens: int,
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
@@ -130,11 +131,11 @@ class RAG(Strategy[RAGConfig]):
 
         return library_of(state, lambda document_id: whole_text(state, document_id), route)
 
-    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+    def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether anything relevant is found for ``text``."""
         return bool(self._finder.find(state, text))
 
-    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+    def span_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The chunks that the question is answered from."""
         return tuple(_excerpt(chunk) for chunk in self._finder.find(state, question)) or UNAFFECTED
 

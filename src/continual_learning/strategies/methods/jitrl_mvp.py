@@ -42,7 +42,8 @@ from continual_learning.retrieval.chunk_store import (
 )
 from continual_learning.retrieval.passages import Found, QuestionFinder
 from continual_learning.retrieval.quoting import Quotations
-from continual_learning.strategies.base import Cost, Strategy, plain_report
+from continual_learning.strategies.base import Cost, plain_report
+from continual_learning.strategies.reading import ReadingStrategy
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
 
@@ -74,7 +75,7 @@ class JitRLMVPConfig(ReadingConfig, ReaderConfig):
     }
 
 
-class JitRLMVP(Strategy[JitRLMVPConfig]):
+class JitRLMVP(ReadingStrategy[JitRLMVPConfig]):
     """Keeps documents in chunks, reads what a question is about, and favours quoting it."""
 
     summary = "retrieves passages and moves the logits towards quoting them (JitRL, no hidden states)"
@@ -99,12 +100,12 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
         reason = f"kept in {len(kept_chunks(kept)[document.id])} chunks"
         return kept, plain_report(document, True, reason, tokens, size)
 
-    def answer(
+    def answer_spans(
         self,
         base: BaseModel,
         state: State,
         questions: Sequence[str],
-        max_new_tokens: int = 64,
+        max_new_tokens: int,
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
@@ -145,11 +146,11 @@ class JitRLMVP(Strategy[JitRLMVPConfig]):
 
         return library_of(state, lambda document_id: whole_text(state, document_id), route)
 
-    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+    def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether anything relevant is found for ``text``."""
         return self._finder.find(base, state, text) is not None
 
-    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+    def span_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The sentences that the question is answered from, and their scores."""
         found = self._finder.find(base, state, question)
         return (found.sentences, found.chunks) if found else UNAFFECTED

@@ -41,7 +41,7 @@ from continual_learning.reading.answering import chosen_reader
 from continual_learning.reading.pipeline import Opened, Pipeline
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
-from continual_learning.strategies.base import ALREADY_HELD, Cost, Strategy, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.methods.ttt.config import TTTConfig
@@ -59,6 +59,7 @@ from continual_learning.strategies.methods.ttt.recite import Recitation
 from continual_learning.strategies.methods.ttt.start import load_start
 from continual_learning.strategies.methods.ttt.unfinished import Unfinished
 from continual_learning.strategies.methods.ttt.weak_settings import weak_settings
+from continual_learning.strategies.reading import ReadingStrategy
 from continual_learning.text.lines import LINES, line_lengths
 from continual_learning.training.stopwatch import Stopwatch
 from continual_learning.types import (
@@ -75,7 +76,7 @@ from continual_learning.types import (
 _SHORT = 8
 
 
-class TTT(Strategy[TTTConfig]):
+class TTT(ReadingStrategy[TTTConfig]):
     """Learns by gradient descent on a few trainable neurons added to the frozen ones."""
 
     summary = "writes documents into trainable neurons alongside the frozen ones (TTT-E2E)"
@@ -177,12 +178,12 @@ class TTT(Strategy[TTTConfig]):
         warnings = (*weak_settings(self.config, cut.alpha), *report.warnings)
         return candidate, replace(report, warnings=warnings)
 
-    def answer(
+    def answer_spans(
         self,
         base: BaseModel,
         state: State,
         questions: Sequence[str],
-        max_new_tokens: int = 64,
+        max_new_tokens: int,
         on_token: TokenCallback | None = None,
         history: Sequence[Message] = (),
     ) -> list[Answer]:
@@ -200,16 +201,16 @@ class TTT(Strategy[TTTConfig]):
         """The texts as the branches recite them."""
         return self._pipeline.library(base, state)
 
-    def affects(self, base: BaseModel, state: State, text: str) -> bool:
+    def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` opens a branch."""
-        return self._pipeline.route(state, text) is not None
+        return self._pipeline.found(base, state, text) is not None
 
-    def answer_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
+    def span_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The passage that the question opens, with its alpha: its branches never change."""
-        route = self._pipeline.route(state, question)
-        if route is None:
+        found = self._pipeline.found(base, state, question)
+        if found is None:
             return UNAFFECTED
-        return (*route[0], Opened(base, state, route[0]).record.details["alpha"])
+        return (*found.passage, found.doubtful, Opened(base, state, found.passage).record.details["alpha"])
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Delete the document's branches.
