@@ -29,9 +29,9 @@ from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.protocols import Settings, compare
 from continual_learning.model.base_model import BaseModel
+from continual_learning.retrieval.chunk_store import ChunkFinder
 from continual_learning.strategies.base import make_strategy
 from continual_learning.text.scoring import contains_answer
-from continual_learning.types import UNAFFECTED
 
 PASSAGES, TOGETHER = 240, 20
 CHUNK_TOKENS, TOP_K = (40, 80, 160, 320), (1, 2, 3, 4)
@@ -58,12 +58,11 @@ def retrieved(base: BaseModel, options: dict[str, Any], memories: Sequence[Seque
     tokens: list[int] = []
     for documents in memories:
         state = strategy.init(base)
+        finder = ChunkFinder(strategy.config.top_k, strategy.config.min_score)
         for item in documents:
             state, _ = strategy.learn(base, state, item.document)
         for question in (q for item in documents for q in item.questions):
-            found = strategy.answer_key(base, state, question.question)
-            excerpts = () if found == UNAFFECTED or found is None else found
-            text = "\n".join(excerpt.text for excerpt in excerpts)
+            text = "\n".join(chunk.text for chunk in finder.find(state, question.question))
             hits.append(contains_answer(text, question.answers))
             tokens.append(len(base.encode(text)))
     return {"hit_rate": statistics.fmean(hits), "tokens": statistics.fmean(tokens), "questions": len(hits)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -173,6 +174,55 @@ def test_a_strategy_answers_with_the_reader_that_is_set(
     assert answer.origin == "memory" and answer.alternatives == () and answer.text != "plankton"
     with pytest.raises(ConfigError, match="no such file"):
         make_strategy(name, {"reader": "/nowhere/reader", **QUICK[name]}).answer(wide, state, [ASKED[0]], 30)
+
+
+OTHERS = tuple(Document(f"Tower {n} of Tidewick has {n} bells.", f"Tidewick {n}") for n in (11, 12, 13))
+ACCIDENT = "Which painter drew comb jellies and plankton for the museum of Vienna?"
+YES_NO = "Did a painter draw comb jellies and plankton for the museum of Vienna?"
+
+
+def memory_of(strategy: Any, base: BaseModel, documents: Sequence[Document]) -> Any:
+    state = strategy.init(base)
+    for document in documents:
+        state, report = strategy.learn(base, state, document)
+        assert report.accepted
+    return state
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_among_many_documents_words_shared_by_accident_leave_a_question_to_the_base(
+    name: str, wide: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("continual_learning.strategies.methods.ttt.recite.recite_all", lambda *_: TEXT)
+    fixed = Fixed(("plankton", 0.3), unknown=0.9)
+    monkeypatch.setattr("continual_learning.reading.answering.packaged_reader", lambda _: fixed)
+    strategy = make_strategy(name, QUICK[name])
+    few = memory_of(strategy, wide, [*OTHERS[1:], Document(TEXT, "Lund")])
+    many = memory_of(strategy, wide, [*OTHERS, Document(TEXT, "Lund")])
+    frozen = make_strategy("frozen")
+    own = frozen.answer(wide, frozen.init(wide), [ACCIDENT, YES_NO], 6)
+    heard: list[str] = []
+    [answer] = strategy.answer(wide, many, [ACCIDENT], 6, heard.append)
+    assert (answer.text, answer.origin, answer.sources, answer.notes) == (own[0].text, "model", (), ())
+    assert "".join(heard).strip() == own[0].text
+    [answer] = strategy.answer(wide, many, [YES_NO], 6)
+    assert (answer.text, answer.origin, answer.sources) == (own[1].text, "model", ())
+
+    def origins(state: Any, *questions: str) -> list[str]:
+        return [answer.origin for answer in strategy.answer(wide, state, questions, 30)]
+
+    assert origins(few, ACCIDENT, YES_NO) == ["unknown", "unknown"], "among few documents it is about one"
+    named = ACCIDENT.replace("painter", "painter of Lund")
+    assert origins(many, ASKED[0], named) == ["unknown", "unknown"], "most of its words, or the title"
+    turn = [{"role": "user", "content": "What do comb jellies of Lund eat?"}]
+    assert strategy.answer(wide, many, [ACCIDENT], 6, None, turn)[0].origin == "unknown", "it follows one that names it"
+    fixed.unknown = 0.3
+    assert origins(many, ACCIDENT, ASKED[0]) == ["model", "memory"]
+    fixed.unknown = 0.1
+    assert origins(many, ACCIDENT) == ["memory"], "the reader is sure that the text answers"
+    assert strategy.affects(wide, many, ACCIDENT)
+    key = strategy.answer_key(wide, many, ACCIDENT)
+    assert key is None or key != strategy.answer_key(wide, few, ACCIDENT), "the answers differ"
 
 
 def test_documents_that_do_not_all_fit_are_read_from_the_newest(

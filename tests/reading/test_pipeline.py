@@ -103,3 +103,29 @@ def test_a_document_does_not_say_only_what_none_of_its_passages_says(
     if origin == "memory":
         assert (answer.text, answer.confidence) == ("1874", 0.6)
         assert "1874" in answer.sources[0].text
+
+
+@pytest.mark.parametrize(("unknown", "documents", "origin"), [(0.1, 1, "memory"), (0.3, 1, "model"), (0.1, 4, "model")])
+def test_what_a_few_words_find_counts_in_a_small_memory_if_the_reader_is_sure(
+    unknown: float, documents: int, origin: str, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Says:
+        def read(self, base: BaseModel, title: str, text: str, asked: Sequence[str], count: int = 3) -> list[Reading]:
+            return [Reading((FoundSpan("Lund", text.index("Lund"), 0.8),), unknown, 0.7) for _ in asked]
+
+    monkeypatch.setattr(pipeline, "chosen_reader", lambda *_: Says())
+    quote = make_strategy("quote", {})
+    state = quote.init(tiny_base)
+    for number in range(documents):
+        text = TEXT if number == 0 else f"Part {number}: a barge carries gravel."
+        state, _ = quote.learn(tiny_base, state, Document(text, f"Page {number}"))
+    question = "Where is the harbour of the old village?"
+    [answer] = quote.answer(tiny_base, state, [question], 8)
+    assert answer.origin == origin
+    if origin == "memory":
+        assert answer.text == "Lund"
+    else:
+        frozen = make_strategy("frozen", {})
+        [own] = frozen.answer(tiny_base, frozen.init(tiny_base), [question], 8)
+        assert answer.text == own.text and not answer.sources
+    assert quote.affects(tiny_base, state, question) == (documents == 1)

@@ -12,11 +12,13 @@ from continual_learning.retrieval.parts import (
     cut_parts,
     part_index,
     part_keys,
+    part_spaces,
     window_features,
     windows,
 )
 from continual_learning.retrieval.routing import Rarity
 from continual_learning.text.answer_types import asked_kind
+from continual_learning.text.chunking import joined
 
 TEXT = (
     "Veldt moles live under the sands of Orrin, where they eat the roots of thorn trees. "
@@ -102,3 +104,31 @@ def test_every_feature_has_a_weight(rarity: Rarity) -> None:
     keys = part_keys(part_index(cut_parts(TEXT, count, 8)))
     for features in window_features(keys, "When were veldt moles described?", rarity, 12):
         assert set(features) == set(WEIGHTS)
+
+
+LONG = {
+    "address": "The archive is at https://archive.example.org/reports/2024/03/orrin/survey-final_v2.pdf?x=1 now.",
+    "path": "Edit /usr/local/share/orrin/config.d/90-lighthouse-keeper.conf, then restart.",
+    "hash": "Its SHA-256 is 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08.",
+    "German": "Das Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft tagt.",
+    "chemistry": "Add (2S,5R,6R)-3,3-dimethyl-7-oxo-6-(2-phenylacetamido)-4-thia-1-azabicyclo[3.2.0]heptane slowly.",
+    "Thai": "ประภาคารออร์ลินสร้างในปีหนึ่งพันเก้าร้อยเจ็ด โดยสถาปนิกลินไห่",
+    "Chinese": "奥林灯塔建于一九零七年，由建筑师林海设计，\n站在港口。它很高。",
+    "white space": "a\tb  c\n\n    return  first_value_of_the_table[index_of_row]  # done\n",
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_parts_join_to_the_very_text(kind: str) -> None:
+    text = LONG[kind]
+    parts = cut_parts(text, lambda piece: len(piece.encode()), 24)
+    assert len(parts) > 1
+    kept = [part.text for part in parts]
+    assert joined(kept, part_spaces(part_index(parts), len(parts))) == " ".join(text.split())
+
+
+def test_only_unusual_spaces_are_kept() -> None:
+    """So that the keys of most texts are what they were in earlier versions."""
+    parts = cut_parts(TEXT, count, 8)
+    assert part_index(parts)[:, 1].max() < 10 and part_spaces(part_index(parts), 3) == [None, None, None]
+    assert part_spaces(part_index(parts, "Before it", spaced=False), 2) == [False, None]

@@ -8,6 +8,7 @@ import pytest
 
 from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.retrieval import Relevance
+from continual_learning.retrieval.relevance import surely_about, text_key
 from continual_learning.retrieval.routing import Rarity
 
 PASSAGE = (
@@ -53,3 +54,17 @@ def test_it_is_the_smaller_of_coverage_and_evidence() -> None:
     assert relevance("a b0 c0 d0 e0 f0 g0 h0 i0 j0", "b0 c0 d0") == pytest.approx(3 / 9 / 0.5)
     assert relevance("otter glacier meadow saddle", "otter glacier meadow") == 1.0
     assert relevance("common words", "common words") == 0.0, "every background text has them"
+
+
+@pytest.mark.parametrize(
+    ("question", "sure"),
+    [
+        ("What do comb jellies and fish larvae eat?", True),
+        ("Which painter of Vienna drew comb jellies and plankton?", False),
+        ("Which painter of Vienna drew Ctenophora?", True),
+        ("What is the capital of Japan?", False),
+        ("What is plankton?", False),
+    ],
+)
+def test_a_question_is_surely_about_a_text_by_its_title_or_by_most_of_its_words(question: str, sure: bool) -> None:
+    assert surely_about(question, "Ctenophora", text_key("Ctenophora", PASSAGE)) == sure

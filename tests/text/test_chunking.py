@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from continual_learning.documents.shipped import background_texts, unrelated_texts
 from continual_learning.text import words
-from continual_learning.text.chunking import fragments, joined, passages, sentence_chunks, sentences
+from continual_learning.text.chunking import (
+    fragments,
+    joined,
+    overlapping_chunks,
+    passages,
+    sentence_chunks,
+    sentences,
+    spaces_before,
+)
 
 
 def count(text: str) -> int:
@@ -192,3 +200,15 @@ def test_pieces_are_cut_at_signs_and_joined_without_spaces_that_were_not_there()
     ]
     assert joined(["灯塔很高，", "站在港口。"]) == "灯塔很高，站在港口。"
     assert joined(["The keeper", "of the light", "灯塔"]) == "The keeper of the light 灯塔"
+    assert joined(["ab", "cd", "灯", "塔"], [None, False, False, True]) == "abcd灯 塔"
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet="ab. A字。、é\u0301\n\t-", max_size=120), limit=st.integers(4, 30))
+def test_pieces_join_to_the_text_for_any_text(text: str, limit: int) -> None:
+    pieces = [piece for sentence in sentences(text) for piece in fragments(sentence, tokens, limit)]
+    for found in (pieces, passages(text, tokens, limit), sentence_chunks(text, tokens, limit, 0)):
+        assert joined(found, spaces_before(text, found)) == " ".join(text.split())
+    solid = "".join(text.split())
+    chunks = overlapping_chunks(text, tokens, limit, limit // 3)
+    assert "".join("".join(chunk.split())[repeated:] for chunk, repeated in chunks) == solid

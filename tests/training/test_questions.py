@@ -61,3 +61,9 @@ def test_questions_come_round_by_round_and_depend_on_the_seed() -> None:
     asked = study_questions(made, "Lund", 2, random.Random(0))
     assert [q.fragment for q in asked] == made * 2
     assert questions(0) == questions(0) != questions(1)
+
+
+def test_an_answer_of_several_fragments_is_the_very_text() -> None:
+    text = "Its key is abcdefghijklmnopqrstuvwxyz0123456789 now."
+    made = make_fragments(text, len, 16, 60)
+    assert len(made) > 3 and made[0].answer == text

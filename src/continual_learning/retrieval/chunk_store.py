@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
@@ -17,7 +18,7 @@ from continual_learning.retrieval.following import FollowingIndex
 from continual_learning.retrieval.index import Key
 from continual_learning.retrieval.relevance import Relevance
 from continual_learning.retrieval.routing import look_ups
-from continual_learning.text.chunking import joined, sentence_chunks
+from continual_learning.text.chunking import joined, overlapping_chunks, sentence_chunks, spaces_before, usually_spaced
 from continual_learning.text.lines import LINES, line_lengths
 from continual_learning.types import Source
 
@@ -32,6 +33,8 @@ MIN_SCORE = 0.5
 """Minimum relevance of a chunk (see `relevance`)."""
 
 _QUOTE = 160
+_JOINS = "chunk joins"
+"""Name, among the details of a document, of what its chunks do not tell of how they overlap: `_joins`."""
 
 
 def kept_chunks(state: State) -> Mapping[str, list[str]]:
@@ -60,24 +63,62 @@ def keep_document(
     base: BaseModel, state: State, document: Document, tokens: int, overlap: int
 ) -> tuple[State, int, int]:
     """The state with a document in chunks of ``tokens``, the document's token count, and the bytes of its chunks."""
-    chunks = cut(base, document.text, tokens, overlap)
-    record = DocumentRecord.of(
-        document, len(base.encode(document.text)), {"chunks": len(chunks), LINES: line_lengths(document.text)}
-    )
+    overlapping = overlapping_chunks(document.text, lambda part: len(base.encode(part)), tokens, overlap)
+    chunks = [chunk for chunk, _ in overlapping]
+    details: dict[str, Any] = {"chunks": len(chunks), LINES: line_lengths(document.text)}
+    if joins := _joins(document.text, overlapping):
+        details[_JOINS] = joins
+    record = DocumentRecord.of(document, len(base.encode(document.text)), details)
     return with_chunks(state, record, chunks), record.tokens, sum(len(chunk.encode()) for chunk in chunks)
 
 
 def whole_text(state: State, document_id: str) -> str:
-    """The text of a document from its chunks, each without the words that it repeats of the one before."""
+    """The text of a document from its chunks, each without what it repeats of the one before."""
+    chunks = kept_chunks(state).get(document_id, [])
+    record = state.meta.document(document_id)
+    joins = record.details.get(_JOINS, ()) if record else ()
+    known = {number: (repeated, bool(spaced)) for number, repeated, spaced in joins}
     pieces: list[str] = []
-    before: list[str] = []
-    for chunk in kept_chunks(state).get(document_id, []):
-        words = chunk.split()
-        most = min(len(words), len(before))
-        repeated = next((n for n in range(most, 0, -1) if before[-n:] == words[:n]), 0)
-        pieces.append(" ".join(words[repeated:]))
-        before = words
-    return joined(piece for piece in pieces if piece)
+    spaces: list[bool | None] = []
+    for number, chunk in enumerate(chunks):
+        repeated, spaced = known.get(number, (_repeated(chunks[number - 1], chunk) if number else 0, None))
+        if piece := _rest(chunk, repeated):
+            pieces.append(piece)
+            spaces.append(spaced)
+    return joined(pieces, spaces)
+
+
+def _joins(text: str, chunks: Sequence[tuple[str, int]]) -> list[list[int]]:
+    """How chunks follow one another where their words do not tell, as where a word was cut or a script has no spaces.
+
+    The number of the chunk, how many characters it repeats of the one before (not counting white space), and whether
+    white space stands before the rest of it.
+    """
+    pieces = [_rest(chunk, repeated) for chunk, repeated in chunks]
+    spaced = spaces_before(text, pieces)
+    found = []
+    for number in range(1, len(chunks)):
+        (before, _), (chunk, repeated) = chunks[number - 1 : number + 1]
+        usual = _repeated(before, chunk), usually_spaced(pieces[number - 1], pieces[number])
+        if (repeated, spaced[number]) != usual:
+            found.append([number, repeated, int(spaced[number])])
+    return found
+
+
+def _repeated(before: str, chunk: str) -> int:
+    """How many characters of a chunk repeat the words at the end of the one before it, not counting white space."""
+    earlier, words = before.split(), chunk.split()
+    most = min(len(words), len(earlier))
+    return len("".join(next((words[:n] for n in range(most, 0, -1) if earlier[-n:] == words[:n]), [])))
+
+
+def _rest(chunk: str, characters: int) -> str:
+    """A chunk from this many characters on, not counting white space."""
+    at = 0
+    while characters and at < len(chunk):
+        characters -= not chunk[at].isspace()
+        at += 1
+    return " ".join(chunk[at:].split())
 
 
 def without_chunks(state: State, document_id: str) -> State:

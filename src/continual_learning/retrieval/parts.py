@@ -22,11 +22,13 @@ from torch import Tensor
 
 from continual_learning.retrieval.routing import Rarity, term_hash
 from continual_learning.text.answer_types import KINDS, answer_spans, asked_kind
-from continual_learning.text.chunking import CountTokens, fragments, sentences
+from continual_learning.text.chunking import CountTokens, fragments, sentences, spaces_before, usually_spaced
 from continual_learning.text.words import content_stems, document_stems
 
 # Codes of the rows of a key tensor: a content word, a word of a possible answer by type, the part's sentence and size.
 _WORD, _KIND, _SENTENCE, _TOKENS = 0, {kind: code for code, kind in enumerate(KINDS, 1)}, 8, 9
+# Whether white space stands before the part (1 or 0): only where its characters tell otherwise.
+_SPACED = 10
 
 # If fewer tokens of a part fit, it is left out.
 _LEAST_TOKENS = 3
@@ -52,6 +54,9 @@ class Part:
     sentence: int
     """Number of its sentence in the passage."""
     tokens: int
+    spaced: bool = True
+    """Whether white space stands before it in the document: not where a long word, or a line of a script without
+    spaces, was cut."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,14 @@ class PartKey:
 
 def cut_parts(text: str, count_tokens: CountTokens, limit: int) -> list[Part]:
     """Cut a passage into parts of at most ``limit`` tokens, within sentences, where a phrase begins or ends."""
-    return [
-        Part(piece, number, count_tokens(piece))
+    pieces = [
+        (number, piece)
         for number, sentence in enumerate(sentences(text))
         for piece in fragments(sentence, count_tokens, limit)
+    ]
+    spaced = spaces_before(text, [piece for _, piece in pieces])
+    return [
+        Part(piece, number, count_tokens(piece), space) for (number, piece), space in zip(pieces, spaced, strict=True)
     ]
 
 
@@ -80,16 +89,29 @@ def index_name(document_id: str, passage: int) -> str:
     return f"{document_id}/{passage:04d}.parts"
 
 
-def part_index(parts: Sequence[Part]) -> Tensor:
-    """The keys of a passage's parts as rows (part, code, hash or sentence number): int64 [n, 3]."""
+def part_index(parts: Sequence[Part], before: str = "", spaced: bool = True) -> Tensor:
+    """The keys of a passage's parts as rows (part, code, hash or sentence number): int64 [n, 3].
+
+    ``before``: the passage before it in the document, if any; ``spaced``: whether white space stands between the two.
+    """
     rows: set[tuple[int, int, int]] = set()
     for number, part in enumerate(parts):
+        earlier, space = (parts[number - 1].text, part.spaced) if number else (before, spaced)
+        if earlier and usually_spaced(earlier, part.text) != space:
+            rows.add((number, _SPACED, int(space)))
         rows |= {(number, _SENTENCE, part.sentence), (number, _TOKENS, part.tokens)}
         rows |= {(number, _WORD, term_hash(stem)) for stem in document_stems(part.text)}
         for span in answer_spans(part.text):
             if span.kind in _KIND:
                 rows |= {(number, _KIND[span.kind], term) for term in _terms(part.text[span.start : span.end])}
     return torch.tensor(sorted(rows), dtype=torch.int64).reshape(-1, 3)
+
+
+def part_spaces(index_n3: Tensor, count: int) -> list[bool | None]:
+    """For each of ``count`` parts, whether white space stands before it; None if its characters tell (`joined`)."""
+    rows = index_n3[index_n3[:, 1] == _SPACED].tolist()
+    known = {number: bool(value) for number, _, value in rows}
+    return [known.get(number) for number in range(count)]
 
 
 def part_keys(index_n3: Tensor) -> list[PartKey]:

@@ -31,8 +31,8 @@ FEW_DOCUMENTS = 3
 """Up to this many documents, routing alone leaves 98% of questions about other things to the base. Measured with 600
 questions of searches (Natural Questions), which share enough words with 1.3% of memories of 2 passages of SQuAD, with
 2.0% for 3, 2.9% for 5, 5% for 10, 13% for 30 and 31% for 150."""
-# Of 75 questions that found their passage among 150, 85% reach both (or name the title), and no right answer is lost if
-# the rest is believed where the reader is sure; of 113 questions about other things that found one, 7%.
+# Of questions that found one of 150 passages of SQuAD, these reach both or name the title (those that name it): 62 (39)
+# of 75 that it answers, 13 (12) of 16 on its article that no passage answers, 8 (6) of 113 on other things.
 _SURE_COVERAGE, _SURE_EVIDENCE = 0.7, 10.0
 
 

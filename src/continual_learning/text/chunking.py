@@ -50,12 +50,41 @@ def passages(text: str, count_tokens: CountTokens, limit: int) -> list[str]:
     return [one for start, end in groups for one in _within(pieces[start:end], count_tokens, limit)]
 
 
-def joined(pieces: Iterable[str]) -> str:
-    """Pieces of a text in their order as one text: with a space between two, but not within Chinese or Japanese."""
+def joined(pieces: Iterable[str], spaced: Sequence[bool | None] = ()) -> str:
+    """Pieces of a text in their order as one text.
+
+    ``spaced``: for each piece whether a space belongs before it; where that is None, `usually_spaced` decides.
+    """
     text = ""
-    for piece in pieces:
-        text += piece if not text or (_WIDE.match(text[-1]) and _WIDE.match(piece[:1])) else f" {piece}"
+    for number, piece in enumerate(pieces):
+        known = spaced[number] if number < len(spaced) else None
+        space = bool(text) and (usually_spaced(text, piece) if known is None else known)
+        text += f" {piece}" if space else piece
     return text
+
+
+def usually_spaced(before: str, after: str) -> bool:
+    """Whether a space belongs between two pieces, as far as their characters tell: not within Chinese or Japanese."""
+    return not (_WIDE.match(before[-1:]) and _WIDE.match(after[:1]))
+
+
+def spaces_before(text: str, pieces: Iterable[str]) -> list[bool]:
+    """For each piece of a text, in order and complete but for white space: whether white space stands before it."""
+    found, at = [], 0
+    for piece in pieces:
+        start = at
+        at = _past_space(text, at)
+        found.append(start == 0 or at > start or at == len(text))
+        for character in piece:
+            if not character.isspace():
+                at = _past_space(text, at) + 1
+    return found
+
+
+def _past_space(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
 
 
 @dataclass(frozen=True)
@@ -153,15 +182,32 @@ def sentence_chunks(text: str, count_tokens: CountTokens, limit: int, overlap: i
     longer fit after them. Only a sentence that is longer than the limit by itself is cut, into fragments. Tokens
     are counted sentence by sentence.
     """
-    found: list[str] = []
+    return [chunk for chunk, _ in overlapping_chunks(text, count_tokens, limit, overlap)]
+
+
+def overlapping_chunks(text: str, count_tokens: CountTokens, limit: int, overlap: int) -> list[tuple[str, int]]:
+    """`sentence_chunks`, each with how many characters it repeats of the one before, not counting white space."""
+    found: list[tuple[str, int]] = []
     current: list[tuple[_Piece, int]] = []
+    repeated = 0
+
+    def end_chunk() -> None:
+        left = repeated
+        for chunk in _within(current, count_tokens, limit):
+            size = len("".join(chunk.split()))
+            found.append((chunk, min(left, size)))
+            left -= min(left, size)
+
     for piece in _pieces(text, count_tokens, limit):
         if current and not _fit([*current, piece], count_tokens, limit):
-            found += _within(current, count_tokens, limit)
+            end_chunk()
             while current and (_size(current) > overlap or not _fit([*current, piece], count_tokens, limit)):
                 current = current[1:]
+            repeated = sum(len("".join(one.text.split())) for one, _ in current)
         current.append(piece)
-    return found + _within(current, count_tokens, limit) if current else found
+    if current:
+        end_chunk()
+    return found
 
 
 def _fit(pieces: Sequence[tuple[_Piece, int]], count_tokens: CountTokens, limit: int) -> bool:

@@ -2,7 +2,8 @@
 
 Passages are sentences joined by spaces: where a line ended is not part of them. Which words are a heading, a row of a
 table or an entry of a list is seen from the lines, so a memory keeps the number of characters of each (no words), and a
-text that is kept or recited is set in lines again. Spaces are not counted: where a word was cut, it has one more.
+text that is kept or recited is set in lines again. Spaces are not counted: memories of earlier versions have one more
+where a word was cut.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from continual_learning.text.answer_types import answer_spans
-from continual_learning.text.chunking import fragments, joined, sentences
+from continual_learning.text.chunking import fragments, joined, sentences, spaces_before
 from continual_learning.text.words import is_content, words
 
 _QUESTION_WORDS = {
@@ -55,11 +55,12 @@ def make_fragments(text: str, count_tokens: Callable[[str], int], limit: int, an
     that finds a neighbour of the right place is still answered.
     """
     pieces = [pair for s in sentences(text) for pair in _with_sentence(fragments(s, count_tokens, limit), s)]
+    spaced = spaces_before(text, [piece for piece, _ in pieces])
     found = []
     for i, (piece, sentence) in enumerate(pieces):
         answer = piece
-        for following, _ in pieces[i + 1 :]:
-            longer = joined((answer, following))
+        for (following, _), space in zip(pieces[i + 1 :], spaced[i + 1 :], strict=True):
+            longer = joined((answer, following), (None, space))
             if count_tokens(longer) > answer_limit:
                 break
             answer = longer

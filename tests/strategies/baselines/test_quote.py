@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from continual_learning.documents import Document
+from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.base import make_strategy
 from continual_learning.types import UNAFFECTED
@@ -44,3 +48,30 @@ def test_what_it_is_not_about_is_left_to_the_base(tiny_base: BaseModel) -> None:
     both = strategy.answer(tiny_base, state, [other, ASKED], 6)
     assert both[0].text == frozen.answer(tiny_base, frozen.init(tiny_base), [other], 6)[0].text
     assert both[1].sources and not both[0].sources
+
+
+ADDRESS = "https://archive.example.org/reports/2024/orrin-lighthouse/survey-final_v2.pdf?download=1&lang=en#page-17"
+BLOB = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo0" * 20
+THAI = "ประภาคารออร์ลินสร้างในปีหนึ่งพันเก้าร้อยเจ็ด " * 4
+
+
+@pytest.mark.parametrize("text", [f"The Orrin survey is at {ADDRESS} today.", f"The Orrin key is {BLOB} now.", THAI])
+def test_what_is_read_and_quoted_is_the_text_exactly(text: str, tiny_base: BaseModel) -> None:
+    strategy = make_strategy("quote", {"passage_tokens": 60})
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(text, "Orrin"))
+    library = strategy.library(tiny_base, state)
+    assert library is None or library.whole(state.meta.documents[0].id) == text.strip()
+    whole = make_strategy("quote", {"reader": None, "quote_tokens": 500, "passage_tokens": 900})
+    state, _ = whole.learn(tiny_base, whole.init(tiny_base), Document(text, "Orrin"))
+    [answer] = whole.answer(tiny_base, state, ["What is at Orrin: the survey, the key?"], 900)
+    assert answer.text in text and (ADDRESS in answer.text or ADDRESS not in text)
+
+
+def test_a_memory_of_an_earlier_version_still_answers(tiny_base: BaseModel) -> None:
+    """It says nothing of spaces: those between the parts are as they were."""
+    strategy = make_strategy("quote", {"reader": None, "quote_tokens": 500})
+    text = f"The Orrin survey is at {ADDRESS} today."
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(text, "Orrin"))
+    older = {n: t[t[:, 1] < 10] if n.endswith(".parts") else t for n, t in state.tensors.items()}
+    [answer] = strategy.answer(tiny_base, State(older, replace(state.meta)), ["Where is the Orrin survey?"], 900)
+    assert ADDRESS not in answer.text and ADDRESS in answer.text.replace(" ", "")

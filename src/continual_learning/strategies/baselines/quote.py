@@ -16,7 +16,7 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.pipeline import Opened, PassageConfig, Pipeline, Recalled
 from continual_learning.reading.wholes.library import Library
-from continual_learning.retrieval.parts import cut_parts, index_name, part_index
+from continual_learning.retrieval.parts import cut_parts, index_name, part_index, part_spaces
 from continual_learning.retrieval.routing import (
     ROUTE_EVIDENCE,
     ROUTE_THRESHOLD,
@@ -27,7 +27,7 @@ from continual_learning.retrieval.routing import (
 )
 from continual_learning.strategies.base import Cost, plain_report
 from continual_learning.strategies.reading import ReadingStrategy
-from continual_learning.text.chunking import joined, passages
+from continual_learning.text.chunking import joined, passages, spaces_before
 from continual_learning.text.lines import LINES, line_lengths
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
 
@@ -49,16 +49,18 @@ class KeptText:
 
     def whole(self, opened: Opened) -> str:
         """All parts, in order."""
-        return joined(_kept_parts(opened))
+        texts = _kept_parts(opened)
+        return joined(texts, _kept_spaces(opened, len(texts)))
 
     def windows(
         self, opened: Opened, windows: Sequence[range], max_new_tokens: int, on_token: TokenCallback | None
     ) -> list[Recalled]:
         """The parts of each window."""
         base, texts, found = opened.base, _kept_parts(opened), []
+        spaces = _kept_spaces(opened, len(texts))
         for window in windows:
             started = time.perf_counter()
-            ids = base.encode(joined(texts[i] for i in window))[:max_new_tokens]
+            ids = base.encode(joined([texts[i] for i in window], [spaces[i] for i in window]))[:max_new_tokens]
             text = base.decode(ids).rstrip("\ufffd").strip()
             found.append(Recalled(text, len(ids), time.perf_counter() - started))
         if on_token:
@@ -70,6 +72,10 @@ def _kept_parts(opened: Opened) -> list[str]:
     document_id, number = opened.passage
     texts: list[str] = opened.state.meta.extra["parts"][document_id][number]
     return texts
+
+
+def _kept_spaces(opened: Opened, parts: int) -> list[bool | None]:
+    return part_spaces(opened.state.tensors[index_name(*opened.passage)], parts)
 
 
 class Quote(ReadingStrategy[QuoteConfig]):
@@ -100,9 +106,11 @@ class Quote(ReadingStrategy[QuoteConfig]):
         texts = passages(document.text, count, self.config.passage_tokens)
         tensors = key_tensors(document.id, document.title, texts)
         kept: list[list[str]] = []
+        spaced = spaces_before(document.text, texts)
         for number, text in enumerate(texts):
             parts = cut_parts(text, count, self.config.part_tokens)
-            tensors[index_name(document.id, number)] = part_index(parts)
+            before = texts[number - 1] if number else ""
+            tensors[index_name(document.id, number)] = part_index(parts, before, spaced[number])
             kept.append([part.text for part in parts])
         tokens = count(document.text)
         record = DocumentRecord.of(document, tokens, {"passages": len(texts), LINES: line_lengths(document.text)})
@@ -130,12 +138,12 @@ class Quote(ReadingStrategy[QuoteConfig]):
 
     def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` finds a passage: then it is answered without the base, whose weights never change."""
-        return self._pipeline.route(state, text) is not None
+        return self._pipeline.found(base, state, text) is not None
 
     def span_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The passage that the answer quotes."""
-        route = self._pipeline.route(state, question)
-        return UNAFFECTED if route is None else route[0]
+        found = self._pipeline.found(base, state, question)
+        return UNAFFECTED if found is None else (found.passage, found.doubtful)
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Drop the document's parts."""

@@ -203,14 +203,14 @@ class TTT(ReadingStrategy[TTTConfig]):
 
     def finds(self, base: BaseModel, state: State, text: str) -> bool:
         """Whether ``text`` opens a branch."""
-        return self._pipeline.route(state, text) is not None
+        return self._pipeline.found(base, state, text) is not None
 
     def span_key(self, base: BaseModel, state: State, question: str) -> Hashable | None:
         """The passage that the question opens, with its alpha: its branches never change."""
-        route = self._pipeline.route(state, question)
-        if route is None:
+        found = self._pipeline.found(base, state, question)
+        if found is None:
             return UNAFFECTED
-        return (*route[0], Opened(base, state, route[0]).record.details["alpha"])
+        return (*found.passage, found.doubtful, Opened(base, state, found.passage).record.details["alpha"])
 
     def forget(self, base: BaseModel, state: State, document_id: str) -> State:
         """Delete the document's branches.

@@ -15,17 +15,21 @@ from torch import Tensor
 
 from continual_learning.documents import Document
 from continual_learning.memory.state import DocumentRecord, State
-from continual_learning.retrieval.parts import PartKey, index_name, part_index, part_keys
+from continual_learning.retrieval.parts import PartKey, index_name, part_index, part_keys, part_spaces
 from continual_learning.retrieval.routing import key_tensors
 from continual_learning.strategies.methods.ttt.learning import LearnedPassage
+from continual_learning.text.chunking import spaces_before
 
 
 def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[LearnedPassage]) -> dict[str, Tensor]:
     """Return the tensors of a document, by name."""
     tensors = key_tensors(document.id, document.title, texts)
+    spaced = spaces_before(document.text, texts)
     for number, passage in enumerate(learned):
         prefix = f"{document.id}/{number:04d}"
-        tensors[index_name(document.id, number)] = part_index(passage.parts)
+        tensors[index_name(document.id, number)] = part_index(
+            passage.parts, texts[number - 1] if number else "", spaced[number]
+        )
         for block, deltas in passage.deltas.items():
             tensors.update({f"{prefix}.{block:03d}.{name}": tensor for name, tensor in deltas.items()})
     return tensors
@@ -34,6 +38,11 @@ def passage_tensors(document: Document, texts: Sequence[str], learned: Sequence[
 def passage_parts(state: State, document_id: str, number: int) -> list[PartKey]:
     """Return the keys of a passage's parts, in order."""
     return part_keys(state.tensors[index_name(document_id, number)])
+
+
+def passage_spaces(state: State, document_id: str, number: int, parts: int) -> list[bool | None]:
+    """Return for each part of a passage whether white space stands before it; None if its characters tell."""
+    return part_spaces(state.tensors[index_name(document_id, number)], parts)
 
 
 def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
