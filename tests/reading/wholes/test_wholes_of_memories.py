@@ -109,7 +109,8 @@ def test_the_only_document_is_found_by_fewer_words(tiny_base: BaseModel, reader:
     assert alone.strategy.affects(tiny_base, alone.state, question)
     among = learner(tiny_base, "quote", (NOTES, "Larkspur handover"), (OTHER, "Tidewick"))
     assert among.ask(question, max_new_tokens=4).origin == "model"
-    assert not among.strategy.affects(tiny_base, among.state, question)
+    # What has fewer words is read in a memory of few documents, and counts if the reader is sure.
+    assert among.strategy.affects(tiny_base, among.state, question)
 
 
 @pytest.mark.parametrize("question", ["What is her notice period?", "What does it weigh?"])
