@@ -212,7 +212,7 @@ def observe(
         for i, reading in enumerate(found):
             said = reading.spans[0].text if reading.spans else ""
             answers = lesson.questions[i].answers if i < len(own) else ()
-            right = bool(answers) and (contains_answer(said, answers) or token_f1(said, answers) >= 0.5)
+            right = bool(answers) and contains_answer(said, answers)
             observed.append(Observed(reading.seen, right, i >= len(own)))
             if answers:
                 f1 = token_f1(said, answers)

@@ -24,6 +24,7 @@ they do not answer, and 0.011 of 500 questions of searches; a share of 0.5 and 4
 _EVIDENCE = 4.0
 """Nats: one word that next to no background text has."""
 _UNHEARD = 4.9
+_NAME = re.compile(r"(?<=\w )[A-Z][a-z]")
 _AUXILIARY = "is|are|was|were|do|does|did|has|have|had|can|could|may|must|should|will|would"
 # What refers to something that the question itself does not name: "What does it weigh?", "What is her notice period?"
 _REFERS = re.compile(
@@ -101,7 +102,7 @@ class Library:
         shared = sum(weight for term, weight in weights.items() if term_hash(term) in held)
         if left and shared >= _SHARED and shared >= _HELD * sum(weights.values()):
             return Chosen(only, False)
-        if not history and _REFERS.match(question.strip()):
+        if not history and _REFERS.match(question.strip()) and not _NAME.search(question):
             return Chosen(only, False)
         return None
 
