@@ -47,7 +47,7 @@ DATA = Dataset("three", "three.jsonl", (BRAND, JELLIES, DOGS))
 class Known(Reader):
     """Stands for a reader that knows one span, and is sure about questions with a word in them."""
 
-    def read(self, base: BaseModel, title: str, text: str, questions: Any, count: int = 3) -> list[Reading]:
+    def read(self, base: BaseModel, title: str, text: str, questions: Any, *how: object) -> list[Reading]:
         span = FoundSpan("Otto Brand", 0, 0.6)
         return [Reading((span,), 0.1 if "Who" in one else 0.8, 0.7) for one in questions]
 

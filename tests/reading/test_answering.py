@@ -13,9 +13,9 @@ from tiny_models import make_tiny
 from continual_learning.app.feedback import FeedbackMemory, FeedbackSteer
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError
-from continual_learning.model.base_model import BaseModel
+from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import answers_from, answers_from_each
-from continual_learning.reading.spans import FoundSpan, Reading
+from continual_learning.reading.spans import FoundSpan, Reading, Turn
 from continual_learning.strategies.base import make_strategy
 from continual_learning.types import Answer, Source
 
@@ -31,8 +31,8 @@ class Fixed:
         self.unknown = unknown
         self.confidence = confidence
 
-    def read(self, base: BaseModel, title: str, text: str, questions: Any, count: int = 3) -> list[Reading]:
-        spans = tuple(FoundSpan(span, max(0, text.find(span)), chance) for span, chance in self.spans[:count])
+    def read(self, base: BaseModel, title: str, text: str, questions: Any, *how: object) -> list[Reading]:
+        spans = tuple(FoundSpan(span, max(0, text.find(span)), chance) for span, chance in self.spans)
         return [Reading(spans, self.unknown, self.confidence) for _ in questions]
 
 
@@ -109,9 +109,9 @@ def test_questions_about_the_same_passages_are_read_together(tiny_base: BaseMode
     class Counting(Fixed):
         batches: list[tuple[str, ...]] = []  # noqa: RUF012 - of this one test
 
-        def read(self, base: BaseModel, title: str, text: str, questions: Any, count: int = 3) -> list[Reading]:
+        def read(self, base: BaseModel, title: str, text: str, questions: Any, *how: object) -> list[Reading]:
             self.batches.append(tuple(questions))
-            return super().read(base, title, text, questions, count)
+            return super().read(base, title, text, questions)
 
     one, other = PASSAGES
     passages = [[one], [other], [Source("a", "Lund", 0.9, chunk=0, text=TEXT)]]
@@ -231,9 +231,9 @@ def test_documents_that_do_not_all_fit_are_read_from_the_newest(
     read: list[str] = []
 
     class Noting(Fixed):
-        def read(self, base: BaseModel, title: str, text: str, questions: Any, count: int = 3) -> list[Reading]:
+        def read(self, base: BaseModel, title: str, text: str, questions: Any, *how: object) -> list[Reading]:
             read.append(text)
-            return super().read(base, title, text, questions, count)
+            return super().read(base, title, text, questions)
 
     monkeypatch.setattr("continual_learning.reading.answering.packaged_reader", lambda _: Noting(("plankton", 0.6)))
     strategy = make_strategy("in_context")
@@ -258,3 +258,20 @@ def test_a_passage_is_recited_once_for_all_questions(tiny_base: BaseModel, monke
     other, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(TEXT, "Lund"))
     strategy.answer(tiny_base, other, [ASKED[0]], 30)
     assert len(calls) == 2  # other weights, though they are of the same document
+
+
+@pytest.mark.parametrize(
+    "question", ["And when was that?", "Since when?", "What do they eat there in the year after it?"]
+)
+def test_a_question_that_refers_to_the_turn_before_is_read_after_it(tiny_base: BaseModel, question: str) -> None:
+    turns: list[object] = []
+
+    class Noting(Fixed):
+        def read(self, base: BaseModel, title: str, text: str, questions: Any, *how: object) -> list[Reading]:
+            turns.append(how[1])
+            return super().read(base, title, text, questions)
+
+    history: list[Message] = [{"role": "user", "content": ASKED[0]}, {"role": "assistant", "content": "plankton"}]
+    for asked, before in ((question, history), (ASKED[1], history), (question, history[:1])):
+        answers_from(tiny_base, Noting(("1920", 0.5)), PASSAGES, [asked], 8, before)  # type: ignore[arg-type]
+    assert turns == [Turn(ASKED[0], "plankton"), None, None]

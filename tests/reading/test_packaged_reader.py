@@ -6,6 +6,7 @@ import pytest
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.reader.reader import packaged_reader
+from continual_learning.reading.spans import Turn
 
 TEXT = (
     "The ferry between Orsel and Tidewick was founded in 1874 by the shipbuilder Marta Quill. The crossing takes "
@@ -30,3 +31,6 @@ def test_it_points_at_the_answers() -> None:
     assert sum(right) >= 3, [spans[0].text for spans in found]
     assert all(len(spans[0].text) < 40 and 0 < spans[0].probability <= 1 for spans in found)
     assert reader.facts["curve"]
+    turn = Turn("Who founded the ferry between Orsel and Tidewick?", "Marta Quill")
+    [alone], [after] = (reader.read(base, "The Orsel ferry", TEXT, ["And when?"], 1, one) for one in (None, turn))
+    assert after.said and after.spans[0].text == "1874" and after.unknown < alone.unknown

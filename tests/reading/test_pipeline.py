@@ -40,7 +40,7 @@ def test_quote_and_ttt_differ_in_their_recall_alone() -> None:
 class LastWord:
     """A reader that finds the last word of a text likeliest."""
 
-    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], *how: object) -> list[Reading]:
         last = text.split()[-1]
         return [Reading((FoundSpan(last, text.index(last), 1.0),), 0.0, 1.0) for _ in questions]
 
@@ -83,7 +83,7 @@ class Knows:
     def __init__(self, confidence: float):
         self.confidence = confidence
 
-    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], *how: object) -> list[Reading]:
         spans = (FoundSpan("1874", text.index("1874"), 1.0),) if "1874" in text else ()
         return [Reading(spans, 0.0 if spans else 0.9, self.confidence) for _ in questions]
 
@@ -110,7 +110,7 @@ def test_what_a_few_words_find_counts_in_a_small_memory_if_the_reader_is_sure(
     unknown: float, documents: int, origin: str, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Says:
-        def read(self, base: BaseModel, title: str, text: str, asked: Sequence[str], count: int = 3) -> list[Reading]:
+        def read(self, base: BaseModel, title: str, text: str, asked: Sequence[str], *how: object) -> list[Reading]:
             return [Reading((FoundSpan("Lund", text.index("Lund"), 0.8),), unknown, 0.7) for _ in asked]
 
     monkeypatch.setattr(pipeline, "chosen_reader", lambda *_: Says())

@@ -22,7 +22,8 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.options import ANY, StrategyConfig
 from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader
-from continual_learning.reading.spans import FoundSpan, Reading
+from continual_learning.reading.spans import FoundSpan, Reading, Turn
+from continual_learning.reading.turns import earlier_turn
 from continual_learning.retrieval.relevance import FEW_DOCUMENTS, surely_about, text_key
 from continual_learning.retrieval.routing import answer_by_route, default_rarity, look_ups, term_hash
 from continual_learning.text.chunking import sentence_chunks, sentences
@@ -65,24 +66,51 @@ def chosen_reader(base: BaseModel, config: ReaderConfig) -> Reader | None:
 
 
 def answers_from(
-    base: BaseModel, reader: Reader, passages: Sequence[Source], questions: Sequence[str], max_new_tokens: int
+    base: BaseModel,
+    reader: Reader,
+    passages: Sequence[Source],
+    questions: Sequence[str],
+    max_new_tokens: int,
+    history: Sequence[Message] = (),
 ) -> list[Answer]:
     """What passages, read as one text in their order, answer to each question.
 
     ``passages`` are sources with their ``text``; those of an answer begin with the one that it is a span of. An answer
-    is cut to ``max_new_tokens``.
+    is cut to ``max_new_tokens``. A question that refers to the last turn of ``history`` is read after it.
     """
-    return [answer for answer, _ in _read(base, reader, passages, questions, max_new_tokens)]
+    every = [tuple(passages)] * len(questions)
+    return [answer for answer, _ in _read_each(base, reader, every, questions, max_new_tokens, history)]
+
+
+def _read_each(
+    base: BaseModel,
+    reader: Reader,
+    passages: Sequence[tuple[Source, ...]],
+    questions: Sequence[str],
+    max_new_tokens: int,
+    history: Sequence[Message],
+) -> list[tuple[Answer, Reading]]:
+    routes = [(each, earlier_turn(question, history)) for each, question in zip(passages, questions, strict=True)]
+
+    def read(route: tuple[tuple[Source, ...], Turn | None], asked: list[str]) -> list[tuple[Answer, Reading]]:
+        return _read(base, reader, route[0], asked, max_new_tokens, route[1])
+
+    return answer_by_route(questions, routes, read)
 
 
 def _read(
-    base: BaseModel, reader: Reader, passages: Sequence[Source], questions: Sequence[str], max_new_tokens: int
+    base: BaseModel,
+    reader: Reader,
+    passages: Sequence[Source],
+    questions: Sequence[str],
+    max_new_tokens: int,
+    turn: Turn | None,
 ) -> list[tuple[Answer, Reading]]:
     started = time.perf_counter()
     titles = list(dict.fromkeys(passage.title for passage in passages if passage.title))
     title = "; ".join(titles) if len(titles) <= _MOST_TITLES else ""
     text = BETWEEN_PASSAGES.join(passage.text for passage in passages)
-    readings = reader.read(base, title, text, questions, _CONSIDERED)
+    readings = reader.read(base, title, text, questions, _CONSIDERED, turn)
     answers = [
         answer_of(base, question, reading, passages, max_new_tokens)
         for question, reading in zip(questions, readings, strict=True)
@@ -111,13 +139,9 @@ def answers_from_each(
     """
     # The same passages have another score for each question.
     unscored = [tuple(replace(passage, score=0.0) for passage in each) for each in passages]
-
-    def answered(read: tuple[Source, ...], asked: list[str]) -> list[tuple[Answer, Reading]]:
-        return _read(base, reader, read, asked, max_new_tokens)
-
     found: list[Answer] = []
     left: list[int] = []
-    for number, (answer, reading) in enumerate(answer_by_route(questions, unscored, answered)):
+    for number, (answer, reading) in enumerate(_read_each(base, reader, unscored, questions, max_new_tokens, history)):
         each = passages[number]
         believed = reading.said and reading.unknown < _BELIEVED
         if not believed and not doubtful:

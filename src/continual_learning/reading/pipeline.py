@@ -187,7 +187,7 @@ class Pipeline:
         answers = answer_by_route(questions, routes, answered)
         if reader is not None:
             opened = [one.passage if one and not one.doubtful else None for one in found]
-            answers = self._read_others(base, state, reader, answers, opened, max_new_tokens)
+            answers = self._read_others(base, state, reader, answers, opened, max_new_tokens, history)
             if on_token and opened[0] and self._others(state, opened[0], questions[0]):
                 on_token(answers[0].text)
         return [
@@ -211,6 +211,7 @@ class Pipeline:
         answers: list[Answer],
         opened: list[Passage | None],
         max_new_tokens: int,
+        history: Sequence[Message],
     ) -> list[Answer]:
         """The answers; those that the opened passage does not give, or hardly, are looked for in others."""
         rounds: dict[Passage, list[int]] = {}
@@ -223,7 +224,7 @@ class Pipeline:
         for passage, numbers in rounds.items():
             source = self._source_of(Opened(base, state, passage))
             asked = [answers[number].question for number in numbers]
-            read = answers_from(base, reader, [source], asked, max_new_tokens)
+            read = answers_from(base, reader, [source], asked, max_new_tokens, history)
             for number, answer in zip(numbers, read, strict=True):
                 least = _LIKELY if best[number].origin == "unknown" else best[number].confidence or 0.0
                 seconds = best[number].seconds + answer.seconds

@@ -1,8 +1,16 @@
-"""What a reader finds in a text: spans with their probabilities, and how likely the text does not say."""
+"""What a reader is given besides a text, and what it finds: spans, or how likely the text does not say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Turn(NamedTuple):
+    """A question of a conversation and the reply to it."""
+
+    question: str
+    reply: str
 
 
 @dataclass(frozen=True)

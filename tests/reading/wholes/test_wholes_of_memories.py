@@ -34,7 +34,7 @@ READING = ["quote", "rag", "in_context", "jitrl_mvp"]
 class Finds:
     """A reader that finds a date for "when", else a name."""
 
-    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], *how: object) -> list[Reading]:
         spans = ["4 March" if q.lower().startswith("when") else "Priya Nair" for q in questions]
         return [Reading((FoundSpan(span, text.index(span), 0.8),) if span in text else (), 0.2, 0.8) for span in spans]
 
@@ -109,8 +109,6 @@ def test_the_only_document_is_found_by_fewer_words(tiny_base: BaseModel, reader:
     assert alone.strategy.affects(tiny_base, alone.state, question)
     among = learner(tiny_base, "quote", (NOTES, "Larkspur handover"), (OTHER, "Tidewick"))
     assert among.ask(question, max_new_tokens=4).origin == "model"
-    # What has fewer words is read in a memory of few documents, and counts if the reader is sure.
-    assert among.strategy.affects(tiny_base, among.state, question)
 
 
 @pytest.mark.parametrize("question", ["What is her notice period?", "What does it weigh?"])

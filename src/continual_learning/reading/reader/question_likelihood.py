@@ -32,12 +32,14 @@ def weighed_by_question(
     base: BaseModel,
     row: Row,
     prefix: int,
+    before: list[int],
     questions: Sequence[str],
     spans: Sequence[Sequence[FoundSpan]],
 ) -> list[list[FoundSpan]]:
     """The spans of each question, likeliest first; those nearly as likely as the best are weighed by the question.
 
-    The text is the first ``prefix`` tokens of ``row``. Together the rivals stay as likely as they were.
+    The text is the first ``prefix`` tokens of ``row``; the tokens ``before`` precede every question. Together, rivals
+    stay as likely as they were.
     """
     rivals = [[s for s in each[:_MOST_RIVALS] if s.probability >= _RIVAL_SHARE * each[0].probability] for each in spans]
     segments: list[list[int]] = []
@@ -45,9 +47,9 @@ def weighed_by_question(
     for question, few in zip(questions, rivals, strict=True):
         asked = base.encode(f" {question}")[:_LONGEST_QUESTION]
         for span in few if len(few) > 1 else ():
-            before = base.encode(f"\nAnswer: {span.text}\nQuestion:")
-            segments.append(before + asked)
-            answers.append(len(before))
+            answer = before + base.encode(f"\nAnswer: {span.text}\nQuestion:")
+            segments.append(answer + asked)
+            answers.append(len(answer))
     if not segments:
         return [list(each) for each in spans]
     hidden_TD, places = row.read_apart(prefix, segments)

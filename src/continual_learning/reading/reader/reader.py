@@ -30,14 +30,14 @@ from continual_learning.reading.reader.calibration import Calibration, signals
 from continual_learning.reading.reader.question_likelihood import weighed_by_question
 from continual_learning.reading.reader.row import Paths, Row
 from continual_learning.reading.reader.span_search import SpanSearch, SpanTrie
-from continual_learning.reading.spans import FoundSpan, Reading
+from continual_learning.reading.spans import FoundSpan, Reading, Turn
 
 FORMAT = "continual-learning reader 2"
 _PACKAGED = Path(str(files("continual_learning"))) / "data" / "readers"
 END = "\n"
 UNKNOWN = " unknown"
 """What the reader was taught to answer where the text does not say."""
-_LONGEST_QUESTION = 128
+_LONGEST_QUESTION, _LONGEST_TURN = 128, 96  # tokens
 _ROOM = 640  # tokens of the window that are left for a question and the spans that answer it
 _KEPT_TOKENS = 2_048  # of texts whose keys and values stay in memory: 94 MB for the embedded model
 
@@ -50,6 +50,11 @@ def text_prompt(title: str, text: str) -> str:
 def question_prompt(question: str) -> str:
     """What precedes an answer."""
     return f"\nQuestion: {' '.join(question.split())}\nAnswer:"
+
+
+def turn_prompt(turn: Turn | None) -> str:
+    """What precedes a question that refers to the turn before."""
+    return f"{question_prompt(turn.question)} {' '.join(turn.reply.split())}" if turn else ""
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,19 @@ class Reader:
         check_base("reader", self.fingerprint, base.fingerprint, base.name, "continual-learning train reader")
 
     @torch.no_grad()
-    def read(self, base: BaseModel, title: str, text: str, questions: Sequence[str], count: int = 3) -> list[Reading]:
+    def read(
+        self,
+        base: BaseModel,
+        title: str,
+        text: str,
+        questions: Sequence[str],
+        count: int = 3,
+        turn: Turn | None = None,
+    ) -> list[Reading]:
         """What ``text`` says to each question, with the ``count`` likeliest spans.
 
-        What does not fit the window is left out: the end of the text, the beginning of a long question.
+        ``turn`` precedes every question, as one that refers to it needs ("And when was that?"). What does not fit the
+        window is left out: the end of the text, the beginning of a long question.
         Raises MismatchError for another base, UnsupportedModelError for a tokenizer without positions.
         """
         self.check(base)
@@ -84,7 +98,8 @@ class Reader:
             return []
         with installed(base, self.weights):
             row, trie = self._text(base, title, text)
-            return _read(base, row, trie, questions, count, self.calibration)
+            before = base.encode(turn_prompt(turn))[:_LONGEST_TURN]
+            return _read(base, row, trie, before, questions, count, self.calibration)
 
     def _text(self, base: BaseModel, title: str, text: str) -> tuple[Row, SpanTrie]:
         """The text as it was read, now or before."""
@@ -110,10 +125,16 @@ _Texts = OrderedDict[tuple[str, str], tuple[Row, SpanTrie]]
 
 
 def _read(
-    base: BaseModel, row: Row, trie: SpanTrie, questions: Sequence[str], count: int, calibration: Calibration
+    base: BaseModel,
+    row: Row,
+    trie: SpanTrie,
+    before: list[int],
+    questions: Sequence[str],
+    count: int,
+    calibration: Calibration,
 ) -> list[Reading]:
     prefix = len(row)
-    asked = [base.encode(question_prompt(question))[-_LONGEST_QUESTION:] for question in questions]
+    asked = [before + base.encode(question_prompt(question))[-_LONGEST_QUESTION:] for question in questions]
     hidden_TD, seen = row.read_apart(prefix, asked)
     last = torch.tensor([one[-1] - prefix for one in seen])
     log_likely_CV = base.logits(hidden_TD[last]).float().log_softmax(-1).cpu()
@@ -132,7 +153,7 @@ def _read(
             searches[i].learn(number, where, list(log_likely_TV[at : at + len(chain.tokens)]))
             at += len(chain.tokens)
     spans = [_apart(list(search.best()), max(count, 2)) for search in searches]
-    spans = weighed_by_question(base, row, prefix, questions, spans)
+    spans = weighed_by_question(base, row, prefix, before, questions, spans)
     found = []
     for best, log_likely_V in zip(spans, log_likely_CV, strict=True):
         unknown = math.exp(float(log_likely_V[unknown_id]))
