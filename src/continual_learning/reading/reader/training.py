@@ -48,6 +48,7 @@ from continual_learning.reading.reader.reader import (
     END,
     UNKNOWN,
     Reader,
+    first_ids,
     question_prompt,
     save_reader,
     text_prompt,
@@ -146,7 +147,7 @@ def train_reader(
     identity = {"settings": config.model_dump(mode="json"), "data": sha256(lessons), "base": base.fingerprint}
     if start:
         start.check(base)
-        identity["start"] = _sha256(start)
+        identity["start"] = _weights_sha256(start)
     run = _Run(base, with_questions_of_others(lessons), config, start)
     spent, losses = 0.0, []
     if checkpoint := load_checkpoint(folder):
@@ -322,18 +323,17 @@ def _weights_of(start: Reader, expected: Mapping[str, Tensor], scale: float) -> 
     return {n: start.weights[n].float() / (scale if n.endswith(".B") else 1.0) for n in expected}
 
 
-def _sha256(start: Reader) -> str:
+def _weights_sha256(reader: Reader) -> str:
     """Identity of a reader's weights."""
     digest = hashlib.sha256()
-    for name, weight in sorted(start.weights.items()):
+    for name, weight in sorted(reader.weights.items()):
         digest.update(name.encode() + weight.float().numpy().tobytes())
     return digest.hexdigest()
 
 
 def make_row(base: BaseModel, title: str, text: str, asked: Sequence[tuple[str, str]]) -> _Row:
     """A text and the questions about it, each with the answer that is to be learned."""
-    begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
-    ids = [*begin, *base.encode(text_prompt(title, text))[:_LONGEST_TEXT]]
+    ids = [*first_ids(base), *base.encode(text_prompt(title, text))[:_LONGEST_TEXT]]
     size = len(ids)
     places, parts, learned = list(range(size)), [0] * size, []
     for number, (question, answer) in enumerate(asked, 1):
