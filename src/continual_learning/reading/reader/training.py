@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -149,16 +149,8 @@ def train_reader(
         start.check(base)
         identity["start"] = _weights_sha256(start)
     run = _Run(base, with_questions_of_others(lessons), config, start)
-    spent, losses = 0.0, []
-    if checkpoint := load_checkpoint(folder):
-        if checkpoint.facts["identity"] != identity:
-            raise InputError(
-                f"{folder}: holds a run with other settings, data, base or start; give the same to resume it, another "
-                "--out, or --overwrite"
-            )
-        run.restore(checkpoint.tensors, int(checkpoint.facts["step"]))
-        spent = float(checkpoint.facts["seconds"])
-        run.curve = [Point(*point) for point in checkpoint.facts["curve"]]
+    spent = _resumed(run, folder, identity)
+    losses: list[float] = []
 
     def save() -> None:
         facts = {"identity": identity, "step": run.step, "seconds": spent + time.monotonic() - started}
@@ -191,6 +183,21 @@ def train_reader(
     save_reader(reader, folder / READER_FILE)
     taken = spent + time.monotonic() - started
     return Trained(reader, folder / READER_FILE, tuple(run.curve), count, f1, exact, taken)
+
+
+def _resumed(run: _Run, folder: Path, identity: Mapping[str, Any]) -> float:
+    """Continue the run whose checkpoint a folder holds; the seconds that it has taken, 0 without a checkpoint."""
+    checkpoint = load_checkpoint(folder)
+    if checkpoint is None:
+        return 0.0
+    if checkpoint.facts["identity"] != identity:
+        raise InputError(
+            f"{folder}: holds a run with other settings, data, base or start; give the same to resume it, another "
+            "--out, or --overwrite"
+        )
+    run.restore(checkpoint.tensors, int(checkpoint.facts["step"]))
+    run.curve = [Point(*point) for point in checkpoint.facts["curve"]]
+    return float(checkpoint.facts["seconds"])
 
 
 def observe(
