@@ -25,7 +25,8 @@ OTHERS = {
     "2wiki_train_sample": 250,
     "narrativeqa_summaries_sample": 135,
 }
-NEAR_ENOUGH = 0.5  # F1 of a span with an answer that the text does not hold word for word; below, the question is left out
+# F1 of a span with an answer that the text does not hold word for word; below it, the question is left out.
+NEAR_ENOUGH = 0.5
 LONGEST = 160  # characters of a span
 
 

@@ -58,8 +58,7 @@ def reader(
     from continual_learning.types import Progress
 
     config = load_config({"model.name": model})
-    texts = parse_assignments(settings or [])
-    given = {key: from_text(ReaderTraining, key, text) for key, text in texts.items()}
+    given = {key: from_text(ReaderTraining, key, text) for key, text in parse_assignments(settings or []).items()}
     chosen = parse_config(ReaderTraining, given, "train reader --set")
     learned, tried = apart(read_lessons(data), held_out)
     out = Output(as_json)

@@ -133,8 +133,8 @@ def answers_from_each(
     """As `answers_from`, where each question has its own passages; questions about the same are read together.
 
     ``documents``: how many the memory has. Of more than `FEW_DOCUMENTS`, what is read for a question that is not surely
-    about it counts only if the reader is sure that it answers; else the answer is the base's own, after ``history``. So
-    does all that is ``doubtful``.
+    about it counts only if the reader is sure that it answers; else the answer is the base's own, after ``history``.
+    The same holds for all that is ``doubtful``.
     ``on_token`` needs a single question.
     """
     # The same passages have another score for each question.

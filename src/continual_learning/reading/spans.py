@@ -1,4 +1,4 @@
-"""What a reader is given besides a text, and what it finds: spans, or how likely the text does not say."""
+"""What a reader is given in addition to a text, and what it finds: spans, or how likely the text does not say."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Readers: a base with an adapter that answers questions about a text in the text's own words, or says that it does not
-say; their files.
+"""Readers and their files: a base with an adapter that answers questions about a text in the text's own words, or says
+that it does not say.
 
 What the model reads is ``title, text, Question: …, Answer:``. All questions about a text stand in one row behind a
 mask: each attends to the text and to itself, so the text is read once. It stays in a cache for the next question.
@@ -45,6 +45,11 @@ _KEPT_TOKENS = 2_048  # of texts whose keys and values stay in memory: 94 MB for
 def text_prompt(title: str, text: str) -> str:
     """What precedes the questions."""
     return f"{title}\n{text}" if title else text
+
+
+def first_ids(base: BaseModel) -> list[int]:
+    """The token with which every text begins, if the tokenizer has one."""
+    return [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
 
 
 def question_prompt(question: str) -> str:
@@ -108,11 +113,9 @@ class Reader:
         kept = mine[1]
         key = (title, text)
         if key not in kept:
-            begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
             room = base.window - min(_ROOM, base.window // 2)
-            ids = [*begin, *base.encode(text_prompt(title, text))][:room]
             row = Row(base)
-            row.begin(ids)
+            row.begin([*first_ids(base), *base.encode(text_prompt(title, text))][:room])
             kept[key] = row, SpanTrie(text, base.tokenizer)
             while len(kept) > 1 and sum(len(row) for row, _ in kept.values()) > _KEPT_TOKENS:
                 kept.popitem(last=False)

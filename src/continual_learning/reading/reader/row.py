@@ -30,7 +30,7 @@ class Row:
         return self._length
 
     def copy(self) -> Row:
-        """A row that goes on from here by itself."""
+        """A copy that continues on its own."""
         return Row(self._base, copy.deepcopy(self._cache), self._length)
 
     def begin(self, ids: Sequence[int]) -> None:

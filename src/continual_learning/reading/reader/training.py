@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,7 @@ from continual_learning.reading.reader.reader import (
     END,
     UNKNOWN,
     Reader,
+    first_ids,
     question_prompt,
     save_reader,
     text_prompt,
@@ -146,18 +147,10 @@ def train_reader(
     identity = {"settings": config.model_dump(mode="json"), "data": sha256(lessons), "base": base.fingerprint}
     if start:
         start.check(base)
-        identity["start"] = _sha256(start)
+        identity["start"] = _weights_sha256(start)
     run = _Run(base, with_questions_of_others(lessons), config, start)
-    spent, losses = 0.0, []
-    if checkpoint := load_checkpoint(folder):
-        if checkpoint.facts["identity"] != identity:
-            raise InputError(
-                f"{folder}: holds a run with other settings, data, base or start; give the same to resume it, another "
-                "--out, or --overwrite"
-            )
-        run.restore(checkpoint.tensors, int(checkpoint.facts["step"]))
-        spent = float(checkpoint.facts["seconds"])
-        run.curve = [Point(*point) for point in checkpoint.facts["curve"]]
+    spent = _resumed(run, folder, identity)
+    losses: list[float] = []
 
     def save() -> None:
         facts = {"identity": identity, "step": run.step, "seconds": spent + time.monotonic() - started}
@@ -190,6 +183,21 @@ def train_reader(
     save_reader(reader, folder / READER_FILE)
     taken = spent + time.monotonic() - started
     return Trained(reader, folder / READER_FILE, tuple(run.curve), count, f1, exact, taken)
+
+
+def _resumed(run: _Run, folder: Path, identity: Mapping[str, Any]) -> float:
+    """Continue the run whose checkpoint a folder holds; the seconds that it has taken, 0 without a checkpoint."""
+    checkpoint = load_checkpoint(folder)
+    if checkpoint is None:
+        return 0.0
+    if checkpoint.facts["identity"] != identity:
+        raise InputError(
+            f"{folder}: holds a run with other settings, data, base or start; give the same to resume it, another "
+            "--out, or --overwrite"
+        )
+    run.restore(checkpoint.tensors, int(checkpoint.facts["step"]))
+    run.curve = [Point(*point) for point in checkpoint.facts["curve"]]
+    return float(checkpoint.facts["seconds"])
 
 
 def observe(
@@ -322,18 +330,17 @@ def _weights_of(start: Reader, expected: Mapping[str, Tensor], scale: float) -> 
     return {n: start.weights[n].float() / (scale if n.endswith(".B") else 1.0) for n in expected}
 
 
-def _sha256(start: Reader) -> str:
+def _weights_sha256(reader: Reader) -> str:
     """Identity of a reader's weights."""
     digest = hashlib.sha256()
-    for name, weight in sorted(start.weights.items()):
+    for name, weight in sorted(reader.weights.items()):
         digest.update(name.encode() + weight.float().numpy().tobytes())
     return digest.hexdigest()
 
 
 def make_row(base: BaseModel, title: str, text: str, asked: Sequence[tuple[str, str]]) -> _Row:
     """A text and the questions about it, each with the answer that is to be learned."""
-    begin = [] if base.tokenizer.bos_token_id is None else [int(base.tokenizer.bos_token_id)]
-    ids = [*begin, *base.encode(text_prompt(title, text))[:_LONGEST_TEXT]]
+    ids = [*first_ids(base), *base.encode(text_prompt(title, text))[:_LONGEST_TEXT]]
     size = len(ids)
     places, parts, learned = list(range(size)), [0] * size, []
     for number, (question, answer) in enumerate(asked, 1):

@@ -22,7 +22,7 @@ from continual_learning.reading.wholes.questions import (
     may_be_answered_by_list,
     question_kind,
 )
-from continual_learning.reading.wholes.summary import about, summary
+from continual_learning.reading.wholes.summary import about, ended, summary
 from continual_learning.reading.wholes.tables import looked_up
 from continual_learning.reading.wholes.two_facts import split_facts
 from continual_learning.reading.wholes.yes_no import verdict
@@ -37,7 +37,7 @@ the rules were not written for, 15 of 19, 9 of 10, 2 of 2 and 5 of 5; of few, ro
 _TITLES = 5
 """Titles that a refusal names."""
 _WORDS_A_TOKEN = 0.65
-"""Words that surely fit into a token, of the text of a summary."""
+"""Words of a summary per token, low enough that they fit."""
 
 
 class Spans(Protocol):
@@ -188,7 +188,7 @@ def _whole(
             return None
         return said(str(counted[0]), in_words(counted[1].entries), _RIGHT["count"]) if counted else None
     if (cells := looked_up(blocks, question)) and _fits(library, chosen, question, ""):
-        return said(in_words(cells.entries), in_words(cells.entries), _RIGHT["table"])
+        return said(in_words(cells), in_words(cells), _RIGHT["table"])
     listed = _list(question, kind == "list", chosen, blocks)
     if listed is None or not _fits(library, chosen, question, listed.name):
         return None
@@ -211,13 +211,7 @@ def _list(question: str, asks: bool, chosen: Chosen, blocks: Blocks) -> FoundLis
     return listed if listed is not None and (sure or listed.marked) else None
 
 
-def _yes_no(
-    question: str,
-    chosen: Chosen,
-    blocks: Blocks,
-    text: str,
-    said: _Said,
-) -> Answer | None:
+def _yes_no(question: str, chosen: Chosen, blocks: Blocks, text: str, said: _Said) -> Answer | None:
     """Yes or no with the sentence that it rests on; a refusal if the text is the one asked about and is not clear."""
     found = verdict(blocks, question)
     if found is not None:
@@ -228,8 +222,7 @@ def _yes_no(
 
 
 def _with_reason(yes: bool, sentence: str) -> str:
-    ended = sentence if sentence.rstrip("\"”')").endswith((".", "!", "?")) else f"{sentence.rstrip(',;: ')}."
-    return f"{'Yes' if yes else 'No'}. {ended}"
+    return f"{'Yes' if yes else 'No'}. {ended(sentence)}"
 
 
 def _unsure(question: str, chosen: Chosen, title: str, text: str, said: _Said) -> Answer:

@@ -22,8 +22,9 @@ _HELD, _SHARED = 0.4, 2.0
 asked about. With `_REFERS`, on twenty everyday documents, this finds 0.89 of their questions, among them those that
 they do not answer, and 0.011 of 500 questions of searches; a share of 0.5 and 4 nats found 0.78 and 0.006."""
 _EVIDENCE = 4.0
-"""Nats: one word that next to no background text has."""
+"""Nats: a word that at most one background text has."""
 _UNHEARD = 4.9
+"""Nats: a word that no background text has."""
 _NAME = re.compile(r"(?<=\w )[A-Z][a-z]")
 _AUXILIARY = "is|are|was|were|do|does|did|has|have|had|can|could|may|must|should|will|would"
 # What refers to something that the question itself does not name: "What does it weigh?", "What is her notice period?"
@@ -94,7 +95,7 @@ class Library:
         if len(self.titles) > 1:
             return None
         [only] = self.titles
-        left = {term for term in content_stems(question) if term not in _REQUEST and term not in _TEXT_WORDS}
+        left = _content(question)
         if question_kind(question) in ("summary", "about") and not left:
             return Chosen(only, True)
         weights = {term: default_rarity().idf(term_hash(term)) for term in left}
@@ -125,10 +126,8 @@ class Library:
         """
         kept = self.keys().get(chosen.document_id, frozenset())
         least = _EVIDENCE if chosen.guessed else _UNHEARD
-        asked = {term for term in content_stems(question) if term not in _REQUEST and term not in _TEXT_WORDS}
-        return {
-            term for term in asked if term_hash(term) not in kept and default_rarity().idf(term_hash(term)) >= least
-        }
+        idf = default_rarity().idf
+        return {term for term in _content(question) if term_hash(term) not in kept and idf(term_hash(term)) >= least}
 
     def _named(self, question: str) -> str | None:
         """The one document whose title a question names, whole or for the most part."""
@@ -143,6 +142,11 @@ class Library:
         best = max(shares.values(), default=0.0)
         named = [document_id for document_id, share in shares.items() if share == best]
         return named[0] if len(named) == 1 else None
+
+
+def _content(question: str) -> set[str]:
+    """The content of a question, without words that say nothing about which text is meant."""
+    return content_stems(question) - _REQUEST - _TEXT_WORDS
 
 
 def library_of(
@@ -160,9 +164,7 @@ def library_of(
         record = state.meta.document(document_id)
         return with_lines(texts(document_id), record.details.get(LINES) if record else None)
 
-    return Library(titles, text, keys, route, False)
+    return Library(titles, text, keys, route)
 
 
-@lru_cache(maxsize=512)
-def _key(title: str, text: str) -> frozenset[int]:
-    return text_key(title, text)
+_key = lru_cache(maxsize=512)(text_key)

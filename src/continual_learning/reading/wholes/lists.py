@@ -25,7 +25,7 @@ _NAMED = 0.8
 _AROUND, _BESIDE = 0.85, 0.8
 _SHORT_NAME = 4
 _OTHER_WORDS = 2
-"""Words that the name of a list may have beside what is counted."""
+"""Words that the name of a list may have in addition to what is counted."""
 _PEOPLE = frozenset(stem(word) for word in "people persons guests members".split())
 _NEGATED = re.compile(r"\b(?:not|no|without|except|excluded|don't|never)\b", re.IGNORECASE)
 _VERBS = (
@@ -59,7 +59,7 @@ def best_list(blocks: Blocks, question: str, enough: float = _ENOUGH) -> FoundLi
 
 
 def _narrowed(blocks: Blocks, found: FoundList, question: str, said: frozenset[str]) -> FoundList:
-    """The entries of a list that hold most of what a question says beside the list's name, if only some do."""
+    """The entries of a list that hold most of what a question says in addition to the list's name, if only some do."""
     rest = terms(question) & said - content_stems(blocks.title)
     rest -= held(rest, question, f"{found.name} {found.context}")
     shares = [weight(term for term in rest if is_in(term, content_stems(text))) for text in found.members]

@@ -70,6 +70,7 @@ _EMBEDDED = re.compile(
     r"(?: (?:please|kindly|happen to|possible to|possibly|be able to|perhaps|also|mind))*"
     r" (?:tell|telling|say|explain|know|ask|find out|remember|recall|show|give|name|list|let|describe|quote|remind)\b"
 )
+# A question which of two: "Is it open or closed?".
 _CHOICE = re.compile(r"\bor\b(?! (?:not|so|more|less|later|earlier|above|below|over|under|older|younger)\b)")
 
 
@@ -88,7 +89,7 @@ def question_kind(question: str) -> QuestionKind:
         return "two_facts"
     if _COUNT.search(asked):
         return "count"
-    if _YES_NO.search(asked) and not _EMBEDDED.search(asked) and not _offers_choice(asked):
+    if _YES_NO.search(asked) and not _EMBEDDED.search(asked) and not _CHOICE.search(asked):
         return "yes_no"
     return "span"
 
@@ -116,11 +117,6 @@ def _plain(question: str) -> str:
 
 def _is_text(named: str | None) -> bool:
     return named is None or bool(_SUBJECT.match(named))
-
-
-def _offers_choice(asked: str) -> bool:
-    """Whether it asks which of two: "Is it open or closed?"."""
-    return bool(_CHOICE.search(asked))
 
 
 _OPEN = re.compile(

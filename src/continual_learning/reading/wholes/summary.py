@@ -58,7 +58,7 @@ def about(blocks: Blocks) -> str:
         best = _central(blocks, 1, _LONGEST)
         said += [unit.text.rstrip(". ") for unit in best]
     first, *rest = said
-    return _ended(f"{first}: {'; '.join(rest)}" if rest else first)
+    return ended(f"{first}: {'; '.join(rest)}" if rest else first)
 
 
 def summary(blocks: Blocks, most_words: int = _MOST_WORDS) -> str:
@@ -69,14 +69,14 @@ def summary(blocks: Blocks, most_words: int = _MOST_WORDS) -> str:
     words = sum(len(unit.text.split()) for unit in blocks.units)
     room = min(most_words, _MOST_WORDS, max(_LEAST_WORDS, int(_SHARE * words)))
     title = _title(blocks)
-    said = [_ended(title)] if title else []
+    said = [ended(title)] if title else []
     topics = topics_of(blocks)
     left = room - len(title.split())
     if len(topics) > _FEWEST_TOPICS and sum(len(topic.split()) for topic in topics) < left // 3:
         said.append(f"It covers {', '.join(topics[:-1])} and {topics[-1]}.")
         left -= len(said[-1].split())
     chosen = _central(blocks, _SENTENCES, left)
-    return " ".join([*said, *(_ended(unit.text) for unit in chosen)])
+    return " ".join([*said, *(ended(unit.text) for unit in chosen)])
 
 
 def topics_of(blocks: Blocks) -> list[str]:
@@ -108,7 +108,8 @@ def _title(blocks: Blocks) -> str:
     return _tidy(blocks.title or first)
 
 
-def _ended(text: str) -> str:
+def ended(text: str) -> str:
+    """The text with a full stop, unless it ends as a sentence does."""
     return text if text.rstrip("\"”')").endswith((".", "!", "?")) else f"{text.rstrip(',;: ')}."
 
 

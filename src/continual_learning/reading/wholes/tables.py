@@ -37,15 +37,6 @@ class Table:
         return tuple(row.cells[number] for row in self.rows if _cell(row, number))
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a table says to a question."""
-
-    entries: tuple[str, ...]
-    row: Unit
-    """The first that it is from."""
-
-
 def tables_of(blocks: Blocks) -> list[Table]:
     """All tables whose first row names the columns: by a rule under it, or because it has words alone."""
     groups: dict[int, list[Unit]] = {}
@@ -59,25 +50,25 @@ def tables_of(blocks: Blocks) -> list[Table]:
     ]
 
 
-def looked_up(blocks: Blocks, question: str) -> Found | None:
+def looked_up(blocks: Blocks, question: str) -> tuple[str, ...]:
     """The cell whose row and column a question names, or the entries of the rows that hold a value it names."""
     asked = terms(question)
     around = content_stems(blocks.title)
-    best: tuple[float, Found] | None = None
+    best: tuple[float, tuple[str, ...]] | None = None
     for table in tables_of(blocks):
         known = {term for term in asked if is_in(term, around | content_stems(table.heading))}
-        for found, used in (*_cells(table, question, asked), *_rows(table, question, asked)):
+        for entries, used in (*_cells(table, question, asked), *_rows(table, question, asked)):
             share = weight(known | used) / (weight(asked) or 1.0)
             # Of two that fit alike neither is certain, unless they say the same.
             score = share + 0.01 * len(used)
             if share >= _ENOUGH and (best is None or score > best[0]):
-                best = score, found
-            elif best is not None and score == best[0] and found.entries != best[1].entries:
-                best = score, Found((), found.row)
-    return best[1] if best is not None and best[1].entries else None
+                best = score, entries
+            elif best is not None and score == best[0] and entries != best[1]:
+                best = score, ()
+    return best[1] if best is not None else ()
 
 
-def _cells(table: Table, question: str, asked: set[str]) -> list[tuple[Found, set[str]]]:
+def _cells(table: Table, question: str, asked: set[str]) -> list[tuple[tuple[str, ...], set[str]]]:
     """Cells whose row has a label that a question holds whole, and whose column it names."""
     found = []
     for row in table.rows:
@@ -87,12 +78,12 @@ def _cells(table: Table, question: str, asked: set[str]) -> list[tuple[Found, se
         for number in range(1, len(table.head)):
             used = _names_column(table.head[number], question, asked)
             if used is not None and _cell(row, number):
-                found.append((Found((row.cells[number],), row), used | {term for term in asked if is_in(term, label)}))
+                found.append(((row.cells[number],), used | {term for term in asked if is_in(term, label)}))
     return found
 
 
-def _rows(table: Table, question: str, asked: set[str]) -> list[tuple[Found, set[str]]]:
-    """For each value of a question's, the entries of the column that it asks for."""
+def _rows(table: Table, question: str, asked: set[str]) -> list[tuple[tuple[str, ...], set[str]]]:
+    """For each value that a question names, the entries of the column that it asks for."""
     found = []
     for number in range(1, len(table.head)):
         for value in dict.fromkeys(table.column(number)):
@@ -105,7 +96,7 @@ def _rows(table: Table, question: str, asked: set[str]) -> list[tuple[Found, set
                 entries = tuple(row.cells[other] for row in rows if _cell(row, other))
                 if used is not None and entries:
                     heads = held(asked, question, table.head[number])
-                    found.append((Found(entries, rows[0]), label | used | heads))
+                    found.append((entries, label | used | heads))
     return found
 
 

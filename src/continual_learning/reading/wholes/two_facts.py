@@ -245,7 +245,7 @@ def _with_subject(first: str, second: str) -> str:
     if not fits:
         return second
     if word in ("its", "his", "her", "their"):
-        subject = f"{subject}{chr(39) if several else chr(39) + 's'}"
+        subject += "'" if several else "'s"
     return f"{second[: found.start()]}{subject}{second[found.end() :]}"
 
 

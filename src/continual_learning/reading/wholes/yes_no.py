@@ -20,8 +20,7 @@ _ENOUGH = 0.6
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|hardly|\w+n['’]t|refused?|rejected|declined"
     r"|denied|forbidden|prohibited|banned|impossible|cancelled|canceled|postponed|deferred|withdrawn|lacks?|fails? to"
-    r"|stopped|except|excluding"
-    r"|instead of)\b",
+    r"|stopped|except|excluding|instead of)\b",
     re.IGNORECASE,
 )
 # Words that turn "yes" into "no" where the question has the first and the text the second.
@@ -70,8 +69,6 @@ class Verdict:
 
     yes: bool
     sentence: str
-    certainty: float
-    """0 to 1: the share of the question's content that the sentence has."""
 
 
 def verdict(blocks: Blocks, question: str) -> Verdict | None:
@@ -84,12 +81,12 @@ def verdict(blocks: Blocks, question: str) -> Verdict | None:
         answer = next_text(blocks, next(n for n, one in enumerate(blocks.units) if one is unit))
         if _LEADING.match(answer):
             yes = answer.lower().startswith("y")
-            return Verdict(yes != _is_negative(question), f"{unit.text} {answer}", share)
+            return Verdict(yes != _is_negative(question), f"{unit.text} {answer}")
         return None
     if share < _ENOUGH:
         return None
     there = not _NOT_THERE.search(blocks.heading(unit)) or bool(_NOT_THERE.search(question))
-    return Verdict(_agrees(question, text) == there, text, min(1.0, share))
+    return Verdict(_agrees(question, text) == there, text)
 
 
 def _agrees(question: str, text: str) -> bool:
