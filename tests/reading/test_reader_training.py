@@ -12,9 +12,10 @@ import torch
 from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.reader.adapter import installed
+from continual_learning.reading.reader.lesson_rows import make_row, row_loss
 from continual_learning.reading.reader.lessons import Lesson, apart, changed, read_lessons, with_questions_of_others
 from continual_learning.reading.reader.reader import load_reader
-from continual_learning.reading.reader.training import READER_FILE, ReaderTraining, make_row, row_loss, train_reader
+from continual_learning.reading.reader.training import READER_FILE, ReaderTraining, train_reader
 from continual_learning.types import QuestionAnswer
 
 PLACES = ("Lund", "Vienna", "Oslo", "Turin", "Ghent", "Porto", "Basel", "Malmo")

@@ -62,13 +62,13 @@ def reader(
     chosen = parse_config(ReaderTraining, given, "train reader --set")
     learned, tried = apart(read_lessons(data), held_out)
     out = Output(as_json)
-    if overwrite and out_folder.exists():
-        shutil.rmtree(out_folder)
     place = config.settings.model
     base = BaseModel.load(place.name, place.device, place.dtype)
     before = chosen_reader(base, ReaderConfig(reader=start))
     if start and before is None:
         raise InputError(f"--start {start}: no reader for {base.name} ships; give a file, or leave --start out")
+    if overwrite and out_folder.exists():
+        shutil.rmtree(out_folder)  # now, as --start may be in it
     with progress_bar("train reader") as bar:
 
         def show(stage: str, done: int, total: int, word: str) -> None:

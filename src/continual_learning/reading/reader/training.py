@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -33,10 +32,11 @@ from continual_learning.io.checkpointing import (
     restore_optimizer,
     save_checkpoint,
 )
-from continual_learning.model.base_model import Attention, BaseModel
+from continual_learning.model.base_model import BaseModel
 from continual_learning.options import StrategyConfig
 from continual_learning.reading.reader.adapter import installed, new_weights
 from continual_learning.reading.reader.calibration import Calibration, Observed, fitted
+from continual_learning.reading.reader.lesson_rows import LessonRow, batches, lesson_row, row_loss
 from continual_learning.reading.reader.lessons import (
     Lesson,
     changed,
@@ -45,30 +45,18 @@ from continual_learning.reading.reader.lessons import (
     with_questions_of_others,
 )
 from continual_learning.reading.reader.reader import (
-    END,
-    UNKNOWN,
     Reader,
-    first_ids,
-    question_prompt,
     save_reader,
-    text_prompt,
 )
 from continual_learning.text.scoring import contains_answer, token_f1
 
 READER_FILE = "reader.safetensors"
-_LONGEST_TEXT = 900  # tokens; the rest of a text is left out
-_MOST_QUESTIONS = 12  # about one text in one row
 _WARM_UP = 40  # steps
 _POOL = 96  # rows that are sorted by length before they are cut into batches
-# Lengths are rounded up to a multiple of this: memory is then reused, and not sought for each batch anew.
-_LENGTHS = 32
 _CLIP_NORM = 1.0
 _BETAS = (0.9, 0.98)
 _WEIGHT_DECAY = 0.01
 _SAVED_EVERY, _LOOKED_EVERY = 20, 100  # steps
-# Shares of questions: without the title; in lower case or without the question mark; with a year or a name changed; and
-# of questions of other texts.
-_UNTITLED, _CARELESS, _CHANGED, _FOREIGN = 0.1, 0.25, 0.12, 0.25
 
 
 class ReaderTraining(StrategyConfig):
@@ -111,16 +99,6 @@ class Trained:
     exact: float
     seconds: float
     """Over all sessions of the run."""
-
-
-class _Row(NamedTuple):
-    ids: list[int]
-    places: list[int]
-    parts: list[int]
-    """Of each token: 0, the text; n, the n-th question with its answer."""
-    learned: list[tuple[int, int]]
-    """Tokens of answers, each with the place from which it is predicted."""
-    questions: int
 
 
 def train_reader(
@@ -248,7 +226,7 @@ class _Run:
         )
         self.step = 0
         self.curve: list[Point] = []
-        self._batches: Iterator[list[_Row]] = self._all_batches()
+        self._batches: Iterator[list[LessonRow]] = self._all_batches()
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint needs."""
@@ -295,28 +273,18 @@ class _Run:
         left = (steps - self.step) / max(1.0, self._config.falling * steps)
         return min(1.0, (self.step + 1) / _WARM_UP, left)
 
-    def _all_batches(self) -> Iterator[list[_Row]]:
+    def _all_batches(self) -> Iterator[list[LessonRow]]:
         rng = random.Random(self._config.seed)
         while True:
             order = list(self._lessons)
             rng.shuffle(order)
             for at in range(0, len(order), _POOL):
-                rows = [row for one in order[at : at + _POOL] if (row := self._row(one, rng)).questions]
-                yield from _batches(rows, self._config.batch_tokens, rng)
-
-    def _row(self, lesson: Lesson, rng: random.Random) -> _Row:
-        asked: list[tuple[str, str]] = []
-        for one in lesson.questions:
-            inside = [answer for answer in one.answers if answer in lesson.text]
-            asked.append((one.question, f" {rng.choice(inside or one.answers).strip()}"))
-            if rng.random() < _CHANGED and (other := changed(one.question, lesson.text, self._names, rng)):
-                asked.append((other, UNKNOWN))
-        expected = len(lesson.questions) * _FOREIGN
-        count = int(expected) + (rng.random() < expected % 1)
-        asked += [(one, UNKNOWN) for one in rng.sample(lesson.elsewhere, min(count, len(lesson.elsewhere)))]
-        rng.shuffle(asked)
-        title = "" if rng.random() < _UNTITLED else lesson.title
-        return make_row(self._base, title, lesson.text, [(_careless(q, rng), a) for q, a in asked[:_MOST_QUESTIONS]])
+                rows = [
+                    row
+                    for one in order[at : at + _POOL]
+                    if (row := lesson_row(self._base, one, self._names, rng)).questions
+                ]
+                yield from batches(rows, self._config.batch_tokens, rng)
 
 
 def _weights_of(start: Reader, expected: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
@@ -336,60 +304,3 @@ def _weights_sha256(reader: Reader) -> str:
     for name, weight in sorted(reader.weights.items()):
         digest.update(name.encode() + weight.float().numpy().tobytes())
     return digest.hexdigest()
-
-
-def make_row(base: BaseModel, title: str, text: str, asked: Sequence[tuple[str, str]]) -> _Row:
-    """A text and the questions about it, each with the answer that is to be learned."""
-    ids = [*first_ids(base), *base.encode(text_prompt(title, text))[:_LONGEST_TEXT]]
-    size = len(ids)
-    places, parts, learned = list(range(size)), [0] * size, []
-    for number, (question, answer) in enumerate(asked, 1):
-        prompt, wanted = base.encode(question_prompt(question)), base.encode(answer + END)
-        first = len(ids) + len(prompt)
-        learned += [(first - 1 + i, token) for i, token in enumerate(wanted)]
-        ids += prompt + wanted
-        places += range(size, size + len(prompt) + len(wanted))
-        parts += [number] * (len(prompt) + len(wanted))
-    return _Row(ids, places, parts, learned, len(asked))
-
-
-def row_loss(base: BaseModel, rows: Sequence[_Row], first_block: int) -> Tensor:
-    """Negative log-likelihood of the answers, in nats a question."""
-    length = -(-max(len(row.ids) for row in rows) // _LENGTHS) * _LENGTHS
-
-    def padded(lists: Sequence[Sequence[int]], value: int) -> Tensor:
-        return torch.tensor([[*one, *[value] * (length - len(one))] for one in lists], device=base.device)
-
-    ids_BT, part_BT = padded([row.ids for row in rows], 0), padded([row.parts for row in rows], -1)
-    same_BTT = (part_BT[:, None, :] == 0) | (part_BT[:, None, :] == part_BT[:, :, None])
-    allowed_BTT = same_BTT & torch.ones(length, length, dtype=torch.bool, device=base.device).tril()
-    allowed_BTT |= torch.eye(length, dtype=torch.bool, device=base.device)  # padding attends to itself
-    attention = Attention(allowed_BTT, padded([row.places for row in rows], 0))
-    hidden_BTD = base.hidden_before(ids_BT, first_block, attention)
-    hidden_BTD = base.run_from(hidden_BTD, ids_BT, first_block, attention)
-    at = [(row, place) for row, one in enumerate(rows) for place, _ in one.learned]
-    wanted_N = torch.tensor([token for one in rows for _, token in one.learned], device=base.device)
-    read_ND = hidden_BTD[[row for row, _ in at], [place for _, place in at]]
-    total = F.cross_entropy(base.logits(read_ND).float(), wanted_N, reduction="sum")
-    return total / sum(row.questions for row in rows)
-
-
-def _batches(rows: Sequence[_Row], tokens: int, rng: random.Random) -> list[list[_Row]]:
-    """Rows of similar length together, in random order."""
-    found: list[list[_Row]] = []
-    batch: list[_Row] = []
-    for row in sorted(rows, key=lambda row: len(row.ids)):
-        if batch and (len(batch) + 1) * len(row.ids) > tokens:
-            found.append(batch)
-            batch = []
-        batch.append(row)
-    found += [batch] if batch else []
-    rng.shuffle(found)
-    return found
-
-
-def _careless(question: str, rng: random.Random) -> str:
-    """Now and then as people type: in lower case at the beginning, or without the question mark."""
-    if rng.random() >= _CARELESS:
-        return question
-    return question.rstrip("?") if rng.random() < 0.5 else question[:1].lower() + question[1:]
