@@ -70,7 +70,7 @@ def looked_up(blocks: Blocks, question: str) -> tuple[str, ...]:
 
 def _cells(table: Table, question: str, asked: set[str]) -> list[tuple[tuple[str, ...], set[str]]]:
     """Cells whose row has a label that a question holds whole, and whose column it names."""
-    found = []
+    found: list[tuple[tuple[str, ...], set[str]]] = []
     for row in table.rows:
         label = content_stems(row.cells[0])
         if not label or not all(is_in(term, content_stems(question)) for term in label):
