@@ -34,3 +34,10 @@ def test_the_command(cli: Command, tiny_llama_dir: Path, tmp_path: Path) -> None
     assert wrong.code == 2 and "rank" in wrong.err
     nothing = cli(*given[:-4], "--held-out", "3", "--out", out)
     assert nothing.code == 2 and "none is left" in nothing.err
+    # the reader to start from may be in the folder that is overwritten, and a bad one leaves the folder alone
+    reader = facts["reader"]
+    for start, said in (("packaged", "leave --start out"), (f"{reader}.no", "no such file")):
+        refused = cli(*given, "--out", out, "--overwrite", "--start", start)
+        assert refused.code == 2 and said in refused.err and Path(reader).exists()
+    again = cli(*given, "--out", out, "--overwrite", "--start", reader, "--json")
+    assert again.code == 0, again.err

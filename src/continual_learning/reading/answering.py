@@ -37,8 +37,8 @@ _CONSIDERED = 8  # this many spans are available for feedback to choose from, an
 _MOST_TITLES = 3  # more are no title of a text
 _BELIEVED = 0.2
 """Below this probability of `unknown` a text is believed to answer a question that may share its words by accident. Of
-those that are not `surely_about` a passage that they found (see there), it is lower for 5 of 13 that it answers, among
-them all 3 that are answered right, and for none of 105 on other things."""
+those that are not `surely_about` a passage that they found, it is lower for 5 of 13 that it answers, among them all 3
+that are answered right, and for none of 105 on other things."""
 _WINDOW_WORDS = 200  # of a text that a question may be about: the whole of a long document holds words of any question
 _NEAREST_CHARS = 120  # of the nearest passage, in the sentence that says that a document does not say
 

@@ -222,12 +222,14 @@ class Pipeline:
                     rounds.setdefault(other, []).append(number)
         best = list(answers)
         for passage, numbers in rounds.items():
+            started = time.perf_counter()
             source = self._source_of(Opened(base, state, passage))
+            share = (time.perf_counter() - started) / len(numbers)
             asked = [answers[number].question for number in numbers]
             read = answers_from(base, reader, [source], asked, max_new_tokens, history)
             for number, answer in zip(numbers, read, strict=True):
                 least = _LIKELY if best[number].origin == "unknown" else best[number].confidence or 0.0
-                seconds = best[number].seconds + answer.seconds
+                seconds = best[number].seconds + answer.seconds + share
                 better = answer.origin == "memory" and (answer.confidence or 0.0) > least
                 best[number] = replace(answer if better else best[number], seconds=seconds)
         return best

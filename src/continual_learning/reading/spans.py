@@ -21,7 +21,7 @@ class FoundSpan:
     start: int
     """Character of the text at which it begins."""
     probability: float
-    """The probability that the model writes it."""
+    """The probability that the model writes it; spans that were weighed by the question have shared theirs out anew."""
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
-from continual_learning.options import ConfigT
+from continual_learning.reading.answering import ReaderConfig
 from continual_learning.reading.wholes.answering import answers, splits, takes
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.relevance import FEW_DOCUMENTS
 from continual_learning.strategies.base import Strategy
 from continual_learning.types import UNAFFECTED, Answer, TokenCallback
 
+ReaderConfigT = TypeVar("ReaderConfigT", bound=ReaderConfig)
 
-class ReadingStrategy(Strategy[ConfigT]):
+
+class ReadingStrategy(Strategy[ReaderConfigT]):
     """A strategy whose answers are read. Its settings have ``reader``; with None, nothing here is in effect."""
 
     @abstractmethod
@@ -49,7 +52,7 @@ class ReadingStrategy(Strategy[ConfigT]):
     @property
     def reads(self) -> bool:
         """Whether the settings name a reader."""
-        return getattr(self.config, "reader", None) is not None
+        return self.config.reader is not None
 
     def answer(
         self,
