@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -23,6 +26,27 @@ def test_products_side_by_side(model: nn.ModuleDict, rows: int) -> None:
     torch.testing.assert_close(both(x), torch.cat([model["a"](x), model["b"](x)], -1), rtol=1e-4, atol=1e-5)
     plain = FastLinears(model).together([model["plain"]])
     torch.testing.assert_close(plain(x[None]), model["plain"](x)[None], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("room", [False, True])
+@pytest.mark.parametrize("rows", [1, 16, 200])
+@pytest.mark.parametrize("name", ["a", "plain"])
+def test_a_change_of_low_rank_is_added(
+    name: str, rows: int, room: bool, model: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linear = model[name]
+    x, a_RD, b_FR = torch.randn(rows, 32), torch.randn(2, 32), torch.randn(len(linear.weight), 2)
+    wanted = linear(x) + x @ a_RD.T @ b_FR.T
+    size = sum(4 * p.numel() for p in model.parameters())
+    # a copy of the weights takes a fifth of the memory, and one with the change as much again
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=5 * size * (2 if room else 1)))
+    linears = FastLinears(model)
+    product = linears.with_low_rank(linear, a_RD, b_FR)
+    torch.testing.assert_close(product(x), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(product(x[None])[0], wanted, rtol=1e-4, atol=1e-4)
+    linear.weight.mul_(2)
+    after = linears.with_low_rank(linear, a_RD, b_FR)
+    torch.testing.assert_close(after(x), linear(x) + x @ a_RD.T @ b_FR.T, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 16, 200])

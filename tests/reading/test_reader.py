@@ -10,7 +10,7 @@ import torch
 
 from continual_learning.errors import ConfigError, CorruptMemoryError, MismatchError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.reading.reader.adapter import installed, new_weights
+from continual_learning.reading.reader.adapter import adapted, new_weights
 from continual_learning.reading.reader.calibration import Calibration, Observed, fitted
 from continual_learning.reading.reader.reader import (
     END,
@@ -41,7 +41,7 @@ def written(base: BaseModel, reader: Reader, before: str, wanted: list[int]) -> 
     """Probability that the adapted base writes these tokens after the text and ``before``."""
     begin = [] if base.tokenizer.bos_token_id is None else [base.tokenizer.bos_token_id]
     prompt = [*begin, *base.encode(text_prompt(TITLE, TEXT)), *base.encode(before)]
-    with installed(base, reader.weights, quick=False), torch.no_grad():
+    with base.patched(adapted(base, reader.weights)), torch.no_grad():
         ids = torch.tensor([[*prompt, *wanted]])
         hidden = base.backbone(input_ids=ids, use_cache=False).last_hidden_state[0]
         likely = base.logits(hidden).log_softmax(-1)

@@ -11,7 +11,7 @@ import torch
 
 from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.reading.reader.adapter import installed
+from continual_learning.reading.reader.adapter import adapted
 from continual_learning.reading.reader.lesson_rows import make_row, row_loss
 from continual_learning.reading.reader.lessons import Lesson, apart, changed, read_lessons, with_questions_of_others
 from continual_learning.reading.reader.reader import load_reader
@@ -45,7 +45,7 @@ def test_it_learns_to_quote_the_answer(tiny_base: BaseModel, tmp_path: Path) -> 
     before = row_loss(tiny_base, rows, 0)
     reader = load_reader(tmp_path / READER_FILE)
     assert reader.facts["questions"] == 7
-    with installed(tiny_base, reader.weights):
+    with tiny_base.patched(adapted(tiny_base, reader.weights)):
         assert row_loss(tiny_base, rows, 0) < 0.5 * before
 
 

@@ -30,7 +30,8 @@ _GROUP, _INT4_OUTPUTS = 32, 16
 # With more rows its arithmetic takes longer than reading whole weights (one thread: 22 against 40 ms a token for one
 # row, 121 against 105 for 16).
 _MOST_INT4_ROWS = 8
-# The copy takes as much memory as the weights: none is made of a model that takes more than this share of all memory.
+# A copy takes as much memory as the weights. The first is made of a model that takes at most this share of all memory,
+# and a second one, with changed weights, of one that takes at most half of it.
 _MOST_MEMORY = 0.2
 
 
@@ -42,8 +43,9 @@ class FastLinears:
         weights = {id(p): p for p in model.parameters()}
         size = sum(p.numel() * p.element_size() for p in weights.values())
         plain = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in weights.values())
-        fits = size <= _MOST_MEMORY * psutil.virtual_memory().total
-        self._usable = plain and fits and (precision != "full" or torch.backends.mkldnn.is_available())
+        room = _MOST_MEMORY * psutil.virtual_memory().total
+        self._usable = plain and size <= room and (precision != "full" or torch.backends.mkldnn.is_available())
+        self._room_for_changed = self._usable and precision == "full" and 2 * size <= room
         # Kept alive here, so that an id never comes to mean another parameter.
         self._own = {key: (p, p._version) for key, p in weights.items()} if self._usable else {}
         self._maps: dict[tuple[int, ...], LinearMap] = {}
@@ -58,12 +60,32 @@ class FastLinears:
 
         ``rounded_in``: the precisions in which these weights are rounded; in others they are not.
         """
-        if all(self._is_own(module) for module in modules):
+        if all(self.has_own(module) for module in modules):
             linears = [module for module in modules if isinstance(module, nn.Linear)]
             return self._map(linears, self.precision if self.precision in rounded_in else "full")
         if len(modules) == 1:
             return modules[0]
         return lambda x: torch.cat([module(x) for module in modules], dim=-1)
+
+    def with_low_rank(self, module: nn.Module, a_RD: Tensor, b_FR: Tensor) -> LinearMap:
+        """The outputs of a linear map with ``b a`` added to its weight: [..., D] to [..., F].
+
+        Where the memory allows, few rows are multiplied by a copy of the sum.
+        """
+        own = self.together([module])
+
+        def apart(x: Tensor) -> Tensor:
+            return own(x) + F.linear(F.linear(x, a_RD), b_FR)
+
+        if not self._room_for_changed or not self.has_own(module):
+            return apart
+        assert isinstance(module, nn.Linear)
+        few = _reordered(module.weight.detach() + b_FR @ a_RD, _bias(module))
+
+        def product(x: Tensor) -> Tensor:
+            return few(x) if x.numel() <= _MOST_ROWS * x.shape[-1] else apart(x)
+
+        return product
 
     def _map(self, modules: Sequence[nn.Linear], precision: Precision) -> LinearMap:
         key = tuple(id(module.weight) for module in modules)
@@ -92,7 +114,8 @@ class FastLinears:
 
         return product
 
-    def _is_own(self, module: nn.Module) -> bool:
+    def has_own(self, module: nn.Module) -> bool:
+        """Whether a module is a linear map with the base's own weights, as they were loaded."""
         if type(module) is not nn.Linear:
             return False
         bias = _bias(module)

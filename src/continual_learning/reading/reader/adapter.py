@@ -7,8 +7,7 @@ Shapes: R = rank, D = inputs, F = outputs of a linear layer, N = any number of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +19,19 @@ from continual_learning.model.families import is_transposed, linear_sizes
 
 
 class AdaptedLinear(nn.Module):
-    """A linear layer of the base with its low-rank change."""
+    """A linear layer of the base with its low-rank change. ``quick``: the same map without gradients."""
 
-    def __init__(self, linear: nn.Module, a_RD: Tensor, b_FR: Tensor, product: LinearMap | None = None):
+    def __init__(self, linear: nn.Module, a_RD: Tensor, b_FR: Tensor, quick: LinearMap | None = None):
         super().__init__()
         self.linear = linear
         self.a_RD, self.b_FR = a_RD, b_FR
-        self._product = product or linear
+        self._quick = quick
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """[..., D] to [..., F]."""
-        found: Tensor = self._product(x_ND)
+        if self._quick is not None:
+            return self._quick(x_ND)
+        found: Tensor = self.linear(x_ND)
         return found + F.linear(F.linear(x_ND, self.a_RD), self.b_FR)
 
 
@@ -55,19 +56,16 @@ def new_weights(base: BaseModel, first_block: int, rank: int) -> dict[str, Tenso
     return weights
 
 
-@contextmanager
-def installed(base: BaseModel, weights: Mapping[str, Tensor], quick: bool = True) -> Iterator[None]:
-    """The base with the adapter in place.
+def adapted(base: BaseModel, weights: Mapping[str, Tensor], quick: bool = False) -> dict[str, AdaptedLinear]:
+    """The adapted layers, by path, to be put into the base (`BaseModel.patched`).
 
-    ``quick`` takes products with few tokens from the base's own copies of its weights (`model.cpu_linear`), which
-    give no gradients.
+    ``quick`` takes products with few rows from copies of the weights (`model.cpu_linear`), which give no gradients.
     """
-    layers: dict[str, nn.Module] = {}
+    layers: dict[str, AdaptedLinear] = {}
     for name in weights:
         if name.endswith(".A"):
             path = name.removesuffix(".A")
-            linear = base.model.get_submodule(path)
-            product = base.linears.together([linear]) if quick else None
-            layers[path] = AdaptedLinear(linear, weights[name], weights[f"{path}.B"], product)
-    with base.patched(layers):
-        yield
+            linear, a_RD, b_FR = base.model.get_submodule(path), weights[name], weights[f"{path}.B"]
+            product = base.linears.with_low_rank(linear, a_RD, b_FR) if quick else None
+            layers[path] = AdaptedLinear(linear, a_RD, b_FR, product)
+    return layers

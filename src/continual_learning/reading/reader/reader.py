@@ -25,7 +25,7 @@ from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
 from continual_learning.io.files import storage_errors
 from continual_learning.model.base_model import BaseModel
-from continual_learning.reading.reader.adapter import installed
+from continual_learning.reading.reader.adapter import AdaptedLinear, adapted
 from continual_learning.reading.reader.calibration import Calibration, signals
 from continual_learning.reading.reader.question_likelihood import weighed_by_question
 from continual_learning.reading.reader.row import Paths, Row
@@ -101,14 +101,21 @@ class Reader:
             )
         if not questions:
             return []
-        with installed(base, self.weights):
+        with base.patched(self._layers(base)):
             row, trie = self._text(base, title, text)
             before = base.encode(turn_prompt(turn))[:_LONGEST_TURN]
             return _read(base, row, trie, before, questions, count, self.calibration)
 
+    def _layers(self, base: BaseModel) -> dict[str, AdaptedLinear]:
+        # This reader is remembered with what is made of it: no other can get its id.
+        made: tuple[Reader, dict[str, AdaptedLinear]] = base.remember(
+            ("adapted", id(self)), lambda: (self, adapted(base, self.weights, quick=True))
+        )
+        own = all(base.linears.has_own(layer.linear) for layer in made[1].values())
+        return made[1] if own else adapted(base, self.weights)
+
     def _text(self, base: BaseModel, title: str, text: str) -> tuple[Row, SpanTrie]:
         """The text as it was read, now or before."""
-        # This reader is remembered with its texts: no other can get its id.
         mine: tuple[Reader, _Texts] = base.remember(("texts read", id(self)), lambda: (self, OrderedDict()))
         kept = mine[1]
         key = (title, text)

@@ -34,7 +34,7 @@ from continual_learning.io.checkpointing import (
 )
 from continual_learning.model.base_model import BaseModel
 from continual_learning.options import StrategyConfig
-from continual_learning.reading.reader.adapter import installed, new_weights
+from continual_learning.reading.reader.adapter import adapted, new_weights
 from continual_learning.reading.reader.calibration import Calibration, Observed, fitted
 from continual_learning.reading.reader.lesson_rows import LessonRow, batches, lesson_row, row_loss
 from continual_learning.reading.reader.lessons import (
@@ -257,7 +257,7 @@ class _Run:
         for group in self._optimizer.param_groups:
             group["lr"] = config.learning_rate * self._rate()
         scaled = {n: w * config.scale if n.endswith(".B") else w for n, w in self._weights.items()}
-        with installed(self._base, scaled, quick=False):
+        with self._base.patched(adapted(self._base, scaled)):
             loss = row_loss(self._base, batch, self._first)
         if not torch.isfinite(loss):
             raise DivergedError(f"the loss is {loss.item()} at step {self.step + 1}; lower learning_rate")
