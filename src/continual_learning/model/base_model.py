@@ -90,6 +90,8 @@ class BaseModel:
         self.window = _window(config, tokenizer)
         self._softcap = softcap(self.family, config)
         self._chat = ChatFormat(tokenizer)
+        self.chats = self._chat.has_template
+        """Whether it was taught to converse: a tokenizer without a chat template belongs to a base that continues text."""
         self.stop_text = self._chat.stop_text
         self.stop_ids = self._find_stop_ids()
         self._remembered: dict[Hashable, Any] = {}
@@ -354,13 +356,39 @@ class BaseModel:
                 scored = start + window_1T.shape[1]
         return total, count
 
-    def new_cache(self) -> Any:
-        """An empty cache of keys and values for the ``past_key_values`` of `backbone`."""
+    def new_cache(self, whole: bool = False) -> Any:
+        """An empty cache of keys and values for the ``past_key_values`` of `backbone`.
+
+        ``whole``: blocks that attend to the last tokens alone keep all, as what is not in sequence needs them.
+        """
         if self.own_network:
             return KeyValueCache()
         from transformers import DynamicCache
 
-        return DynamicCache(config=self.model.config)
+        return DynamicCache() if whole else DynamicCache(config=self.model.config)
+
+    def attention_mask(self, allowed_TS: Tensor, position_S: Tensor) -> Tensor | dict[str, Tensor]:
+        """The ``attention_mask`` of `backbone` for one row of tokens, the last T of the S in a whole cache.
+
+        ``allowed_TS``: what each attends to; ``position_S``: the position of each. In blocks that attend to the last
+        tokens alone, it is those of the positions before it.
+        """
+        config = self.model.config.get_text_config()
+        kinds: list[str] = getattr(config, "layer_types", None) or []
+        position_S = position_S.to(allowed_TS.device)
+        distance_TS = position_S[len(position_S) - len(allowed_TS) :, None] - position_S
+        window = getattr(config, "sliding_window", None)
+
+        def added(seen_TS: Tensor) -> Tensor:
+            dtype = self.model.dtype
+            added_11TS = torch.zeros(seen_TS.shape, dtype=dtype, device=self.device)[None, None]
+            return added_11TS.masked_fill(~seen_TS.to(self.device), torch.finfo(dtype).min)
+
+        if not window or set(kinds) <= {"full_attention"}:
+            return added(allowed_TS)
+        near = added(allowed_TS & (distance_TS < window))
+        masks = {"full_attention": added(allowed_TS), "sliding_attention": near}
+        return masks if set(kinds) == set(masks) else near
 
     def _run(self, input_ids_BT: Tensor, attention: Attention | None = None) -> Tensor:
         # Embeddings, not ids: given ids with padding among them, GPT-2 warns that it has no mask.
