@@ -83,7 +83,7 @@ def make_gguf(
             header[f"{arch}.{name}"] = float(getattr(config, name))
     if family in ("gemma2", "gemma3"):
         header[f"{arch}.attention.sliding_window"] = config.sliding_window
-    header |= _byte_level() if kind == "gpt2" else _sentencepiece()
+    header |= _byte_level() if kind == "gpt2" else _sentencepiece(family)
     if chat:
         header["tokenizer.chat_template"] = CHAT_TEMPLATE
     header |= fields or {}
@@ -152,9 +152,12 @@ def _byte_level() -> dict[str, Any]:
     }
 
 
-def _sentencepiece() -> dict[str, Any]:
+def _sentencepiece(family: str) -> dict[str, Any]:
     """A vocabulary of single bytes, letters and some words, which pairs of tokens lead to."""
-    tokens, kinds = ["<pad>", "</s>", "<s>", "<unk>"], [_CONTROL, _CONTROL, _CONTROL, _UNKNOWN]
+    # A tokenizer in Transformers adds those of its special tokens that are missing.
+    special = ("<eos>", "<bos>") if family.startswith("gemma") else ("</s>", "<s>")
+    tokens = ["<pad>", *special, "<unk>", "<mask>"]
+    kinds = [_CONTROL, _CONTROL, _CONTROL, _UNKNOWN, _CONTROL]
     tokens += [f"<0x{byte:02X}>" for byte in range(256)]
     kinds += [_BYTE] * 256
     words = [f"▁{word}" for sentence in SENTENCES for word in re.findall(r"[a-z]+", sentence.lower())]
