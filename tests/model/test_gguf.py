@@ -49,7 +49,9 @@ def test_a_chat_template_and_a_folder_with_one_file(tmp_path: Path) -> None:
     path = make_gguf("qwen2", folder / "model.gguf", chat=True)
     base = BaseModel.load(str(folder), device="cpu")
     assert base.has_chat_template and base.tokenizer.chat_template == CHAT_TEMPLATE
-    assert base.fingerprint == BaseModel.load(str(path), device="cpu").fingerprint == fingerprint(tiny_gguf_model("qwen2"))
+    assert (
+        base.fingerprint == BaseModel.load(str(path), device="cpu").fingerprint == fingerprint(tiny_gguf_model("qwen2"))
+    )
     shutil.copy(path, folder / "other.gguf")
     with pytest.raises(ModelError, match=r"holds 2 GGUF files; expected one: give the path .*model\.gguf"):
         load_pretrained(str(folder), torch.float32)
@@ -238,7 +240,10 @@ def scaled_positions(folder: Path) -> Path:
         (truncated, r"is truncated: it has [\d,]+ bytes, expected [\d,]+ by its header; fetch it again"),
         (truncated_in_the_header, "is truncated: its 300 bytes end within the header"),
         (impossible_lengths, "is truncated: its 72 bytes end within the header"),
-        (split_with_missing_parts, r"2 of them are missing: x-00002-of-00003\.gguf, x-00003-of-00003\.gguf; fetch them"),
+        (
+            split_with_missing_parts,
+            r"2 of them are missing: x-00002-of-00003\.gguf, x-00003-of-00003\.gguf; fetch them",
+        ),
         (split_and_complete, r"join them with llama\.cpp's `llama-gguf-split --merge x-00001-of-00002\.gguf x\.gguf`"),
         (split_and_renamed, "one of 3 parts of a split file"),
         (mmproj, r"the part of a vision model that reads images .*: give the GGUF file of its text part"),

@@ -94,7 +94,8 @@ def _is_plain_llama(folder: Path) -> bool:
 
 def _build(name: str, gguf: Path, cache: Path, fetch_again: str) -> dict[str, Any]:
     """Dequantise into a temporary folder, then move it into place; the caller holds the lock."""
-    log.info("preparing %s: this happens once and takes about 20 seconds", gguf.name if name == USER_FILES else name)
+    called, seconds = gguf.name if name == USER_FILES else name, max(10, round(gguf.stat().st_size / 5e6, -1))
+    log.info("preparing %s: this happens once and takes about %.0f seconds", called, seconds)
     for left in cache.parent.glob(f".building-{name}-*"):
         shutil.rmtree(left)  # left by a process that was killed: we hold the lock, so nobody writes there
     aside = Path(tempfile.mkdtemp(prefix=f".building-{name}-", dir=cache.parent))

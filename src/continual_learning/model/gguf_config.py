@@ -28,6 +28,9 @@ def complete_config(config: Any, header: Header) -> None:
     """
     for token in ("bos_token_id", "eos_token_id"):
         setattr(config, token, header.fields.get(f"tokenizer.ggml.{token}"))
+    embedding = next((tensor for tensor in header.tensors if tensor.name == "token_embd.weight"), None)
+    if embedding is not None:
+        config.vocab_size = int(embedding.shape[-1])
     head_size = header.get("attention.key_length")
     if head_size is not None and hasattr(config, "head_dim"):
         config.head_dim = int(head_size)

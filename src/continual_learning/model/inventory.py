@@ -169,7 +169,7 @@ def _hub_models() -> Iterator[ModelFiles]:
     import huggingface_hub
 
     try:
-        repositories = huggingface_hub.scan_cache_dir().repos
+        repositories = huggingface_hub.scan_cache_dir(huggingface_hub.constants.HF_HUB_CACHE).repos
     except huggingface_hub.errors.CacheNotFound:
         return
     for repository in sorted(repositories, key=lambda r: r.repo_id):
