@@ -2,7 +2,7 @@
 
 Without it some files would load and compute something else, without a word: the reader uses a class's defaults for
 soft caps, for the scale of attention, and for scaled rotary positions. What is set here is what llama.cpp
-computes (`src/llama-model.cpp`); what cannot be expressed is refused. One of the few files that name architectures.
+computes (`src/llama-model.cpp`); what cannot be expressed is refused.
 """
 
 from __future__ import annotations

