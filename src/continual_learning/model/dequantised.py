@@ -74,7 +74,7 @@ def dequantise(gguf: Path, fetch_again: str) -> tuple[PreTrainedModel, PreTraine
 
 
 def _read_model(folder: Path, dtype: torch.dtype) -> Any:
-    if _is_plain_llama(folder):
+    if _fits_our_network(folder):
         return torch.nn.Module.to(Network.from_folder(folder), dtype)
     from transformers import AutoModelForCausalLM
 
@@ -83,7 +83,7 @@ def _read_model(folder: Path, dtype: torch.dtype) -> Any:
         return auto.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
 
 
-def _is_plain_llama(folder: Path) -> bool:
+def _fits_our_network(folder: Path) -> bool:
     """Whether our own network computes what this copy needs."""
     try:
         NetworkConfig.from_fields(json.loads((folder / "config.json").read_text("utf-8")))
