@@ -225,6 +225,10 @@ def tokens_of_another_alphabet(folder: Path) -> Path:
     return make_gguf("mistral", folder / "x.gguf", fields={"tokenizer.ggml.tokens": tokens})
 
 
+def weights_without_a_place(folder: Path) -> Path:
+    return make_gguf("llama", folder / "x.gguf", tensors={"blk.0.attn_q.bias": np.ones(32, np.float32)})
+
+
 def scaled_positions(folder: Path) -> Path:
     factors = np.ones(4, np.float32)
     return make_gguf("phi3", folder / "x.gguf", tensors={"rope_factors_long.weight": factors})
@@ -260,6 +264,7 @@ def scaled_positions(folder: Path) -> Path:
         (unknown_split_of_text, "by the rule 'deepseek-llm'"),
         (other_tokenizer, "Cannot build a tokenizer|'bert'"),
         (tokens_of_another_alphabet, "the tokenizer that Transformers makes of it gives"),
+        (weights_without_a_place, r"holds 1 weights that Transformers does not read .* \(blk\.0\.attn_q\.bias, …\)"),
         (scaled_positions, "positions scaled for long texts"),
     ],
 )

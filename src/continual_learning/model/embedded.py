@@ -122,7 +122,12 @@ def locate(name: str) -> Path | None:
 
 def is_available(name: str) -> bool:
     """Whether an embedded model can be loaded without fetching anything."""
-    return locate(name) is not None or _installed(EMBEDDED[name].parts) is not None
+    return locate(name) is not None or is_installed(name)
+
+
+def is_installed(name: str) -> bool:
+    """Whether the packages of an embedded model are installed."""
+    return _installed(EMBEDDED[name].parts) is not None
 
 
 def obtain(name: str) -> Path:
@@ -141,7 +146,7 @@ def obtain(name: str) -> Path:
             f"or `{embedded.install_command}`"
         )
     notices = {path.name: path.read_bytes() for path in _installed_notices(embedded)}
-    with _lock(name), ExitStack() as stack:
+    with storage_errors(f"cannot join the parts of {embedded.file}"), _lock(name), ExitStack() as stack:
         return locate(name) or _join(name, [stack.enter_context(part.open("rb")) for part in parts], notices)
 
 

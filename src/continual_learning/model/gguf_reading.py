@@ -28,6 +28,10 @@ _SPLITS = set(
     "kormo megrez qwen35 gpt-4o llama4 kanana2 talkie minimax-m2 "
     "default gpt-2 gpt2 smollm starcoder refact command-r codeshell phi-2 mpt olmo".split()
 )
+# Architectures whose every weight has a place in the model's class.
+_COMPARED = {"llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"}
+# Positions, which the configuration has (`gguf_config`).
+_NOT_WEIGHTS = ("rope_freqs.weight", "attn_rot_embd.weight", "rope.freqs")
 _PROBE = "The 12 cats (and a dog) didn't see it,\n  as 3,456 birds flew by."
 
 
@@ -58,7 +62,7 @@ def read_with_transformers(header: Header, fetch_again: str) -> tuple[PreTrained
     _check_split_rule(header)
     auto: Any = AutoModelForCausalLM
     try:
-        with quiet_transformers(), _one_gguf_reader():
+        with quiet_transformers(), _one_gguf_reader(), _names_read() as read:
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             complete_config(config, header)
             model, info = auto.from_pretrained(
@@ -78,9 +82,24 @@ def read_with_transformers(header: Header, fetch_again: str) -> tuple[PreTrained
             f"{path} lacks {len(lacking)} of its weights ({lacking[0]}, …), or holds them in another shape; expected a "
             f"complete model of architecture {header.architecture!r}; {fetch_again}"
         )
+    _check_all_read(header, read)
     _check_tokenizer(header, tokenizer, model.get_input_embeddings().weight.shape[0])
     _forget_quantisation(model)
     return model, tokenizer
+
+
+def _check_all_read(header: Header, read: set[str]) -> None:
+    """Raise ModelError for weights that would be left out without a word, such as biases that the class has no use for.
+
+    ``read`` is empty for Transformers' second reader, which raises by itself.
+    """
+    left = [t.name for t in header.tensors if t.name not in read and not t.name.endswith(_NOT_WEIGHTS)]
+    if read and left and header.architecture in _COMPARED:
+        raise ModelError(
+            f"{header.path} holds {len(left)} weights that Transformers does not read for architecture "
+            f"{header.architecture!r} ({left[0]}, …), and would compute something else without; give the model's Hugging "
+            "Face folder"
+        )
 
 
 def _check_split_rule(header: Header) -> None:
@@ -130,6 +149,25 @@ def _forget_quantisation(model: Any) -> None:
 
 def _plain(architecture: str) -> str:
     return architecture.replace("-", "").replace("_", "")
+
+
+@contextlib.contextmanager
+def _names_read() -> Iterator[set[str]]:
+    """The names of tensors that Transformers has a use for, filled while it reads a file."""
+    legacy: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    original = legacy.get_gguf_hf_weights_map
+    names: set[str] = set()
+
+    def recorded(*given: Any, **options: Any) -> Any:
+        found = original(*given, **options)
+        names.update(found)
+        return found
+
+    legacy.get_gguf_hf_weights_map = recorded
+    try:
+        yield names
+    finally:
+        legacy.get_gguf_hf_weights_map = original
 
 
 @contextlib.contextmanager

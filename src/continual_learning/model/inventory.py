@@ -17,7 +17,7 @@ from typing import Any
 from continual_learning.errors import InputError, ModelError, UnknownNameError
 from continual_learning.io.files import storage_errors
 from continual_learning.model.copies import USER_FILES, Copy, copies
-from continual_learning.model.embedded import EMBEDDED, is_available, locate, pulled_files, pulled_folder
+from continual_learning.model.embedded import EMBEDDED, is_available, is_installed, locate, pulled_files, pulled_folder
 from continual_learning.model.gguf_files import Header, read_header
 from continual_learning.model.licences import is_accepted
 
@@ -57,8 +57,10 @@ class Removal:
         with storage_errors(f"cannot remove {self.name!r}"):
             for path in self.paths:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            if self.name in EMBEDDED and EMBEDDED[self.name].terms and pulled_folder(self.name).is_dir():
-                pulled_folder(self.name).rmdir()
+            if self.name in EMBEDDED and EMBEDDED[self.name].terms:
+                folder = pulled_folder(self.name)
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
 
 
 def models(chosen: str) -> list[ModelFiles]:
@@ -103,7 +105,7 @@ def removal(name: str) -> Removal:
     if name in EMBEDDED:
         kept = [*pulled_files(name), *(copy.folder for copy in copies(name))]
         note = None
-        if is_available(name) and not pulled_files(name):
+        if is_installed(name):
             requirements = " ".join(r.partition("==")[0] for r in EMBEDDED[name].requirements)
             note = f"its package stays installed; `pip uninstall {requirements}` removes it"
         return Removal(name, tuple(kept), sum(map(_size, kept)), note)
