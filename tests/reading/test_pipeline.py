@@ -93,7 +93,6 @@ def test_a_document_does_not_say_only_what_none_of_its_passages_says(
     confidence: float, origin: str, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "chosen_reader", lambda *_: Knows(confidence))
-    monkeypatch.setattr(pipeline, "_READ_WHOLE", 60)
     strategy = make_strategy("quote", {"passage_tokens": 40})
     text = "The comb jellies of Lund eat plankton near the harbour. " * 3 + "Otto Brand saw them first in 1874."
     state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(text, "Lund"))
@@ -104,31 +103,6 @@ def test_a_document_does_not_say_only_what_none_of_its_passages_says(
     if origin == "memory":
         assert (answer.text, answer.confidence) == ("1874", 0.6)
         assert "1874" in answer.sources[0].text
-
-
-@pytest.mark.parametrize("tokens", [20, 200])
-def test_a_short_document_is_read_whole(tokens: int, tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-
-    class Reads:
-        def read(self, base: BaseModel, title: str, text: str, asked: Sequence[str], *how: object) -> list[Reading]:
-            read.append(text)
-            return [Reading((FoundSpan(text[:8], 0, 1.0),), 0.0, 0.9) for _ in asked]
-
-    monkeypatch.setattr(pipeline, "chosen_reader", lambda *_: Reads())
-    monkeypatch.setattr(pipeline, "_READ_WHOLE", tokens)
-    strategy = make_strategy("quote", {"passage_tokens": 40})
-    first = "The comb jellies of Lund eat plankton near the harbour."
-    text = f"{first} {first} Otto Brand saw the comb jellies first in 1874."
-    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(text, "Lund"))
-    asked = ["What do the comb jellies of Lund eat near the harbour?", "When did Otto Brand see the comb jellies?"]
-    answers = strategy.answer(tiny_base, state, asked, 12)
-    if tokens < 50:
-        assert len(read) == 2 and [len(answer.sources) for answer in answers] == [1, 1]
-    else:
-        [whole] = read  # once, for both
-        assert whole.startswith(first) and whole.endswith("1874.")
-        assert [source.chunk for source in answers[0].sources] == list(range(len(answers[0].sources)))
 
 
 @pytest.mark.parametrize(("unknown", "documents", "origin"), [(0.1, 1, "memory"), (0.3, 1, "model"), (0.1, 4, "model")])

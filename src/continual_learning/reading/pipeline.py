@@ -39,12 +39,8 @@ _SHORT = 1_000
 # Of 150 passages of SQuAD and 60 beginnings of plots these find 98% and 91% of their questions, where 96% and 78% open
 # them; of questions of searches they find 2.8%, of which the reader believes one in twenty to be answered.
 _MAYBE_COVERAGE, _MAYBE_EVIDENCE = 0.25, 3.0
-_READ_WHOLE = 320
-"""Tokens of a document that is read whole for every question. Of a longer one the opened passage is read, and others if
-that does not answer: up to 640 tokens read whole, 79 questions on prose (Quoref) had F1 0.42 instead of 0.38, and the
-everyday documents of the tuning half, with lists and tables, 0.55 instead of 0.59."""
 _OTHERS = 3
-"""Passages of a long document that are read in addition to the one that a question opens."""
+"""Passages of a document that are read in addition to the one that a question opens, if that does not answer it."""
 _SURE, _LIKELY = 0.4, 0.3
 """Confidence of an answer for which no other passage is read, and the least of an answer from another passage."""
 
@@ -171,46 +167,38 @@ class Pipeline:
     ) -> list[Answer]:
         """Answer every question, in order; questions about the same passage are answered in one batch.
 
-        ``on_token`` needs a single question. The base answers questions that no passage is about. A reader reads a
-        short document whole. Of a long one it reads the passage, and where it finds no answer there, or hardly one,
-        others: a document does not say what none of its passages says.
+        ``on_token`` needs a single question. The base answers questions that no passage is about. Where a reader finds
+        no answer in the passage, or hardly one, it reads others of the same document: a document does not say what none
+        of its passages says.
         """
-        reader = chosen_reader(base, self.config)
         found = [self.found(base, state, question, history) for question in questions]
-        routes = [one and (self._read_for(state, reader, one.passage), one.doubtful) for one in found]
 
-        def answered(route: tuple[tuple[Passage, ...], bool] | None, asked: list[str]) -> list[Answer]:
+        def answered(route: tuple[Passage, bool] | None, asked: list[str]) -> list[Answer]:
             if route is None:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
-            opened = [Opened(base, state, passage) for passage in route[0]]
-            if reader is None:
-                return self._quote(opened[0], asked, max_new_tokens, on_token)
+            passage, doubtful = route
             # What may be bettered is not streamed before.
-            streamed = on_token if route[1] or not self._others(state, route[0], asked[0]) else None
-            return self._read(opened, reader, asked, max_new_tokens, streamed, history, route[1])
+            alone = reader is None or doubtful or not self._others(state, passage, asked[0])
+            opened = Opened(base, state, passage)
+            return self._read(opened, asked, max_new_tokens, on_token if alone else None, history, doubtful)
 
+        reader = chosen_reader(base, self.config)
+        routes = [one and (one.passage, one.doubtful) for one in found]
         answers = answer_by_route(questions, routes, answered)
         if reader is not None:
-            read = [route[0] if route and not route[1] else () for route in routes]
-            answers = self._read_others(base, state, reader, answers, read, max_new_tokens, history)
-            if on_token and self._others(state, read[0], questions[0]):
+            opened = [one.passage if one and not one.doubtful else None for one in found]
+            answers = self._read_others(base, state, reader, answers, opened, max_new_tokens, history)
+            if on_token and opened[0] and self._others(state, opened[0], questions[0]):
                 on_token(answers[0].text)
         return [
             replace(answer, sources=tuple(replace(s, score=one.coverage) for s in answer.sources)) if one else answer
             for answer, one in zip(answers, found, strict=True)
         ]
 
-    def _read_for(self, state: State, reader: Reader | None, passage: Passage) -> tuple[Passage, ...]:
-        """What a reader reads for a question that opens a passage: all of a short document, in order."""
-        record = state.meta.document(passage[0])
-        if reader is None or record is None or record.tokens > _READ_WHOLE:
-            return (passage,)
-        return tuple(sorted(other for other in passage_keys(state) if other[0] == passage[0]))
-
-    def _others(self, state: State, read: Sequence[Passage], question: str) -> list[Passage]:
-        """Some passages of the same document that were not read, those first that share most with a question."""
+    def _others(self, state: State, passage: Passage, question: str) -> list[Passage]:
+        """Other passages of the same document, those first that share most with a question; not all of a long one."""
         keys = passage_keys(state)
-        others = [other for other in keys if read and other[0] == read[0][0] and other not in read]
+        others = [other for other in keys if other[0] == passage[0] and other != passage]
         matches = self.router.rarity.match(question, [keys[other] for other in others])
         ranked = sorted(range(len(others)), key=lambda place: matches[place], reverse=True)
         return [others[place] for place in ranked[:_OTHERS]]
@@ -221,71 +209,71 @@ class Pipeline:
         state: State,
         reader: Reader,
         answers: list[Answer],
-        read: list[tuple[Passage, ...]],
+        opened: list[Passage | None],
         max_new_tokens: int,
         history: Sequence[Message],
     ) -> list[Answer]:
-        """The answers; those that what was ``read`` does not give, or hardly, are looked for in other passages."""
+        """The answers; those that the opened passage does not give, or hardly, are looked for in others."""
         rounds: dict[Passage, list[int]] = {}
-        for number, answer in enumerate(answers):
-            if answer.origin == "unknown" or (answer.origin == "memory" and (answer.confidence or 0.0) < _SURE):
-                for other in self._others(state, read[number], answer.question):
+        for number, (answer, passage) in enumerate(zip(answers, opened, strict=True)):
+            unsure = answer.origin == "unknown" or (answer.origin == "memory" and (answer.confidence or 0.0) < _SURE)
+            if passage and unsure:
+                for other in self._others(state, passage, answer.question):
                     rounds.setdefault(other, []).append(number)
         best = list(answers)
         for passage, numbers in rounds.items():
+            started = time.perf_counter()
+            source = self._source_of(Opened(base, state, passage))
+            share = (time.perf_counter() - started) / len(numbers)
             asked = [answers[number].question for number in numbers]
-            found = self._read([Opened(base, state, passage)], reader, asked, max_new_tokens, None, history, None)
-            for number, answer in zip(numbers, found, strict=True):
+            read = answers_from(base, reader, [source], asked, max_new_tokens, history)
+            for number, answer in zip(numbers, read, strict=True):
                 least = _LIKELY if best[number].origin == "unknown" else best[number].confidence or 0.0
+                seconds = best[number].seconds + answer.seconds + share
                 better = answer.origin == "memory" and (answer.confidence or 0.0) > least
-                seconds = best[number].seconds + answer.seconds
                 best[number] = replace(answer if better else best[number], seconds=seconds)
         return best
 
-    def _quote(
-        self, opened: Opened, questions: list[str], max_new_tokens: int, on_token: TokenCallback | None
-    ) -> list[Answer]:
-        """The parts of a passage that the words of each question find."""
-        keys = part_keys(opened.state.tensors[index_name(*opened.passage)])
-        room = min(max_new_tokens, self.config.quote_tokens)
-        windows = [best_window(keys, question, self.router.rarity, room) for question in questions]
-        recalled = self.recall.windows(opened, windows, max_new_tokens, on_token)
-        return [
-            Answer(
-                question,
-                piece.text,
-                (self._source(opened, piece.text, piece.text),),
-                piece.tokens,
-                piece.seconds,
-                origin="memory",
-                confidence=generated_confidence(piece.probability),
-            )
-            for question, piece in zip(questions, recalled, strict=True)
-        ]
-
     def _read(
         self,
-        opened: Sequence[Opened],
-        reader: Reader,
+        opened: Opened,
         questions: list[str],
         max_new_tokens: int,
         on_token: TokenCallback | None,
         history: Sequence[Message],
-        doubtful: bool | None,
+        doubtful: bool,
     ) -> list[Answer]:
-        """What passages of a document say; with None for ``doubtful``, the base answers nothing in their place."""
-        base, state = opened[0].base, opened[0].state
+        reader = chosen_reader(opened.base, self.config)
+        if reader is None:
+            keys = part_keys(opened.state.tensors[index_name(*opened.passage)])
+            room = min(max_new_tokens, self.config.quote_tokens)
+            windows = [best_window(keys, question, self.router.rarity, room) for question in questions]
+            recalled = self.recall.windows(opened, windows, max_new_tokens, on_token)
+            return [
+                Answer(
+                    question,
+                    piece.text,
+                    (self._source(opened, piece.text, piece.text),),
+                    piece.tokens,
+                    piece.seconds,
+                    origin="memory",
+                    confidence=generated_confidence(piece.probability),
+                )
+                for question, piece in zip(questions, recalled, strict=True)
+            ]
         started = time.perf_counter()
-        sources = [self._source(one, self.recall.whole(one)) for one in opened]
+        source = self._source_of(opened)
         share = (time.perf_counter() - started) / len(questions)
-        if doubtful is None:
-            answers = answers_from(base, reader, sources, questions, max_new_tokens, history)
-        else:
-            each, documents = [sources] * len(questions), len(state.meta.documents)
-            answers = answers_from_each(
-                base, reader, each, questions, max_new_tokens, on_token, history, documents, doubtful
-            )
+        passages = [[source]] * len(questions)
+        documents = len(opened.state.meta.documents)
+        answers = answers_from_each(
+            opened.base, reader, passages, questions, max_new_tokens, on_token, history, documents, doubtful
+        )
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
+
+    def _source_of(self, opened: Opened) -> Source:
+        """The whole passage as a source."""
+        return self._source(opened, self.recall.whole(opened))
 
     def _source(self, opened: Opened, text: str, quote: str = "") -> Source:
         """A source without a score: that is the question's."""
