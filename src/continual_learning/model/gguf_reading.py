@@ -97,7 +97,7 @@ def _check_all_read(header: Header, read: set[str]) -> None:
     if read and left and header.architecture in _COMPARED:
         raise ModelError(
             f"{header.path} holds {len(left)} weights that Transformers does not read for architecture "
-            f"{header.architecture!r} ({left[0]}, …), and would compute something else without; give the model's Hugging "
+            f"{header.architecture!r} ({left[0]}, …), and would compute another thing; give its Hugging "
             "Face folder"
         )
 
