@@ -19,10 +19,10 @@ from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.model.chat_template import SHIELD, ChatFormat, Message
 from continual_learning.model.cpu_linear import FastLinears, Precision
 from continual_learning.model.families import Family, captured_inputs, find_family, softcap
-from continual_learning.model.loading import fingerprint as model_fingerprint
 from continual_learning.model.loading import load_pretrained
 from continual_learning.model.logits_processors import ChoiceSteer, Steer, Step
 from continual_learning.model.network import KeyValueCache, Network
+from continual_learning.model.pretrained import fingerprint as model_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -110,7 +110,7 @@ class BaseModel:
     def load(
         cls, name: str = "smollm2-135m", device: str = "auto", dtype: str = "auto", precision: Precision = "full"
     ) -> BaseModel:
-        """Load ``smollm2-135m``, a local folder or a model of the Hugging Face hub.
+        """Load ``smollm2-135m``, ``gemma3-270m``, a GGUF file, a local folder or a model of the Hugging Face hub.
 
         ``device``: ``auto`` (cuda if there is one, else cpu), ``cpu``, ``cuda``, ``cuda:1`` …
         ``dtype``: ``auto`` (float32 on a CPU, bfloat16 on a GPU that has it), ``float32``, ``bfloat16``, ``float16``.
@@ -130,6 +130,11 @@ class BaseModel:
     def device(self) -> torch.device:
         """The device of the weights."""
         return torch.device(self.model.device)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether its tokenizer knows how a conversation is written; a base model that never saw one has none."""
+        return self._chat.has_template
 
     @property
     def backbone(self) -> nn.Module:
