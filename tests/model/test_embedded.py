@@ -137,7 +137,7 @@ def test_gemma(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
         base = BaseModel.load(NAME, device="cpu")
     assert caplog.text == ""
     assert (base.block_count, base.hidden_size, base.vocab_size, base.window) == (18, 640, 262_144, 32_768)
-    assert not base.has_chat_template
+    assert not base.chats
     ids = base.encode("The capital of France is Paris. The capital of Italy is", add_special_tokens=True)
     assert ids[:6] == [2, 818, 5279, 529, 7001, 563]  # as Gemma's own tokenizer
     (answer,) = generate(base, [ids], 4)

@@ -36,7 +36,7 @@ def test_each_architecture_computes_what_its_model_does(family: str, tmp_path: P
     ids = [(7 * i + 3) % base.vocab_size for i in range(24)]  # longer than the windows of Gemma
     torch.testing.assert_close(logits(base.model, ids), logits(tiny_gguf_model(family), ids), rtol=1e-4, atol=1e-4)
     assert base.own_network is (family == "llama")  # the only one with a tied head
-    assert not base.has_chat_template
+    assert not base.chats
     for text in SENTENCES[:4]:
         assert base.decode(base.encode(text)).strip() == text
     # The second time it comes from the copy.
@@ -48,7 +48,7 @@ def test_a_chat_template_and_a_folder_with_one_file(tmp_path: Path) -> None:
     folder.mkdir()
     path = make_gguf("qwen2", folder / "model.gguf", chat=True)
     base = BaseModel.load(str(folder), device="cpu")
-    assert base.has_chat_template and base.tokenizer.chat_template == CHAT_TEMPLATE
+    assert base.chats and base.tokenizer.chat_template == CHAT_TEMPLATE
     assert (
         base.fingerprint == BaseModel.load(str(path), device="cpu").fingerprint == fingerprint(tiny_gguf_model("qwen2"))
     )

@@ -192,7 +192,7 @@ def _facts(base: BaseModel) -> dict[str, Any]:
         **describe(base.name),
         "family": base.family.name,
         "architecture": base.model.config.get_text_config().model_type,
-        "chats": base.has_chat_template,
+        "chats": base.chats,
         "parameters": sum(p.numel() for p in parameters),
         "bytes": sum(p.numel() * p.element_size() for p in parameters),
         "blocks": base.block_count,

@@ -90,8 +90,6 @@ class BaseModel:
         self.window = _window(config, tokenizer)
         self._softcap = softcap(self.family, config)
         self._chat = ChatFormat(tokenizer)
-        self.chats = self._chat.has_template
-        """Whether it was taught to converse: a tokenizer without a chat template belongs to a base that continues text."""
         self.stop_text = self._chat.stop_text
         self.stop_ids = self._find_stop_ids()
         self._remembered: dict[Hashable, Any] = {}
@@ -132,8 +130,8 @@ class BaseModel:
         return torch.device(self.model.device)
 
     @property
-    def has_chat_template(self) -> bool:
-        """Whether its tokenizer knows how a conversation is written; a base model that never saw one has none."""
+    def chats(self) -> bool:
+        """Whether its tokenizer knows how a conversation is written; a base that never saw one continues plain text."""
         return self._chat.has_template
 
     @property
@@ -253,12 +251,13 @@ class BaseModel:
     ) -> list[int]:
         """Token ids of a conversation by the tokenizer's chat template, else as ``Question: …\\nAnswer:``.
 
+        The latter begins as every text does: Gemma repeats the question where its first token is missing.
         ``system=False`` leaves out the system prompt that a template adds by itself. Raises
         InputError for a conversation that the template refuses.
         """
         written, words = self._chat.shielded(messages)
         text = self._chat.render(written, add_generation_prompt, system)
-        ids: list[int] = []
+        ids = [] if self.chats else self.encode("", add_special_tokens=True)
         for number, part in enumerate(SHIELD.split(text)):
             ids += self.encode(words[int(part)]) if number % 2 else self.encode(part, special_words=True)
         return ids
@@ -389,7 +388,7 @@ class BaseModel:
             added_11TS = torch.zeros(seen_TS.shape, dtype=dtype, device=self.device)[None, None]
             return added_11TS.masked_fill(~seen_TS.to(self.device), torch.finfo(dtype).min)
 
-        if not window or set(kinds) <= {"full_attention"}:
+        if not window or (kinds and set(kinds) <= {"full_attention"}):
             return added(allowed_TS)
         near = added(allowed_TS & (distance_TS < window))
         masks = {"full_attention": added(allowed_TS), "sliding_attention": near}

@@ -1,8 +1,9 @@
 """Reading comprehension: passages put before a question, so that the model answers from them.
 
-There are two styles; a base that was never taught to chat reads ``completion``. ``chat`` gives an instruction, the passages and the question as one turn of a conversation.
-``completion`` is plain text in which worked examples show what an answer looks like (Brown et al. 2020, section 2);
-the model continues it, and its first line is the answer. Examples may precede a chat as well, as earlier turns.
+There are two styles; a base that was never taught to chat reads the second. ``chat`` gives an instruction, the
+passages and the question as one turn of a conversation. ``completion`` is plain text in which worked examples show what
+an answer looks like (Brown et al. 2020, section 2); the model continues it, and its first line is the answer. Examples
+may precede a chat as well, as earlier turns.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from continual_learning.reading.generated import generated_answer
 from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Answer, Source, TokenCallback
 
-
 # What an answer looks like, for a base that was never taught to chat. None is among the general questions.
 _EXAMPLES: tuple[Message, ...] = (
     user("What do we call somebody who bakes bread?"),

@@ -73,8 +73,6 @@ class Reader:
     calibration: Calibration
     facts: Mapping[str, Any] = field(default_factory=dict)
     """How it was made: JSON values only."""
-    examples: str = ""
-    """Worked examples that precede every text, for a base that none was trained for."""
 
     def check(self, base: BaseModel) -> None:
         """Raise MismatchError unless it was trained on this base."""
@@ -123,20 +121,14 @@ class Reader:
         key = (title, text)
         if key not in kept:
             room = base.window - min(_ROOM, base.window // 2)
-            row = base.remember(("read before texts", self.examples), lambda: _begun(base, self.examples)).copy()
-            row.begin(base.encode(text_prompt(title, text))[: room - len(row)])
+            row = Row(base)
+            row.begin([*first_ids(base), *base.encode(text_prompt(title, text))][:room])
             kept[key] = row, SpanTrie(text, base.tokenizer)
             while len(kept) > 1 and sum(len(row) for row, _ in kept.values()) > _KEPT_TOKENS:
                 kept.popitem(last=False)
         kept.move_to_end(key)
         row, trie = kept[key]
         return row.copy(), trie
-
-
-def _begun(base: BaseModel, examples: str) -> Row:
-    row = Row(base)
-    row.begin([*first_ids(base), *base.encode(examples)])
-    return row
 
 
 _Texts = OrderedDict[tuple[str, str], tuple[Row, SpanTrie]]

@@ -34,11 +34,11 @@ class Row:
         return Row(self._base, copy.deepcopy(self._cache), self._positions)
 
     def begin(self, ids: Sequence[int]) -> None:
-        """Read the first tokens, or the next that follow them; each attends to all before it."""
+        """Read the first tokens, each of which attends to all before it."""
         if ids:
             ids_1T = torch.tensor([list(ids)], device=self._base.device)
             self._base.backbone(input_ids=ids_1T, past_key_values=self._cache, use_cache=True)
-            self._positions += range(len(self), len(self) + len(ids))
+            self._positions = list(range(len(ids)))
 
     def read(self, ids: Sequence[int], positions: Sequence[int], allowed_TS: Tensor) -> Tensor:
         """Final hidden states of further tokens, ``[T, D]``. ``allowed_TS``: what each attends to."""
