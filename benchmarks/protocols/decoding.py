@@ -16,8 +16,8 @@ import torch
 
 from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.embedded import locate
 from continual_learning.model.generation import generate
-from continual_learning.model.loading import locate
 from continual_learning.reading.plain import plain_answers
 from continual_learning.text.scoring import contains_answer
 from protocols import Bench

@@ -59,7 +59,7 @@ def test_it_works_on_top_of_any_strategy(tiny_base: BaseModel, strategy: str) ->
 
 
 def test_an_answer_that_the_base_did_not_write_cannot_be_avoided_and_says_so(tiny_base: BaseModel) -> None:
-    learner = open_(tiny_base, strategy="quote")
+    learner = Learner.open(tiny_base, "quote", reader=None)
     learner.learn(TEXT)
     before = learner.ask(ASKED, max_new_tokens=24)
     learner.feedback(before, reward=-1.0)

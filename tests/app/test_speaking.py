@@ -250,7 +250,7 @@ def test_a_speaker_that_is_not_there(tiny_base: BaseModel, server: tuple[str, Sc
 @pytest.mark.model
 def test_a_real_model_from_a_file(embedded_base: BaseModel) -> None:
     pytest.importorskip("llama_cpp", reason="needs the extra llamacpp")
-    from continual_learning.model.loading import locate
+    from continual_learning.model.embedded import locate
 
     file = locate("smollm2-135m")
     assert file is not None

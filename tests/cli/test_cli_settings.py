@@ -13,7 +13,7 @@ import yaml
 
 from continual_learning import __version__
 from continual_learning.io.paths import data_home
-from continual_learning.model import loading
+from continual_learning.model import embedded, loading
 
 
 def test_config_show_says_where_values_come_from(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def checks(result: Any) -> dict[str, Any]:
 
 def test_doctor_finds_all_well(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONTINUAL_LEARNING_MODEL__NAME")
-    monkeypatch.setattr(loading, "locate", lambda _: Path("/somewhere/model.gguf"))
+    monkeypatch.setattr(embedded, "locate", lambda _: Path("/somewhere/model.gguf"))
     result = work("doctor", "--json")
     found = checks(result)
     assert result.code == 0 and result.json["failed"] == 0
@@ -110,7 +110,7 @@ def test_doctor_finds_all_well(work: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_doctor_names_what_mends_each_failure(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONTINUAL_LEARNING_MODEL__NAME")
-    monkeypatch.setattr(loading, "locate", lambda _: None)
+    monkeypatch.setattr(embedded, "is_available", lambda _: False)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     versions = sorted((data_home() / "memories" / "work" / "versions").iterdir())
     versions[0].write_bytes(b"{}")

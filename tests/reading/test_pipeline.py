@@ -10,6 +10,7 @@ import pytest
 from continual_learning.documents import Document
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading import pipeline
+from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.pipeline import Opened, Pipeline, Recalled
 from continual_learning.reading.spans import FoundSpan, Reading
 from continual_learning.strategies.base import make_strategy
@@ -75,6 +76,20 @@ def test_the_same_text_gives_the_same_answers(
     assert [a.origin for a in recited] == ["memory", "memory", "model"] == [a.origin for a in quoted]
     assert recited[0].sources[0].recited and not quoted[0].sources[0].recited
     assert all(a.sources[0].quote == a.text and a.text in a.sources[0].text for a in (recited[0], quoted[0]))
+
+
+@pytest.mark.parametrize("name", ["quote", "ttt"])
+def test_a_base_that_no_reader_was_trained_for_reads_the_passage_in_its_prompt(name: str, tiny_base: BaseModel) -> None:
+    strategy = make_strategy("quote", {})
+    state, _ = strategy.learn(tiny_base, strategy.init(tiny_base), Document(TEXT, "Lund"))
+    unaided = make_strategy(name, QUICK[name])
+    assert isinstance(unaided, Quote | TTT)
+    given = Pipeline(unaided._pipeline.router, unaided.config, Perfect() if name == "ttt" else KeptText())
+    found = given.answer(tiny_base, state, ASKED, 12)
+    read = read_answers(tiny_base, ReadingConfig(), [[Excerpt(TEXT, "Lund")]] * 2, ASKED[:2], 12)
+    assert [a.text for a in found[:2]] == [a.text for a in read]
+    assert [a.origin for a in found] == ["memory", "memory", "model"]
+    assert found[0].sources[0].text == TEXT and found[0].sources[0].recited == (name == "ttt")
 
 
 class Knows:

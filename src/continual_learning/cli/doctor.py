@@ -103,22 +103,28 @@ def _settings() -> Iterator[Check]:
 
 
 def _model() -> Iterator[Check]:
-    from continual_learning.io.paths import model_cache_home
-    from continual_learning.model.loading import EMBEDDED, locate
+    from continual_learning.model.copies import copies
+    from continual_learning.model.embedded import EMBEDDED, is_available, locate
+    from continual_learning.model.licences import is_accepted, notice
     from continual_learning.settings.schema import load_config
 
     name = load_config().settings.model.name
     if name not in EMBEDDED:
-        here = Path(name).expanduser().is_dir()
-        yield Check("model", OK, f"{name} ({'a local folder' if here else 'from the Hugging Face hub'})")
+        path = Path(name).expanduser()
+        kind = "a local folder" if path.is_dir() else "a file" if path.is_file() else "from the Hugging Face hub"
+        yield Check("model", OK, f"{name} ({kind})")
+        return
+    fetch = f"continual-learning model pull {name}"
+    if not is_available(name):
+        yield Check("model", FAIL, f"{name} is not installed", fetch)
+        return
+    if not is_accepted(name):
+        yield Check("model", FAIL, f"{notice(name)}, which were not accepted yet", fetch)
         return
     file = locate(name)
-    if file is None:
-        yield Check("model", FAIL, f"{name} is not installed", f"continual-learning model pull {name}")
-        return
-    cached = any(model_cache_home().glob(f"{name}-*"))
-    ready = "its dequantised copy is there" if cached else "the first use takes half a minute to dequantise it"
-    yield Check("model", OK, f"{name} in {file.parent}; {ready}")
+    where = f"in {file.parent}" if file else "in parts, which the first use joins"
+    ready = "its dequantised copy is there" if copies(name) else "the first use takes half a minute to dequantise it"
+    yield Check("model", OK, f"{name} {where}; {ready}")
 
 
 def _strategies() -> Iterator[Check]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from continual_learning.cli import options
-from continual_learning.cli.output import Output, plain, size
+from continual_learning.cli.output import Output, confirmed, plain, size
 from continual_learning.errors import ContinualLearningError, InputError, UnknownNameError
 from continual_learning.text.words import several
 
@@ -179,7 +178,7 @@ def delete(
         )
     store = _store(name, None)
     freed = store.bytes_on_disk()
-    if not yes and not _confirmed(f"delete memory {store.name!r} with all {len(store.history())} versions?"):
+    if not yes and not confirmed(f"delete memory {store.name!r} with all {len(store.history())} versions?"):
         out.result({"memory": store.name, "deleted": False, "bytes": 0})
         out.line("nothing was deleted")
         return
@@ -276,10 +275,3 @@ def _store(argument: str | None, option: str | None) -> Any:
     from continual_learning.cli.session import open_store
 
     return open_store(one_name(argument, option))
-
-
-def _confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise InputError(f"{question} cannot be asked without a terminal; add --yes to proceed")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

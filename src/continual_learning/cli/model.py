@@ -7,71 +7,85 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from continual_learning.cli import options
-from continual_learning.cli.output import Output, size
+from continual_learning.cli.output import Output, confirmed, size
+from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
     from continual_learning.model.base_model import BaseModel
 
-app = options.group("Base models: list, pull, inspect.")
+app = options.group("Base models: list, pull, inspect, remove.")
 
-Name = Annotated[
-    str | None, typer.Argument(metavar="[MODEL]", help="smollm2-135m, a Hugging Face name, or a local folder.")
+_WHAT = "smollm2-135m, gemma3-270m, a GGUF file, a local folder, or a Hugging Face name."
+Name = Annotated[str | None, typer.Argument(metavar="[MODEL]", help=_WHAT)]
+AcceptTerms = Annotated[
+    bool, typer.Option("--yes", "-y", help="Accept the terms that the model comes under, which you have read.")
 ]
 
 
 @app.command("list")
 def list_(as_json: options.Json = False) -> None:
-    """List the models that come with the package, and the one that the settings name."""
-    from continual_learning.io.paths import model_cache_home
-    from continual_learning.model.loading import EMBEDDED, locate
+    """List the models on this machine: embedded, GGUF files in use, the hub's cache, and the one in the settings."""
+    from continual_learning.model.inventory import is_chosen, models
     from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
     chosen = load_config().settings.model.name
-    rows: list[dict[str, Any]] = []
-    for name in [*EMBEDDED, *([] if chosen in EMBEDDED else [chosen])]:
-        file = locate(name) if name in EMBEDDED else None
-        rows.append(
-            {
-                "name": name,
-                "chosen": name == chosen,
-                "embedded": name in EMBEDDED,
-                "installed": file is not None if name in EMBEDDED else None,
-                "dequantised": any(model_cache_home().glob(f"{name}-*")) if name in EMBEDDED else None,
-                "file": file,
-                "bytes": file.stat().st_size if file else None,
-            }
-        )
+    rows: list[dict[str, Any]] = [
+        {
+            "name": model.name,
+            "kind": model.kind,
+            "chosen": is_chosen(chosen, model),
+            "embedded": model.kind == "embedded",
+            "installed": model.installed,
+            "dequantised": model.copy is not None if model.kind in ("embedded", "gguf") else None,
+            "file": model.file,
+            "bytes": model.bytes,
+            "dequantised_bytes": model.copy_bytes,
+            "licence": model.licence,
+            "licence_accepted": model.accepted,
+        }
+        for model in models(chosen)
+    ]
     out.result({"models": rows})
-    words = {True: "yes", False: "no", None: None}
     out.table(
-        ("name", "chosen", "installed", "dequantised", "size"),
+        ("name", "kind", "chosen", "installed", "size", "dequantised", "licence"),
         [
             (
                 r["name"],
-                words[r["chosen"]],
-                words[r["installed"]],
-                words[r["dequantised"]],
+                r["kind"],
+                _words(r["chosen"]),
+                _words(r["installed"]),
                 r["bytes"] and size(r["bytes"]),
+                r["dequantised_bytes"] and size(r["dequantised_bytes"]),
+                (r["licence"] or "unknown") + (" (not accepted yet)" if r["licence_accepted"] is False else ""),
             )
             for r in rows
         ],
     )
-    out.line("any Hugging Face name or local folder works too: --model NAME")
+    out.line("any GGUF file, local folder or Hugging Face name works too: --model NAME")
 
 
 @app.command()
-def pull(model: Name = None, as_json: options.Json = False) -> None:
+def pull(model: Name = None, yes: AcceptTerms = False, as_json: options.Json = False) -> None:
     """Download a model into the data folder, using the settings of pip or of the hub."""
+    from continual_learning.model.embedded import EMBEDDED
+    from continual_learning.model.licences import notice
+    from continual_learning.model.loading import gguf_file
     from continual_learning.model.loading import pull as fetch
     from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
     name = model or load_config().settings.model.name
+    if name not in EMBEDDED and gguf_file(name) is not None:
+        raise InputError(f"{name!r} is a GGUF file that is here already; expected a name to fetch: use --model {name}")
+    if name in EMBEDDED and notice(name) is not None:
+        _ask_consent(out, name, yes)
     path = fetch(name)
     out.result({"name": name, "path": path})
     out.line(f"{name} is in {path}")
+    if name in EMBEDDED and notice(name) is not None:
+        out.line(f"{notice(name)}")
 
 
 @app.command()
@@ -90,6 +104,50 @@ def info(model: Name = None, memory: options.Memory = None, as_json: options.Jso
         facts = _facts(load_base(place.name, place.device, place.dtype, place.precision))
     out.result(facts)
     out.facts({name: _words(value) for name, value in facts.items()})
+
+
+@app.command()
+def remove(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that `model list` shows.")],
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Delete what is kept of a model in the data folder: its pulled file and its dequantised copy.
+
+    Your own folders and GGUF files are never deleted.
+    """
+    from continual_learning.model.inventory import removal
+
+    out = Output(as_json)
+    planned = removal(model)
+    if planned.paths:
+        what = ", ".join(path.name for path in planned.paths)
+        if not yes and not confirmed(f"delete {what} ({size(planned.bytes)})?"):
+            out.result({"name": model, "removed": [], "bytes": 0, "note": None})
+            out.line("nothing was deleted")
+            return
+        planned.carry_out()
+    facts = {"name": model, "removed": list(planned.paths), "bytes": planned.bytes, "note": planned.note}
+    out.result(facts)
+    freed = f"{size(planned.bytes)} freed" if planned.paths else "nothing of it is in the data folder"
+    out.line(f"{model}: {freed}" + (f"; {planned.note}" if planned.note else ""))
+
+
+def _ask_consent(out: Output, name: str, yes: bool) -> None:
+    """Show the terms of a model and have them accepted, once. Raises InputError if they are not."""
+    import sys
+
+    from continual_learning.model.licences import accept, is_accepted, notice
+
+    if is_accepted(name):
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError(f"{notice(name)}; read them and pass --yes to accept them; nothing was fetched")
+        out.note(f"{notice(name)}")
+        if not confirmed("have you read these terms, and do you accept them?"):
+            raise InputError(f"the terms of {name} were not accepted; nothing was fetched")
+    accept(name)
 
 
 def _words(value: Any) -> Any:
@@ -126,10 +184,15 @@ def _learning_facts(learner: Learner) -> dict[str, Any]:
 
 
 def _facts(base: BaseModel) -> dict[str, Any]:
+    from continual_learning.model.inventory import describe
+
     parameters = list(base.model.parameters())
     return {
         "name": base.name,
+        **describe(base.name),
         "family": base.family.name,
+        "architecture": base.model.config.get_text_config().model_type,
+        "chats": base.chats,
         "parameters": sum(p.numel() for p in parameters),
         "bytes": sum(p.numel() * p.element_size() for p in parameters),
         "blocks": base.block_count,

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from continual_learning.errors import InputError
+
 if TYPE_CHECKING:
     from continual_learning.types import Progress, ProgressCallback
 
@@ -138,6 +140,14 @@ def size(count: int) -> str:
             return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     raise AssertionError("unreachable")
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal. Raises InputError without one."""
+    if not sys.stdin.isatty():
+        raise InputError(f"{question} cannot be asked without a terminal; add --yes to proceed")
+    print(f"{clean(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def percent(share: float | None) -> str | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import platformdirs
 
 HOME_VARIABLE = "CONTINUAL_LEARNING_HOME"
+ACCEPT_LICENCE_VARIABLE = "CONTINUAL_LEARNING_ACCEPT_LICENCE"
+"""Names of models, with commas, whose terms of use the user accepts."""
 
 
 def data_home() -> Path:
@@ -19,7 +21,7 @@ def data_home() -> Path:
 
 
 def models_home() -> Path:
-    """Folder of model files that `model pull` fetched. Not created."""
+    """Folder of model files that `model pull` fetched or that were joined. Not created."""
     return data_home() / "models"
 
 

@@ -19,10 +19,10 @@ from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.model.chat_template import SHIELD, ChatFormat, Message
 from continual_learning.model.cpu_linear import FastLinears, Precision
 from continual_learning.model.families import Family, captured_inputs, find_family, softcap
-from continual_learning.model.loading import fingerprint as model_fingerprint
 from continual_learning.model.loading import load_pretrained
 from continual_learning.model.logits_processors import ChoiceSteer, Steer, Step
 from continual_learning.model.network import KeyValueCache, Network
+from continual_learning.model.pretrained import fingerprint as model_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -108,7 +108,7 @@ class BaseModel:
     def load(
         cls, name: str = "smollm2-135m", device: str = "auto", dtype: str = "auto", precision: Precision = "full"
     ) -> BaseModel:
-        """Load ``smollm2-135m``, a local folder or a model of the Hugging Face hub.
+        """Load ``smollm2-135m``, ``gemma3-270m``, a GGUF file, a local folder or a model of the Hugging Face hub.
 
         ``device``: ``auto`` (cuda if there is one, else cpu), ``cpu``, ``cuda``, ``cuda:1`` …
         ``dtype``: ``auto`` (float32 on a CPU, bfloat16 on a GPU that has it), ``float32``, ``bfloat16``, ``float16``.
@@ -128,6 +128,11 @@ class BaseModel:
     def device(self) -> torch.device:
         """The device of the weights."""
         return torch.device(self.model.device)
+
+    @property
+    def chats(self) -> bool:
+        """Whether its tokenizer knows how a conversation is written; a base that never saw one continues plain text."""
+        return self._chat.has_template
 
     @property
     def backbone(self) -> nn.Module:
@@ -246,12 +251,13 @@ class BaseModel:
     ) -> list[int]:
         """Token ids of a conversation by the tokenizer's chat template, else as ``Question: …\\nAnswer:``.
 
+        The latter begins as every text does: Gemma repeats the question where its first token is missing.
         ``system=False`` leaves out the system prompt that a template adds by itself. Raises
         InputError for a conversation that the template refuses.
         """
         written, words = self._chat.shielded(messages)
         text = self._chat.render(written, add_generation_prompt, system)
-        ids: list[int] = []
+        ids = [] if self.chats else self.encode("", add_special_tokens=True)
         for number, part in enumerate(SHIELD.split(text)):
             ids += self.encode(words[int(part)]) if number % 2 else self.encode(part, special_words=True)
         return ids
@@ -354,13 +360,39 @@ class BaseModel:
                 scored = start + window_1T.shape[1]
         return total, count
 
-    def new_cache(self) -> Any:
-        """An empty cache of keys and values for the ``past_key_values`` of `backbone`."""
+    def new_cache(self, whole: bool = False) -> Any:
+        """An empty cache of keys and values for the ``past_key_values`` of `backbone`.
+
+        ``whole``: blocks that attend to the last tokens alone keep all, as what is not in sequence needs them.
+        """
         if self.own_network:
             return KeyValueCache()
         from transformers import DynamicCache
 
-        return DynamicCache(config=self.model.config)
+        return DynamicCache() if whole else DynamicCache(config=self.model.config)
+
+    def attention_mask(self, allowed_TS: Tensor, position_S: Tensor) -> Tensor | dict[str, Tensor]:
+        """The ``attention_mask`` of `backbone` for one row of tokens, the last T of the S in a whole cache.
+
+        ``allowed_TS``: what each attends to; ``position_S``: the position of each. In blocks that attend to the last
+        tokens alone, it is those of the positions before it.
+        """
+        config = self.model.config.get_text_config()
+        kinds: list[str] = getattr(config, "layer_types", None) or []
+        position_S = position_S.to(allowed_TS.device)
+        distance_TS = position_S[len(position_S) - len(allowed_TS) :, None] - position_S
+        window = getattr(config, "sliding_window", None)
+
+        def added(seen_TS: Tensor) -> Tensor:
+            dtype = self.model.dtype
+            added_11TS = torch.zeros(seen_TS.shape, dtype=dtype, device=self.device)[None, None]
+            return added_11TS.masked_fill(~seen_TS.to(self.device), torch.finfo(dtype).min)
+
+        if not window or (kinds and set(kinds) <= {"full_attention"}):
+            return added(allowed_TS)
+        near = added(allowed_TS & (distance_TS < window))
+        masks = {"full_attention": added(allowed_TS), "sliding_attention": near}
+        return masks if set(kinds) == set(masks) else near
 
     def _run(self, input_ids_BT: Tensor, attention: Attention | None = None) -> Tensor:
         # Embeddings, not ids: given ids with padding among them, GPT-2 warns that it has no mask.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from continual_learning.model.loading import EMBEDDED
+from continual_learning.model.embedded import EMBEDDED
 
 
 def published_name(name: str) -> str:

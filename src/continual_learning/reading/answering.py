@@ -47,8 +47,9 @@ class ReaderConfig(StrategyConfig):
     """Settings of strategies that read a text for an answer."""
 
     reader: str | None = PACKAGED
-    """The reader that finds the answer in a text: `packaged` (the one that ships for the base, if any),
-    a file written by `continual-learning train reader`, or none (the strategy then answers in its own way)."""
+    """The reader that finds the answer in a text: `packaged` (the one that ships for the base; any other base reads the
+    text in its prompt), a file written by `continual-learning train reader`, or none (the strategy then answers in its
+    own way)."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {"most_candidates": ANY, "candidate_mass": ANY}
 

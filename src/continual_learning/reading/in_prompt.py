@@ -1,8 +1,9 @@
 """Reading comprehension: passages put before a question, so that the model answers from them.
 
-There are two styles. ``chat`` gives an instruction, the passages and the question as one turn of a conversation.
-``completion`` is plain text in which worked examples show what an answer looks like (Brown et al. 2020, section 2);
-the model continues it, and its first line is the answer. Examples may precede a chat as well, as earlier turns.
+There are two styles; a base that was never taught to chat reads the second. ``chat`` gives an instruction, the
+passages and the question as one turn of a conversation. ``completion`` is plain text in which worked examples show what
+an answer looks like (Brown et al. 2020, section 2); the model continues it, and its first line is the answer. Examples
+may precede a chat as well, as earlier turns.
 """
 
 from __future__ import annotations
@@ -31,14 +32,20 @@ _EMPTY_LINES = re.compile(r"\n\s*\n")
 class ReadingConfig(StrategyConfig):
     """How passages precede a question. The defaults were chosen for the embedded model (benchmarks/)."""
 
-    style: Literal["chat", "completion"] = "chat"
-    """A turn in the model's chat format, or plain text that the model continues."""
+    style: Literal["auto", "chat", "completion"] = "auto"
+    """A turn in the model's chat format, or plain text that the model continues; auto: chat if the model has a chat
+    format."""
     shots: int = Field(2, ge=0, le=3)
     """Worked examples before the passages."""
     instruction: str = "Answer the question with a few words from the passage."
     """The instruction to the model; may be empty."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {"system": False}
+
+
+def completes(base: BaseModel, config: ReadingConfig) -> bool:
+    """Whether the passages and the question are plain text that the model continues."""
+    return config.style == "completion" or (config.style == "auto" and not base.chats)
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ def read_answers(
         for read, question in zip(passages, questions, strict=True)
     ]
     # After its first line a completion continues with questions that the model makes up.
-    one_line = config.style == "completion"
+    one_line = completes(base, config) or not base.chats
     made = generate(base, [ids for ids, _ in fitted], max_new_tokens, on_token, one_line, steer)
     return [
         generated_answer(question, generation, sources[i] if sources else (), fitted[i][1])
@@ -177,7 +184,7 @@ def _newest(base: BaseModel, passages: Sequence[Excerpt], room: int) -> tuple[st
 def _prompt(
     base: BaseModel, config: ReadingConfig, documents: str, question: str, turns: Sequence[Message], shots: int
 ) -> list[int]:
-    if config.style == "completion":
+    if completes(base, config):
         text = _completion(config.instruction, documents, question, turns, EXAMPLES[:shots])
         return base.encode(text, add_special_tokens=True)
     messages: list[Message] = []

@@ -5,7 +5,8 @@
     recall   the passage's text is retrieved from where it is kept, or recited by weights (`Recall`)
     read     the reader names the span of that text that answers it, or says that the text does not say; in a memory of
              many documents the base answers if the words may be shared by accident (`answering`);
-             without a reader, the answer is the parts that the question's words find (`retrieval.parts`)
+             a base that no reader was trained for reads the text in its prompt (`in_prompt`);
+             if none is wanted, the answer is the parts that the question's words find (`retrieval.parts`)
 
 Strategies that answer in this way share routing and reading and differ in `Recall` alone: any difference between
 their results is due to recall.
@@ -24,6 +25,7 @@ from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from, answers_from_each, chosen_reader
 from continual_learning.reading.generated import generated_confidence
+from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.reader.reader import Reader
 from continual_learning.reading.wholes.library import Library
@@ -244,6 +246,8 @@ class Pipeline:
         doubtful: bool,
     ) -> list[Answer]:
         reader = chosen_reader(opened.base, self.config)
+        if reader is None and self.config.reader is not None:
+            return self._read_unaided(opened, questions, max_new_tokens, on_token, history)
         if reader is None:
             keys = part_keys(opened.state.tensors[index_name(*opened.passage)])
             room = min(max_new_tokens, self.config.quote_tokens)
@@ -268,6 +272,24 @@ class Pipeline:
         documents = len(opened.state.meta.documents)
         answers = answers_from_each(
             opened.base, reader, passages, questions, max_new_tokens, on_token, history, documents, doubtful
+        )
+        return [replace(answer, seconds=answer.seconds + share) for answer in answers]
+
+    def _read_unaided(
+        self,
+        opened: Opened,
+        questions: list[str],
+        max_new_tokens: int,
+        on_token: TokenCallback | None,
+        history: Sequence[Message],
+    ) -> list[Answer]:
+        """The base's own reading of a passage: no reader was trained for it."""
+        started = time.perf_counter()
+        source = self._source_of(opened)
+        share = (time.perf_counter() - started) / len(questions)
+        passages, sources = [[Excerpt(source.text, source.title)]] * len(questions), [(source,)] * len(questions)
+        answers = read_answers(
+            opened.base, ReadingConfig(), passages, questions, max_new_tokens, on_token, history, sources
         )
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
 

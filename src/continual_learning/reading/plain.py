@@ -13,6 +13,16 @@ from continual_learning.reading.generated import generated_answer
 from continual_learning.reading.turns import latest_turns
 from continual_learning.types import Answer, Source, TokenCallback
 
+# What an answer looks like, for a base that was never taught to chat. None is among the general questions.
+_EXAMPLES: tuple[Message, ...] = (
+    user("What do we call somebody who bakes bread?"),
+    {"role": "assistant", "content": "a baker"},
+    user("How many wheels does a bicycle have?"),
+    {"role": "assistant", "content": "2"},
+    user("In which country is the city of Oslo?"),
+    {"role": "assistant", "content": "Norway"},
+)
+
 
 def fitted_prompt(
     base: BaseModel, history: Sequence[Message], question: str, max_new_tokens: int, system: bool = True
@@ -20,11 +30,17 @@ def fitted_prompt(
     """The prompt of a question after a conversation, and a note if the conversation was cut.
 
     The oldest turns are dropped until the prompt and the answer fit into the window; the question, and a system
-    message at the beginning of the conversation, are never dropped.
+    message at the beginning of the conversation, are never dropped. A base that does not chat reads worked examples
+    before the conversation, if they leave room for it.
     """
+    examples = () if base.chats else _EXAMPLES
 
     def prompt(turns: Sequence[Message]) -> list[int]:
-        return base.chat_ids([*turns, user(question)], system=system)
+        first = [turn for turn in turns[:1] if turn["role"] == "system"]
+        return base.chat_ids([*first, *examples, *turns[len(first) :], user(question)], system=system)
+
+    if examples and len(prompt(history)) + max_new_tokens > base.window:
+        examples = ()
 
     turns = latest_turns(history, lambda kept: len(prompt(kept)) + max_new_tokens <= base.window)
     dropped = len(history) - len(turns)
@@ -43,8 +59,11 @@ def generate_answers(
     steer: Steer | None = None,
     choose: Choose | None = None,
 ) -> list[Answer]:
-    """Generate answers to prompts in one batch, with the caller's patches; greedily unless ``choose`` is given."""
-    made = generate(base, prompts, max_new_tokens, on_token, steer=steer, choose=choose)
+    """Generate answers to prompts in one batch, with the caller's patches; greedily unless ``choose`` is given.
+
+    The answer of a base that does not chat is one line: what follows is a question that it makes up.
+    """
+    made = generate(base, prompts, max_new_tokens, on_token, not base.chats, steer, choose)
     return [
         generated_answer(question, generation, sources[i] if sources else (), notes[i] if notes else ())
         for i, (question, generation) in enumerate(zip(questions, made, strict=True))

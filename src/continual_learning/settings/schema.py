@@ -22,12 +22,12 @@ import yaml
 
 from continual_learning.documents.limits import Limits
 from continual_learning.errors import ConfigError
-from continual_learning.io.paths import HOME_VARIABLE, data_home
+from continual_learning.io.paths import ACCEPT_LICENCE_VARIABLE, HOME_VARIABLE, data_home
 from continual_learning.settings import aliases
 from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414 - exported
 
 PREFIX = "CONTINUAL_LEARNING_"
-NOT_SETTINGS = {HOME_VARIABLE, PREFIX + "DEBUG"}
+NOT_SETTINGS = {HOME_VARIABLE, ACCEPT_LICENCE_VARIABLE, PREFIX + "DEBUG"}
 """Variables with the prefix that are not settings."""
 LOCAL_NAME = "continual-learning.yaml"
 DEFAULT = "default"

@@ -24,7 +24,10 @@ Memory = Annotated[
     str | None, typer.Option("--memory", "-m", help="Name of the memory [default: the setting `memory`].")
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", help="Base model: smollm2-135m, a Hugging Face name, or a local folder.")
+    str | None,
+    typer.Option(
+        "--model", help="Base model: smollm2-135m, gemma3-270m, a GGUF file, a local folder, or a Hugging Face name."
+    ),
 ]
 Set = Annotated[
     list[str] | None,

@@ -25,7 +25,7 @@ def learned(base: BaseModel, **options: Any) -> Any:
 
 
 def test_it_quotes_the_text_word_for_word(tiny_base: BaseModel) -> None:
-    strategy, state = learned(tiny_base)
+    strategy, state = learned(tiny_base, reader=None)
     [answer] = strategy.answer(tiny_base, state, [ASKED], 60)
     assert "plankton" in answer.text and answer.text in TEXT
     assert answer.sources[0].quote == answer.text
@@ -34,7 +34,7 @@ def test_it_quotes_the_text_word_for_word(tiny_base: BaseModel) -> None:
 
 def test_the_length_of_a_quote_is_a_setting(tiny_base: BaseModel) -> None:
     def tokens(room: int) -> int:
-        strategy, state = learned(tiny_base, quote_tokens=room, part_tokens=6)
+        strategy, state = learned(tiny_base, reader=None, quote_tokens=room, part_tokens=6)
         return strategy.answer(tiny_base, state, ["Where does Otto Brand of Lund live?"], 60)[0].tokens
 
     assert tokens(4) < tokens(40)

@@ -21,39 +21,36 @@ from continual_learning.model.base_model import BaseModel
 class Row:
     """Tokens that were read into a cache, each with the earlier ones that it may attend to."""
 
-    def __init__(self, base: BaseModel, cache: Any = None, length: int = 0):
+    def __init__(self, base: BaseModel, cache: Any = None, positions: Sequence[int] = ()):
         self._base = base
-        self._cache = base.new_cache() if cache is None else cache
-        self._length = length
+        self._cache = base.new_cache(whole=True) if cache is None else cache
+        self._positions = list(positions)
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._positions)
 
     def copy(self) -> Row:
         """A copy that continues on its own."""
-        return Row(self._base, copy.deepcopy(self._cache), self._length)
+        return Row(self._base, copy.deepcopy(self._cache), self._positions)
 
     def begin(self, ids: Sequence[int]) -> None:
         """Read the first tokens, each of which attends to all before it."""
         if ids:
             ids_1T = torch.tensor([list(ids)], device=self._base.device)
             self._base.backbone(input_ids=ids_1T, past_key_values=self._cache, use_cache=True)
-            self._length = len(ids)
+            self._positions = list(range(len(ids)))
 
     def read(self, ids: Sequence[int], positions: Sequence[int], allowed_TS: Tensor) -> Tensor:
         """Final hidden states of further tokens, ``[T, D]``. ``allowed_TS``: what each attends to."""
         base = self._base
-        dtype = base.model.dtype
-        added_11TS = torch.zeros(allowed_TS.shape, dtype=dtype, device=base.device)[None, None]
-        added_11TS = added_11TS.masked_fill(~allowed_TS.to(base.device), torch.finfo(dtype).min)
+        self._positions += positions
         hidden_1TD: Tensor = base.backbone(
             input_ids=torch.tensor([list(ids)], device=base.device),
             position_ids=torch.tensor([list(positions)], device=base.device),
-            attention_mask=added_11TS,
+            attention_mask=base.attention_mask(allowed_TS, torch.tensor(self._positions)),
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        self._length += len(ids)
         return hidden_1TD[0]
 
     def read_apart(self, prefix: int, segments: Sequence[Sequence[int]]) -> tuple[Tensor, list[range]]:
