@@ -27,7 +27,7 @@ from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.logits_processors import Steer, Step, interpolated
 from continual_learning.reading.answering import ReaderConfig, answers_from_each, chosen_reader
-from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
+from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, completes, read_answers
 from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.wholes.library import Library, library_of
 from continual_learning.retrieval.backends import Retriever
@@ -175,7 +175,7 @@ class JitRLMVP(ReadingStrategy[JitRLMVPConfig]):
     def _steer(self, base: BaseModel, found: Sequence[Found], room: int) -> Steer | None:
         if not self.config.share:
             return None
-        after_space = self.config.style == "completion"
+        after_space = completes(base, self.config)
         quotations = [Quotations(base, one, self.config.sentences, room, after_space) for one in found]
 
         def steer(step: Step) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +140,14 @@ def test_a_document_costs_that_document(base: BaseModel) -> None:
 def test_bad_options() -> None:
     with pytest.raises(ConfigError, match="share"):
         make_strategy("jitrl_mvp", {"share": 1.0})
+
+
+@pytest.mark.parametrize(("chat", "style"), [(True, "chat"), (False, "completion")])
+def test_a_quotation_begins_as_the_answer_of_the_base_does(chat: bool, style: str, tmp_path: Path) -> None:
+    """After the colon of a completion, the first word comes with its space."""
+    base = BaseModel.load(str(make_tiny("llama", tmp_path, chat=chat, max_position_embeddings=1536)), device="cpu")
+    said = []
+    for given in ({}, {"style": style}):
+        strategy, state = learned(base, MILL, reader=None, share=0.9, **given)
+        said.append([a.text for a in strategy.answer(base, state, [ABOUT], 8)])
+    assert said[0] == said[1]
