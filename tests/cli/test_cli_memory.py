@@ -54,7 +54,7 @@ def test_list_of_nothing(cli: Any) -> None:
 def test_show(work: Any) -> None:
     found = work("memory", "show", "work", "--json").json
     assert [d["title"] for d in found["documents"]] == ["one", "two"]
-    assert found["options"]["style"] in ("chat", "completion")
+    assert found["options"]["style"] in ("auto", "chat", "completion")
     assert found["version"] == Store.open("work").history()[0].id
     out = work("memory", "show", "--memory", "work").out
     assert "in_context" in out and found["documents"][0]["id"] in out

@@ -79,6 +79,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "alpha_initial": {"passes": 4},
     "alpha_min": {"passes": 4},
     "ttt.last_block": {"first_block": 2},
+    "quote_tokens": {"reader": None},
     "hypernetwork": {"mode": "doc"},
     "doc2lora.simulated": {"mode": "doc"},
     "ace.api_key_variable": {"backend": "openai", "base_url": "http://127.0.0.1:9/v1"},

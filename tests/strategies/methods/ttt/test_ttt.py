@@ -268,11 +268,11 @@ def test_the_guard_refuses_when_general_questions_are_lost(
 
 def test_parts_learned_by_heart_are_recited_whole_or_as_far_as_asked_for(tiny_base: BaseModel) -> None:
     document = Document("Otto Brand lives in Lund. His seven cats sleep all day.", "Otto")
-    strategy = ttt(guard=True, neurons=None, first_block=0, passes=120, learning_rate=2e-2)
+    strategy = ttt(guard=True, reader=None, neurons=None, first_block=0, passes=120, learning_rate=2e-2)
     state, report = strategy.learn(tiny_base, strategy.init(tiny_base), document)
     assert report.accepted and report.recall_after == 1.0 > (report.recall_before or 0.0), report.reason
     asked = "Where does Otto Brand live?"
-    [short] = ttt(quote_tokens=4, neurons=None, first_block=0).answer(tiny_base, state, [asked], 60)
+    [short] = ttt(quote_tokens=4, reader=None, neurons=None, first_block=0).answer(tiny_base, state, [asked], 60)
     assert short.text == "Otto Brand lives in Lund."
     [long] = strategy.answer(tiny_base, state, [asked], 60)
     assert long.text.startswith(short.text) and long.tokens >= short.tokens
