@@ -55,7 +55,7 @@ class PassageConfig(ReaderConfig):
     part_tokens: int = Field(20, ge=4)
     """Maximum tokens per part of a passage."""
     quote_tokens: int = Field(24, ge=4)
-    """Without a reader, an answer holds the parts that fit into this many tokens, starting with the best."""
+    """With reader: null, an answer holds the parts that fit into this many tokens, starting with the best."""
 
 
 @dataclass(frozen=True)
