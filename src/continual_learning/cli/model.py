@@ -26,7 +26,7 @@ AcceptTerms = Annotated[
 @app.command("list")
 def list_(as_json: options.Json = False) -> None:
     """List the models on this machine: embedded, GGUF files in use, the hub's cache, and the one in the settings."""
-    from continual_learning.model.inventory import is_chosen, models
+    from continual_learning.model.inventory import means, models
     from continual_learning.settings.schema import load_config
 
     out = Output(as_json)
@@ -35,7 +35,7 @@ def list_(as_json: options.Json = False) -> None:
         {
             "name": model.name,
             "kind": model.kind,
-            "chosen": is_chosen(chosen, model),
+            "chosen": means(chosen, model),
             "embedded": model.kind == "embedded",
             "installed": model.installed,
             "dequantised": model.copy is not None if model.kind in ("embedded", "gguf") else None,

@@ -97,8 +97,8 @@ def _check_all_read(header: Header, read: set[str]) -> None:
     if read and left and header.architecture in _COMPARED:
         raise ModelError(
             f"{header.path} holds {len(left)} weights that Transformers does not read for architecture "
-            f"{header.architecture!r} ({left[0]}, …), and would compute another thing; give its Hugging "
-            "Face folder"
+            f"{header.architecture!r} ({left[0]}, …), and would compute something else; give its "
+            "Hugging Face folder"
         )
 
 

@@ -66,19 +66,14 @@ class Removal:
 def models(chosen: str) -> list[ModelFiles]:
     """Embedded models, GGUF files with a dequantised copy, models of the hub's cache, and the chosen one."""
     found = [*map(_embedded, EMBEDDED), *_user_files(), *_hub_models()]
-    if not any(_is(chosen, model) for model in found):
+    if not any(means(chosen, model) for model in found):
         found.append(_other(chosen))
     return found
 
 
-def is_chosen(chosen: str, model: ModelFiles) -> bool:
-    """Whether the settings' name means this model."""
-    return _is(chosen, model)
-
-
 def describe(name: str) -> dict[str, Any]:
     """Where a model is from, without loading it: ``kind``, ``source``, ``licence``, ``source_quantisation``."""
-    model = next((m for m in models(name) if _is(name, m)), None)
+    model = next((m for m in models(name) if means(name, m)), None)
     assert model is not None  # the chosen one is always among them
     quantisation = None
     if model.file is not None and model.kind in ("embedded", "gguf") and model.file.is_file():
@@ -199,7 +194,8 @@ def _other(name: str) -> ModelFiles:
     return ModelFiles(name, kind, False, None, None, None, None, None, None)
 
 
-def _is(name: str, model: ModelFiles) -> bool:
+def means(name: str, model: ModelFiles) -> bool:
+    """Whether a name, or the path of a GGUF file, is that of this model."""
     if model.name == name:
         return True
     path = Path(name).expanduser()

@@ -157,8 +157,8 @@ def read_answers(
         reading_prompt(base, config, read, question, max_new_tokens, history)
         for read, question in zip(passages, questions, strict=True)
     ]
-    # After its first line a completion continues with questions that the model makes up.
-    one_line = completes(base, config) or not base.chats
+    # After its first line a base that continues text goes on with questions that it makes up.
+    one_line = config.style == "completion" or not base.chats
     made = generate(base, [ids for ids, _ in fitted], max_new_tokens, on_token, one_line, steer)
     return [
         generated_answer(question, generation, sources[i] if sources else (), fitted[i][1])

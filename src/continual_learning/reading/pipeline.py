@@ -246,9 +246,7 @@ class Pipeline:
         doubtful: bool,
     ) -> list[Answer]:
         reader = chosen_reader(opened.base, self.config)
-        if reader is None and self.config.reader is not None:
-            return self._read_unaided(opened, questions, max_new_tokens, on_token, history)
-        if reader is None:
+        if reader is None and self.config.reader is None:
             keys = part_keys(opened.state.tensors[index_name(*opened.passage)])
             room = min(max_new_tokens, self.config.quote_tokens)
             windows = [best_window(keys, question, self.router.rarity, room) for question in questions]
@@ -268,29 +266,17 @@ class Pipeline:
         started = time.perf_counter()
         source = self._source_of(opened)
         share = (time.perf_counter() - started) / len(questions)
-        passages = [[source]] * len(questions)
-        documents = len(opened.state.meta.documents)
-        answers = answers_from_each(
-            opened.base, reader, passages, questions, max_new_tokens, on_token, history, documents, doubtful
-        )
-        return [replace(answer, seconds=answer.seconds + share) for answer in answers]
-
-    def _read_unaided(
-        self,
-        opened: Opened,
-        questions: list[str],
-        max_new_tokens: int,
-        on_token: TokenCallback | None,
-        history: Sequence[Message],
-    ) -> list[Answer]:
-        """The base's own reading of a passage: no reader was trained for it."""
-        started = time.perf_counter()
-        source = self._source_of(opened)
-        share = (time.perf_counter() - started) / len(questions)
-        passages, sources = [[Excerpt(source.text, source.title)]] * len(questions), [(source,)] * len(questions)
-        answers = read_answers(
-            opened.base, ReadingConfig(), passages, questions, max_new_tokens, on_token, history, sources
-        )
+        if reader is None:  # none was trained for this base, which reads the passage itself
+            excerpts, sources = [[Excerpt(source.text, source.title)]] * len(questions), [(source,)] * len(questions)
+            answers = read_answers(
+                opened.base, ReadingConfig(), excerpts, questions, max_new_tokens, on_token, history, sources
+            )
+        else:
+            passages = [[source]] * len(questions)
+            documents = len(opened.state.meta.documents)
+            answers = answers_from_each(
+                opened.base, reader, passages, questions, max_new_tokens, on_token, history, documents, doubtful
+            )
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
 
     def _source_of(self, opened: Opened) -> Source:
