@@ -65,6 +65,16 @@ def test_rows_with_and_without_a_schema_do_not_mix(tiny_base: BaseModel) -> None
     assert first.text == third.text and json.loads(first.text)["n"] in ("one", "two")
 
 
+@pytest.mark.parametrize("chats", [True, False])
+def test_a_base_that_never_saw_a_chat_replies_in_a_line(
+    chats: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = watch_generations(monkeypatch)
+    base = BaseModel.load(str(make_tiny("llama", folder / str(chats), chat=chats)), device="cpu")
+    InProcessModel(base).complete([ChatRequest((user("Who?"),), 3)])
+    assert [call.one_line for call in calls] == [not chats]
+
+
 def test_json_of_different_limits_is_one_batch_and_each_keeps_to_its_own(
     tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,14 @@ def test_without_a_template_it_is_a_transcript() -> None:
     assert format_.stop_text == "\nQuestion:"
 
 
+def test_a_turn_that_ends_with_its_own_question_is_not_labelled_again() -> None:
+    read: Message = {"role": "user", "content": "Be brief.\n\n<passage>\nBiko barks.\n</passage>\n\nQuestion: Who?"}
+    asks = "Be brief.\n\n<passage>\nBiko barks.\n</passage>\n\nQuestion: Who?\nAnswer:"
+    assert chat(None).render([read, ASSISTANT, USER]) == f"{asks} Biko.\n\nQuestion: Who?\nAnswer:"
+    said: Message = {"role": "user", "content": "Question: Who?\n\nNobody knows."}
+    assert chat(None).render([said]) == "Question: Question: Who?\n\nNobody knows.\nAnswer:"
+
+
 def test_bad_conversations() -> None:
     with pytest.raises(InputError, match="0 messages"):
         chat(None).render([])

@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tiny_models import make_tiny
 
+from continual_learning.app.learner import Learner
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, UnknownNameError
 from continual_learning.memory.state import DocumentRecord, State, StateMeta
+from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.logits_processors import Step
 from continual_learning.options import StrategyConfig, current_options
 from continual_learning.strategies.base import (
     ALREADY_HELD,
@@ -211,6 +215,40 @@ def test_every_answer_says_whether_the_memory_was_involved(strategy: Strategy[An
             assert answer.confidence is not None
         assert all(a.text != answer.text and 0 <= a.probability <= 1 for a in answer.alternatives)
         assert all(source.document_id in (A.id, B.id) for source in answer.sources)
+
+
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A tiny model that was never taught to chat, with room for worked examples."""
+    folder = make_tiny("llama", tmp_path_factory.mktemp("untaught"), chat=False, max_position_embeddings=1536)
+    return BaseModel.load(str(folder), device="cpu")
+
+
+def test_a_base_that_never_saw_a_chat_learns_answers_saves_and_forgets(
+    strategy: Strategy[Any], untaught: BaseModel, tmp_path: Path
+) -> None:
+    [line_break] = untaught.encode("\n")
+
+    def breaks_lines(step: Step) -> torch.Tensor:
+        """The third token is a line break, as after an answer that such a base has given."""
+        logits_BV = step.logits_BV.clone()
+        third = [row for row, written in enumerate(step.written) if len(written) == 2]
+        logits_BV[third, line_break] += 1e4
+        return logits_BV
+
+    learner = Learner(untaught, strategy, Store.open("work", tmp_path))
+    with untaught.steered(breaks_lines):
+        own = learner.ask(QUESTIONS, 6)
+        report = learner.learn(A.text, A.title)
+        assert report.accepted == (strategy.name != "frozen")
+        answers = learner.ask(QUESTIONS, 6)
+        kept = Learner(untaught, strategy, Store.open("work", tmp_path)).ask(QUESTIONS, 6)
+        for document in learner.documents:
+            learner.forget(document.id)
+        after = learner.ask(QUESTIONS, 6)
+    assert all("\n" not in answer.text for answer in (*own, *answers))
+    assert [a.text for a in kept] == [a.text for a in answers]
+    assert [a.text for a in after] == [a.text for a in own] and {a.origin for a in after} == {"model"}
 
 
 def test_state_survives_json_and_describes_itself(strategy: Strategy[Any], tiny_base: BaseModel) -> None:

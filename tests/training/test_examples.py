@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from tiny_models import make_tiny
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.training.examples import (
@@ -14,6 +16,7 @@ from continual_learning.training.examples import (
     answer_ids,
     cut_to_tokens,
     document_items,
+    line_ids,
     make_item,
     mini_batches,
     padded_ids,
@@ -34,6 +37,13 @@ def test_questions_are_asked_without_a_system_prompt_and_answers_end(tiny_base: 
     assert "helpful assistant" not in tiny_base.tokenizer.decode(question_ids(tiny_base, "Who?"))
     ids = answer_ids(tiny_base, "seven cats")
     assert tiny_base.decode(ids[:-1]) == "seven cats" and ids[-1] in tiny_base.stop_ids
+
+
+def test_an_answer_in_a_line_follows_a_plain_prompt_and_ends_with_an_empty_line(tmp_path: Path) -> None:
+    base = BaseModel.load(str(make_tiny("llama", tmp_path, chat=False)), device="cpu")
+    assert base.decode([*question_ids(base, "Who?"), *line_ids(base, "seven\ncats")]) == (
+        "Question: Who?\nAnswer: seven cats\n\n"
+    )
 
 
 def test_every_token_of_a_text_but_the_first_is_learned(tiny_base: BaseModel) -> None:

@@ -50,7 +50,8 @@ class InProcessModel:
         constraint = None
         if any(request.schema is not None for request in requests):
             constraint = JSONConstraint(self._base, [r.schema for r in requests], limits)
-        made = generate(self._base, prompts, max(limits), on_token, steer=constraint)
+        # A base that never saw a chat continues a transcript: after its first line it makes up the next question.
+        made = generate(self._base, prompts, max(limits), on_token, not self._base.chats, constraint)
         replies = []
         for request, ids, one in zip(requests, prompts, made, strict=True):
             room = min(request.max_new_tokens, self.window - len(ids))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROLES = ("system", "user", "assistant")
 
+_QUESTION = "Question: "
 # Replaces a special token's name in a message; the number is its place in `ChatFormat.shielded`'s words.
 SHIELD = re.compile("\ue000(\\d+)\ue001")
 
@@ -84,7 +85,7 @@ class ChatFormat:
     @property
     def stop_text(self) -> str | None:
         """Text that ends an answer if no token does: the next question of a plain transcript."""
-        return None if self.has_template else "\nQuestion:"
+        return None if self.has_template else f"\n{_QUESTION.strip()}"
 
     @cached_property
     def end_of_turn(self) -> int | None:
@@ -134,10 +135,15 @@ class ChatFormat:
 
 
 def _transcript(messages: Sequence[Message], add_generation_prompt: bool) -> str:
-    label = {"system": "", "user": "Question: ", "assistant": "Answer: "}
     gap = {"system": "\n\n", "user": "\n", "assistant": "\n\n"}
-    text = "".join(label[m["role"]] + m["content"] + gap[m["role"]] for m in messages)
+    text = "".join(_label(m) + m["content"] + gap[m["role"]] for m in messages)
     return text + "Answer:" if add_generation_prompt else text.rstrip("\n")
+
+
+def _label(message: Message) -> str:
+    """What precedes a turn of a transcript; nothing if its last paragraph is a question that says so itself."""
+    asks = message["content"].rpartition("\n\n")[2].startswith(_QUESTION)
+    return {"system": "", "user": "" if asks else _QUESTION, "assistant": "Answer: "}[message["role"]]
 
 
 def user(text: str) -> Message:

@@ -97,13 +97,22 @@ def question_ids(base: BaseModel, question: str) -> list[int]:
 
 def answer_ids(base: BaseModel, text: str) -> list[int]:
     """Tokens of an answer, including the token that ends it."""
+    answer = _turn_ids(base, text)
+    # A template may write a line break after the end of the turn: the answer ends at the first stop token.
+    ends = [i for i, token in enumerate(answer) if token in base.stop_ids]
+    return answer[: ends[0] + 1] if ends else [*answer, *sorted(base.stop_ids)[:1]]
+
+
+def line_ids(base: BaseModel, text: str) -> list[int]:
+    """Tokens of an answer that is one line, as a base that never saw a chat writes it, with the empty line after it."""
+    return [*_turn_ids(base, " ".join(text.split())), *base.encode("\n\n")]
+
+
+def _turn_ids(base: BaseModel, text: str) -> list[int]:
     question = user("?")
     prompt = base.chat_ids([question], system=False)
     whole = base.chat_ids([question, {"role": "assistant", "content": text}], add_generation_prompt=False, system=False)
-    # A template may write a line break after the end of the turn: the answer ends at the first stop token.
-    answer = whole[len(prompt) :] if whole[: len(prompt)] == prompt else base.encode(text)
-    ends = [i for i, token in enumerate(answer) if token in base.stop_ids]
-    return answer[: ends[0] + 1] if ends else [*answer, *sorted(base.stop_ids)[:1]]
+    return whole[len(prompt) :] if whole[: len(prompt)] == prompt else base.encode(text)
 
 
 def make_item(prompt: Sequence[int], learned: Sequence[int]) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -76,9 +77,10 @@ def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
             "of one that was trained for it, or learn documents with another strategy, such as ttt"
         )
     return (
-        f"no hypernetwork for the base {base_name!r}: Doc-to-LoRA needs one that was trained for it; set "
-        f"hypernetwork to its file or folder, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), "
-        "train one with `continual-learning train hypernetwork`, or learn with another strategy, such as ttt"
+        f"no hypernetwork for the base {base_name!r}: Doc-to-LoRA needs one that was trained for it; make one with "
+        f"`continual-learning model prepare {shlex.quote(base_name)}`, set hypernetwork to the file or folder of "
+        f"another, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), or learn with another strategy, "
+        "such as ttt"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from generations import watch_generations
 from tiny_models import make_tiny
 
 from continual_learning.doc2lora import load_hypernetwork
@@ -18,6 +19,7 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.model.decoding import shared_start
 from continual_learning.model.generation import generate
 from continual_learning.options import parse_config
+from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.methods.doc2lora.adapter import installed
 from continual_learning.strategies.methods.doc2lora.generated_lora import Generated, LowRank
 from continual_learning.strategies.methods.doc2lora.generators import DocumentGenerator
@@ -83,6 +85,23 @@ def settings(**changes: Any) -> HypernetworkTraining:
         "checkpoint_every": 2,
     }
     return HypernetworkTraining(**{**fields, **changes})
+
+
+def test_a_base_that_never_saw_a_chat_is_taught_as_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_tiny("llama", tmp_path, chat=False, max_position_embeddings=1536)
+    base = BaseModel.load(str(folder), device="cpu")
+    calls = watch_generations(monkeypatch)
+    plain_answers(base, [QUESTION], 4)
+    assert prompt_ids(base, QUESTION) == calls[0].prompts[0]
+    read = base.decode(prompt_ids(base, QUESTION, DOCUMENT))
+    assert read.endswith(f"Passage: {DOCUMENT}\nQuestion: {QUESTION}\nAnswer:")
+    assert base.decode(reply_ids(base, "Plankton.")) == " Plankton.\n\n"
+    taught = [relevant_target(base, DOCUMENT, ASKED, "Plankton.", own, settings()) for own in (False, True)]
+    targets = [one for one in (*taught, irrelevant_target(base, "Who lives in Paris?")) if one is not None]
+    assert [call.one_line for call in calls] == [True, True, True] and len(targets) == 3
+    # All prompts begin with the worked examples, which a row computes once.
+    start = packed(base, [targets]).start
+    assert base.decode(targets[0].prompt[:start]).endswith("Norway\n\nQuestion: ")
 
 
 @pytest.mark.parametrize("generator", ["linear", "perceiver"])

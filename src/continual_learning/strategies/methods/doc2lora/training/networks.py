@@ -7,7 +7,6 @@ from dataclasses import replace
 from continual_learning.datasets.facts import fact_documents
 from continual_learning.documents.shipped import background_texts
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.chat_template import user
 from continual_learning.model.families import linear_sizes, mlp_layout, mlp_parts
 from continual_learning.strategies.methods.doc2lora.adapter import linear_modules
 from continual_learning.strategies.methods.doc2lora.config import HypernetworkConfig, LinearHypernetworkConfig
@@ -16,6 +15,7 @@ from continual_learning.strategies.methods.doc2lora.linear import LinearHypernet
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 from continual_learning.strategies.methods.doc2lora.perceiver import Heads
 from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
+from continual_learning.strategies.methods.doc2lora.training.targets import prompt_ids, reply_ids
 
 _LINEAR_RANK, _READER_RANK, _PERCEIVER_RANK = 768, 16, 8
 _LATENT_WIDTH, _CROSS_LAYERS = 128, 2  # for a Perceiver of 10 million parameters, which a CPU trains in hours
@@ -82,9 +82,9 @@ def memory_blocks(count: int) -> tuple[int, ...]:
 def _fit_texts(base: BaseModel, seed: int) -> list[list[int]]:
     """Return ordinary texts, and questions with replies: what the base reads when it learns and when it answers."""
     made = fact_documents("train", _FIT_DOCUMENTS, 8, seed)
-    texts = [base.encode(text) for text in background_texts()[:_FIT_TEXTS]]
-    texts += [base.encode(item.document.text) for item in made]
+    read = [*background_texts()[:_FIT_TEXTS], *(item.document.text for item in made)]
+    texts = [base.encode(text, add_special_tokens=True) for text in read]
     for item in made:
         for question, reply in zip(item.questions[:4], item.replies[:4], strict=True):
-            texts.append([*base.chat_ids([user(question.question)]), *base.encode(reply)])
+            texts.append([*prompt_ids(base, question.question), *reply_ids(base, reply)[:-1]])
     return [ids[: base.window] for ids in texts]

@@ -21,8 +21,7 @@ from torch import Tensor
 from continual_learning.errors import InputError
 from continual_learning.model.base_model import Attention, BaseModel
 from continual_learning.model.decoding import shared_start
-from continual_learning.strategies.methods.doc2lora.context import chat_affixes
-from continual_learning.strategies.methods.doc2lora.training.targets import Target
+from continual_learning.strategies.methods.doc2lora.training.targets import Target, prompt_start
 
 _START, _FILLER = 0, -1  # segment numbers of the start and of padding
 
@@ -46,13 +45,13 @@ class Packing:
 def packed(base: BaseModel, rows: Sequence[Sequence[Target]], start: Sequence[int] | None = None) -> Packing:
     """Lay out each row's targets side by side, after as much of ``start`` as their prompts have in common.
 
-    By default ``start`` is what the chat template writes before a user's words. Raises InputError for a target that is
+    By default ``start`` is what precedes a user's words in every prompt. Raises InputError for a target that is
     longer than the window of the base's attention.
     """
     several = max(map(len, rows)) > 1
     common: tuple[int, ...] = ()
     if several:
-        before = chat_affixes(base).before if start is None else start
+        before = prompt_start(base) if start is None else start
         common = shared_start([before, *(target.prompt[:-1] for targets in rows for target in targets)])
     ids: list[list[int]] = []
     segments: list[list[int]] = []

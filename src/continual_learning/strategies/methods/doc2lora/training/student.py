@@ -139,7 +139,7 @@ class States:
     """The inputs of block ``first`` for prompts and answers, computed once and kept, a group of questions at a time.
 
     The same group gives the same states, whatever came before it. ``start`` is what prompts may share, if it is not
-    what the chat template begins with (`packed`).
+    what precedes every question (`packed`).
     """
 
     def __init__(self, base: BaseModel, first: int, kept: Kept | None = None, start: Sequence[int] | None = None):

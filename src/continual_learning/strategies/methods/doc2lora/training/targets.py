@@ -17,8 +17,13 @@ from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
+from continual_learning.model.decoding import shared_start
 from continual_learning.model.generation import generate
+from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, reading_prompt
+from continual_learning.reading.plain import fitted_prompt
+from continual_learning.strategies.methods.doc2lora.context import chat_affixes
 from continual_learning.strategies.methods.doc2lora.training.settings import ANSWER_TOKENS, TOP_K, HypernetworkTraining
+from continual_learning.training.examples import line_ids
 from continual_learning.types import QuestionAnswer
 
 
@@ -69,12 +74,26 @@ class Target:
 
 
 def prompt_ids(base: BaseModel, question: str, document: str | None = None) -> list[int]:
-    """Return the prompt for a question as the student gets it; with a ``document``, as the teacher does."""
-    return base.chat_ids([user(question if document is None else f"{document}\n\n{question}")])
+    """Return the prompt for a question as the student gets it, which is how a user's is asked; with a ``document``, as
+    the teacher does."""
+    if document is None:
+        return fitted_prompt(base, (), question, ANSWER_TOKENS)[0]
+    if base.chats:
+        return base.chat_ids([user(f"{document}\n\n{question}")])
+    return reading_prompt(base, ReadingConfig(), [Excerpt(document)], question, ANSWER_TOKENS)[0]
+
+
+def prompt_start(base: BaseModel) -> tuple[int, ...]:
+    """Return what the student's prompts begin with, whatever the question is."""
+    if base.chats:
+        return chat_affixes(base).before
+    return shared_start([prompt_ids(base, question) for question in ("What is it?", "7", "x")])
 
 
 def reply_ids(base: BaseModel, reply: str) -> list[int]:
     """Return a reply as a model writes it, with the end of its turn."""
+    if not base.chats:
+        return line_ids(base, reply)
     ids = base.encode(reply.strip())
     end = [i for i in base.chat_ids([user("x"), {"role": "assistant", "content": "y"}], False) if i in base.stop_ids]
     return [*ids, *end[-1:]]
@@ -92,7 +111,7 @@ def relevant_target(
     if len(with_document) + ANSWER_TOKENS > base.window:
         return None
     if own:
-        answer = list(generate(base, [with_document], ANSWER_TOKENS)[0].ids)
+        answer = list(generate(base, [with_document], ANSWER_TOKENS, one_line=not base.chats)[0].ids)
         weight = 0.0
     else:
         answer = reply_ids(base, reply)[:ANSWER_TOKENS]
@@ -108,7 +127,7 @@ def relevant_target(
 def irrelevant_target(base: BaseModel, question: str) -> Target | None:
     """Return the base's own answer to a question, and its distribution: what a document must not change."""
     prompt = prompt_ids(base, question)
-    answer = generate(base, [prompt], ANSWER_TOKENS)[0].ids
+    answer = generate(base, [prompt], ANSWER_TOKENS, one_line=not base.chats)[0].ids
     if not answer:
         return None
     return Target(tuple(prompt), tuple(answer), *_top(base, prompt, answer, TOP_K), 0.0)
