@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -79,3 +80,25 @@ def test_a_damaged_gguf_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ContinualLearningError, match=r"model\.gguf: llama\.cpp cannot load it") as caught:
         model.prepare()
     assert "\n" not in str(caught.value) and "speaker.num_ctx" in str(caught.value)
+
+
+def test_a_base_model_that_never_saw_a_chat_is_no_speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Llama:
+        def __init__(self, model_path: str, **_: object):
+            self.metadata = {"gemma3.context_length": "64"}
+            if "instruct" in model_path:
+                self.metadata["tokenizer.chat_template"] = "{{ messages }}"
+
+    package = ModuleType("llama_cpp")
+    monkeypatch.setattr(package, "Llama", Llama, raising=False)
+    monkeypatch.setitem(sys.modules, "llama_cpp", package)
+    for name in ("base.gguf", "instruct.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF and more")
+    chatting = named_model(f"llamacpp:{tmp_path}/instruct.gguf", Connection())
+    assert isinstance(chatting, LlamaCppModel)
+    chatting.prepare()
+    assert chatting.window == 64
+    with pytest.raises(
+        InputError, match=r"base\.gguf: no chat template in it, so this is a base model"
+    ):
+        LlamaCppModel(tmp_path / "base.gguf", 64).prepare()

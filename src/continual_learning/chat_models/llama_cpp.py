@@ -16,6 +16,7 @@ from continual_learning.errors import ChatModelError, InputError, MissingExtraEr
 from continual_learning.model.chat_template import Message
 
 _MAGIC = b"GGUF"
+_TEMPLATE = "tokenizer.chat_template"
 
 
 class LlamaCppModel:
@@ -34,7 +35,7 @@ class LlamaCppModel:
         self.window = window
 
     def prepare(self) -> None:
-        """Read the file, once. Raises ChatModelError if llama.cpp cannot."""
+        """Read the file, once. Raises ChatModelError if llama.cpp cannot, InputError for a model that does not chat."""
         if self._model is not None:
             return
         try:
@@ -51,6 +52,12 @@ class LlamaCppModel:
                 f"{self._file}: llama.cpp cannot load it ({first_line(error)}); expected a whole GGUF file of a chat "
                 f"model, and memory for it and {self.window} tokens: else lower {self._setting}"
             ) from error
+        if _TEMPLATE not in self._model.metadata:  # llama.cpp would write Llama 2's turns, which the model never saw
+            self._model = None
+            raise InputError(
+                f"{self._file}: no chat template in it, so this is a base model; expected a chat model, often named "
+                "-instruct or -it"
+            )
         trained = [int(value) for key, value in self._model.metadata.items() if key.endswith(".context_length")]
         self.window = min(self.window, *trained) if trained else self.window
 

@@ -79,8 +79,8 @@ def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
     return (
         f"no hypernetwork for the base {base_name!r}: Doc-to-LoRA needs one that was trained for it; make one with "
         f"`continual-learning model prepare {shlex.quote(base_name)}`, set hypernetwork to the file or folder of "
-        f"another, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), or learn with another strategy, "
-        "such as ttt"
+        f"another, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), or learn with another "
+        "strategy, such as ttt"
     )
 
 

@@ -101,7 +101,7 @@ def test_a_base_that_never_saw_a_chat_is_taught_as_it_is_asked(tmp_path: Path, m
     assert [call.one_line for call in calls] == [True, True, True] and len(targets) == 3
     # All prompts begin with the worked examples, which a row computes once.
     start = packed(base, [targets]).start
-    assert base.decode(targets[0].prompt[:start]).endswith("Norway\n\nQuestion: ")
+    assert base.decode(targets[0].prompt[:start]).endswith("Norway\n\nQuestion:")
 
 
 @pytest.mark.parametrize("generator", ["linear", "perceiver"])
