@@ -98,7 +98,5 @@ def test_a_base_model_that_never_saw_a_chat_is_no_speaker(tmp_path: Path, monkey
     assert isinstance(chatting, LlamaCppModel)
     chatting.prepare()
     assert chatting.window == 64
-    with pytest.raises(
-        InputError, match=r"base\.gguf: no chat template in it, so this is a base model"
-    ):
+    with pytest.raises(InputError, match=r"base\.gguf: no chat template in it, so this is a base model"):
         LlamaCppModel(tmp_path / "base.gguf", 64).prepare()

@@ -36,6 +36,7 @@ def test_the_rate_rises_then_falls_to_a_tenth() -> None:
     assert rates[:3] == [0.005, 0.01, 0.01]
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] == pytest.approx(0.01 * (1 - 0.9 * 7 / 8))
     assert Schedule(1.0, 1.0, 0.0).rate(0, 1) == 1.0
+    assert [Schedule(1.0, 1.0, 0.5, scale=0.5).rate(step, 4) for step in range(3)] == [0.25, 0.5, 0.5]
 
 
 def quadratic(

@@ -45,13 +45,15 @@ class Schedule:
     """Share of the steps in which the learning rate rises to its peak."""
     final: float = 0.1
     """Share of its peak to which it falls in the remaining steps."""
+    scale: float = 1.0
+    """Factor on all rates, for the size of a base's weights (`weight_size`)."""
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step, counted from 0."""
-        rising = max(1, round(self.warmup * steps))
+        rising, peak = max(1, round(self.warmup * steps)), self.scale * self.learning_rate
         if step < rising:
-            return self.learning_rate * (step + 1) / rising
-        return self.learning_rate * (1.0 - (1.0 - self.final) * (step - rising) / max(1, steps - rising))
+            return peak * (step + 1) / rising
+        return peak * (1.0 - (1.0 - self.final) * (step - rising) / max(1, steps - rising))
 
 
 @dataclass(frozen=True)

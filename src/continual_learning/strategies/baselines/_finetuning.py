@@ -27,6 +27,7 @@ from continual_learning.strategies.gate import LIMITS, guarded
 from continual_learning.training.examples import Item, StudyMaterial, cut_to_tokens, document_items
 from continual_learning.training.gradient_descent import Schedule, StepCallback, Trainable, Training, finetune
 from continual_learning.training.stopwatch import Stopwatch
+from continual_learning.training.weight_size import weight_share
 from continual_learning.types import Answer, LearnReport, Progress, ProgressCallback, QuestionAnswer, TokenCallback
 
 # Not varied in any measurement of the trained baselines.
@@ -48,7 +49,8 @@ class FinetuningConfig(StrategyConfig):
     """Documents longer than this are truncated, with a warning."""
 
     learning_rate: float = Field(1e-3, ge=0)
-    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth. It is for weights as large as
+    SmolLM2-135M's: where a base's are smaller, the rate is smaller in proportion."""
     passes: int = Field(2, ge=1)
     """Passes over the training examples; the questions are generated anew for each pass."""
     seed: int = 0
@@ -74,10 +76,9 @@ class FinetuningConfig(StrategyConfig):
         """The training examples made from a passage."""
         return StudyMaterial(questions_per_fragment=self.questions_per_fragment if self.signal == "study" else 0)
 
-    @property
-    def schedule(self) -> Schedule:
+    def schedule(self, base: BaseModel) -> Schedule:
         """Learning rate and clipping."""
-        return Schedule(self.learning_rate, _CLIP_NORM, _WARMUP)
+        return Schedule(self.learning_rate, _CLIP_NORM, _WARMUP, scale=weight_share(base))
 
 
 class AdapterConfig(FinetuningConfig):
@@ -149,7 +150,7 @@ class FinetuningStrategy(Strategy[ConfigT]):
             start = self.start(state)
             kept, descent = finetune(
                 base,
-                Training(self.trainable, start, passes, _MINI_BATCH_TOKENS, config.schedule, seed),
+                Training(self.trainable, start, passes, _MINI_BATCH_TOKENS, config.schedule(base), seed),
                 rng,
                 math.inf,
                 _step_reporter(progress),

@@ -22,7 +22,8 @@ class FullFinetuneConfig(FinetuningConfig):
     """
 
     learning_rate: float = Field(1e-4, ge=0)
-    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth. It is for weights as large as
+    SmolLM2-135M's: where a base's are smaller, the rate is smaller in proportion."""
 
 
 class FullFinetune(SequentialFinetuning[FullFinetuneConfig]):

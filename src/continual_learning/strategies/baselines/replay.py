@@ -34,7 +34,8 @@ class ReplayConfig(AdapterConfig):
     """
 
     learning_rate: float = Field(5e-3, ge=0)
-    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth."""
+    """AdamW's peak learning rate; it rises during the warm-up and then falls to a tenth. It is for weights as large as
+    SmolLM2-135M's: where a base's are smaller, the rate is smaller in proportion."""
     replay_ratio: float = Field(1.0, ge=0)
     """Examples of earlier documents per example of the new one."""
 

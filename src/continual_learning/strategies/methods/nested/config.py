@@ -40,7 +40,8 @@ class NestedConfig(StrategyConfig):
     periods: tuple[int, ...] = (0, 64, 512)
     """Number of new tokens after which a level is updated; 0: after every turn."""
     learning_rates: tuple[float, ...] = (2e-3, 2e-3, 1e-3)
-    """Learning rate of each level; it falls linearly to a tenth within an update."""
+    """Learning rate of each level; it falls linearly to a tenth within an update. Rates of low-rank changes are for
+    weights as large as SmolLM2-135M's: where a base's are smaller, the rate is smaller in proportion."""
     steps: tuple[int, ...] = (10, 6, 6)
     """Optimiser steps per update of each level."""
     optimizers: tuple[OptimizerName, ...] = ("adamw", "adamw", "adamw")

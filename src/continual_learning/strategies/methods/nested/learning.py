@@ -31,6 +31,7 @@ from continual_learning.strategies.methods.nested.optimisers import make_optimiz
 from continual_learning.strategies.methods.nested.staged import Staged, rival_tokens
 from continual_learning.training.examples import Item, mini_batches
 from continual_learning.training.gradient_descent import Course, Schedule, descend
+from continual_learning.training.weight_size import weight_share
 
 # The loss before and after is that of this many examples of the newest turn.
 _PROBES = 3
@@ -132,7 +133,8 @@ def _update(
     rivals_S = rival_tokens(base, items, rng)
     batches = _batches(items, steps, rng)
     kept = memory.optimizers[level] if config.keep_optimizer else {}
-    schedule = Schedule(config.learning_rates[level], config.clip_norm, 0.0)
+    scale = weight_share(base) if config.weights == "low_rank" else 1.0
+    schedule = Schedule(config.learning_rates[level], config.clip_norm, 0.0, scale=scale)
     with levels_in_place(base, config, memory.levels, level) as parameters:
         optimizer = make_optimizer(config, level, parameters, kept)
         course = Course(list(parameters.values()), optimizer, schedule, len(batches))
