@@ -72,8 +72,8 @@ def passage(dataset: Dataset) -> StudyPassage:
     return StudyPassage(item.document.text, item.document.title, item.questions)
 
 
-def loop(ttt: TTTConfig) -> InnerLoop:
-    return inner_loop(ttt, 1)
+def loop(base: BaseModel, ttt: TTTConfig) -> InnerLoop:
+    return inner_loop(base, ttt, 1)
 
 
 def moved_branches(base: BaseModel, ttt: TTTConfig, passage: StudyPassage) -> dict[int, NeuronBranch]:
@@ -103,12 +103,12 @@ def test_with_parts_the_cues_are_asked(tiny_base: BaseModel, passage: StudyPassa
 
 
 def adapted_loss(base: BaseModel, branches: dict[int, NeuronBranch], task: Task, ttt: TTTConfig) -> float:
-    learned = adapt(base, branches, 0.0, task, loop(ttt), random.Random(3))
+    learned = adapt(base, branches, 0.0, task, loop(base, ttt), random.Random(3))
     return judge(base, learned, 0.0, task)[0]
 
 
 def gradient(base: BaseModel, branches: dict[int, NeuronBranch], task: Task, ttt: TTTConfig, mode: Any, u: int) -> Any:
-    return task_gradient(base, branches, 0.0, task, mode, loop(ttt), u, random.Random(3))
+    return task_gradient(base, branches, 0.0, task, mode, loop(base, ttt), u, random.Random(3))
 
 
 def test_second_order_is_the_slope_of_the_loss_after_learning(tiny_base: BaseModel, passage: StudyPassage) -> None:
@@ -164,7 +164,7 @@ def test_instruction_takes_no_inner_step(tiny_base: BaseModel, passage: StudyPas
     assert found.loss == pytest.approx(judge(tiny_base, branches, 0.0, task)[0], rel=1e-5)
     study_only = task_gradient(
         tiny_base, branches, 0.0, Task([], [], task.asked, task.asked_prefix, task.rivals_S), "instruction",
-        loop(ttt), 1,
+        loop(tiny_base, ttt), 1,
         random.Random(0),
     )  # fmt: skip
     assert not torch.equal(found.gradient[0], study_only.gradient[0]), "the passage is studied too"

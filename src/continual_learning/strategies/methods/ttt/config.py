@@ -78,7 +78,8 @@ class TTTConfig(PassageConfig):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimizer of the inner loop; sgd is the published one."""
     learning_rate: float = Field(2e-2, ge=0, le=10)
-    """Peak learning rate; it rises during warm-up and then decays to a tenth."""
+    """Peak learning rate; it rises during warm-up and then decays to a tenth. AdamW's is for weights as large as
+    SmolLM2-135M's: where a base's are smaller, the rate is smaller in proportion."""
     passages_together: int = Field(4, ge=1)
     """Passages trained in one batch, of one document or of several given together: faster, but takes more memory."""
     mini_batch_tokens: int = Field(160, ge=1)

@@ -210,11 +210,14 @@ def wrong_tokens(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor
         for start in range(0, len(items), _PREFIX_BATCH):
             batch = items[start : start + _PREFIX_BATCH]
             ids_BT, out_BTD = run_items(base, batch, prefix[start : start + _PREFIX_BATCH], first_block)
-            for row, item in enumerate(batch):
-                places = slice(item.prompt_tokens - 1, len(item.ids) - 1)
-                best_M = base.logits(out_BTD[row, places]).argmax(dim=-1)
-                learned_M = ids_BT[row, item.prompt_tokens : len(item.ids)]
-                found.append(best_M[best_M != learned_M].tolist())
+            # The head of all rows in one product: it may be larger than all blocks together.
+            ends = [(item.prompt_tokens, len(item.ids)) for item in batch]
+            out_MD = torch.cat([out_BTD[row, first - 1 : end - 1] for row, (first, end) in enumerate(ends)])
+            best_M = base.logits(out_MD).argmax(dim=-1)
+            learned_M = torch.cat([ids_BT[row, first:end] for row, (first, end) in enumerate(ends)])
+            sizes = [end - first for first, end in ends]
+            for best, learned in zip(best_M.split(sizes), learned_M.split(sizes), strict=True):
+                found.append(best[best != learned].tolist())
     return found
 
 

@@ -40,6 +40,7 @@ from continual_learning.training.examples import Item, answer_ids, make_item
 from continual_learning.training.gradient_descent import Descent, StepCallback
 from continual_learning.training.questions import Fragment, ask
 from continual_learning.training.stopwatch import Stopwatch
+from continual_learning.training.weight_size import weight_share
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def learn_passages(
     Several are trained in step, with their mini-batches as one. Past ``deadline`` (`time.perf_counter`) they stop.
     """
     base, config, watch = lesson.base, lesson.config, lesson.watch
-    loop = inner_loop(config, config.passes)
+    loop = inner_loop(base, config, config.passes)
     prepared = [_prepare(lesson, passage, loop) for passage in passages]
     jobs = [one.job for one in prepared]
     with watch("gradient descent"):
@@ -139,9 +140,10 @@ def learn_passages(
     return learned
 
 
-def inner_loop(config: TTTConfig, passes: int) -> InnerLoop:
+def inner_loop(base: BaseModel, config: TTTConfig, passes: int) -> InnerLoop:
     """Return the inner loop of these settings, with this many passes over the items."""
-    return InnerLoop(config.optimizer, config.learning_rate, config.mini_batch_tokens, config.gradient_steps, passes)
+    rate = config.learning_rate * (weight_share(base) if config.optimizer == "adamw" else 1.0)
+    return InnerLoop(config.optimizer, rate, config.mini_batch_tokens, config.gradient_steps, passes)
 
 
 def _prepare(lesson: Lesson, passage: Passage, loop: InnerLoop) -> _Prepared:

@@ -112,7 +112,7 @@ class _Run:
         self.background = background_texts()
         self.train, held = training_passages(base, dataset, ttt.passage_tokens, VALIDATION_SHARE, config.seed)
         self.held = random.Random(f"{config.seed}:held").sample(held, min(config.validation_passages, len(held)))
-        self.loop = inner_loop(ttt, config.inner_passes)
+        self.loop = inner_loop(base, ttt, config.inner_passes)
         self.identity: dict[str, Any] = {
             "base": base.fingerprint,
             "data": dataset.sha256(),
