@@ -49,6 +49,7 @@ from continual_learning.reading.reader.reader import (
     save_reader,
 )
 from continual_learning.text.scoring import contains_answer, token_f1
+from continual_learning.training.weight_size import weight_share
 
 READER_FILE = "reader.safetensors"
 _WARM_UP = 40  # steps
@@ -67,6 +68,8 @@ class ReaderTraining(StrategyConfig):
     adapted: float = Field(0.8, gt=0, le=1)
     """Share of the blocks, the upper ones, whose linear layers the adapter changes."""
     learning_rate: float = Field(6e-4, gt=0)
+    """AdamW's peak learning rate for weights as large as SmolLM2-135M's; where a base's are smaller, the rate is smaller
+    by the square root: both factors of the adapter learn, so that their product grows with the square of the rate."""
     steps: int = Field(1_200, ge=1)
     falling: float = Field(0.35, ge=0, le=1)
     """Share of the steps, the last ones, in which the learning rate falls to zero."""
@@ -214,6 +217,7 @@ class _Run:
     def __init__(self, base: BaseModel, lessons: Sequence[Lesson], config: ReaderTraining, start: Reader | None):
         self._base, self._lessons, self._config = base, lessons, config
         self._names = names_asked_about(lessons)
+        self._scale = weight_share(base) ** 0.5
         self._first = base.block_count - math.ceil(config.adapted * base.block_count)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -255,7 +259,7 @@ class _Run:
         config = self._config
         batch = next(self._batches)
         for group in self._optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._rate()
+            group["lr"] = config.learning_rate * self._scale * self._rate()
         scaled = {n: w * config.scale if n.endswith(".B") else w for n, w in self._weights.items()}
         with self._base.patched(adapted(self._base, scaled)):
             loss = row_loss(self._base, batch, self._first)
