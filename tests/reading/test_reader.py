@@ -38,19 +38,20 @@ def made(base: BaseModel) -> Reader:
     return Reader(weights, base.fingerprint, Calibration())
 
 
-def written(base: BaseModel, reader: Reader, before: str, wanted: list[int]) -> float:
-    """Probability that the adapted base writes these tokens after the text and ``before``."""
+def written(base: BaseModel, reader: Reader, before: str, wanted: list[int], play: list[int] | None = None) -> float:
+    """Probability that the adapted base writes these tokens after the text and ``before``; of those in ``play``."""
     begin = [] if base.tokenizer.bos_token_id is None else [base.tokenizer.bos_token_id]
     prompt = [*begin, *base.encode(text_prompt(TITLE, TEXT)), *base.encode(before)]
     with base.patched(adapted(base, reader.weights)), torch.no_grad():
         ids = torch.tensor([[*prompt, *wanted]])
         hidden = base.backbone(input_ids=ids, use_cache=False).last_hidden_state[0]
-        likely = base.logits(hidden).log_softmax(-1)
+        logits = base.logits(hidden)
+        likely = logits - logits[:, play or slice(None)].logsumexp(-1, keepdim=True)
     return math.exp(sum(float(likely[len(prompt) - 1 + i, token]) for i, token in enumerate(wanted)))
 
 
 def unweighed(*given: object) -> object:
-    return given[-1]
+    return given[5]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "mistral"])
@@ -69,6 +70,25 @@ def test_a_spans_probability_is_that_of_writing_it(
         expected = written(base, reader, question_prompt(question), wanted)
         assert span.probability == pytest.approx(expected, rel=1e-3)
         assert TEXT[span.start :].startswith(span.text)
+
+
+def test_of_a_large_vocabulary_the_tokens_of_text_and_questions_compete(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("continual_learning.reading.reader.reader.weighed_by_question", unweighed)
+    monkeypatch.setattr("continual_learning.reading.reader.tokens_in_play.background_texts", lambda: ["and then"])
+    monkeypatch.setattr("continual_learning.reading.reader.tokens_in_play._SMALL", 10)
+    monkeypatch.setattr(tiny_base, "_remembered", {})
+    reader = made(tiny_base)
+    [found] = reader.read(tiny_base, TITLE, TEXT, ASKED[:1], 3)
+    texts = (TEXT, ASKED[0], "and then", "unknown")
+    play = {token for text in texts for token in tiny_base.encode(f" {text}")}
+    play |= {*SpanTrie(TEXT, tiny_base.tokenizer).tokens, *tiny_base.encode(END)}
+    assert len(play) < tiny_base.vocab_size / 2 and found.spans
+    for span in found.spans:
+        wanted = [*tiny_base.encode(f" {span.text}"), *tiny_base.encode(END)]
+        share = written(tiny_base, reader, question_prompt(ASKED[0]), wanted, sorted(play))
+        assert span.probability == pytest.approx(share, rel=1e-3)
 
 
 def test_of_answers_as_likely_the_one_that_the_question_fits_is_first(

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.reading.reader.row import Row
+from continual_learning.reading.reader.tokens_in_play import log_likelihoods
 from continual_learning.reading.spans import FoundSpan
 
 _WEIGHT = 0.5  # 0.2 to 1 are about as good
@@ -35,11 +37,12 @@ def weighed_by_question(
     before: list[int],
     questions: Sequence[str],
     spans: Sequence[Sequence[FoundSpan]],
+    tokens_S: Tensor | None = None,
 ) -> list[list[FoundSpan]]:
     """The spans of each question, likeliest first; those nearly as likely as the best are weighed by the question.
 
     The text is the first ``prefix`` tokens of ``row``; the tokens ``before`` precede every question. Together, rivals
-    stay as likely as they were.
+    stay as likely as they were. ``tokens_S``: those that compete (`tokens_in_play`).
     """
     rivals = [[s for s in each[:_MOST_RIVALS] if s.probability >= _RIVAL_SHARE * each[0].probability] for each in spans]
     segments: list[list[int]] = []
@@ -57,7 +60,7 @@ def weighed_by_question(
     scores: list[float] = []
     for segment, count, place in zip(segments, answers, places, strict=True):
         predicting = slice(place.start - first + count - 1, place.stop - first - 1)
-        log_likely_NV = base.logits(hidden_TD[predicting]).float().log_softmax(-1)
+        log_likely_NV = log_likelihoods(base, hidden_TD[predicting], tokens_S)
         wanted_N1 = torch.tensor(segment[count:], device=log_likely_NV.device)[:, None]
         scores.append(float(log_likely_NV.gather(1, wanted_N1).sum()))
     following = iter(scores)

@@ -30,6 +30,7 @@ from continual_learning.reading.reader.calibration import Calibration, signals
 from continual_learning.reading.reader.question_likelihood import weighed_by_question
 from continual_learning.reading.reader.row import Paths, Row
 from continual_learning.reading.reader.span_search import SpanSearch, SpanTrie
+from continual_learning.reading.reader.tokens_in_play import log_likelihoods, tokens_in_play
 from continual_learning.reading.spans import FoundSpan, Reading, Turn
 
 FORMAT = "continual-learning reader 2"
@@ -147,9 +148,10 @@ def _read(
     asked = [before + base.encode(question_prompt(question))[-_LONGEST_QUESTION:] for question in questions]
     hidden_TD, seen = row.read_apart(prefix, asked)
     last = torch.tensor([one[-1] - prefix for one in seen])
-    log_likely_CV = base.logits(hidden_TD[last]).float().log_softmax(-1).cpu()
     [end] = base.encode(END)
     unknown_id = base.encode(UNKNOWN)[0]
+    tokens_S = tokens_in_play(base, [trie.text, *questions], {*trie.tokens, end, unknown_id})
+    log_likely_CV = log_likelihoods(base, hidden_TD[last], tokens_S).cpu()
     searches = [SpanSearch(trie, end) for _ in asked]
     for search, log_likely_V in zip(searches, log_likely_CV, strict=True):
         search.begin(log_likely_V)
@@ -157,13 +159,13 @@ def _read(
     while rounds := [(i, n, chain) for i, s in enumerate(searches) for n, chain in enumerate(s.chains())]:
         ids, positions, allowed_TS, places = paths.lay_out([(i, chain) for i, _, chain in rounds], len(row))
         hidden_TD = row.read(ids, positions, allowed_TS)
-        log_likely_TV = base.logits(hidden_TD).float().log_softmax(-1).cpu()
+        log_likely_TV = log_likelihoods(base, hidden_TD, tokens_S).cpu()
         at = 0
         for (i, number, chain), where in zip(rounds, places, strict=True):
             searches[i].learn(number, where, list(log_likely_TV[at : at + len(chain.tokens)]))
             at += len(chain.tokens)
     spans = [_apart(list(search.best()), max(count, 2)) for search in searches]
-    spans = weighed_by_question(base, row, prefix, before, questions, spans)
+    spans = weighed_by_question(base, row, prefix, before, questions, spans, tokens_S)
     found = []
     for best, log_likely_V in zip(spans, log_likely_CV, strict=True):
         unknown = math.exp(float(log_likely_V[unknown_id]))

@@ -50,6 +50,8 @@ class SpanTrie:
     def __init__(self, text: str, tokenizer: Any):
         self.text = text
         self.root = _Node()
+        self.tokens: set[int] = set()
+        """All tokens that a span may have."""
         starts, ends = span_edges(text)
         allowed = set(ends)
         flat = re.sub(r"\s", " ", text)
@@ -72,6 +74,7 @@ class SpanTrie:
         )
         node = self.root
         places = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))[:_LONGEST]
+        self.tokens.update(token for token, _ in places)
         for token, (_, end) in places:
             node = node.ways.setdefault(token, _Node())
             at = start + end - 1

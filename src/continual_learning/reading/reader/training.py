@@ -68,8 +68,8 @@ class ReaderTraining(StrategyConfig):
     adapted: float = Field(0.8, gt=0, le=1)
     """Share of the blocks, the upper ones, whose linear layers the adapter changes."""
     learning_rate: float = Field(6e-4, gt=0)
-    """AdamW's peak learning rate for weights as large as SmolLM2-135M's; where a base's are smaller, the rate is smaller
-    by the square root: both factors of the adapter learn, so that their product grows with the square of the rate."""
+    """AdamW's peak learning rate for weights as large as SmolLM2-135M's. A base with smaller ones has a lower rate, by
+    the square root: both factors of the adapter learn, so that their product grows with the square of the rate."""
     steps: int = Field(1_200, ge=1)
     falling: float = Field(0.35, ge=0, le=1)
     """Share of the steps, the last ones, in which the learning rate falls to zero."""
