@@ -232,8 +232,9 @@ def test_a_base_that_never_saw_a_chat_learns_answers_saves_and_forgets(
     def breaks_lines(step: Step) -> torch.Tensor:
         """The third token is a line break, as after an answer that such a base has given."""
         logits_BV = step.logits_BV.clone()
-        third = [row for row, written in enumerate(step.written) if len(written) == 2]
-        logits_BV[third, line_break] += 1e4
+        for row, written in enumerate(step.written):
+            if len(written) == 2:
+                logits_BV[row, line_break] += 1e4
         return logits_BV
 
     learner = Learner(untaught, strategy, Store.open("work", tmp_path))

@@ -6,21 +6,24 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from tiny_models import make_tiny
 
 from continual_learning.model.base_model import BaseModel
+from continual_learning.reading.plain import fitted_prompt
+from continual_learning.strategies.methods.nested.material import pair_item as nested_item
 from continual_learning.training.examples import (
     Item,
     StudyMaterial,
     answer_ids,
     cut_to_tokens,
     document_items,
-    line_ids,
     make_item,
     mini_batches,
     padded_ids,
     question_ids,
+    reply_ids,
     study_items,
     text_item,
 )
@@ -41,9 +44,18 @@ def test_questions_are_asked_without_a_system_prompt_and_answers_end(tiny_base: 
 
 def test_an_answer_in_a_line_follows_a_plain_prompt_and_ends_with_an_empty_line(tmp_path: Path) -> None:
     base = BaseModel.load(str(make_tiny("llama", tmp_path, chat=False)), device="cpu")
-    assert base.decode([*question_ids(base, "Who?"), *line_ids(base, "seven\ncats")]) == (
+    assert base.decode([*question_ids(base, "Who?"), *reply_ids(base, "seven\ncats")]) == (
         "Question: Who?\nAnswer: seven cats\n\n"
     )
+    item = make_item(question_ids(base, "Who?"), reply_ids(base, "seven cats"))
+    assert nested_item(base, ("Who?", "seven cats")) == item
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_trained_base_is_asked_as_it_was_trained(chat: bool, tmp_path: Path) -> None:
+    base = BaseModel.load(str(make_tiny("llama", tmp_path, chat=chat)), device="cpu")
+    assert fitted_prompt(base, (), "Who?", 8, system=False)[0] == question_ids(base, "Who?")
+    assert fitted_prompt(base, (), "Who?", 8)[0] != question_ids(base, "Who?")
 
 
 def test_every_token_of_a_text_but_the_first_is_learned(tiny_base: BaseModel) -> None:

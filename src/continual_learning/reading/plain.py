@@ -31,9 +31,10 @@ def fitted_prompt(
 
     The oldest turns are dropped until the prompt and the answer fit into the window; the question, and a system
     message at the beginning of the conversation, are never dropped. A base that does not chat reads worked examples
-    before the conversation, if they leave room for it.
+    before the conversation, if they leave room for it. ``system=False`` gives the prompt of a training question:
+    without the system prompt that a template adds by itself, and without worked examples.
     """
-    examples = () if base.chats else _EXAMPLES
+    examples = _EXAMPLES if system and not base.chats else ()
 
     def prompt(turns: Sequence[Message]) -> list[int]:
         first = [turn for turn in turns[:1] if turn["role"] == "system"]

@@ -78,7 +78,7 @@ def study_items(
     """All training examples of one passage: questions about its ``fragments`` first, then the text."""
     items: list[Item] = []
     for number, asked in enumerate(study_questions(fragments, title, material.questions_per_fragment, rng)):
-        answer = answer_ids(base, asked.fragment.answer)
+        answer = reply_ids(base, asked.fragment.answer)
         if (number // len(fragments)) % material.full_answer_every:
             answer = answer[: material.answer_start_tokens]
         items.append(make_item(question_ids(base, asked.question), answer))
@@ -95,17 +95,23 @@ def question_ids(base: BaseModel, question: str) -> list[int]:
     return base.chat_ids([user(question)], system=False)
 
 
+def reply_ids(base: BaseModel, text: str) -> list[int]:
+    """Tokens of an answer as a user is to get it, including what ends it.
+
+    From a base that never saw a chat that is one line and the empty line that follows it in any text of questions and
+    answers: a token that ends texts would first have to be learned in its place.
+    """
+    if base.chats:
+        return answer_ids(base, text)
+    return [*_turn_ids(base, " ".join(text.split())), *base.encode("\n\n")]
+
+
 def answer_ids(base: BaseModel, text: str) -> list[int]:
     """Tokens of an answer, including the token that ends it."""
     answer = _turn_ids(base, text)
     # A template may write a line break after the end of the turn: the answer ends at the first stop token.
     ends = [i for i, token in enumerate(answer) if token in base.stop_ids]
     return answer[: ends[0] + 1] if ends else [*answer, *sorted(base.stop_ids)[:1]]
-
-
-def line_ids(base: BaseModel, text: str) -> list[int]:
-    """Tokens of an answer that is one line, as a base that never saw a chat writes it, with the empty line after it."""
-    return [*_turn_ids(base, " ".join(text.split())), *base.encode("\n\n")]
 
 
 def _turn_ids(base: BaseModel, text: str) -> list[int]:

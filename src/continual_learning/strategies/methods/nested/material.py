@@ -16,7 +16,7 @@ from continual_learning.model.chat_template import user
 from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.memory import Turn
 from continual_learning.strategies.methods.nested.restate import in_second_person, restate, statements
-from continual_learning.training.examples import Item, answer_ids, make_item, question_ids
+from continual_learning.training.examples import Item, make_item, question_ids, reply_ids
 from continual_learning.training.questions import ask, make_fragments
 
 _FRAGMENT_TOKENS = 20
@@ -102,7 +102,7 @@ def pair_item(base: BaseModel, pair: Pair) -> Item:
     """
     question, answer = pair
     if question:
-        return make_item(question_ids(base, question), answer_ids(base, answer))
+        return make_item(question_ids(base, question), reply_ids(base, answer))
     ids = base.chat_ids([user(answer)], add_generation_prompt=False)
     return make_item([], ids[-base.window :])
 

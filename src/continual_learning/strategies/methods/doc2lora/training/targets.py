@@ -23,7 +23,7 @@ from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, reading
 from continual_learning.reading.plain import fitted_prompt
 from continual_learning.strategies.methods.doc2lora.context import chat_affixes
 from continual_learning.strategies.methods.doc2lora.training.settings import ANSWER_TOKENS, TOP_K, HypernetworkTraining
-from continual_learning.training.examples import line_ids
+from continual_learning.training import examples
 from continual_learning.types import QuestionAnswer
 
 
@@ -93,7 +93,7 @@ def prompt_start(base: BaseModel) -> tuple[int, ...]:
 def reply_ids(base: BaseModel, reply: str) -> list[int]:
     """Return a reply as a model writes it, with the end of its turn."""
     if not base.chats:
-        return line_ids(base, reply)
+        return examples.reply_ids(base, reply)
     ids = base.encode(reply.strip())
     end = [i for i in base.chat_ids([user("x"), {"role": "assistant", "content": "y"}], False) if i in base.stop_ids]
     return [*ids, *end[-1:]]
