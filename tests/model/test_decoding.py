@@ -155,4 +155,5 @@ def test_rounded_weights_answer_nearly_alike(family: str, precision: Precision, 
         exact = whole.logits(make_decoder(whole, 1).read([START[:3]]))
         decoder = make_decoder(base, 1)
         rounded = decoder.logits(decoder.read([START[:3]]))
-    assert 0 < (rounded - exact).norm() / exact.norm() < 0.3
+    # Random weights lose more in 4 bits than a model's own.
+    assert 0 < (rounded - exact).norm() / exact.norm() < (0.2 if precision == "int8" else 0.6)
