@@ -1,4 +1,4 @@
-"""network.py and tokenizer.py: our network and tokenizer against Transformers' own, bit for bit."""
+"""network/ and tokenizer.py: our networks and tokenizer against Transformers' own, bit for bit."""
 
 from __future__ import annotations
 
@@ -9,29 +9,35 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_ggufs import make_gguf
+from tiny_models import SENTENCES, make_tiny, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from continual_learning.errors import ModelError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.copies import USER_FILES, copies
 from continual_learning.model.decoding import FastDecoder, TransformersDecoder
+from continual_learning.model.loading import load_pretrained
 from continual_learning.model.network import KeyValueCache, Network
-from continual_learning.model.tokenizer import Tokenizer
+from continual_learning.model.pretrained import fingerprint
+from continual_learning.model.tokenizer import Tokenizer, shorten
 
 TEXTS = ["The quick brown fox lives in Paris.", "a <|im_end|> b \u65e5\u672c \U0001f642\n\n  c", ""]
-IDS_BT = torch.tensor([[5, 9, 17, 40, 8, 23, 31, 2], [7, 3, 3, 50, 12, 44, 6, 10]])
+IDS_BT = torch.tensor([[5, 9, 17, 40, 8, 23, 31, 2, 11, 60, 13, 4], [7, 3, 3, 50, 12, 44, 6, 10, 71, 9, 33, 20]])
+"""More tokens than the window of the tiny Gemma, 8."""
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma3"])
+def theirs(request: pytest.FixtureRequest) -> Any:
+    return tiny_model(request.param).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
-def theirs(tiny_llama_dir: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(tiny_llama_dir).eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def folder(tiny_llama_dir: Path, theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny Llama as it is written by the version of Transformers that is installed, with shared embeddings."""
-    found = tmp_path_factory.mktemp("llama")
+def folder(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as it is written by the version of Transformers that is installed, with shared embeddings."""
+    found = tmp_path_factory.mktemp("model")
     theirs.save_pretrained(found)
-    AutoTokenizer.from_pretrained(tiny_llama_dir).save_pretrained(found)
+    tiny_tokenizer().save_pretrained(found)
     return found
 
 
@@ -46,6 +52,7 @@ def test_names_and_weights(ours: Network, theirs: Any) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
     assert ours.lm_head.weight is ours.model.embed_tokens.weight
+    assert fingerprint(ours) == fingerprint(theirs)
 
 
 def test_logits_and_gradients(ours: Network, theirs: Any) -> None:
@@ -64,15 +71,28 @@ def test_masks(ours: Network, theirs: Any) -> None:
         found: torch.Tensor = model.base_model(input_ids=IDS_BT, use_cache=False, **given).last_hidden_state
         return found
 
-    allowed = torch.ones(8, 8, dtype=torch.bool).tril() & (torch.arange(8) != 2) | torch.eye(8, dtype=torch.bool)
-    added = torch.zeros(2, 1, 8, 8).masked_fill_(~allowed, torch.finfo(torch.float32).min)
+    count = IDS_BT.shape[1]
+    allowed = torch.ones(count, count, dtype=torch.bool).tril() & (torch.arange(count) != 2) | torch.eye(count).bool()
+    added = torch.zeros(2, 1, count, count).masked_fill_(~allowed, torch.finfo(torch.float32).min)
     assert torch.equal(hidden(ours, attention_mask=added), hidden(theirs, attention_mask=added))
+    if theirs.config.model_type == "gemma3_text":
+        kinds = {"full_attention": added, "sliding_attention": added.flip(1).triu(-3)}
+        assert torch.equal(hidden(ours, attention_mask=kinds), hidden(theirs, attention_mask=kinds))
 
-    padding = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [1] * 8])
+    padding = torch.ones_like(IDS_BT)
+    padding[0, :3] = 0
     places = (padding.cumsum(1) - 1).clamp(min=0)
     found, expected = (hidden(m, attention_mask=padding, position_ids=places) for m in (ours, theirs))
     assert torch.equal(found[padding.bool()], expected[padding.bool()])
     assert found.isfinite().all()
+
+
+def test_late_positions_in_bf16(folder: Path, theirs: Any) -> None:
+    ours = torch.nn.Module.to(Network.from_folder(folder), torch.bfloat16)
+    auto: Any = AutoModelForCausalLM
+    expected = auto.from_pretrained(folder, dtype=torch.bfloat16).model(IDS_BT, position_ids=IDS_BT.cumsum(1))
+    found = ours.model(IDS_BT, position_ids=IDS_BT.cumsum(1))
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
 
 
 def test_caches(ours: Network, theirs: Any) -> None:
@@ -87,10 +107,12 @@ def test_caches(ours: Network, theirs: Any) -> None:
     for cache in (mine, other):
         cache.batch_repeat_interleave(2)
     same(IDS_BT[:, 3:6])
+    same(IDS_BT[:, 6:10])
     for cache in (mine, other):
         cache.batch_select_indices(torch.tensor([1]))
-    same(IDS_BT[1:, 6:7])
-    assert mine.get_seq_length() == 7
+    for at in (10, 11):
+        same(IDS_BT[1:, at : at + 1])
+    assert mine.get_seq_length() == 12
 
 
 def test_the_fast_decoder_agrees(ours: Network, folder: Path) -> None:
@@ -98,7 +120,7 @@ def test_the_fast_decoder_agrees(ours: Network, folder: Path) -> None:
     base = BaseModel("ours", ours, Tokenizer.from_folder(folder))
     layout = base.family.block_layout
     assert base.own_network and layout is not None
-    prompts = [base.encode("The quick brown fox lives in"), base.encode("The quick brown dog")]
+    prompts = [base.encode(f"{SENTENCES[0]} The quick"), base.encode(f"{SENTENCES[0]} A")]
     found = []
     for decoder in (TransformersDecoder(base), FastDecoder(base, layout, 2)):
         first = decoder.logits(decoder.read(prompts))
@@ -110,12 +132,21 @@ def test_the_fast_decoder_agrees(ours: Network, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [("model_type", "qwen2"), ("hidden_act", "gelu"), ("attention_bias", True), ("tie_word_embeddings", False)],
+    ("family", "field", "value"),
+    [
+        ("llama", "model_type", "qwen2"),
+        ("llama", "hidden_act", "gelu"),
+        ("llama", "attention_bias", True),
+        ("llama", "tie_word_embeddings", False),
+        ("gemma3", "final_logit_softcapping", 30.0),
+        ("gemma3", "rope_type", "linear"),
+    ],
 )
-def test_refuses_what_it_does_not_compute(folder: Path, tmp_path: Path, field: str, value: object) -> None:
-    copy = shutil.copytree(folder, tmp_path / "other")
+def test_refuses_what_it_does_not_compute(family: str, tmp_path: Path, field: str, value: object) -> None:
+    copy = make_tiny(family, tmp_path / "other")
     fields = json.loads((copy / "config.json").read_text())
+    if field == "rope_type":  # as in the larger Gemmas
+        fields["rope_parameters"]["full_attention"][field] = value
     (copy / "config.json").write_text(json.dumps({**fields, field: value}))
     with pytest.raises(ModelError, match=f"{field} = {value!r}"):
         Network.from_folder(copy)
@@ -129,8 +160,22 @@ def test_refuses_missing_weights(folder: Path, tmp_path: Path) -> None:
         Network.from_folder(copy)
 
 
+@pytest.fixture(scope="module")
+def gemma_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dequantised copy of a tiny Gemma 3: its tokenizer begins texts with a token and writes words with ▁."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTINUAL_LEARNING_HOME", str(home))
+        load_pretrained(str(make_gguf("gemma3", home / "gemma.gguf")), torch.float32)
+        return copies(USER_FILES)[0].folder
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_tokenizer_equals_transformers(folder: Path, text: str) -> None:
+def test_the_tokenizer_equals_transformers(tmp_path: Path, gemma_copy: Path, text: str, family: str) -> None:
+    folder = gemma_copy if family == "gemma3" else tmp_path
+    if family == "llama":
+        tiny_tokenizer().save_pretrained(folder)
     ours, theirs = Tokenizer.from_folder(folder), AutoTokenizer.from_pretrained(folder)
     for special in (False, True):
         for split in (False, True):
@@ -146,6 +191,17 @@ def test_the_tokenizer_equals_transformers(folder: Path, text: str) -> None:
     assert set(ours.all_special_tokens) == set(theirs.all_special_tokens)
     assert set(ours.all_special_ids) == set(theirs.all_special_ids)
     assert len(ours) == len(theirs)
+    if family == "gemma3":  # it never saw a chat
+        return
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": "{{ 7 }}"}]
     rendered = {t.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for t in (ours, theirs)}
     assert len(rendered) == 1
+
+
+def test_a_shortened_tokenizer_is_the_same(tmp_path: Path) -> None:
+    tiny_tokenizer().save_pretrained(tmp_path)
+    before, size = Tokenizer.from_folder(tmp_path), (tmp_path / "tokenizer.json").stat().st_size
+    shorten(tmp_path / "tokenizer.json")
+    after = Tokenizer.from_folder(tmp_path)
+    assert (tmp_path / "tokenizer.json").stat().st_size < size
+    assert after.backend_tokenizer.to_str() == before.backend_tokenizer.to_str()

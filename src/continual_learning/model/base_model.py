@@ -100,7 +100,6 @@ class BaseModel:
         # The check takes half a second; for our own network, tests do it once and for all.
         if not self.own_network:
             self._check_stages()
-        self.has_softcap = self._softcap is not None
         self.mlp_class = type(self.mlp(0))
         self.linears = FastLinears(model, precision)
 
@@ -308,9 +307,11 @@ class BaseModel:
         """
         head = self.model.get_output_embeddings()
         logits: Tensor = head(hidden_ND) if tokens_S is None else F.linear(hidden_ND, *self._head_rows(head, tokens_S))
-        if self._softcap is not None:
-            logits = torch.tanh(logits / self._softcap) * self._softcap
-        return logits
+        return self.soft_capped(logits)
+
+    def soft_capped(self, logits: Tensor) -> Tensor:
+        """The logits that the family makes of what the head gives: under its soft cap, if it has one."""
+        return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap
 
     def _head_rows(self, head: nn.Module, tokens_S: Tensor) -> tuple[Tensor, Tensor | None]:
         """The head's weights and biases of some tokens: [S, D], [S].

@@ -1,9 +1,9 @@
 """GGUF files, dequantised to fp32 once and kept.
 
 Reading a GGUF file takes Transformers 20 s and more. So what it gives is kept as safetensors under the data folder.
-From there it is mapped into memory, and a plain Llama runs on a network of our own (`network`), because importing
-Transformers takes longer than answering. Every file of the copy is checked (size and SHA-256, which is computed only
-when the file has changed) before it is used, and a damaged copy is made anew.
+From there it is mapped into memory, and a plain Llama or Gemma 3 runs on a network of our own (`network`), because
+importing Transformers takes longer than answering. Every file of the copy is checked (size and SHA-256, which is
+computed only when the file has changed) before it is used, and a damaged copy is made anew.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from continual_learning.io.file_hashes import file_sha256
 from continual_learning.io.paths import model_cache_home
 from continual_learning.model.copies import MANIFEST, MANIFEST_FORMAT, USER_FILES, copies, known_hashes, read_copy
 from continual_learning.model.gguf_files import Header, check_header, read_header
-from continual_learning.model.network import Network, NetworkConfig
+from continual_learning.model.network import Network, config_of
 from continual_learning.model.pretrained import Pretrained, fingerprint, quiet_transformers
-from continual_learning.model.tokenizer import Tokenizer
+from continual_learning.model.tokenizer import Tokenizer, shorten
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,7 +86,7 @@ def _read_model(folder: Path, dtype: torch.dtype) -> Any:
 def _fits_our_network(folder: Path) -> bool:
     """Whether our own network computes what this copy needs."""
     try:
-        NetworkConfig.from_fields(json.loads((folder / "config.json").read_text("utf-8")))
+        config_of(folder)
     except ModelError:
         return False
     return (folder / "model.safetensors").is_file()
@@ -104,6 +104,7 @@ def _build(name: str, gguf: Path, cache: Path, fetch_again: str) -> dict[str, An
         with quiet_transformers():
             model.save_pretrained(aside)
             tokenizer.save_pretrained(aside)
+        shorten(aside / "tokenizer.json")
         manifest = {
             "format": MANIFEST_FORMAT,
             "name": name,

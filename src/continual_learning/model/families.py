@@ -26,7 +26,8 @@ K = TypeVar("K")
 class BlockLayout(NamedTuple):
     """Names of the parts of a block that computes ``x + attention(norm(x))``, ``x + mlp(norm(x))``.
 
-    Norms are RMS norms, positions are rotary over all channels of a head, attention is to all earlier tokens.
+    Norms are RMS norms, positions are rotary over all channels of a head, attention is to all earlier tokens or to a
+    window of the last ones.
     """
 
     attention: str
@@ -41,6 +42,17 @@ class BlockLayout(NamedTuple):
     query_norm: str
     key_norm: str
     """Norms of each head's queries and keys, if the family has them."""
+    after_attention: str | None = None
+    after_mlp: str | None = None
+    """Norms of what attention and MLP add to x, if the family has them."""
+    epsilon: str = "variance_epsilon"
+    """Field of a norm with the number that it adds to the mean square."""
+    norm_offset: float = 0.0
+    """What a norm adds to its weight; if it adds anything, it rounds to the model's dtype only after multiplying."""
+    rotary_kinds: bool = False
+    """Whether the rotary positions are asked for by the kind of block."""
+    score_softcap: str | None = None
+    """Field of an attention with the soft cap of its scores."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +82,22 @@ _PRE_NORM = BlockLayout(
     query_norm="q_norm",
     key_norm="k_norm",
 )
+_FOUR_NORMS = _PRE_NORM._replace(
+    before_mlp="pre_feedforward_layernorm",
+    after_attention="post_attention_layernorm",
+    after_mlp="post_feedforward_layernorm",
+    epsilon="eps",
+    norm_offset=1.0,
+)
+_GEMMA2 = _FOUR_NORMS._replace(score_softcap="attn_logit_softcapping")
+_GEMMA3 = _FOUR_NORMS._replace(rotary_kinds=True)
+_FINAL_CAP = "final_logit_softcapping"
 _FAMILIES: dict[str, Family] = {
     "llama": Family("llama", *_LLAMA_LIKE, block_layout=_PRE_NORM),  # SmolLM2 too
     "qwen2": Family("qwen2", *_LLAMA_LIKE, block_layout=_PRE_NORM),  # Qwen2.5 too
     "qwen3": Family("qwen3", *_LLAMA_LIKE, block_layout=_PRE_NORM),
-    "gemma2": Family("gemma2", *_LLAMA_LIKE, logit_softcap="final_logit_softcapping"),
-    "gemma3_text": Family("gemma3", *_LLAMA_LIKE, logit_softcap="final_logit_softcapping"),
+    "gemma2": Family("gemma2", *_LLAMA_LIKE, logit_softcap=_FINAL_CAP, block_layout=_GEMMA2),
+    "gemma3_text": Family("gemma3", *_LLAMA_LIKE, logit_softcap=_FINAL_CAP, block_layout=_GEMMA3),
     "mistral": Family("mistral", *_LLAMA_LIKE, block_layout=_PRE_NORM),
     "phi3": Family("phi3", *_LLAMA_LIKE),
     "gpt2": Family("gpt2", "transformer.h", "mlp"),
@@ -185,7 +207,7 @@ def _find_by_structure(model: nn.Module, model_type: str, tried: list[str]) -> F
             except UnsupportedModelError as error:
                 reasons.append(f"{name}: {error}")
         if len(found) == 1:
-            return Family(model_type, path, found[0], logit_softcap="final_logit_softcapping")
+            return Family(model_type, path, found[0], logit_softcap=_FINAL_CAP)
         why = f"{len(found)} MLPs ({', '.join(found)})" if found else f"no MLP ({'; '.join(reasons) or 'no children'})"
         tried.append(f"{path} ({len(blocks)} x {classes[0]}): expected one child with an MLP, found {why}")
     raise UnsupportedModelError(
