@@ -1,7 +1,7 @@
 """Experiments (what to measure) and results (what was measured): one small file each.
 
 experiments/<protocol>/_protocol.yaml              title and text of its table; setting: shared by its experiments
-experiments/<protocol>/<strategy>--<variant>.yaml  label, options of the strategy, setting
+experiments/<protocol>/<strategy>--<variant>.yaml  label, model, options of the strategy, setting
 results/<protocol>/<strategy>--<variant>.json      the summary, at most 20 kB; schema in `check`
 answers/<protocol>/<strategy>--<variant>.json.gz   all answers; not in git
 """
@@ -21,6 +21,8 @@ import yaml
 HERE = Path(__file__).parent
 FORMAT = 1
 MOST_BYTES = 20_000
+MODEL = "smollm2-135m"
+"""The base model of an experiment that names none."""
 Json = dict[str, Any]
 
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -55,6 +57,8 @@ class Experiment:
     """Options of the strategy that differ from their defaults."""
     setting: Mapping[str, Any] = field(default_factory=dict)
     """Setting of the protocol: documents, split, seeds and the like."""
+    model: str = MODEL
+    """The base model; any other than the default is part of the variant's name, such as ``quote--gemma3-270m``."""
 
     @property
     def name(self) -> str:
@@ -63,7 +67,8 @@ class Experiment:
 
     def content(self) -> Json:
         """What the digest of its result covers, in addition to code."""
-        return {"name": self.name, "options": dict(self.options), "setting": dict(self.setting)}
+        model = {} if self.model == MODEL else {"model": self.model}
+        return {"name": self.name, **model, "options": dict(self.options), "setting": dict(self.setting)}
 
 
 def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
@@ -72,8 +77,8 @@ def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
     for path in sorted(folder.glob("*/[!_]*.yaml")):
         shared = protocol_facts(path.parent.name, folder)["setting"]
         own = _yaml(path)
-        if unknown := own.keys() - {"label", "options", "setting"}:
-            raise ValueError(f"{path}: key {min(unknown)!r}; expected label, options or setting")
+        if unknown := own.keys() - {"label", "model", "options", "setting"}:
+            raise ValueError(f"{path}: key {min(unknown)!r}; expected label, model, options or setting")
         strategy, dashes, variant = path.stem.partition("--")
         if not dashes:
             raise ValueError(f"{path}: expected a name such as quote--default.yaml")
@@ -84,7 +89,12 @@ def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
             own.get("label", strategy),
             own.get("options", {}),
             {**shared, **own.get("setting", {})},
+            own.get("model", MODEL),
         )
+        if experiment.model != MODEL and experiment.model not in variant:
+            raise ValueError(
+                f"{path}: model {experiment.model}; expected it in the name: {strategy}--{experiment.model}.yaml"
+            )
         found[experiment.name] = experiment
     return found
 

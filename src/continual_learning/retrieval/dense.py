@@ -2,8 +2,9 @@
 
 Two kinds of vectors. `HiddenStates` are the base's own: the mean over a text's tokens of a middle block's input,
 minus the mean over ordinary text, which all texts share and which would make any two of them alike (Mu and Viswanath
-2018, arXiv 1702.01417). They need no extra installation. `SentenceEncoder` is a model trained for this, from the extra
-``encoder``.
+2018, arXiv 1702.01417). The first token is left out: others attend to it when nothing else matters (Xiao et al. 2023,
+arXiv 2309.17453), and it is so large that its share of the mean would tell short texts from long ones. They need no
+extra installation. `SentenceEncoder` is a model trained for this, from the extra ``encoder``.
 
 Shapes: N = texts, D = size of a vector, B = texts of a batch, T = tokens, padding included.
 """
@@ -95,7 +96,7 @@ class HiddenStates:
         return found
 
     def _means(self, texts: Sequence[str]) -> torch.Tensor:
-        rows = [(self._base.encode(text) or [0])[: self._base.window] for text in texts]
+        rows = [(self._base.encode(text, add_special_tokens=True) or [0])[: self._base.window] for text in texts]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         means: dict[int, torch.Tensor] = {}
         for start in range(0, len(order), _BATCH):
@@ -103,7 +104,9 @@ class HiddenStates:
             longest = max(len(rows[i]) for i in chosen)
             ids_BT = torch.tensor([rows[i] + [0] * (longest - len(rows[i])) for i in chosen], device=self._base.device)
             hidden_BTD = self._base.hidden_before(ids_BT, self._block).float().cpu()
-            means.update({i: hidden_BTD[row, : len(rows[i])].mean(0) for row, i in enumerate(chosen)})
+            means.update(
+                {i: hidden_BTD[row, min(1, len(rows[i]) - 1) : len(rows[i])].mean(0) for row, i in enumerate(chosen)}
+            )
         return torch.stack([means[i] for i in range(len(rows))])
 
 
