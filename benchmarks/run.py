@@ -9,7 +9,7 @@
 A result is written as soon as it is measured, so that the same command resumes after an interruption; within squad,
 stream and the like every document that was learned is stored, too. A result is stale if the digest of its experiment
 and of the code that it runs is not the current one, or was not recorded, or if the copy that is kept here of its base
-model has another fingerprint. Then `report.py` writes the tables. An experiment may name its base (``model: NAME``).
+model has another fingerprint. Then `report.py` writes the tables. ``quote--default@NAME`` is a row of another base.
 """
 
 from __future__ import annotations

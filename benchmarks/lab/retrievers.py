@@ -2,11 +2,11 @@
 
     python benchmarks/lab/retrievers.py MODEL squad_dev_open.jsonl nq_passages.jsonl [--ask]
 
-Finding: 20 or 100 passages of the second half of SQuAD's articles in one index, all their questions. Routing: which of 20 or
-100 learned passages a question opens, and how many of 120 search questions (Natural Questions) about other things open
-one; the encoder's cosines need a threshold, chosen on passages of the first half and 120 other search questions. Hidden
-states are slow, and tried on 20 passages. With ``--ask``:
-F1 of `rag` on questions about eight of the 100 passages, all of them in its memory, by what ranks the chunks.
+Finding: 20 or 100 passages of the second half of SQuAD's articles in one index, all their questions. Routing: which of
+those passages a question opens, once they are learned, and how many of 120 search questions (Natural Questions) about
+other things open one; the encoder's cosines need a threshold, chosen on passages of the first half and 120 other search
+questions. Hidden states are slow, and tried on 20 passages. With ``--ask``: F1 of `rag` on questions about eight of 100
+passages, all of them in its memory, by what ranks the chunks.
 Needs ``pip install 'continual-learning-slm[encoder]'``.
 """
 
