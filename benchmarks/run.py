@@ -38,6 +38,7 @@ from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.sequence import MEASURING
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.copies import copies
+from continual_learning.model.embedded import EMBEDDED
 from continual_learning.strategies.base import strategy_class, strategy_names
 
 
@@ -55,9 +56,14 @@ def state_of(experiment: Experiment, known: Json) -> str:
     result = known[experiment.name]
     if result["digest"] is None:
         return "unknown"
-    here = {copy.manifest.get("fingerprint") for copy in copies(experiment.model)}
+    here = fingerprints_here(experiment.model)
     other = bool(here) and result["setting"].get("fingerprint") not in here
     return "stale" if other or result["digest"] != experiment_digest(experiment) else "fresh"
+
+
+def fingerprints_here(model: str) -> set[object]:
+    """Fingerprints of the copies that are kept here of an embedded base; none if there is no copy."""
+    return {copy.manifest.get("fingerprint") for copy in copies(model)} if model in EMBEDDED else set()
 
 
 def chosen(every: dict[str, Experiment], names: Sequence[str]) -> list[Experiment]:

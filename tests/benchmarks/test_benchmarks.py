@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 
@@ -193,12 +193,13 @@ def test_the_runner_writes_results_and_runs_what_is_stale(
     assert (tmp_path / "results" / f"{frozen}.json").read_bytes() == before, "measured again"
     assert states() == {frozen: "fresh", rag: "fresh"}
 
-    copy = SimpleNamespace(manifest={"fingerprint": result["setting"]["fingerprint"]})
-    monkeypatch.setattr(runner, "copies", lambda name: [copy] if name == str(tiny_llama_dir) else [])
+    here = {result["setting"]["fingerprint"]}
+    monkeypatch.setattr(runner, "fingerprints_here", lambda name: here if name == str(tiny_llama_dir) else set())
     assert states() == {frozen: "fresh", rag: "fresh"}
-    copy.manifest["fingerprint"] = "that of another reading of the file"
+    here.clear()
+    here.add("that of another reading of the file")
     assert states() == {frozen: "stale", rag: "stale"}
-    copy.manifest["fingerprint"] = result["setting"]["fingerprint"]
+    here.clear()
 
     changed = {e.name: records.Experiment("squad", e.strategy, setting={**e.setting, "documents": 3}) for e in runner.experiments().values()}  # fmt: skip  # noqa: E501
     monkeypatch.setattr(runner, "experiments", lambda: changed)
