@@ -24,6 +24,7 @@ import torch
 from continual_learning.documents.shipped import background_texts
 from continual_learning.errors import ConfigError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.pretrained import quiet_transformers
 from continual_learning.retrieval.index import Hit, Key
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -125,7 +126,8 @@ class SentenceEncoder:
                 f"retriever 'encoder' with {name!r}: the package 'sentence-transformers' is not installed; "
                 "pip install 'continual-learning-slm[encoder]', or choose bm25, tfidf or dense"
             ) from None
-        self._model: Any = library.SentenceTransformer(_packaged(name) or name, device="cpu")
+        with quiet_transformers():
+            self._model: Any = library.SentenceTransformer(_packaged(name) or name, device="cpu")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of texts: float32 [N, D]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -208,7 +208,10 @@ class Comparison:
 def comparisons(entries: Sequence[Entry]) -> list[Comparison]:
     """What is best on each base, and then across them by what means the same on every base."""
     groups = by_model(entries)
-    found = [_comparison(model and f"On {model}", group, best(group)) for model, group in groups.items()]
+    found = []
+    for model, group in groups.items():
+        group = [replace(entry, label=entry.name, model="") for entry in group]
+        found.append(_comparison(model and f"On {model}", group, best(group)))
     if len(groups) > 1:
         found.append(_comparison("Across the base models", entries, best(entries, _ACROSS_BASES)))
     return [one for one in found if one.findings]
