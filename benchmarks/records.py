@@ -83,19 +83,20 @@ def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
     for path in sorted(folder.glob("*/[!_]*.yaml")):
         shared = protocol_facts(path.parent.name, folder)["setting"]
         stem, _, model = path.stem.partition("@")
-        own = {**_yaml(path.with_name(f"{stem}.yaml")), **_yaml(path)}
+        own = _yaml(path)
         if unknown := own.keys() - {"label", "options", "setting"}:
             raise ValueError(f"{path}: key {min(unknown)!r}; expected label, options or setting")
         strategy, dashes, variant = stem.partition("--")
         if not dashes:
             raise ValueError(f"{path}: expected a name such as quote--default.yaml")
+        like = _yaml(path.with_name(f"{stem}.yaml")) if model else {}
         experiment = Experiment(
             path.parent.name,
             strategy,
             variant,
-            own.get("label", strategy),
-            own.get("options", {}),
-            {**shared, **own.get("setting", {})},
+            own.get("label", like.get("label", strategy)),
+            {**like.get("options", {}), **own.get("options", {})},
+            {**shared, **like.get("setting", {}), **own.get("setting", {})},
             model or MODEL,
         )
         found[experiment.name] = experiment

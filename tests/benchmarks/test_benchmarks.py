@@ -216,12 +216,14 @@ def test_the_runner_names_what_there_is(runner: ModuleType, capsys: pytest.Captu
 def test_a_row_of_another_base_takes_what_its_file_does_not_say(records: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "squad"
     folder.mkdir()
-    (folder / "rag--plain.yaml").write_text("label: rag, plain\noptions:\n  reader: null\n")
+    (folder / "rag--plain.yaml").write_text(
+        "label: rag, plain\noptions:\n  reader: null\nsetting:\n  documents: 16\n  split: all\n"
+    )
     (folder / "rag--plain@gemma3-270m.yaml").write_text("setting:\n  documents: 8\n")
     here, there = records.experiments(tmp_path).values()
     assert (there.name, there.model) == ("squad/rag--plain@gemma3-270m", "gemma3-270m")
     assert (there.label, there.options, there.variant) == (here.label, here.options, here.variant)
-    assert there.setting == {"documents": 8} and here.setting == {}
+    assert there.setting == {"documents": 8, "split": "all"} and here.setting["documents"] == 16
     assert "model" not in here.content(), "digests from before rows had bases"
     assert there.content()["model"] == "gemma3-270m"
 
