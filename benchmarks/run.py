@@ -158,9 +158,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if trial and given.out == HERE:
         parser.error(f"{trial}: such results are not those of the experiments; give --out FOLDER")
     try:
-        todo = changed(chosen(experiments(), given.names), given.changes)
+        every = experiments()
         if given.model:
-            todo = [replace(experiment, model=given.model) for experiment in todo]
+            on_it = [replace(one, model=given.model) for name, one in every.items() if "@" not in name]
+            every = {one.name: one for one in on_it}
+        todo = changed(chosen(every, given.names), given.changes)
         known = results(folder=given.out / "results")
     except ValueError as error:
         parser.error(str(error))
