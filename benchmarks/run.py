@@ -143,7 +143,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--stale", action="store_true", help="only those whose result is missing, stale or unknown")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else")
     parser.add_argument("--data", type=Path, default=Path("squad_dev_open.jsonl"), help="SQuAD's development file")
-    parser.add_argument("--model", help="another base for all of them, as a trial; needs --out")
+    parser.add_argument("--model", help="another base for all of them, as a trial: names end in @MODEL; needs --out")
     parser.add_argument("--out", type=Path, default=HERE, help="folder with results/ and answers/")
     parser.add_argument(
         "--set",
