@@ -2,6 +2,7 @@
 
 experiments/<protocol>/_protocol.yaml              title and text of its table; setting: shared by its experiments
 experiments/<protocol>/<strategy>--<variant>.yaml  label, options of the strategy, setting
+experiments/<protocol>/<strategy>--<variant>@<model>.yaml  the same on another base: what differs, or nothing
 results/<protocol>/<strategy>--<variant>.json      the summary, at most 20 kB; schema in `check`
 answers/<protocol>/<strategy>--<variant>.json.gz   all answers; not in git
 """
@@ -21,6 +22,8 @@ import yaml
 HERE = Path(__file__).parent
 FORMAT = 1
 MOST_BYTES = 20_000
+MODEL = "smollm2-135m"
+"""The base model of an experiment whose name has none."""
 Json = dict[str, Any]
 
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -55,15 +58,23 @@ class Experiment:
     """Options of the strategy that differ from their defaults."""
     setting: Mapping[str, Any] = field(default_factory=dict)
     """Setting of the protocol: documents, split, seeds and the like."""
+    model: str = MODEL
+    """The base model."""
 
     @property
     def name(self) -> str:
-        """``protocol/strategy--variant``: the name of its files, and its name on the command line."""
-        return f"{self.protocol}/{self.strategy}--{self.variant}"
+        """The name of its files, and its name on the command line: `row_name`."""
+        return row_name(self.protocol, self.strategy, self.variant, self.model)
 
     def content(self) -> Json:
         """What the digest of its result covers, in addition to code."""
-        return {"name": self.name, "options": dict(self.options), "setting": dict(self.setting)}
+        model = {} if self.model == MODEL else {"model": self.model}
+        return {"name": self.name, **model, "options": dict(self.options), "setting": dict(self.setting)}
+
+
+def row_name(protocol: str, strategy: str, variant: str, model: str) -> str:
+    """``protocol/strategy--variant``, with ``@model`` for any base but the default one."""
+    return f"{protocol}/{strategy}--{variant}" + ("" if model == MODEL else f"@{Path(model).name}")
 
 
 def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
@@ -71,19 +82,22 @@ def experiments(folder: Path = HERE / "experiments") -> dict[str, Experiment]:
     found = {}
     for path in sorted(folder.glob("*/[!_]*.yaml")):
         shared = protocol_facts(path.parent.name, folder)["setting"]
+        stem, _, model = path.stem.partition("@")
         own = _yaml(path)
         if unknown := own.keys() - {"label", "options", "setting"}:
             raise ValueError(f"{path}: key {min(unknown)!r}; expected label, options or setting")
-        strategy, dashes, variant = path.stem.partition("--")
+        strategy, dashes, variant = stem.partition("--")
         if not dashes:
             raise ValueError(f"{path}: expected a name such as quote--default.yaml")
+        like = _yaml(path.with_name(f"{stem}.yaml")) if model else {}
         experiment = Experiment(
             path.parent.name,
             strategy,
             variant,
-            own.get("label", strategy),
-            own.get("options", {}),
-            {**shared, **own.get("setting", {})},
+            own.get("label", like.get("label", strategy)),
+            {**like.get("options", {}), **own.get("options", {})},
+            {**shared, **like.get("setting", {}), **own.get("setting", {})},
+            model or MODEL,
         )
         found[experiment.name] = experiment
     return found
@@ -111,15 +125,16 @@ def check(result: Mapping[str, Any], path: Path) -> None:
     for name, types in _FIELDS.items():
         if not isinstance(result[name], types):
             raise ValueError(f"{path}: {name} = {result[name]!r}; expected {' or '.join(t.__name__ for t in types)}")
-    if f"{result['protocol']}/{result['strategy']}--{result['variant']}" != f"{path.parent.name}/{path.stem}":
-        raise ValueError(f"{path}: holds {result['protocol']}/{result['strategy']}--{result['variant']}")
+    name = _name(result)
+    if name != f"{path.parent.name}/{path.stem}":
+        raise ValueError(f"{path}: holds {name}")
     if path.exists() and path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes; expected at most {MOST_BYTES}: answers go to answers/")
 
 
 def write(result: Json, answers: Any, results: Path = HERE / "results", answers_to: Path = HERE / "answers") -> Path:
     """Write a result, and its answers to a file of their own. Returns the result's file."""
-    stem = Path(result["protocol"]) / f"{result['strategy']}--{result['variant']}"
+    stem = Path(_name(result))
     path = results / stem.with_name(f"{stem.name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_rounded(result), indent=1, ensure_ascii=False) + "\n"
@@ -135,6 +150,10 @@ def write(result: Json, answers: Any, results: Path = HERE / "results", answers_
         with gzip.open(to, "wt", encoding="utf-8") as file:
             json.dump(answers, file, ensure_ascii=False)
     return path
+
+
+def _name(result: Mapping[str, Any]) -> str:
+    return row_name(result["protocol"], result["strategy"], result["variant"], result["model"])
 
 
 def _rounded(value: Any) -> Any:

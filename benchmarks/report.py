@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from protocols import protocol_module
-from protocols.sequences import show, table
-from records import HERE, Json, protocol_facts, results
+from protocols.sequences import show, side_by_side
+from records import HERE, MODEL, Json, protocol_facts, results
 
 ORDER = (
     "reading",
@@ -37,9 +37,22 @@ ORDER = (
 )
 """The order of the tables. For their texts see `title` and `about` in experiments/<protocol>/_protocol.yaml."""
 
+TITLES = {"smollm2-135m": "SmolLM2-135M-Instruct", "gemma3-270m": "Gemma 3 270M"}
+"""How the project's README calls the bases."""
+
+
+def bases(rows: Iterable[Json]) -> list[str]:
+    """The base models of results, the default one first."""
+    return sorted({row["model"] for row in rows}, key=lambda name: (name != MODEL, name))
+
+
+def of_base(every: Mapping[str, Json], model: str) -> dict[str, Json]:
+    """The results on one base, by their names on the default one."""
+    return {name.partition("@")[0]: result for name, result in every.items() if result["model"] == model}
+
 
 def protocol_table(protocol: str, every: Mapping[str, Json]) -> str:
-    """The table of a protocol."""
+    """The table of a protocol, for results of one base."""
     rows = {name: result for name, result in every.items() if result["protocol"] == protocol}
     if not rows:
         return "Not measured yet."
@@ -101,7 +114,11 @@ def tables() -> str:
     for protocol in ORDER:
         facts = protocol_facts(protocol)
         rows = [result for result in every.values() if result["protocol"] == protocol]
-        parts.append(f"## {facts['title']}\n{facts['about']}\n\n{protocol_table(protocol, every)}")
+        parts.append(f"## {facts['title']}\n{facts['about']}")
+        names = bases(rows) or [MODEL]
+        for model in names:
+            heading = f"### On {model}\n" if len(names) > 1 else ""
+            parts.append(heading + protocol_table(protocol, of_base(every, model)))
         if rows:
             parts.append(provenance(rows))
     return "\n\n".join(parts)
@@ -110,18 +127,22 @@ def tables() -> str:
 def readme_block() -> str:
     """The block of results in the project's README."""
     every = results()
-    squad = {n: r for n, r in every.items() if r["protocol"] == "squad"}
-    stream = {n: r for n, r in every.items() if r["protocol"] == "stream"}
+    names = bases(every.values())
+    shown = " and ".join(TITLES.get(name, name) for name in names)
+    squad, stream = (
+        {model: {n: r for n, r in of_base(every, model).items() if r["protocol"] == protocol} for model in names}
+        for protocol in ("squad", "stream")
+    )
     plain = [r for r in every.values() if r["protocol"] == "single_passage" and r["strategy"] == "naive"]
     return "\n\n".join(
         (
-            "One SQuAD passage at a time, closed book, at most 24 generated tokens, SmolLM2-135M-Instruct on one CPU "
+            f"One SQuAD passage at a time, closed book, at most 24 generated tokens, {shown} on one CPU "
             "core; passages and questions that nothing was tuned on ([how, and what else was measured]"
             "(benchmarks/README.md)):",
-            table(squad, short=True),
+            side_by_side(squad),
             "Twenty passages one after another in one memory, all questions asked at the end (BWT: what later "
             "documents did to earlier ones, 0 is nothing):",
-            table(stream, short=True),
+            side_by_side(stream),
             "Gradient descent without what `ttt` adds to it, thirty next-token steps in copies of the last MLPs "
             "(naive_dual) or in all weights (naive_full), on other passages of these articles:",
             naive(plain),

@@ -8,12 +8,14 @@
 
 A result is written as soon as it is measured, so that the same command resumes after an interruption; within squad,
 stream and the like every document that was learned is stored, too. A result is stale if the digest of its experiment
-and of the code that it runs is not the current one, or was not recorded. Then `report.py` writes the tables.
+and of the code that it runs is not the current one, or was not recorded, or if the copy that is kept here of its base
+model has another fingerprint. Then `report.py` writes the tables. ``quote--default@NAME`` is a row of another base.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shlex
 import subprocess
@@ -33,15 +35,17 @@ from records import FORMAT, HERE, Experiment, Json, experiments, results, write
 from continual_learning.evaluation.cache import digest
 from continual_learning.evaluation.code_digest import code_digest
 from continual_learning.evaluation.machine import machine_facts
-from continual_learning.evaluation.sequence import SequenceRunner
+from continual_learning.evaluation.sequence import MEASURING
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.copies import copies
+from continual_learning.model.embedded import EMBEDDED
 from continual_learning.strategies.base import strategy_class, strategy_names
 
 
 def experiment_digest(experiment: Experiment) -> str:
     """SHA-256 of the experiment and of the code that it runs."""
     strategies = [experiment.strategy] if experiment.strategy in strategy_names() else []
-    roots = [SequenceRunner, protocol_module(experiment.protocol).measure, *map(strategy_class, strategies)]
+    roots = [*MEASURING, protocol_module(experiment.protocol).measure, *map(strategy_class, strategies)]
     return digest({**experiment.content(), "code": code_digest(*roots)})
 
 
@@ -49,8 +53,17 @@ def state_of(experiment: Experiment, known: Json) -> str:
     """missing, fresh, stale, or unknown if the digest was not recorded."""
     if experiment.name not in known:
         return "missing"
-    kept = known[experiment.name]["digest"]
-    return "unknown" if kept is None else "fresh" if kept == experiment_digest(experiment) else "stale"
+    result = known[experiment.name]
+    if result["digest"] is None:
+        return "unknown"
+    here = fingerprints_here(experiment.model)
+    other = bool(here) and result["setting"].get("fingerprint") not in here
+    return "stale" if other or result["digest"] != experiment_digest(experiment) else "fresh"
+
+
+def fingerprints_here(model: str) -> set[object]:
+    """Fingerprints of the copies that are kept here of an embedded base; none if there is no copy."""
+    return {copy.manifest.get("fingerprint") for copy in copies(model)} if model in EMBEDDED else set()
 
 
 def chosen(every: dict[str, Experiment], names: Sequence[str]) -> list[Experiment]:
@@ -130,7 +143,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--stale", action="store_true", help="only those whose result is missing, stale or unknown")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else")
     parser.add_argument("--data", type=Path, default=Path("squad_dev_open.jsonl"), help="SQuAD's development file")
-    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--model", help="another base for all of them, as a trial: names end in @MODEL; needs --out")
     parser.add_argument("--out", type=Path, default=HERE, help="folder with results/ and answers/")
     parser.add_argument(
         "--set",
@@ -141,10 +154,15 @@ def main(words: Sequence[str] | None = None) -> int:
         help="another value of a setting, or of an option that the experiment leaves at its default; needs --out",
     )
     given = parser.parse_args(words)
-    if given.changes and given.out == HERE:
-        parser.error(f"--set {given.changes[0]}: such results are not those of the experiments; give --out FOLDER")
+    trial = f"--set {given.changes[0]}" if given.changes else f"--model {given.model}" if given.model else ""
+    if trial and given.out == HERE:
+        parser.error(f"{trial}: such results are not those of the experiments; give --out FOLDER")
     try:
-        todo = changed(chosen(experiments(), given.names), given.changes)
+        every = experiments()
+        if given.model:
+            on_it = [replace(one, model=given.model) for name, one in every.items() if "@" not in name]
+            every = {one.name: one for one in on_it}
+        todo = changed(chosen(every, given.names), given.changes)
         known = results(folder=given.out / "results")
     except ValueError as error:
         parser.error(str(error))
@@ -167,11 +185,15 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run_all(todo: Sequence[Experiment], given: argparse.Namespace) -> list[Json]:
-    base = BaseModel.load(given.model) if todo else None
+    base: BaseModel | None = None
     written = []
-    for number, experiment in enumerate(todo, start=1):
+    order = list(dict.fromkeys(experiment.model for experiment in todo))  # so that each base is loaded once
+    for number, experiment in enumerate(sorted(todo, key=lambda e: order.index(e.model)), start=1):
         print(f"{number}/{len(todo)} {experiment.name}", file=sys.stderr, flush=True)
-        assert base is not None
+        if base is None or base.name != experiment.model:
+            base = None  # two may not fit
+            gc.collect()
+            base = BaseModel.load(experiment.model)
         command = shlex.join(["python", "benchmarks/run.py", experiment.name, "--data", given.data.name])
         result, answers = run(experiment, Bench(base, given.data), command)
         path = write(result, answers, given.out / "results", given.out / "answers")

@@ -24,14 +24,13 @@ from continual_learning.datasets.conversation import conversation_dataset
 from continual_learning.documents import Document
 from continual_learning.documents.shipped import background_texts, unrelated_texts
 from continual_learning.evaluation.cache import digest
-from continual_learning.evaluation.code_digest import code_digest
-from continual_learning.evaluation.sequence import SequenceRunner
+from continual_learning.evaluation.sequence import measured_code
 from continual_learning.io.paths import data_home
 from continual_learning.memory.state import State
 from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
 from continual_learning.settings.schema import NestedSettings
-from continual_learning.strategies.base import make_strategy, strategy_class
+from continual_learning.strategies.base import make_strategy
 from continual_learning.text.chunking import sentences
 from continual_learning.text.scoring import contains_answer
 from protocols import Bench, note
@@ -221,7 +220,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
         finally:
             torch.set_num_threads(before)
         return found, {}, {"turns": found.pop("turns")}
-    code = code_digest(SequenceRunner, strategy_class("nested"))
+    code = measured_code("nested")
     key = digest({"base": bench.base.fingerprint, "turns": ENDURANCE_TURNS, "source": code})
     folder = data_home() / "results" / f"endurance-{key[:16]}"
     folder.mkdir(parents=True, exist_ok=True)

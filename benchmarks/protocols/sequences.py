@@ -80,6 +80,17 @@ def table(results: Mapping[str, Json], against: str = "quote", short: bool = Fal
     rows = sorted(results.values(), key=lambda r: (-(_main(r) or 0.0), r["figures"]["learn_seconds"]))
     if not rows:
         return "Not measured yet."
+    columns = _columns(rows, against, short)
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    lines += ["| " + " | ".join(column(row) for column in columns.values()) + " |" for row in rows]
+    of = rows[0]["setting"]["dataset"]
+    return "\n".join(
+        [*lines, "", f"{of['questions']} questions on {of['documents']} documents, {of['tokens']:,} tokens."]
+    )
+
+
+def _columns(rows: Sequence[Json], against: str = "quote", short: bool = True) -> dict[str, Callable[[Json], str]]:
+    """What a table says of each result, by heading."""
     name = rows[0]["protocol"]
     reference = next((r for r in rows if r["strategy"] == against and r["variant"] == "default"), None)
     columns: dict[str, Callable[[Json], str]] = {"strategy": lambda r: r["label"]}
@@ -115,12 +126,32 @@ def table(results: Mapping[str, Json], against: str = "quote", short: bool = Fal
     columns["memory, MB"] = lambda r: show(
         r["figures"]["bytes_kept"] / 1e6 / (r["figures"]["documents"] if each else 1), ".2f"
     )
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    lines += ["| " + " | ".join(column(row) for column in columns.values()) + " |" for row in rows]
-    of = rows[0]["setting"]["dataset"]
-    return "\n".join(
-        [*lines, "", f"{of['questions']} questions on {of['documents']} documents, {of['tokens']:,} tokens."]
-    )
+    return columns
+
+
+# What stands next to each other for several bases, of the columns of `table`.
+_COMPARED = ("final recall", "BWT", "recall", "token F1", "learn, s", "answer, s", "general questions kept")
+
+
+def side_by_side(by_base: Mapping[str, Mapping[str, Json]]) -> str:
+    """The short table of one base; of several a row for each strategy, with the columns of every base."""
+    by_base = {model: rows for model, rows in by_base.items() if rows}
+    if len(by_base) < 2:
+        return table(next(iter(by_base.values()), {}), short=True)
+    columns = {model: _columns(list(rows.values())) for model, rows in by_base.items()}
+    heads = [(model, head) for model in by_base for head in _COMPARED if head in columns[model]]
+    every = {name: row for rows in reversed(by_base.values()) for name, row in rows.items()}
+    lines = [
+        "| strategy | " + " | ".join(f"{model}: {head}" for model, head in heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for name, row in sorted(every.items(), key=lambda pair: -(_main(pair[1]) or 0.0)):
+        cells = [columns[model][head](by_base[model][name]) if name in by_base[model] else "" for model, head in heads]
+        lines.append(f"| {row['label']} | {' | '.join(cells)} |")
+    read = {model: next(iter(rows.values()))["setting"]["dataset"] for model, rows in by_base.items()}
+    of = next(iter(read.values()))
+    tokens = ", ".join(f"{facts['tokens']:,} tokens of {model}" for model, facts in read.items())
+    return "\n".join([*lines, "", f"{of['questions']} questions on {of['documents']} documents, {tokens}."])
 
 
 def _main(result: Json) -> float | None:

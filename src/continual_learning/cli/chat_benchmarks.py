@@ -38,6 +38,7 @@ def conversation(
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 24,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     as_json: options.Json = False,
@@ -49,7 +50,7 @@ def conversation(
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
     dataset = conversation_dataset(part, turns, facts)
-    _run("conversation", dataset, entrants, how, model, report, as_json, with_distances)
+    _run("conversation", dataset, entrants, how, model, models, report, as_json, with_distances)
 
 
 def repository(
@@ -65,6 +66,7 @@ def repository(
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 24,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     as_json: options.Json = False,
@@ -77,7 +79,8 @@ def repository(
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
     code = folder or Path(str(package_files("continual_learning") / "retrieval"))
-    _run("repository", repository_dataset(code, files, definitions), entrants, how, model, report, as_json)
+    dataset = repository_dataset(code, files, definitions)
+    _run("repository", dataset, entrants, how, model, models, report, as_json)
 
 
 def transfer(
@@ -90,6 +93,7 @@ def transfer(
     seeds: evaluation.Seeds = "0",
     max_new_tokens: evaluation.MaxNewTokens = 24,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     as_json: options.Json = False,
@@ -99,7 +103,8 @@ def transfer(
 
     entrants = chosen_rows(rows, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
-    _run("transfer", transfer_dataset(examples, questions), entrants, how, model, report, as_json)
+    dataset = transfer_dataset(examples, questions)
+    _run("transfer", dataset, entrants, how, model, models, report, as_json)
 
 
 def _run(
@@ -108,6 +113,7 @@ def _run(
     entrants: list[Contender],
     how: RunSettings,
     model: str | None,
+    models: str | None,
     report: list[Path] | None,
     as_json: bool,
     *summary: Any,
@@ -118,9 +124,9 @@ def _run(
     evaluation.run(
         Output(as_json),
         report or (),
-        lambda progress: benchmark_together(
-            name, dataset, entrants, evaluation.load_base(model), how, progress, *summary
-        ),
+        model,
+        models,
+        lambda base, progress: benchmark_together(name, dataset, entrants, base, how, progress, *summary),
     )
 
 

@@ -32,6 +32,7 @@ def compare(
     max_new_tokens: evaluation.MaxNewTokens = 24,
     retention_documents: evaluation.Retention = 4,
     model: options.Model = None,
+    models: evaluation.Models = None,
     report: evaluation.Report = None,
     fresh: evaluation.Fresh = False,
     no_flops: evaluation.NoFlops = False,
@@ -55,5 +56,7 @@ def compare(
     evaluation.run(
         out,
         report or (),
-        lambda progress: run_compare(dataset, chosen, evaluation.load_base(model), each, how, progress),
+        model,
+        models,
+        lambda base, progress: run_compare(dataset, chosen, base, each, how, progress),
     )

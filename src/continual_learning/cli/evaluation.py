@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from continual_learning.cli.output import Output, clean, note, size
 from continual_learning.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from continual_learning.evaluation.bases import Measure
     from continual_learning.evaluation.contender import Contender
     from continual_learning.evaluation.protocols import Settings
     from continual_learning.model.base_model import BaseModel
@@ -50,6 +51,14 @@ Report = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="Measure everything again, and store no results to resume from.")]
 NoFlops = Annotated[
     bool, typer.Option("--no-flops", help="Do not count operations (saves learning one extra document).")
+]
+
+
+Models = Annotated[
+    str | None,
+    typer.Option(
+        "--models", metavar="A,B,…", help="Base models to run on, one after another, in one report; instead of --model."
+    ),
 ]
 
 
@@ -98,16 +107,26 @@ def load_base(model: str | None) -> BaseModel:
     return session.load_base(place.name, place.device, place.dtype, place.precision)
 
 
-def run(out: Output, reports: Sequence[Path], work: Callable[[ProgressCallback], dict[str, Any]]) -> None:
-    """Do the work with a progress bar, show the result and write the reports."""
+def run(out: Output, reports: Sequence[Path], model: str | None, models: str | None, measure: Measure) -> None:
+    """Measure on the base of ``--model``, or on those of ``--models``, with a progress bar; show and write the result.
+
+    Raises InputError for both flags, or for a report of no kind.
+    """
+    from continual_learning.evaluation.bases import on_each_base
     from continual_learning.evaluation.report import RENDERERS, write_report
 
     for path in reports:
         if path.suffix.lower() not in RENDERERS:  # before hours of work, not after
             raise InputError(f"--report {path}: expected a name that ends in one of {', '.join(RENDERERS)}")
+    if model is not None and models is not None:
+        raise InputError(f"--model {model!r} with --models {models!r}; expected one of the two")
     try:
         with _bar() as progress:
-            result = work(progress)
+            if models is None:
+                result = measure(load_base(model), progress)
+            else:
+                names = [name.strip() for name in models.split(",") if name.strip()]
+                result = on_each_base(names, measure, progress, load_base)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("what was measured is kept: the same command resumes from there") from None
     result["command"] = command_line()
@@ -133,7 +152,7 @@ def _show(out: Output, result: dict[str, Any]) -> None:
     for r in result["results"]:
         rows.append(
             (
-                r["label"],
+                *_named(result, r),
                 _number(r["recall"], ".2f"),
                 _interval(r["recall_interval"]),
                 _number(r["f1"], ".2f"),
@@ -146,19 +165,31 @@ def _show(out: Output, result: dict[str, Any]) -> None:
                 size(r["bytes_kept"]),
             )
         )
-    columns = ("strategy", "recall", "95%", "F1", "EM", "hit@3", "learn s", "answer s", "kept", "perplexity", "size")
+    columns = (
+        *_head(result),
+        "recall",
+        "95%",
+        "F1",
+        "EM",
+        "hit@3",
+        "learn s",
+        "answer s",
+        "kept",
+        "perplexity",
+        "size",
+    )
     out.table(columns, rows)
     for r in result["results"]:
         if r.get("matrix"):
             parts = [f"{k} {_number(r[k], '.2f') or '-'}" for k in ("final_recall", "bwt", "fwt", "forgetting")]
-            out.line(f"{r['label']}: {', '.join(parts)}")
+            out.line(f"{_who(result, r)}: {', '.join(parts)}")
         for row in r.get("by_distance", ()):
-            out.line(f"{r['label']}: told {row['from']} to {row['to']} turns before: recall {row['recall']:.2f} "
+            out.line(f"{_who(result, r)}: told {row['from']} to {row['to']} turns before: recall {row['recall']:.2f} "
                      f"of {row['questions']}")  # fmt: skip
         if r["holdout_before"] is not None:
             ratio = _number(r["forgetting_ratio"], ".2f")
             ratio = f"{ratio} (target: at most {FORGETTING_TARGET})" if ratio else "undefined: the base had none right"
-            out.line(f"{r['label']}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "
+            out.line(f"{_who(result, r)}: holdout {r['holdout_before']:.2f} before, {r['holdout_after']:.2f} after, "
                      f"forgetting ratio {ratio}")  # fmt: skip
     _show_notes(out, result)
 
@@ -169,7 +200,7 @@ def _show_kinds(out: Output, result: dict[str, Any]) -> None:
 
     rows = [
         (
-            r["label"],
+            *_named(result, r),
             _number(r["score"], ".2f"),
             _interval(r["score_interval"]),
             *(_number(r[f"score_{kind}"], ".2f") for kind in KINDS),
@@ -180,16 +211,32 @@ def _show_kinds(out: Output, result: dict[str, Any]) -> None:
         for r in result["results"]
     ]
     kinds = (kind.replace("_", " ") for kind in KINDS)
-    out.table(("strategy", "score", "95%", *kinds, "answered", "learn s", "answer s"), rows)
+    out.table((*_head(result), "score", "95%", *kinds, "answered", "learn s", "answer s"), rows)
     _show_notes(out, result)
 
 
 def _show_notes(out: Output, result: dict[str, Any]) -> None:
     for r in result["results"]:
         for text in r["notes"]:
-            out.note(f"{r['label']}: {text}")
+            out.note(f"{_who(result, r)}: {text}")
     for text in result["notes"]:
         out.note(text)
+
+
+def _head(result: dict[str, Any]) -> tuple[str, ...]:
+    return ("strategy", "model") if result.get("models") else ("strategy",)
+
+
+def _named(result: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
+    """What a row is: its label, and its base model if several ran."""
+    from continual_learning.evaluation.report.columns import model_names
+
+    names = model_names(result)
+    return (row["label"], names[row["model"]]) if names else (row["label"],)
+
+
+def _who(result: dict[str, Any], row: dict[str, Any]) -> str:
+    return " on ".join(_named(result, row))
 
 
 def _interval(low_high: list[float] | None) -> str | None:

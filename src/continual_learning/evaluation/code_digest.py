@@ -7,6 +7,9 @@ from the strategy's class and from what measures it. A method counts once someth
 Not part of it: docstrings, comments, layout, type annotations of functions, the wording of errors, imports, and the
 files that definitions are in. So code may be moved and documented better without new measurements. Data files of the
 package count if the code names them.
+
+Nor is `load_pretrained` and what it alone runs: what it gives is known by itself, as `contender.base_key`, which every
+stored result has in its key, or as the fingerprint in a row of the benchmarks.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from continual_learning.evaluation.code_nodes import ALL, Definition, Module, Pl
 
 _RUNS_ANYWAY = {"property", "cached_property", "staticmethod", "classmethod", "abstractmethod", "override", "setter"}
 _MEASURED = ("_learn", "_measure")  # methods of `SequenceRunner`; the rest of it stores results and changes none
+_KNOWN_BY_RESULT = {("continual_learning.model.loading", "load_pretrained")}
 _PLAIN_BASES = {"object", "ABC", "Generic", "Protocol", "Enum", "StrEnum", "NamedTuple", "TypedDict"}
 
 
@@ -80,7 +84,7 @@ class Code:
 
         while places:
             place = self._home(*places.pop())
-            if place is None or place in seen:
+            if place is None or place in seen or place in _KNOWN_BY_RESULT:
                 continue
             seen.add(place)
             module_name, name = place

@@ -24,6 +24,7 @@ from continual_learning.evaluation.code_digest import code_digest
 from continual_learning.evaluation.confidence import auroc, best_threshold, calibration_error, refusals, reliability
 from continual_learning.evaluation.contender import base_key
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.tokenizer import Tokenizer
 from continual_learning.reading.answering import answer_of
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, reading_prompt
 from continual_learning.reading.reader.reader import Reader
@@ -114,7 +115,7 @@ class ReadingProbe:
             "reader": reader and _identity(reader),
             "strategy": strategy and [type(strategy).__name__, strategy.config.model_dump(mode="json")],
             "max_new_tokens": max_new_tokens,
-            "code": code_digest(ReadingProbe, *([type(strategy)] if strategy else [])),
+            "code": code_digest(ReadingProbe, Tokenizer, *([type(strategy)] if strategy else [])),
         }
 
     def ask(self, document: QADocument, dataset: Dataset) -> list[Record]:

@@ -25,6 +25,7 @@ from continual_learning.evaluation.machine import PeakMemory, count_gflop, machi
 from continual_learning.memory.state import State
 from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.tokenizer import Tokenizer
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy, strategy_class
 from continual_learning.strategies.gate import retention
@@ -220,6 +221,10 @@ class SequenceRunner:
         self.cache.put(self.base_answers_key, self._base_answers)
 
 
+MEASURING: tuple[type, ...] = (SequenceRunner, Tokenizer)
+"""The roots of `code_digest` that are part of every measurement."""
+
+
 class _Scratch:
     """The state of a running sequence on disk, so that it can resume after an interruption."""
 
@@ -254,7 +259,7 @@ class _Scratch:
 
 def measured_code(strategy: str = "") -> str:
     """Digest of the code that a measurement runs: the named strategy, if any, the base model and the measuring."""
-    return code_digest(SequenceRunner, *([strategy_class(strategy)] if strategy else []))
+    return code_digest(*MEASURING, *([strategy_class(strategy)] if strategy else []))
 
 
 def kept_bytes(state: State) -> int:

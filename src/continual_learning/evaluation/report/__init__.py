@@ -1,7 +1,8 @@
 """Reports of an evaluation: one result in; a page, a table or a file out.
 
 A result is the plain dictionary that every protocol returns: the run (``protocol``, ``command``, ``seconds``,
-``machine``, ``model``, ``dataset``, ``settings``, ``notes``) and ``results``, one object per strategy. A number may be
+``machine``, ``model``, ``dataset``, ``settings``, ``notes``) and ``results``, one object per strategy. A run on several
+base models has ``models`` in place of ``model``, and the ``model`` in every row (`evaluation.bases`). A number may be
 None if it was not measured or is undefined; it is shown as a dash. Nothing here imports PyTorch.
 """
 

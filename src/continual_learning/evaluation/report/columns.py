@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal
 
 from continual_learning.datasets.everyday import KINDS
@@ -16,12 +17,19 @@ _LABEL_LENGTH = 28
 
 @dataclass(frozen=True)
 class Entry:
-    """One strategy of a run."""
+    """One strategy of a run, on one base model."""
 
     index: int
     label: str
-    """Its name; with what is different in its configuration if the name occurs twice."""
+    """Its name; with what is different in its configuration if the name occurs twice, and its base if several ran."""
     data: Mapping[str, Any]
+    model: str = ""
+    """Its base model's short name if several ran."""
+
+    @property
+    def name(self) -> str:
+        """The label without the base model."""
+        return self.label.removesuffix(_on(self.model))
 
     @property
     def baseline(self) -> bool:
@@ -225,12 +233,45 @@ COLUMN = {column.name: column for column in COLUMNS}
 
 
 def entries(result: Mapping[str, Any]) -> list[Entry]:
-    """The strategies of a run, highest recall or score first, each with a unique label."""
-    rows = list(result.get("results") or ())
-    labels = _labels(rows)
-    main = [_or(formats.number(row.get("recall")), _or(formats.number(row.get("score")), -1.0)) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: -main[i])
-    return [Entry(index, labels[i], _without_refusals(_with_role(rows[i]))) for index, i in enumerate(order)]
+    """The strategies of a run, each with a unique label: base by base, highest recall or score first."""
+    found: list[Entry] = []
+    names = model_names(result)
+    for model in names or {"": ""}:
+        rows = [row for row in result.get("results") or () if not names or row.get("model") == model]
+        labels = _labels(rows)
+        main = [_or(formats.number(row.get("recall")), _or(formats.number(row.get("score")), -1.0)) for row in rows]
+        for i in sorted(range(len(rows)), key=lambda i: -main[i]):
+            short = names.get(model, "")
+            data = _without_refusals(_with_role(rows[i]))
+            found.append(Entry(len(found), labels[i] + _on(short), data, short))
+    return found
+
+
+def model_names(result: Mapping[str, Any]) -> dict[str, str]:
+    """Of a run on several base models, their short names: of paths and names of the hub the last part, if it is one's.
+
+    Empty for a run on one.
+    """
+    names = [str(model.get("name")) for model in result.get("models") or ()]
+    last = [PurePath(name).name for name in names]
+    return {name: end if last.count(end) == 1 else name for name, end in zip(names, last, strict=True)}
+
+
+def by_model(found: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """The entries of each base model; all under an empty name if there was one base."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in found:
+        groups.setdefault(entry.model, []).append(entry)
+    return groups
+
+
+def best_of_each(column: Column, found: Sequence[Entry]) -> frozenset[int]:
+    """Indices of the best on each base."""
+    return frozenset(index for group in by_model(found).values() for index in column.best(group))
+
+
+def _on(model: str) -> str:
+    return f" on {model}" if model else ""
 
 
 def visible(found: Sequence[Entry]) -> list[Column]:

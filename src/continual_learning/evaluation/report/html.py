@@ -76,7 +76,7 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The header of the page: what was run."""
     facts = result.get("dataset") or {}
     found = [
-        ("Model", words.model(result)),
+        ("Models" if result.get("models") else "Model", words.model(result)),
         ("Data", " · ".join(str(facts[k]) for k in ("name", "source") if facts.get(k))),
         ("Documents", _documents(facts)),
         (
@@ -110,11 +110,11 @@ def _notes(result: Mapping[str, Any], entries: Sequence[Entry]) -> list[tuple[st
 def _strategies(entries: Sequence[Entry]) -> dict[str, Any]:
     """The verdict and the table."""
     shown = columns.visible(entries)
-    best = {column.name: column.best(entries) for column in shown}
+    best = {column.name: columns.best_of_each(column, entries) for column in shown}
     high = charts.recall_limit(entries)
-    found = words.best(entries)
     return {
         "entries": entries,
+        "several_models": any(entry.model for entry in entries),
         "verdicts": [(e, _bar(e, high), _unbroken(words.verdict(e))) for e in entries],
         "axis_end": f"{high:g}",
         "columns": shown,
@@ -124,8 +124,10 @@ def _strategies(entries: Sequence[Entry]) -> dict[str, Any]:
         ],
         "baselines": [entry.label for entry in entries if entry.baseline],
         "idle": [entry.label for entry in entries if entry.idle],
-        "findings": [(f.measure, _unbroken(f.sentence)) for f in found],
-        "summary": words.summary(found),
+        "comparisons": [
+            (c.heading, c.summary, [(f.measure, _unbroken(f.sentence)) for f in c.findings])
+            for c in words.comparisons(entries)
+        ],
     }  # fmt: skip
 
 
@@ -229,8 +231,10 @@ def _answers(entries: Sequence[Entry]) -> dict[str, Any]:
 def _run(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Model, data and machine to the last digit."""
     found = [("machine", words.machine(result)), ("wall time", words.wall_time(result))]
-    for part in ("model", "dataset"):
-        found += [(f"{part}: {name}", text) for name, text in _settings(result.get(part))]
+    parts = [("model", result.get("model")), ("dataset", result.get("dataset"))]
+    parts[:1] = [(f"model {n}", one) for n, one in enumerate(result.get("models") or (), 1)] or parts[:1]
+    for part, values in parts:
+        found += [(f"{part}: {name}", text) for name, text in _settings(values)]
     if version := (result.get("machine") or {}).get("package"):
         found.append(("continual-learning-slm", str(version)))
     return [(name, text) for name, text in found if text]

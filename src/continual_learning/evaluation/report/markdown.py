@@ -11,19 +11,23 @@ from continual_learning.evaluation.report import columns, formats, words
 def render_markdown(result: Mapping[str, Any]) -> str:
     """One row per strategy, highest recall first, the best of each column in bold; then command, machine, wall time.
 
+    A run on several base models has the rows of one after those of another, and the best of each in bold.
+
     Columns without measurements are left out, as are some that a README has no room for. The cost of learning is not
     compared for strategies that learned nothing. Equal best values are all bold, unless all strategies have them.
     """
     clean = formats.plain(result)
     entries = columns.entries(clean)
     shown = [column for column in columns.visible(entries) if column.brief]
-    best = {column.name: column.best(entries) for column in shown}
+    best = {column.name: columns.best_of_each(column, entries) for column in shown}
+    several = any(entry.model for entry in entries)
+    first = ["strategy", "model"] if several else ["strategy"]
     lines = [
-        _row(["strategy", *(column.head for column in shown)]),
-        _row(["---", *("---:" for _ in shown)]),
+        _row([*first, *(column.head for column in shown)]),
+        _row([*("---" for _ in first), *("---:" for _ in shown)]),
     ]
     for entry in entries:
-        cells = [_text(entry.label)]
+        cells = [_text(text) for text in ((entry.name, entry.model) if several else (entry.name,))]
         for column in shown:
             value = column.cell(entry)
             value = f"**{value}**" if entry.index in best[column.name] else value

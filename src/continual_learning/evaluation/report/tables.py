@@ -32,9 +32,9 @@ def render_csv(result: Mapping[str, Any]) -> str:
     """One row per strategy, in the run's order; the columns are all fields of a result, whatever was measured.
 
     Numbers are not rounded; the names give the units, seconds or bytes. An interval is two columns, ``…_low`` and
-    ``…_high``; ``config`` is JSON. What was not measured is empty.
+    ``…_high``; ``config`` is JSON; ``model`` is there if several base models ran. What was not measured is empty.
     """
-    fields = ["strategy", "label"]
+    fields = ["strategy", "label", *_model_field(result)]
     for column in COLUMNS:
         fields += [column.name, *([f"{column.interval}_low", f"{column.interval}_high"] if column.interval else [])]
     rows = []
@@ -60,8 +60,13 @@ def render_answers_csv(result: Mapping[str, Any]) -> str:
         for answer in found.get("answers") or []:
             row = {name: answer.get(name) for name in _ANSWER_FIELDS}
             gold = json.dumps(answer.get("answers") or [], ensure_ascii=False)
-            rows.append({"strategy": found.get("strategy"), "label": found.get("label"), "answers": gold, **row})
-    return _csv(["strategy", "label", *_ANSWER_FIELDS[:4], "answers", *_ANSWER_FIELDS[4:]], rows)
+            named = {name: found.get(name) for name in ("strategy", "label", *_model_field(result))}
+            rows.append({**named, "answers": gold, **row})
+    return _csv(["strategy", "label", *_model_field(result), *_ANSWER_FIELDS[:4], "answers", *_ANSWER_FIELDS[4:]], rows)
+
+
+def _model_field(result: Mapping[str, Any]) -> list[str]:
+    return ["model"] if result.get("models") else []
 
 
 def _csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from continual_learning.evaluation.report import formats
-from continual_learning.evaluation.report.columns import COLUMN, Column, Entry
+from continual_learning.evaluation.report.columns import COLUMN, Column, Entry, by_model
 from continual_learning.evaluation.report.formats import number
 from continual_learning.text.words import several
 
@@ -31,13 +31,24 @@ _COMPARED = {
     "forgetting_ratio": "Least of the holdout lost",
     "bytes_kept": "Size of the memory",
 }
+# Of these, what means the same on every base; the others are measured against the base itself.
+_ACROSS_BASES = (
+    "recall",
+    "score",
+    "f1",
+    "exact_match",
+    "final_recall",
+    "learn_seconds",
+    "answer_seconds",
+    "bytes_kept",
+)
 
 
 def title(result: Mapping[str, Any]) -> str:
     """A heading for the run."""
     facts = result.get("dataset") or {}
     documents = number(facts.get("documents"))
-    strategies = several(len(result.get("results") or ()), "strategy", "strategies")
+    strategies = _strategies(result)
     on = f" on {several(documents, 'document')}" if documents else ""
     titles = {
         "compare": f"{strategies}{on}",
@@ -49,6 +60,15 @@ def title(result: Mapping[str, Any]) -> str:
     }
     protocol = str(result.get("protocol") or "evaluation")
     return titles.get(protocol, f"{protocol}: {strategies}{on}")
+
+
+def _strategies(result: Mapping[str, Any]) -> str:
+    rows = result.get("results") or ()
+    models = result.get("models") or ()
+    if not models:
+        return several(len(rows), "strategy", "strategies")
+    most = max(Counter(str(row.get("model")) for row in rows).values(), default=0)
+    return f"{several(most, 'strategy', 'strategies')} on each of {several(len(models), 'base model')}"
 
 
 def data(result: Mapping[str, Any]) -> str:
@@ -69,7 +89,9 @@ def data(result: Mapping[str, Any]) -> str:
 
 
 def model(result: Mapping[str, Any]) -> str:
-    """Name and size of the base model."""
+    """Name and size of the base model, or of each."""
+    if result.get("models"):
+        return ", ".join(filter(None, (model({"model": one}) for one in result["models"])))
     facts = result.get("model") or {}
     parameters = number(facts.get("parameters"))
     size = f" ({parameters / 1e6:,.0f} M parameters)" if parameters else ""
@@ -173,13 +195,42 @@ class Finding:
         return all(entry.baseline for entry in self.winners)
 
 
-def best(entries: Sequence[Entry]) -> list[Finding]:
+@dataclass(frozen=True)
+class Comparison:
+    """What is best at what: on one base, or across all of them."""
+
+    heading: str
+    """The base model, or what is compared; empty if there was one base."""
+    summary: str
+    findings: tuple[Finding, ...]
+
+
+def comparisons(entries: Sequence[Entry]) -> list[Comparison]:
+    """What is best on each base, and then across them by what means the same on every base."""
+    groups = by_model(entries)
+    found = []
+    for model, group in groups.items():
+        group = [replace(entry, label=entry.name, model="") for entry in group]
+        found.append(_comparison(model and f"On {model}", group, best(group)))
+    if len(groups) > 1:
+        found.append(_comparison("Across the base models", entries, best(entries, _ACROSS_BASES)))
+    return [one for one in found if one.findings]
+
+
+def _comparison(heading: str, entries: Sequence[Entry], found: Sequence[Finding]) -> Comparison:
+    baselines = sum(entry.baseline for entry in entries)
+    return Comparison(heading, summary(found) if 0 < baselines < len(entries) else "", tuple(found))
+
+
+def best(entries: Sequence[Entry], measures: Collection[str] = tuple(_COMPARED)) -> list[Finding]:
     """What each strategy is best at.
 
     Measures on which all values read the same, or that fewer than two strategies have, are left out.
     """
     found = []
     for name, measure in _COMPARED.items():
+        if name not in measures:
+            continue
         column = COLUMN[name]
         winners = column.best(entries)
         ranked = [entry for _, entry in column.compared(entries)]

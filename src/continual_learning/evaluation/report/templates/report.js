@@ -19,7 +19,7 @@
         const rows = [...table.tBodies[0].rows].sort((one, two) => {
           const a = key(one, column), b = key(two, column);
           if (a === "" || b === "") return (a === "") - (b === "");
-          const order = column ? a - b : a.localeCompare(b);
+          const order = head.classList.contains("number") ? a - b : a.localeCompare(b);
           return down ? -order : order;
         });
         table.tBodies[0].append(...rows);

@@ -32,7 +32,7 @@ class JitRLFullConfig(StrategyConfig):
     retriever: Retriever = "bm25"
     """What ranks the passages: bm25, tfidf, dense (the base's hidden states) or encoder (an extra)."""
     encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """The model of the retriever ``encoder``: a name on the Hugging Face hub, or a folder."""
+    """The model of the retriever ``encoder``: a hub name or a folder. The extra brings the default."""
     top_k: int = Field(3, ge=1)
     """Maximum number of passages that are considered."""
     sentences: int = Field(3, ge=1)
