@@ -174,7 +174,8 @@ def read_text(path: Path, suffixes: tuple[str, ...]) -> str:
         raise InputError(f"{path}: suffix {path.suffix!r} is not supported; expected one of {', '.join(suffixes)}")
     try:
         data = path.read_bytes()
-        return as_utf8(COMPRESSED[suffix](data) if suffix in COMPRESSED else data).decode("utf-8").removeprefix("\ufeff")
+        data = COMPRESSED[suffix](data) if suffix in COMPRESSED else data
+        return as_utf8(data).decode("utf-8").removeprefix("\ufeff")
     except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise InputError(f"{path}: cannot be decompressed ({error}); compress it again, or give it without") from None
     except UnicodeDecodeError as error:

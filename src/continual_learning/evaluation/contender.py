@@ -8,6 +8,7 @@ from typing import Any
 
 from continual_learning.errors import InputError
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.prepared import stamp
 from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 
 
@@ -41,8 +42,10 @@ class Contender:
 
 
 def base_key(base: BaseModel) -> dict[str, Any]:
-    """What the answers depend on in a base: the weights, and the precision of the computation."""
-    return {"weights": base.fingerprint, "dtype": str(base.model.dtype), "precision": base.linears.precision}
+    """What the answers depend on in a base: the weights, the precision of the computation, what was prepared for it."""
+    key = {"weights": base.fingerprint, "dtype": str(base.model.dtype), "precision": base.linears.precision}
+    made = stamp(base.fingerprint)
+    return {**key, "prepared": made} if made else key
 
 
 def contenders(names: Sequence[str | Contender]) -> list[Contender]:
