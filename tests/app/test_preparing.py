@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from tiny_models import make_tiny
 
 from continual_learning.app import preparing
 from continual_learning.app.learner import Learner
-from continual_learning.app.preparing import make, plan, run_folder, states
+from continual_learning.app.preparing import Item, make, plan, run_folder, states
 from continual_learning.cli.main import main
 from continual_learning.documents import shipped
 from continual_learning.errors import MismatchError, UnknownNameError
@@ -22,10 +24,12 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.model.prepared import NOTICE, prepared, prepared_folder, write_notice
 from continual_learning.reading import answering
 from continual_learning.reading.reader import training
+from continual_learning.reading.reader.calibration import Calibration
 from continual_learning.reading.reader.lessons import apart, read_lessons, sha256
-from continual_learning.reading.reader.reader import load_reader
+from continual_learning.reading.reader.reader import Reader, load_reader, save_reader
+from continual_learning.strategies.commands import Preparation
 from continual_learning.strategies.methods.doc2lora import commands as doc2lora
-from continual_learning.types import Progress
+from continual_learning.types import Progress, ProgressCallback
 
 PLACES = ("Lund", "Vienna", "Oslo", "Turin", "Ghent")
 TEXT = "The tower of Malmo is old. In 1907 a builder made the harbour of Malmo."
@@ -116,48 +120,47 @@ def test_an_interrupted_run_ends_as_the_train_commands_end(
     base: BaseModel, small: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(training, "_SAVED_EVERY", 0.0)
-    planned = plan(base)
-
-    def interrupted_at(step: int) -> object:
-        def show(progress: Progress) -> None:
-            if progress.done == step:
-                raise KeyboardInterrupt
-
-        return lambda _item: show
-
-    for _ in range(2):  # in the second step of each
-        with pytest.raises(KeyboardInterrupt):
-            make(base, planned, progress=interrupted_at(2))
-        planned = plan(base)
-    assert [(i.name, i.state) for i in planned.items] == [("reader", "begun"), ("hypernetwork", "missing")]
     steps: list[tuple[str, int]] = []
-    make(
-        base, planned, progress=lambda item: lambda p: steps.append((item.name, p.done)) if p.stage == "train" else None
-    )
-    assert steps == [("reader", 3), *(("hypernetwork", n) for n in (1, 2, 3))]
+
+    def interrupted_in(name: str) -> Callable[[Item], ProgressCallback]:
+        def shown(item: Item, progress: Progress) -> None:
+            if progress.stage == "train":
+                steps.append((item.name, progress.done))
+                if steps[-1] == (name, 2):
+                    raise KeyboardInterrupt
+
+        return lambda item: functools.partial(shown, item)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(base, plan(base), progress=interrupted_in("reader"))
+    planned = plan(base)
+    assert [(i.name, i.state) for i in planned.items] == [("reader", "begun"), ("hypernetwork", "missing")]
+    with pytest.raises(KeyboardInterrupt):
+        make(base, planned, progress=interrupted_in("hypernetwork"))
+    assert states(base) == {"reader": "ready", "hypernetwork": "begun"}
+    make(base, plan(base), progress=interrupted_in("nothing"))
+    # a reader is kept from time to time, a hypernetwork also when it is interrupted
+    assert steps == [("reader", n) for n in (1, 2, 2, 3)] + [("hypernetwork", n) for n in (1, 2, 3)]
 
     monkeypatch.setattr(BaseModel, "load", lambda *_, **__: base)
     for item in planned.items:
-        folder = tmp_path / item.name
-        words = [
-            str(folder) if word == str(run_folder(base, _named(item.name), False)) else word for word in item.command
-        ]
-        assert str(folder) in words and main(words) == 0
-    ours, theirs = (load_reader(path) for path in (planned.items[0].path, tmp_path / "reader" / "reader.safetensors"))
-    assert ours.weights.keys() == theirs.weights.keys()
-    assert all(torch.equal(weight, theirs.weights[name]) for name, weight in ours.weights.items())
+        ours, folder = str(run_folder(base, _named(item.name), False)), str(tmp_path / item.name)
+        words = [folder if word == ours else word for word in item.command]
+        assert folder in words and main(words) == 0
+    made, other = (load_reader(path) for path in (planned.items[0].path, tmp_path / "reader" / "reader.safetensors"))
+    assert made.weights.keys() == other.weights.keys()
+    assert all(torch.equal(weight, other.weights[name]) for name, weight in made.weights.items())
     pair = (planned.items[1].path, tmp_path / "hypernetwork")
     assert len({(path / "hypernetwork.safetensors").read_bytes() for path in pair}) == 1
 
 
-def _named(name: str) -> preparing.Preparation:
+def _named(name: str) -> Preparation:
     return next(one for one in preparing.preparations() if one.name == name)
 
 
 def test_a_reader_of_another_base_is_refused(base: BaseModel, tiny_base: BaseModel) -> None:
     path = prepared_folder(base.fingerprint) / "reader.safetensors"
-    reader = answering.Reader({}, tiny_base.fingerprint, answering.reader_calibration())
-    preparing_save(reader, path)
+    save_reader(Reader({}, tiny_base.fingerprint, Calibration()), path)
     with pytest.raises(MismatchError, match="trained for the base"):
         answering.chosen_reader(base, answering.ReaderConfig())
 

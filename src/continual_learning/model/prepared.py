@@ -127,9 +127,9 @@ def write_notice(folder: Path, licence: str | None) -> Path | None:
     assert terms is not None  # such a name was looked for
     text = (
         f"# Notice\n\n{terms.notice}\n\n"
-        "The files in this folder were made by training on what that model computes, for use with it (Model Derivatives in "
-        f"the words of its terms, <{terms.address}>). Whoever passes them on passes on this notice and a copy of the "
-        "terms, and imposes the terms' restrictions of use.\n"
+        "The files in this folder were made by training on what that model computes, for use with it: Model "
+        f"Derivatives, in the words of its terms, <{terms.address}>. Whoever passes them on passes on this notice and "
+        "a copy of the terms, and imposes the terms' restrictions of use.\n"
     )
     make_folder(folder)
     write_atomic(folder / NOTICE, text.encode())

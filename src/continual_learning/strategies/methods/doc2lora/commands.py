@@ -118,8 +118,8 @@ def _short(value: float | int | None) -> str | None:
     return None if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-# What `model prepare` trains. Quick: made-up facts alone, the settings of `benchmarks/lab/generators.py`. In full: as the
-# last of the runs that made the one that ships, from the beginning.
+# What `model prepare` trains. Quick: made-up facts alone, with the settings of `benchmarks/lab/generators.py`. In full:
+# as the last of the runs that made the one that ships, from the beginning.
 SETTINGS: dict[bool, dict[str, object]] = {
     True: {
         "facts_documents": 60, "retrieval_steps": 14, "steps": 14, "documents_per_step": 2, "rate": 0.005, "warm_up": 3,

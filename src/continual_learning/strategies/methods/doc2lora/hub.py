@@ -1,4 +1,4 @@
-"""Where hypernetworks come from: the package, `model prepare`, a file or folder, or the hub, which has one for one base."""
+"""Where hypernetworks come from: the package, `model prepare`, a file or folder, or the hub."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
         )
     return (
         f"no hypernetwork for the base {base_name!r}, which Doc-to-LoRA needs; `continual-learning model prepare "
-        f"{shlex.quote(base_name)} --only {PREPARED}` makes one (sooner with --quick); or set hypernetwork to the file or "
-        f"folder of one, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), or learn with another "
+        f"{shlex.quote(base_name)} --only {PREPARED}` makes one (sooner with --quick); or set hypernetwork to the file "
+        f"or folder of one, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), or learn with another "
         "strategy, such as ttt"
     )
 
