@@ -14,20 +14,19 @@ from tiny_models import make_tiny
 
 from continual_learning.app import preparing
 from continual_learning.app.learner import Learner
-from continual_learning.app.preparing import Item, make, plan, run_folder, states
+from continual_learning.app.preparing import Item, make, plan, states
 from continual_learning.cli.main import main
 from continual_learning.documents import shipped
 from continual_learning.errors import MismatchError, UnknownNameError
 from continual_learning.evaluation.contender import base_key
 from continual_learning.io.checkpointing import CHECKPOINT_FILE
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.prepared import NOTICE, prepared, prepared_folder, write_notice
+from continual_learning.model.prepared import NOTICE, prepared, prepared_folder, run_folder, write_notice
 from continual_learning.reading import answering
 from continual_learning.reading.reader import training
 from continual_learning.reading.reader.calibration import Calibration
 from continual_learning.reading.reader.lessons import apart, read_lessons, sha256
 from continual_learning.reading.reader.reader import Reader, load_reader, save_reader
-from continual_learning.strategies.commands import Preparation
 from continual_learning.strategies.methods.doc2lora import commands as doc2lora
 from continual_learning.types import Progress, ProgressCallback
 
@@ -138,13 +137,15 @@ def test_an_interrupted_run_ends_as_the_train_commands_end(
     with pytest.raises(KeyboardInterrupt):
         make(base, planned, progress=interrupted_in("hypernetwork"))
     assert states(base) == {"reader": "ready", "hypernetwork": "begun"}
+    noted = prepared(base.fingerprint)
+    assert noted is not None and noted.things == ["reader", "hypernetwork (unfinished)"]
     make(base, plan(base), progress=interrupted_in("nothing"))
     # a reader is kept from time to time, a hypernetwork also when it is interrupted
     assert steps == [("reader", n) for n in (1, 2, 2, 3)] + [("hypernetwork", n) for n in (1, 2, 3)]
 
     monkeypatch.setattr(BaseModel, "load", lambda *_, **__: base)
     for item in planned.items:
-        ours, folder = str(run_folder(base, _named(item.name), False)), str(tmp_path / item.name)
+        ours, folder = str(run_folder(base.fingerprint, item.name, False)), str(tmp_path / item.name)
         words = [folder if word == ours else word for word in item.command]
         assert folder in words and main(words) == 0
     made, other = (load_reader(path) for path in (planned.items[0].path, tmp_path / "reader" / "reader.safetensors"))
@@ -152,10 +153,6 @@ def test_an_interrupted_run_ends_as_the_train_commands_end(
     assert all(torch.equal(weight, other.weights[name]) for name, weight in made.weights.items())
     pair = (planned.items[1].path, tmp_path / "hypernetwork")
     assert len({(path / "hypernetwork.safetensors").read_bytes() for path in pair}) == 1
-
-
-def _named(name: str) -> Preparation:
-    return next(one for one in preparing.preparations() if one.name == name)
 
 
 def test_a_reader_of_another_base_is_refused(base: BaseModel, tiny_base: BaseModel) -> None:

@@ -24,7 +24,7 @@ from continual_learning.io.checkpointing import CHECKPOINT_FILE
 from continual_learning.model import inventory
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import linear_sizes
-from continual_learning.model.prepared import RUNS, find_prepared, keep, prepared, prepared_folder
+from continual_learning.model.prepared import find_prepared, note, prepared, prepared_folder, put, run_folder
 from continual_learning.reading.reader.adapter import adapted_layers
 from continual_learning.reading.reader.lessons import apart, read_lessons
 from continual_learning.reading.reader.reader import READER_FILE, packaged_reader
@@ -152,7 +152,7 @@ def plan(base: BaseModel, quick: bool = False, only: Sequence[str] = (), overwri
     for one in known.values():
         state, work = _state(base, one, quick), one.work(base, quick)
         new = state in ("begun", "missing") or (state == "quick" and not quick) or (state != "ships" and overwrite)
-        folder = run_folder(base, one, quick)
+        folder = run_folder(base.fingerprint, one.name, quick)
         items.append(
             Item(
                 one.name,
@@ -184,9 +184,10 @@ def make(
     taken: dict[str, float] = {}
     for item in planned.wanted:
         one, started = known[item.name], time.perf_counter()
-        folder = run_folder(base, one, planned.quick)
+        folder = run_folder(base.fingerprint, one.name, planned.quick)
         if overwrite:
             shutil.rmtree(folder, ignore_errors=True)
+        note(base.fingerprint, facts, {})
         result = one.train(base, planned.quick, folder, progress(item))
         taken[item.name] = time.perf_counter() - started
         if result == folder:
@@ -198,15 +199,12 @@ def make(
             "seconds": round(taken[item.name], 1),
             "version": __version__,
         }
-        keep(result, one.name, base.fingerprint, facts, how)
-        for done in (folder, run_folder(base, one, quick=True)):  # a full run makes an unfinished quick one useless
+        put(result, base.fingerprint, one.file)
+        note(base.fingerprint, facts, {one.name: how})
+        # with a full one, an unfinished quick one is of no use
+        for done in (folder, run_folder(base.fingerprint, one.name, quick=True)):
             shutil.rmtree(done, ignore_errors=True)
     return taken
-
-
-def run_folder(base: BaseModel, one: Preparation, quick: bool) -> Path:
-    """Folder of the run that makes it."""
-    return prepared_folder(base.fingerprint) / RUNS / (f"{one.name}-quick" if quick else one.name)
 
 
 @torch.no_grad()
@@ -229,4 +227,4 @@ def _state(base: BaseModel, one: Preparation, quick: bool) -> State:
     if find_prepared(base.fingerprint, one.file) is not None:
         noted = prepared(base.fingerprint)
         return "quick" if noted and noted.made.get(one.name, {}).get("quick") else "ready"
-    return "begun" if (run_folder(base, one, quick) / CHECKPOINT_FILE).exists() else "missing"
+    return "begun" if (run_folder(base.fingerprint, one.name, quick) / CHECKPOINT_FILE).exists() else "missing"

@@ -25,6 +25,7 @@ from continual_learning.model.embedded import EMBEDDED, kept_notices
 
 MANIFEST, NOTICE, RUNS = "base.json", "NOTICE.md", "runs"
 _FORMAT = 1
+_QUICK, _OLD = "-quick", "-old"
 _DIGITS = 16
 
 
@@ -43,9 +44,13 @@ class Prepared:
 
     @property
     def things(self) -> list[str]:
-        """What there is, with ``quick`` behind what was made quickly: ``reader (quick)``."""
+        """What there is: ``reader``, ``reader (quick)`` if it was made quickly, ``reader (unfinished)`` for a run."""
         found = [name for name in self.made if (self.folder / self.made[name]["file"]).exists()]
-        return [f"{name} (quick)" if self.made[name]["quick"] else name for name in found]
+        runs = sorted({path.name.removesuffix(_QUICK) for path in (self.folder / RUNS).glob("*")})
+        return [
+            *(f"{name} (quick)" if self.made[name]["quick"] else name for name in found),
+            *(f"{name} (unfinished)" for name in runs),
+        ]
 
     @property
     def bytes(self) -> int:
@@ -87,32 +92,42 @@ def stamp(fingerprint: str) -> list[list[Any]]:
     return [[f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
 
 
-def keep(result: Path, name: str, fingerprint: str, base: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Put what a run made, a file or a folder, in place of what was there, and note how it was made.
+def run_folder(fingerprint: str, name: str, quick: bool) -> Path:
+    """Folder of the run that makes something. Not created."""
+    return prepared_folder(fingerprint) / RUNS / (name + _QUICK if quick else name)
 
-    ``base`` has the base's ``name``, ``source`` and ``licence``; ``facts`` are `Prepared.made`. Raises StorageError.
+
+def note(fingerprint: str, base: Mapping[str, Any], made: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write down for which base something is made, and the notice that its licence asks for.
+
+    ``base`` has its ``name``, ``source`` and ``licence``; ``made`` is added to `Prepared.made`. Raises StorageError.
     """
-    folder = prepared_folder(fingerprint)
-    target, before = folder / facts["file"], prepared(fingerprint)
-    with storage_errors(f"what was prepared for {base['name']} cannot be kept"):
+    folder, before, source = prepared_folder(fingerprint), prepared(fingerprint), base["source"]
+    content = {
+        "format": _FORMAT,
+        "name": base["name"],
+        "fingerprint": fingerprint,
+        "source": None if source is None else str(Path(source).absolute()),
+        "licence": base["licence"],
+        "made": {**(before.made if before else {}), **made},
+    }
+    with storage_errors(f"what is prepared for {base['name']} cannot be kept"):
+        make_folder(folder)
         write_notice(folder, base["licence"])
+        write_atomic(folder / MANIFEST, json.dumps(content, indent=1).encode())
+
+
+def put(result: Path, fingerprint: str, file: str) -> None:
+    """Put what a run made, a file or a folder, in place of what was there; Raises StorageError."""
+    target = prepared_folder(fingerprint) / file
+    with storage_errors(f"{file}: cannot be kept"):
+        old = target.parent / RUNS / f"{target.name}{_OLD}"
         if target.is_dir():  # a folder cannot be replaced in one step
-            old = folder / RUNS / f"{target.name}-old"
             shutil.rmtree(old, ignore_errors=True)
             make_folder(old.parent)
             os.replace(target, old)
         os.replace(result, target)
-        shutil.rmtree(folder / RUNS / f"{target.name}-old", ignore_errors=True)
-        source = base["source"]
-        content = {
-            "format": _FORMAT,
-            "name": base["name"],
-            "fingerprint": fingerprint,
-            "source": None if source is None else str(Path(source).absolute()),
-            "licence": base["licence"],
-            "made": {**(before.made if before else {}), name: dict(facts)},
-        }
-        write_atomic(folder / MANIFEST, json.dumps(content, indent=1).encode())
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_notice(folder: Path, licence: str | None) -> Path | None:
