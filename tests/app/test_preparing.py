@@ -60,7 +60,14 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     """A base without a chat template, for which nothing was made."""
-    return BaseModel.load(str(make_tiny("gemma3", tmp_path_factory.mktemp("models"), chat=False)), device="cpu")
+    return BaseModel.load(str(make_tiny("qwen2", tmp_path_factory.mktemp("models"), chat=False)), device="cpu")
+
+
+def steps_of_the_reader(base: BaseModel) -> int:
+    """Of the one that strategies use for this base."""
+    reader = answering.chosen_reader(base, answering.ReaderConfig())
+    assert reader is not None
+    return int(reader.facts["settings"]["steps"])
 
 
 def test_the_lessons_that_ship_are_those_that_readers_are_trained_on() -> None:
@@ -100,14 +107,16 @@ def test_everything_is_made_once_and_used_from_then_on(
     assert noted is not None and noted.things == ["reader (quick)", "hypernetwork (quick)"]
     assert not list(prepared_folder(base.fingerprint).rglob(CHECKPOINT_FILE))
     assert base_key(base) != before  # results that were measured without it count no more
-    assert learner.ask(QUESTION).text in TEXT  # quoted by the reader; without one the base generates
+    assert steps_of_the_reader(base) == 2
+    said_by_it = learner.ask(QUESTION).text
+    assert said_by_it in TEXT or "does not say" in said_by_it
     made = Learner.open(base, "doc2lora", guard=False)
     assert made.learn(TEXT, "Malmo").accepted and made.ask(QUESTION).sources
 
     assert plan(base, quick=True).wanted == ()
     full = plan(base, only=["reader"])
     assert [i.name for i in full.wanted] == ["reader"] and make(base, full).keys() == {"reader"}
-    assert states(base) == {"reader": "ready", "hypernetwork": "quick"}
+    assert states(base) == {"reader": "ready", "hypernetwork": "quick"} and steps_of_the_reader(base) == 3
     assert [i.name for i in plan(base).wanted] == ["hypernetwork"] and plan(base, quick=True).wanted == ()
     assert [i.name for i in plan(base, overwrite=True).wanted] == ["reader", "hypernetwork"]
     with pytest.raises(UnknownNameError, match="expected reader, hypernetwork"):

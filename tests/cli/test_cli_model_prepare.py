@@ -64,7 +64,7 @@ def test_the_plan_comes_first_and_is_asked_about(
 ) -> None:
     asked = cli("model", "prepare")
     assert asked.code == 2 and "add --yes" in asked.err and not runs
-    assert "15 min  2.0 kB" in asked.out and "10 tokens a second" in asked.out
+    assert "15 min" in asked.out and "2.0 kB" in asked.out and "10 tokens a second" in asked.out
     monkeypatch.setattr("sys.stdin", Terminal("no\n"))
     declined = cli("model", "prepare", "--quick")
     assert declined.code == 0 and "nothing was made" in declined.out and not runs

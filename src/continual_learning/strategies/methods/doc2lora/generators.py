@@ -223,9 +223,10 @@ def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = _SIMULATED_RA
 
 
 def _loaded(base: BaseModel, source: str, load: Callable[[Path], NetworkT]) -> NetworkT:
-    path = locate(source)
-    key = ("hypernetwork", str(path), path.stat().st_mtime_ns, load.__name__)  # one may take the place of another
-    return base.remember(key, lambda: _placed(base, load(path)))
+    path = Path(source).expanduser()
+    changed = path.stat().st_mtime_ns if path.exists() else None  # another one may be put in its place
+    key = ("hypernetwork", source, changed, load.__name__)
+    return base.remember(key, lambda: _placed(base, load(locate(source))))
 
 
 def _placed(base: BaseModel, network: NetworkT) -> NetworkT:
