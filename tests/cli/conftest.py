@@ -51,7 +51,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tiny_base: BaseModel) -> BaseModel:
-    """Every command gets the tiny model, loaded once, and ``in_context`` unless told otherwise."""
+    """Every command gets the tiny model, loaded once, and ``in_context`` unless told otherwise.
+
+    It has no reader, which is said once a process: here it was said.
+    """
+    monkeypatch.setattr("continual_learning.reading.answering._said", {tiny_base.fingerprint})
     monkeypatch.setattr("continual_learning.model.base_model.BaseModel.load", lambda *_, **__: tiny_base)
     monkeypatch.setenv("CONTINUAL_LEARNING_MODEL__NAME", tiny_base.name)
     monkeypatch.setenv("CONTINUAL_LEARNING_STRATEGY", "in_context")

@@ -32,7 +32,7 @@ def test_every_documented_entry_is_there_once() -> None:
         Run Outer Loop (Meta-Learning), Run Benchmarks, View Forgetting Metrics, Model Info, Learning History,
         Save Checkpoint, Load Checkpoint, List Checkpoints, Compare All Engines, ACE Learn Document, ACE Ask,
         ACE Save Playbook, ACE Load Playbook, Doc-to-LoRA Learn, Doc-to-LoRA Ask, Doc-to-LoRA Switch Mode, Nested Chat,
-        Configure"""
+        List Models, Inspect a Model, Pull a Model, Prepare a Model, Remove a Model, Configure"""
     titles = [entry.title for _, group in entries() for entry in group]
     assert {" ".join(name.split()) for name in documented.split(",")} <= set(titles)
     assert {"JitRL MVP (learn, then ask)", "JitRL Full (learn, then ask)"} <= set(titles)

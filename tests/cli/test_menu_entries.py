@@ -215,6 +215,28 @@ def model_info(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
 
 
 @step
+def base_models(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
+    name = Path(environment["CONTINUAL_LEARNING_MODEL__NAME"]).name
+    menu.choose("List Models")
+    assert name in settled(menu.done())
+    menu.choose("Inspect a Model")
+    menu.answer("Which model?", name)
+    assert "fingerprint" in settled(menu.done())
+    menu.choose("Prepare a Model")
+    menu.answer("For which model?", name)
+    menu.answer("How?", "quick")
+    menu.answer("[y/N]", "n")
+    shown = settled(menu.done())
+    assert "--quick" in shown and "tokens a second" in shown and "nothing was made" in shown
+    for entry in ("Pull a Model", "Remove a Model"):
+        menu.choose(entry)
+        menu.answer("Which model?", "another")
+        menu.wait("Its name or path")
+        menu.send(CTRL_C)
+        menu.wait("back to the menu")
+
+
+@step
 def forgetting_metrics(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("View Forgetting Metrics")
     shown = settled(menu.done())

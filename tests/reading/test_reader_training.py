@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import random
 from pathlib import Path
 
@@ -94,6 +96,22 @@ def test_the_loss_of_questions_in_one_row_is_that_of_each_alone(tiny_base: BaseM
     together = row_loss(tiny_base, [make_row(tiny_base, "Orsel", "Marta built it in 1874.", asked)], 1)
     alone = [row_loss(tiny_base, [make_row(tiny_base, "Orsel", "Marta built it in 1874.", [one])], 1) for one in asked]
     torch.testing.assert_close(together, sum(alone) / 3, atol=1e-4, rtol=1e-4)
+
+
+def test_lessons_of_a_compressed_file(tmp_path: Path) -> None:
+    row = {"title": "Lund", "context": "A wall.", "questions": [{"question": "What?", "answer": "a wall"}]}
+    plain = tmp_path / "lessons.jsonl"
+    plain.write_text(json.dumps(row))
+    for suffix, compress in ((".xz", lzma.compress), (".gz", gzip.compress)):
+        path = plain.with_suffix(f".jsonl{suffix}")
+        path.write_bytes(compress(plain.read_bytes()))
+        assert read_lessons(path) == read_lessons(plain)
+        path.write_bytes(b"x" + path.read_bytes()[:30])
+        with pytest.raises(InputError, match="cannot be decompressed"):
+            read_lessons(path)
+        path.write_bytes(compress(plain.read_bytes())[:-12])
+        with pytest.raises(InputError, match="cannot be decompressed"):
+            read_lessons(path)
 
 
 def test_lessons_of_a_file(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from continual_learning.cli import (
     memory_new,
     memory_report,
     model,
+    model_prepare,
     serve,
     strategy_commands,
     train,
@@ -105,6 +106,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(documents.app, name="documents")
 app.add_typer(config.app, name="config")
+model.app.command("prepare")(model_prepare.prepare)
 app.add_typer(model.app, name="model")
 app.add_typer(train.app, name="train")
 app.command("info")(info.info)

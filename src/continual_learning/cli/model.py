@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
     from continual_learning.model.base_model import BaseModel
 
-app = options.group("Base models: list, pull, inspect, remove.")
+app = options.group("Base models: list, pull, inspect, prepare, remove.")
 
 _WHAT = "smollm2-135m, gemma3-270m, a GGUF file, a local folder, or a Hugging Face name."
 Name = Annotated[str | None, typer.Argument(metavar="[MODEL]", help=_WHAT)]
+_STATES = {"ships": "ships with the package", "ready": "made here", "quick": "made here, quickly"}
 AcceptTerms = Annotated[
     bool, typer.Option("--yes", "-y", help="Accept the terms that the model comes under, which you have read.")
 ]
@@ -44,12 +45,13 @@ def list_(as_json: options.Json = False) -> None:
             "dequantised_bytes": model.copy_bytes,
             "licence": model.licence,
             "licence_accepted": model.accepted,
+            "prepared": list(model.prepared),
         }
         for model in models(chosen)
     ]
     out.result({"models": rows})
     out.table(
-        ("name", "kind", "chosen", "installed", "size", "dequantised", "licence"),
+        ("name", "kind", "chosen", "installed", "size", "dequantised", "prepared", "licence"),
         [
             (
                 r["name"],
@@ -58,6 +60,7 @@ def list_(as_json: options.Json = False) -> None:
                 _words(r["installed"]),
                 r["bytes"] and size(r["bytes"]),
                 r["dequantised_bytes"] and size(r["dequantised_bytes"]),
+                ", ".join(r["prepared"]) or None,
                 (r["licence"] or "unknown") + (" (not accepted yet)" if r["licence_accepted"] is False else ""),
             )
             for r in rows
@@ -112,22 +115,26 @@ def remove(
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Delete what is kept of a model in the data folder: its pulled file and its dequantised copy.
+    """Delete what the data folder has of a model: its pulled file, its dequantised copy, what was prepared for it.
 
     Your own folders and GGUF files are never deleted.
     """
+    from continual_learning.io.paths import prepared_home
     from continual_learning.model.inventory import removal
 
     out = Output(as_json)
     planned = removal(model)
     if planned.paths:
-        what = ", ".join(path.name for path in planned.paths)
+        what = ", ".join(path.name for path in planned.paths if path.parent != prepared_home())
+        if planned.prepared:
+            what += f"{' and ' if what else ''}what was prepared for it, {' and '.join(planned.prepared)}"
         if not yes and not confirmed(f"delete {what} ({size(planned.bytes)})?"):
-            out.result({"name": model, "removed": [], "bytes": 0, "note": None})
+            out.result({"name": model, "removed": [], "bytes": 0, "note": None, "prepared": []})
             out.line("nothing was deleted")
             return
         planned.carry_out()
     facts = {"name": model, "removed": list(planned.paths), "bytes": planned.bytes, "note": planned.note}
+    facts["prepared"] = list(planned.prepared)
     out.result(facts)
     freed = f"{size(planned.bytes)} freed" if planned.paths else "nothing of it is in the data folder"
     out.line(f"{model}: {freed}" + (f"; {planned.note}" if planned.note else ""))
@@ -184,6 +191,7 @@ def _learning_facts(learner: Learner) -> dict[str, Any]:
 
 
 def _facts(base: BaseModel) -> dict[str, Any]:
+    from continual_learning.app.preparing import states
     from continual_learning.model.inventory import describe
 
     parameters = list(base.model.parameters())
@@ -202,4 +210,5 @@ def _facts(base: BaseModel) -> dict[str, Any]:
         "device": str(base.device),
         "dtype": str(base.model.dtype).removeprefix("torch."),
         "fingerprint": base.fingerprint,
+        "prepared": [f"{name} ({_STATES[state]})" for name, state in states(base).items() if state in _STATES],
     }

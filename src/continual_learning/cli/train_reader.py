@@ -13,8 +13,12 @@ from continual_learning.cli import options
 from continual_learning.cli.output import Output, progress_bar, size
 
 Data = Annotated[
-    Path,
-    typer.Argument(metavar="DATA", help="JSON lines: `title`, `context`, `questions` with `question` and `answers`."),
+    Path | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="JSON lines: `title`, `context`, `questions` with `question` and `answers`; .jsonl.xz and .jsonl.gz too "
+        "[default: the texts that ship with the package].",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Run folder; an existing run is resumed.")]
 Minutes = Annotated[
@@ -37,8 +41,8 @@ Settings = Annotated[
 
 
 def reader(
-    data: Data,
     out_folder: Out,
+    data: Data = None,
     minutes: Minutes = None,
     held_out: HeldOut = 100,
     start: Start = None,
@@ -48,6 +52,7 @@ def reader(
     as_json: options.Json = False,
 ) -> None:
     """Train a reader for a base; use it with `--set reader=FOLDER/reader.safetensors`."""
+    from continual_learning.documents.shipped import LESSONS
     from continual_learning.errors import InputError
     from continual_learning.model.base_model import BaseModel
     from continual_learning.options import parse_config
@@ -60,7 +65,7 @@ def reader(
     config = load_config({"model.name": model})
     given = {key: from_text(ReaderTraining, key, text) for key, text in parse_assignments(settings or []).items()}
     chosen = parse_config(ReaderTraining, given, "train reader --set")
-    learned, tried = apart(read_lessons(data), held_out)
+    learned, tried = apart(read_lessons(data or LESSONS), held_out)
     out = Output(as_json)
     place = config.settings.model
     base = BaseModel.load(place.name, place.device, place.dtype)

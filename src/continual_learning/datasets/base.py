@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from continual_learning.datasets.squad import HUB_NAMES, hub_squad, read_squad
 from continual_learning.documents import Document, read_documents
 from continual_learning.documents.qa_files import QARow, load_qa_rows
+from continual_learning.documents.shipped import LESSONS
 from continual_learning.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SAMPLE = "squad_sample"
 """Name of the sample of SQuAD that ships with the package (``data/squad_sample``)."""
+LESSONS_NAME = "lessons"
+"""Name of the texts with questions that ship with the package to train on (``data/lessons``)."""
 _SAMPLE_NOTE = "squad_sample: 50 passages of SQuAD 1.1 that ship with the package (Rajpurkar et al. 2016, CC BY-SA 4.0)"
 
 _LINE = re.compile(r":\d+$")  # a document of a JSON lines file has the source path:line
@@ -80,25 +83,28 @@ def load_dataset(source: str | Path, hub_split: str = "validation") -> Dataset:
 
     A file is SQuAD's official JSON (1.1 or 2.0), or JSON lines with ``title``, ``context`` and ``questions``: a list
     of ``question`` and ``answer`` or ``answers``, a string or a list of strings; a question with an empty list of
-    ``answers`` is left out and counted. ``squad_sample`` ships with the package.
+    ``answers`` is left out and counted. Files of JSON lines may be compressed (``.jsonl.xz``, ``.jsonl.gz``).
+    ``squad_sample`` ships with the package, and so does ``lessons``, to train on.
     Other names are ``squad`` and ``squad_v2`` of the hub, of which ``hub_split`` is read. A file of a name takes
     precedence. Identical passages become one document.
     Raises InputError, one line with the place and the field, and MissingExtraError without the hub's package.
     """
     name, path = str(source), Path(source).expanduser()
     notes: tuple[str, ...] = ()
-    if path.is_file() or (path.exists() and name not in (SAMPLE, *HUB_NAMES)):
+    if path.is_file() or (path.exists() and name not in (SAMPLE, LESSONS_NAME, *HUB_NAMES)):
         (passages, unanswerable), origin, label = read_squad(path), path.name, path.stem
     elif name == SAMPLE:
         with as_file(files("continual_learning") / "data" / SAMPLE / f"{SAMPLE}.jsonl") as shipped:
             (passages, unanswerable), origin, label = read_squad(shipped), shipped.name, SAMPLE
         notes = (_SAMPLE_NOTE,)
+    elif name == LESSONS_NAME:
+        (passages, unanswerable), origin, label = read_squad(LESSONS), LESSONS.name, LESSONS_NAME
     elif name in HUB_NAMES:
         (passages, unanswerable), origin, label = hub_squad(name, hub_split), f"{HUB_NAMES[name]}:{hub_split}", name
     else:
         raise InputError(
-            f"{name}: no such file; expected SQuAD's JSON, JSON lines, {SAMPLE}, which ships with the package, or a "
-            f"name on the Hugging Face hub: {', '.join(HUB_NAMES)}"
+            f"{name}: no such file; expected SQuAD's JSON, JSON lines, {SAMPLE} or {LESSONS_NAME}, which ship with the "
+            f"package, or a name on the Hugging Face hub: {', '.join(HUB_NAMES)}"
         )
     joined: dict[str, tuple[Document, list[QuestionAnswer]]] = {}
     for document, questions in passages:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continual_learning.documents import Document, json_object
-from continual_learning.documents.qa_files import question_answer, read_text, short_repr
+from continual_learning.documents.qa_files import COMPRESSED, question_answer, read_text, short_repr
 from continual_learning.errors import DocumentError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Passage = tuple[Document, list[QuestionAnswer]]
 
-SUFFIXES = (".json", ".jsonl")
+SUFFIXES = (".json", ".jsonl", *COMPRESSED)
 HUB_NAMES: Mapping[str, str] = {"squad": "rajpurkar/squad", "squad_v2": "rajpurkar/squad_v2"}
 """Short name -> repository on the hub."""
 _OFFICIAL = '{"version", "data": [{"title", "paragraphs": [{"context", "qas"}]}]}'

@@ -8,8 +8,11 @@ The files are UTF-8, or UTF-16 with a byte order mark.
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +31,8 @@ T = TypeVar("T")
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 QUESTION_SUFFIXES = (".txt", *SUFFIXES)
+COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress}
+"""Suffixes of compressed files, for callers of `read_text` that take them."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +168,16 @@ def _text(value: Any, at: str, field: str) -> str:
 
 
 def read_text(path: Path, suffixes: tuple[str, ...]) -> str:
-    """The text of a file with one of these suffixes. Raises InputError."""
-    if path.suffix.lower() not in suffixes:
+    """The text of a file with one of these suffixes, decompressed if it is one of `COMPRESSED`. Raises InputError."""
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
         raise InputError(f"{path}: suffix {path.suffix!r} is not supported; expected one of {', '.join(suffixes)}")
     try:
-        return as_utf8(path.read_bytes()).decode("utf-8").removeprefix("\ufeff")
+        data = path.read_bytes()
+        data = COMPRESSED[suffix](data) if suffix in COMPRESSED else data
+        return as_utf8(data).decode("utf-8").removeprefix("\ufeff")
+    except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{path}: cannot be decompressed ({error}); compress it again, or give it without") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (at byte {error.start}); save it as UTF-8 and try again") from None
     except DocumentError as error:

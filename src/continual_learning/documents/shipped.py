@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from continual_learning.types import QuestionAnswer
 
 
+LESSONS = Path(str(files("continual_learning"))) / "data" / "lessons" / "lessons.jsonl.xz"
+"""Texts with questions to train a reader and a hypernetwork on, from open sets; the folder's README names them."""
+
+
 def general_questions() -> list[QuestionAnswer]:
     """60 simple general-knowledge questions that a model must not forget."""
     with as_file(files("continual_learning") / "data" / "general_questions.jsonl") as path:

@@ -9,6 +9,7 @@ from typing import Any
 from continual_learning.errors import InputError
 from continual_learning.evaluation.cache import digest
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.prepared import stamp
 from continual_learning.strategies.base import Strategy, make_strategy, strategy_class
 
 _PROBE = "Who said: “Ça va,\n  Zoë”?  It's 3,141.59 — naïve 東京 🙂 \t<|im_end|> #x1"
@@ -47,19 +48,21 @@ class Contender:
 
 
 def base_key(base: BaseModel) -> dict[str, Any]:
-    """What the answers depend on in a base: weights, configuration, tokenizer, template, and precision.
+    """What the answers depend on in a base: weights, configuration, tokenizer, template, precision, what was prepared.
 
     The code that loads them is not part of what a result depends on (`code_digest`), so they are all here.
     """
     config: Any = base.model.config.get_text_config()
     facts = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
-    return {
+    key = {
         "weights": base.fingerprint,
         "config": {key: str(value) for key, value in facts.items() if key not in _NAMES},
         "tokens": digest([base.encode(_PROBE), base.chat_ids([{"role": "user", "content": _PROBE}])]),
         "dtype": str(base.model.dtype),
         "precision": base.linears.precision,
     }
+    made = stamp(base.fingerprint)
+    return {**key, "prepared": made} if made else key
 
 
 def contenders(names: Sequence[str | Contender]) -> list[Contender]:

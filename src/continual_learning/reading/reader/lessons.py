@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continual_learning.documents import json_object
-from continual_learning.documents.qa_files import question_answer, read_text, short_repr
+from continual_learning.documents.qa_files import COMPRESSED, question_answer, read_text, short_repr
 from continual_learning.errors import DocumentError, InputError
 from continual_learning.text.words import content_stems
 from continual_learning.types import QuestionAnswer
@@ -46,10 +46,12 @@ class Lesson:
 def read_lessons(path: Path) -> list[Lesson]:
     """Lessons of a file: JSON lines with ``title``, ``context`` and ``questions`` (``question``, ``answers``).
 
+    It may be compressed: ``.jsonl.xz``, ``.jsonl.gz``.
+
     Questions without an answer are left out. Raises InputError, one line with the line of the file and the field.
     """
     lessons = []
-    for number, line in enumerate(read_text(path, (".jsonl",)).split("\n"), 1):
+    for number, line in enumerate(read_text(path, (".jsonl", *COMPRESSED)).split("\n"), 1):
         if not line.strip():
             continue
         try:

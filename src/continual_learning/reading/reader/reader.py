@@ -25,6 +25,7 @@ from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
 from continual_learning.io.files import storage_errors
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.prepared import find_prepared
 from continual_learning.reading.reader.adapter import AdaptedLinear, adapted
 from continual_learning.reading.reader.calibration import Calibration, signals
 from continual_learning.reading.reader.question_likelihood import weighed_by_question
@@ -34,6 +35,8 @@ from continual_learning.reading.reader.tokens_in_play import log_likelihoods, to
 from continual_learning.reading.spans import FoundSpan, Reading, Turn
 
 FORMAT = "continual-learning reader 2"
+READER_FILE = "reader.safetensors"
+"""What a training run writes, and what `model prepare` puts into a base's folder."""
 _PACKAGED = Path(str(files("continual_learning"))) / "data" / "readers"
 END = "\n"
 UNKNOWN = " unknown"
@@ -217,6 +220,16 @@ def load_reader(path: Path) -> Reader:
 def packaged_reader(base: BaseModel) -> Reader | None:
     """The reader that ships with the package for this base, if there is one."""
     return _packaged().get(base.fingerprint)
+
+
+def prepared_reader(base: BaseModel) -> Reader | None:
+    """The reader that `model prepare` made for this base, if there is one. Raises CorruptMemoryError, MismatchError."""
+    path = find_prepared(base.fingerprint, READER_FILE)
+    if path is None:
+        return None
+    found = base.remember(("reader", str(path), path.stat().st_mtime_ns), lambda: load_reader(path))
+    found.check(base)
+    return found
 
 
 @cache

@@ -44,20 +44,17 @@ from continual_learning.reading.reader.lessons import (
     sha256,
     with_questions_of_others,
 )
-from continual_learning.reading.reader.reader import (
-    Reader,
-    save_reader,
-)
+from continual_learning.reading.reader.reader import READER_FILE, Reader, save_reader
 from continual_learning.text.scoring import contains_answer, token_f1
 from continual_learning.training.weight_size import weight_share
 
-READER_FILE = "reader.safetensors"
 _WARM_UP = 40  # steps
 _POOL = 96  # rows that are sorted by length before they are cut into batches
 _CLIP_NORM = 1.0
 _BETAS = (0.9, 0.98)
 _WEIGHT_DECAY = 0.01
-_SAVED_EVERY, _LOOKED_EVERY = 20, 100  # steps
+_SAVED_EVERY = 60.0  # seconds
+_LOOKED_EVERY = 100  # steps
 
 
 class ReaderTraining(StrategyConfig):
@@ -132,9 +129,12 @@ def train_reader(
     run = _Run(base, with_questions_of_others(lessons), config, start)
     spent = _resumed(run, folder, identity)
     losses: list[float] = []
+    saved = started
 
     def save() -> None:
-        facts = {"identity": identity, "step": run.step, "seconds": spent + time.monotonic() - started}
+        nonlocal saved
+        saved = time.monotonic()
+        facts = {"identity": identity, "step": run.step, "seconds": spent + saved - started}
         save_checkpoint(folder, run.tensors(), {**facts, "curve": run.curve})
 
     while run.step < config.steps:
@@ -148,7 +148,7 @@ def train_reader(
         if run.step % _LOOKED_EVERY == 0 or last:
             run.curve.append(Point(run.step, sum(losses) / len(losses)))
             losses = []
-        if run.step % _SAVED_EVERY == 0 or last:
+        if last or time.monotonic() - saved > _SAVED_EVERY:
             save()
     count = sum(len(one.questions) for one in lessons)
     facts = {
@@ -211,6 +211,11 @@ def observe(
     return observed, *(sum(column) / len(scores) for column in zip(*scores, strict=True))
 
 
+def first_block(base: BaseModel, config: ReaderTraining) -> int:
+    """The first block whose linear layers get an adapter."""
+    return base.block_count - math.ceil(config.adapted * base.block_count)
+
+
 class _Run:
     """The adapter in training."""
 
@@ -218,7 +223,7 @@ class _Run:
         self._base, self._lessons, self._config = base, lessons, config
         self._names = names_asked_about(lessons)
         self._scale = weight_share(base) ** 0.5
-        self._first = base.block_count - math.ceil(config.adapted * base.block_count)
+        self._first = first_block(base, config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             weights = new_weights(base, self._first, config.rank)

@@ -103,7 +103,8 @@ class Doc2LoRAConfig(StrategyConfig):
     base_model: str | None = Field(None, min_length=1)
     """Base model for new memories of this strategy, overriding `model.name`. None: `model.name`."""
     hypernetwork: str | None = None
-    """File, folder or hub name of the hypernetwork. None: the one shipped for the base, or else its published one."""
+    """File, folder or hub name of the hypernetwork. None: the one that ships for the base, else the one that `model
+    prepare` made, else its published one."""
     lora_rank: int | None = Field(None, ge=1)
     """Rank the hypernetwork must give each chunk, checked on loading; for a simulated one, its rank. None: any."""
     chunk_tokens: int = Field(1024, ge=1)
@@ -159,7 +160,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         """
         started = time.perf_counter()
         config = self.config
-        if reason := missing(base.name, config.mode, config.hypernetwork):
+        if reason := missing(base.name, config.mode, config.hypernetwork, base.fingerprint):
             return state, plain_report(document, False, reason)
         generator = make_generator(base, config.mode, config.hypernetwork, config.chunk_tokens, _SEED, config.lora_rank)
 
@@ -252,7 +253,7 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
             "modified_blocks": sorted({block for block, _ in adapter}),
             "mode": self.config.mode,
             "hypernetwork": self.config.hypernetwork,
-            "missing": missing(base.name, self.config.mode, self.config.hypernetwork),
+            "missing": missing(base.name, self.config.mode, self.config.hypernetwork, base.fingerprint),
             "simulated": _simulated(state) or self.config.mode == "simulated",
             "rank": max(ranks, default=0),
             "adapted_matrices": len(ranks),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,15 @@ from continual_learning.strategies.commands import (
     MenuContext,
     MenuEntry,
     Model,
+    Preparation,
+    Work,
 )
 
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
     from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
+    from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
+    from continual_learning.types import ProgressCallback
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder; an existing run is resumed.")]
 Setting = Annotated[
@@ -28,7 +33,9 @@ Setting = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="FILE", help="SQuAD .json, or .jsonl; trains on the first half of its articles."),
+    typer.Option(
+        "--data", metavar="FILE", help="SQuAD .json, .jsonl or lessons; trains on the first half of its articles."
+    ),
 ]
 StopAfter = Annotated[
     int | None, typer.Option("--stop-after", metavar="N", min=1, help="Stop after N more steps; the run is resumable.")
@@ -111,6 +118,60 @@ def _short(value: float | int | None) -> str | None:
     return None if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
+# What `model prepare` trains. Quick: made-up facts alone, with the settings of `benchmarks/lab/generators.py`. In full:
+# as the last of the runs that made the one that ships, from the beginning.
+SETTINGS: dict[bool, dict[str, object]] = {
+    True: {
+        "facts_documents": 60, "retrieval_steps": 14, "steps": 14, "documents_per_step": 2, "rate": 0.005, "warm_up": 3,
+        "validation_documents": 2, "validate_every": 1000, "checkpoint_every": 5, "irrelevant_questions": 0,
+        "teacher_weight": 0.0, "max_chunks": 1,
+    },
+    False: {
+        "data": "lessons", "data_documents": 600, "facts_documents": 1300, "retrieval_steps": 60, "steps": 600,
+        "documents_per_step": 4, "joined_documents": 4, "rate": 0.003, "warm_up": 10,
+        "validation_documents": 6, "validate_every": 100, "checkpoint_every": 10, "irrelevant_questions": 0,
+        "teacher_weight": 0.0, "max_chunks": 1,
+    },
+}  # fmt: skip
+_DOCUMENT_TOKENS = {True: 1_200, False: 1_800}
+"""What a document of a step takes, in tokens that the base reads in the same time."""
+
+
+def _ships(base: BaseModel) -> bool:
+    from continual_learning.strategies.methods.doc2lora.hub import shipped_for
+
+    return shipped_for(base.name) is not None
+
+
+def _run(quick: bool) -> HypernetworkTraining:
+    from continual_learning.strategies.methods.doc2lora.training.settings import HypernetworkTraining
+
+    return HypernetworkTraining.model_validate(SETTINGS[quick])
+
+
+def _work(base: BaseModel, quick: bool) -> Work:
+    import torch
+
+    from continual_learning.strategies.methods.doc2lora.linear import LinearHypernetwork
+    from continual_learning.strategies.methods.doc2lora.training.networks import linear_config
+
+    run = _run(quick)
+    with torch.device("meta"):
+        size = sum(p.numel() for p in LinearHypernetwork(linear_config(base, run)).parameters())
+    return Work(run.all_steps * run.documents_per_step * _DOCUMENT_TOKENS[quick], 2 * size)
+
+
+def _command(quick: bool, folder: Path) -> Sequence[str]:
+    given = [part for name, value in SETTINGS[quick].items() for part in ("--set", f"{name}={value}")]
+    return ("train", "hypernetwork", str(folder), *given)
+
+
+def _train(base: BaseModel, quick: bool, folder: Path, progress: ProgressCallback | None) -> Path:
+    from continual_learning.strategies.methods.doc2lora.training.run import train_hypernetwork
+
+    return train_hypernetwork(base, _run(quick), folder, progress).folder
+
+
 NAME = "doc2lora"
 MODES = {
     "doc": "doc: documents become adapters",
@@ -146,14 +207,27 @@ def _mode(menu: MenuContext) -> str:
 
 
 def _lacking(menu: MenuContext) -> str | None:
+    from continual_learning.model.prepared import all_prepared
     from continual_learning.strategies.methods.doc2lora.generators import missing
 
-    options = menu.options(NAME)
+    options, model = menu.options(NAME), menu.model_for(NAME)
     source = options["hypernetwork"]
-    return missing(menu.model_for(NAME), options["mode"], None if source is None else str(source))
+    fingerprint = next((found.fingerprint for found in all_prepared() if found.is_for(model, Path(model))), None)
+    return missing(model, options["mode"], None if source is None else str(source), fingerprint)
 
 
 COMMANDS = (Command("train hypernetwork", hypernetwork),)
+PREPARES = (
+    Preparation(
+        name="hypernetwork",
+        file="hypernetwork",
+        serves="documents into adapters in one pass, by the strategy doc2lora",
+        ships=_ships,
+        work=_work,
+        command=_command,
+        train=_train,
+    ),
+)
 MENU = (
     MenuEntry("Doc2LoRA", "Doc-to-LoRA Learn", "a document into an adapter, in one pass", _menu_learn),
     MenuEntry("Doc2LoRA", "Doc-to-LoRA Ask", "questions to the adapted model", _menu_ask),

@@ -26,7 +26,7 @@ from continual_learning.strategies.methods.doc2lora.checkpoint import load_hyper
 from continual_learning.strategies.methods.doc2lora.config import DocumentConfig, HypernetworkConfig
 from continual_learning.strategies.methods.doc2lora.context import chat_affixes, document_chunks, named_affixes
 from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter, Place
-from continual_learning.strategies.methods.doc2lora.hub import locate, no_hypernetwork, published_for, shipped_for
+from continual_learning.strategies.methods.doc2lora.hub import default_for, locate, no_hypernetwork
 from continual_learning.strategies.methods.doc2lora.hypernetwork import Hypernetwork
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork
 from continual_learning.strategies.methods.doc2lora.perceiver import Heads
@@ -162,14 +162,14 @@ def make_generator(
     once per base. Raises ModelNotFoundError if there is none, ModelError if it cannot be read, MismatchError if it is
     for another base, ConfigError if it has another rank.
     """
-    if reason := missing(base.name, mode, source):
+    if reason := missing(base.name, mode, source, base.fingerprint):
         raise ModelNotFoundError(reason)
     if mode == "simulated":
         size = rank or _SIMULATED_RANK
         made = base.remember(("simulated hypernetwork", seed, size), lambda: simulated_hypernetwork(base, seed, size))
         return DocumentGenerator(base, made, chunk_tokens, mode="simulated")
     if source is None:
-        source = _default_source(base.name)
+        source = default_for(base.name, base.fingerprint)
         assert source is not None  # otherwise `missing` would have given a reason
     if mode == "text":
         described = _loaded(base, source, load_text_hypernetwork)
@@ -188,19 +188,14 @@ def _check_rank(source: str, rank: int, wanted: int | None) -> None:
         )
 
 
-def missing(base_name: str, mode: Mode, source: str | None) -> str | None:
-    """Return what to tell a user who set no hypernetwork for a base that has none; None if nothing is missing."""
-    if mode == "simulated" or source is not None or (mode == "doc" and _default_source(base_name)):
+def missing(base_name: str, mode: Mode, source: str | None, fingerprint: str | None = None) -> str | None:
+    """Return what to tell a user who set no hypernetwork for a base that has none; None if nothing is missing.
+
+    Without the base's ``fingerprint`` the one that was prepared for it is not known.
+    """
+    if mode == "simulated" or source is not None or (mode == "doc" and default_for(base_name, fingerprint)):
         return None
     return no_hypernetwork(base_name, mode)
-
-
-def _default_source(base_name: str) -> str | None:
-    """Return, for mode doc, the hypernetwork shipped for the base, else the published one's hub name, else None."""
-    if shipped := shipped_for(base_name):
-        return str(shipped)
-    published = published_for(base_name)
-    return f"{published.repository}/{published.file}" if published else None
 
 
 def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = _SIMULATED_RANK) -> Hypernetwork:
@@ -228,7 +223,10 @@ def simulated_hypernetwork(base: BaseModel, seed: int, rank: int = _SIMULATED_RA
 
 
 def _loaded(base: BaseModel, source: str, load: Callable[[Path], NetworkT]) -> NetworkT:
-    return base.remember(("hypernetwork", source, load.__name__), lambda: _placed(base, load(locate(source))))
+    path = Path(source).expanduser()
+    changed = path.stat().st_mtime_ns if path.exists() else None  # another one may be put in its place
+    key = ("hypernetwork", source, changed, load.__name__)
+    return base.remember(key, lambda: _placed(base, load(locate(source))))
 
 
 def _placed(base: BaseModel, network: NetworkT) -> NetworkT:

@@ -1,4 +1,4 @@
-"""Where hypernetworks come from: a local file or folder, or the Hugging Face hub, which has one for one base."""
+"""Where hypernetworks come from: the package, `model prepare`, a file or folder, or the hub."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import huggingface_hub
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from continual_learning.errors import ModelNotFoundError
+from continual_learning.model.prepared import find_prepared
 
 PUBLISHED_FILE = "pytorch_model.bin"
+PREPARED = "hypernetwork"
+"""Folder of one that `model prepare` made, in the folder of its base."""
 SHIPPED = Path(str(files("continual_learning"))) / "data" / "hypernetworks"
 SHIPPED_BASES = ("smollm2-135m",)
 
@@ -50,6 +53,18 @@ def shipped_for(base_name: str) -> Path | None:
     return folder if base_name in SHIPPED_BASES and folder.is_dir() else None
 
 
+def default_for(base_name: str, fingerprint: str | None) -> str | None:
+    """Return the hypernetwork that is used for a base unless another is named; None if there is none.
+
+    It is the one that ships, else the one that was prepared for the ``fingerprint``, else the published one's hub name.
+    """
+    prepared = find_prepared(fingerprint, PREPARED) if fingerprint is not None else None
+    if found := shipped_for(base_name) or prepared:
+        return str(found)
+    published = published_for(base_name)
+    return f"{published.repository}/{published.file}" if published else None
+
+
 def locate(source: str) -> Path:
     """Return the file or folder of a hypernetwork, downloading it if it is not in the hub's cache yet.
 
@@ -77,9 +92,9 @@ def no_hypernetwork(base_name: str, mode: str = "doc") -> str:
             "of one that was trained for it, or learn documents with another strategy, such as ttt"
         )
     return (
-        f"no hypernetwork for the base {base_name!r}: Doc-to-LoRA needs one that was trained for it; make one with "
-        f"`continual-learning model prepare {shlex.quote(base_name)}`, set hypernetwork to the file or folder of "
-        f"another, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), or learn with another "
+        f"no hypernetwork for the base {base_name!r}, which Doc-to-LoRA needs; `continual-learning model prepare "
+        f"{shlex.quote(base_name)} --only {PREPARED}` makes one (sooner with --quick); or set hypernetwork to the file "
+        f"or folder of one, use a base that has one ({', '.join((*SHIPPED_BASES, *PUBLISHED))}), or learn with another "
         "strategy, such as ttt"
     )
 

@@ -27,22 +27,9 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
 
     The linear generator is fitted to the base, unless it is to ``start`` from another; the Perceiver is random.
     """
-    parts, layout = mlp_parts(base.mlp(0)), mlp_layout(base.mlp(0))
-    modules = {f"{base.family.mlp_name}.{layout.down}": (parts.intermediate_size, parts.hidden_size)}
     network: DocumentHypernetwork
     if settings.generator == "linear":
-        linear = LinearHypernetworkConfig(
-            base_name=base.name,
-            context_width=base.hidden_size,
-            modules=modules,
-            layers=settings.blocks or memory_blocks(base.block_count),
-            rank=settings.rank or min(_LINEAR_RANK, parts.intermediate_size),
-            trained_chunks=settings.max_chunks,
-        )
-        if width := _READER_RANK if settings.reader_rank is None else settings.reader_rank:
-            memory = min(linear.layers)
-            blocks = tuple(range(max(0, memory - base.block_count // 3), memory + 1))
-            linear = replace(linear, reader_modules=attention_modules(base), reader_layers=blocks, reader_rank=width)
+        linear = linear_config(base, settings)
         if settings.start is None:
             network = LinearHypernetwork.fitted(base, linear, _fit_texts(base, settings.seed))
         else:
@@ -52,7 +39,7 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
         perceiver = HypernetworkConfig(
             base_name=base.name,
             context_width=base.hidden_size,
-            modules=modules,
+            modules=_target(base),
             layers=settings.blocks or tuple(range(base.block_count)),
             rank=rank,
             multiplier=2 * rank**1.5,
@@ -65,6 +52,31 @@ def initial_network(base: BaseModel, settings: HypernetworkTraining) -> Document
         )
         network = Hypernetwork.initialised(perceiver, settings.seed)
     return network.to(base.device)
+
+
+def linear_config(base: BaseModel, settings: HypernetworkTraining) -> LinearHypernetworkConfig:
+    """Return the sizes of a linear generator for this base."""
+    modules = _target(base)
+    [(inputs, _)] = modules.values()
+    linear = LinearHypernetworkConfig(
+        base_name=base.name,
+        context_width=base.hidden_size,
+        modules=modules,
+        layers=settings.blocks or memory_blocks(base.block_count),
+        rank=settings.rank or min(_LINEAR_RANK, inputs),
+        trained_chunks=settings.max_chunks,
+    )
+    if width := _READER_RANK if settings.reader_rank is None else settings.reader_rank:
+        memory = min(linear.layers)
+        blocks = tuple(range(max(0, memory - base.block_count // 3), memory + 1))
+        linear = replace(linear, reader_modules=attention_modules(base), reader_layers=blocks, reader_rank=width)
+    return linear
+
+
+def _target(base: BaseModel) -> dict[str, tuple[int, int]]:
+    """Return the last matrix of an MLP, by its path in a block, with its inputs and outputs."""
+    parts, layout = mlp_parts(base.mlp(0)), mlp_layout(base.mlp(0))
+    return {f"{base.family.mlp_name}.{layout.down}": (parts.intermediate_size, parts.hidden_size)}
 
 
 def attention_modules(base: BaseModel) -> dict[str, tuple[int, int]]:

@@ -39,7 +39,8 @@ class HypernetworkTraining(StrategyConfig):
     facts_per_document: int = Field(8, ge=1)
     """Number of facts in each of them."""
     data: str | None = None
-    """File in SQuAD format, or squad or squad_v2; the first half of its articles is used for training."""
+    """File in SQuAD format, squad or squad_v2 of the hub, or lessons, which ship with the package; the first half of
+    its articles is used for training."""
     data_documents: int = Field(200, ge=1)
     """Maximum number of its passages to train on."""
     validation_documents: int = Field(8, ge=1)
