@@ -359,6 +359,7 @@ EFFECTS: dict[str, tuple[Any, Callable[[Desk], Any]]] = {
     "model.device": ("cpu", learning),
     "model.dtype": ("float32", learning),
     "model.precision": ("int8", learning),
+    "model.frozen_weights": ("int8", learning),
     "strategy": ("rag", learning),
     "memory": ("another", learning),
     "max_new_tokens": (1, learning),

@@ -26,6 +26,7 @@ from continual_learning.memory.store.last_answer import (
 )
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.cpu_linear import Precision
+from continual_learning.model.quantised import FrozenWeights
 from continual_learning.options import current_options
 from continual_learning.strategies.base import Strategy, make_strategy, plain_report, strategy_class
 from continual_learning.strategies.gate import perplexity
@@ -69,6 +70,7 @@ class Learner:
         dtype: str = "auto",
         precision: Precision = "full",
         speaker: str | ChatModel | Speaker | None = None,
+        frozen_weights: FrozenWeights = "full",
         **options: Any,
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
@@ -91,7 +93,9 @@ class Learner:
                 options = {**known, **options}
         if model is None:
             model = str(options.get("base_model") or "smollm2-135m")
-        base = model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision)
+        base = (
+            model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision, frozen_weights)
+        )
         return cls(base, make_strategy(strategy, options), store, words)
 
     # -- learning and answering --------------------------------------------------------------------

@@ -104,7 +104,7 @@ def load_base(model: str | None) -> BaseModel:
     from continual_learning.settings.schema import load_config
 
     place = load_config({"model.name": model}).settings.model
-    return session.load_base(place.name, place.device, place.dtype, place.precision)
+    return session.load_base(place.name, place)
 
 
 def run(out: Output, reports: Sequence[Path], model: str | None, models: str | None, measure: Measure) -> None:

@@ -104,7 +104,7 @@ def info(model: Name = None, memory: options.Memory = None, as_json: options.Jso
         facts = {**_facts(learner.base), **_learning_facts(learner)}
     else:
         place = load_config({"model.name": model}).settings.model
-        facts = _facts(load_base(place.name, place.device, place.dtype, place.precision))
+        facts = _facts(load_base(place.name, place))
     out.result(facts)
     out.facts({name: _words(value) for name, value in facts.items()})
 
@@ -193,22 +193,23 @@ def _learning_facts(learner: Learner) -> dict[str, Any]:
 def _facts(base: BaseModel) -> dict[str, Any]:
     from continual_learning.app.preparing import states
     from continual_learning.model.inventory import describe
+    from continual_learning.model.quantised import parameter_count, weight_bytes
 
-    parameters = list(base.model.parameters())
     return {
         "name": base.name,
         **describe(base.name),
         "family": base.family.name,
         "architecture": base.model.config.get_text_config().model_type,
         "chats": base.chats,
-        "parameters": sum(p.numel() for p in parameters),
-        "bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "parameters": parameter_count(base.model),
+        "bytes": weight_bytes(base.model),
         "blocks": base.block_count,
         "hidden_size": base.hidden_size,
         "vocab_size": base.vocab_size,
         "window": base.window,
         "device": str(base.device),
         "dtype": str(base.model.dtype).removeprefix("torch."),
+        "frozen_weights": base.frozen_weights,
         "fingerprint": base.fingerprint,
         "prepared": [f"{name} ({_STATES[state]})" for name, state in states(base).items() if state in _STATES],
     }

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from continual_learning.errors import ConfigError, UnknownNameError
-from continual_learning.settings.schema import Config, load_config, parse_assignments
+from continual_learning.settings.schema import Config, ModelSettings, load_config, parse_assignments
 
 if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
     from continual_learning.app.speaking import Speaker
     from continual_learning.memory.store import Store
     from continual_learning.model.base_model import BaseModel
+    from continual_learning.model.cpu_linear import Precision
+    from continual_learning.model.quantised import FrozenWeights
 
-_Place = tuple[str, str, str, str]
+    _Place = tuple[str, str, str, Precision, FrozenWeights]
+
 _kept: dict[_Place, BaseModel] | None = None
 
 
@@ -36,16 +39,16 @@ def kept_model() -> BaseModel | None:
     return next(iter((_kept or {}).values()), None)
 
 
-def load_base(name: str, device: str, dtype: str, precision: Literal["full", "int8", "int4"]) -> BaseModel:
-    """The base model, loaded unless it is kept. Raises what `BaseModel.load` does."""
+def load_base(name: str, how: ModelSettings) -> BaseModel:
+    """The base model of this name, loaded as the settings say unless it is kept. Raises what `BaseModel.load` does."""
     from continual_learning.model.base_model import BaseModel
 
-    place = (name, device, dtype, precision)
+    place: _Place = (name, how.device, how.dtype, how.precision, how.frozen_weights)
     if _kept is not None and place in _kept:
         return _kept[place]
     if _kept is not None:
         _kept.clear()  # before loading: two models may not fit
-    base = BaseModel.load(name, device, dtype, precision)
+    base = BaseModel.load(*place)
     if _kept is not None:
         _kept[place] = base
     return base
@@ -116,10 +119,9 @@ def open_learner(choice: Choice, speaks: bool = False) -> Learner:
     from continual_learning.app.learner import Learner
     from continual_learning.strategies.base import make_strategy
 
-    place = choice.config.settings.model
     make_strategy(choice.strategy, choice.options)  # a wrong option is reported before seconds of loading
     speaker = open_speaker(choice.config) if speaks else None  # so is one that cannot be used
-    base = load_base(choice.model, place.device, place.dtype, place.precision)
+    base = load_base(choice.model, choice.config.settings.model)
     return Learner.open(base, choice.strategy, choice.memory, speaker=speaker, **choice.options)
 
 

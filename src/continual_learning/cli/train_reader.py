@@ -68,7 +68,7 @@ def reader(
     learned, tried = apart(read_lessons(data or LESSONS), held_out)
     out = Output(as_json)
     place = config.settings.model
-    base = BaseModel.load(place.name, place.device, place.dtype)
+    base = BaseModel.load(place.name, place.device, place.dtype, frozen_weights=place.frozen_weights)
     before = chosen_reader(base, ReaderConfig(reader=start))
     if start and before is None:
         raise InputError(f"--start {start}: no reader for {base.name} ships; give a file, or leave --start out")

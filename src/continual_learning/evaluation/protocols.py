@@ -24,6 +24,7 @@ from continual_learning.evaluation.sequence import LearningSequence, SequenceRun
 from continual_learning.evaluation.session import run_tasks
 from continual_learning.evaluation.summary import Asked, Done, Task, summarise, summarise_stream
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.quantised import parameter_count
 from continual_learning.strategies.gate import base_perplexity
 from continual_learning.types import ProgressCallback
 
@@ -304,7 +305,7 @@ def _run(
     machine = machine_facts(base)
     cache = ResultCache.default() if settings.resume else ResultCache(None)
     tasks = [t for entrant in entrants for seed in settings.seeds for t in tasks_of(dataset, entrant, seed, settings)]
-    estimate = Estimate(machine["matmul_gflops"], _parameters(base))
+    estimate = Estimate(machine["matmul_gflops"], parameter_count(base.model))
     done, failed = run_tasks(SequenceRunner(base, cache), tasks, estimate, progress)
     rows = {i: [d for d in done if d.task.plan.contender == entrant] for i, entrant in enumerate(entrants)}
     results = [summary_of(row) for row in rows.values() if row]
@@ -315,7 +316,7 @@ def _run(
         "started_at": started_at,
         "seconds": time.perf_counter() - started,
         "machine": machine,
-        "model": {"name": base.name, "fingerprint": base.fingerprint, "parameters": _parameters(base)},
+        "model": {"name": base.name, "fingerprint": base.fingerprint, "parameters": parameter_count(base.model)},
         "dataset": _dataset_facts(dataset, base),
         "settings": {
             "max_new_tokens": settings.max_new_tokens,
@@ -327,10 +328,6 @@ def _run(
         "results": results,
         "notes": [f"{contender.name} was not run: {error}" for contender, error in failed],
     }
-
-
-def _parameters(base: BaseModel) -> int:
-    return sum(p.numel() for p in base.model.parameters())
 
 
 def _dataset_facts(dataset: Dataset, base: BaseModel) -> dict[str, Any]:

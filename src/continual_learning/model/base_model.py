@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from continual_learning.errors import ConfigError, UnsupportedModelError
 from continual_learning.model.chat_template import SHIELD, ChatFormat, Message
+from continual_learning.model.checkpointing import activations_fit
 from continual_learning.model.cpu_linear import FastLinears, Precision
 from continual_learning.model.families import Family, captured_inputs, find_family, softcap
 from continual_learning.model.loading import load_pretrained
 from continual_learning.model.logits_processors import ChoiceSteer, Steer, Step
 from continual_learning.model.network import KeyValueCache, Network
 from continual_learning.model.pretrained import fingerprint as model_fingerprint
+from continual_learning.model.quantised import FrozenWeights, quantise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,15 +71,17 @@ class BaseModel:
         tokenizer: PreTrainedTokenizerBase | Tokenizer,
         fingerprint: str | None = None,
         precision: Precision = "full",
+        frozen_weights: FrozenWeights = "full",
     ):
         """Wrap a loaded model. It is put into eval mode and its parameters stop taking gradients.
 
         ``precision`` is that of decoding alone: ``int8`` and ``int4`` answer faster from weights rounded to 8 or 4
-        bits, and learn with the unrounded weights.
+        bits, and learn with the unrounded weights. ``frozen_weights`` says what the model's own are held in (`load`).
 
         Raises UnsupportedModelError when it cannot be patched or run in stages.
         """
         self.name = name
+        self.frozen_weights = frozen_weights
         self.model: Any = model
         model.train(False)
         model.requires_grad_(False)
@@ -105,7 +109,12 @@ class BaseModel:
 
     @classmethod
     def load(
-        cls, name: str = "smollm2-135m", device: str = "auto", dtype: str = "auto", precision: Precision = "full"
+        cls,
+        name: str = "smollm2-135m",
+        device: str = "auto",
+        dtype: str = "auto",
+        precision: Precision = "full",
+        frozen_weights: FrozenWeights = "full",
     ) -> BaseModel:
         """Load ``smollm2-135m``, ``gemma3-270m``, a GGUF file, a local folder or a model of the Hugging Face hub.
 
@@ -113,13 +122,25 @@ class BaseModel:
         ``dtype``: ``auto`` (float32 on a CPU, bfloat16 on a GPU that has it), ``float32``, ``bfloat16``, ``float16``.
         ``precision``: ``int8`` and ``int4`` answer faster on a CPU, from weights rounded to 8 or 4 bits; learning is
         not affected.
+        ``frozen_weights``: ``int8`` and ``nf4`` hold the blocks' weights in 8 or 4.25 bits (`model.quantised`), for
+        learning as well. That is another base, with another fingerprint: what was learned on one was checked on it,
+        word for word, and is not known to hold on the other.
         Raises ConfigError for another device or dtype, ModelNotFoundError, ModelError, UnsupportedModelError.
         """
         place = _device(device)
         kind = _dtype(dtype, place)
+        if "full" not in (precision, frozen_weights):
+            raise ConfigError(
+                f"precision = {precision!r} with frozen_weights = {frozen_weights!r}: the one is a rounded copy of "
+                "full weights; expected one of them at full"
+            )
         loaded = load_pretrained(name, kind)
+        fingerprint = loaded.fingerprint
+        if frozen_weights != "full":
+            quantise(loaded.model, frozen_weights, place)
+            fingerprint = f"{frozen_weights}-{fingerprint}"
         nn.Module.to(loaded.model, place)
-        return cls(name, loaded.model, loaded.tokenizer, loaded.fingerprint, precision)
+        return cls(name, loaded.model, loaded.tokenizer, fingerprint, precision, frozen_weights)
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -293,12 +314,21 @@ class BaseModel:
 
         first = self.block_path(block)
         done = {self.block_path(i): _Skipped(b) for i, b in enumerate(self.blocks) if i < block % self.block_count}
-        handle = self.model.get_submodule(first).register_forward_pre_hook(feed, with_kwargs=True)
-        try:
-            with self.patched(done):
+        with activations_fit(self, input_ids_BT.numel(), block), self.patched(done):
+            # on the block as it is put in place: one that runs again in the backward pass is fed only once
+            handle = self.model.get_submodule(first).register_forward_pre_hook(feed, with_kwargs=True)
+            try:
                 return self._run(input_ids_BT, attention)
-        finally:
-            handle.remove()
+            finally:
+                handle.remove()
+
+    def run(self, input_ids_BT: Tensor) -> Tensor:
+        """Run all blocks on tokens, padded as in `hidden_before`; returns ``[B, T, D]`` after the final norm.
+
+        Differentiable; what does not fit into memory is computed again in the backward pass (`checkpointing`).
+        """
+        with activations_fit(self, input_ids_BT.numel()):
+            return self._run(input_ids_BT)
 
     def logits(self, hidden_ND: Tensor, tokens_S: Tensor | None = None) -> Tensor:
         """Logits ``[..., V]`` of final hidden states ``[..., D]``, with the family's soft cap.

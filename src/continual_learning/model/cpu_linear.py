@@ -75,7 +75,8 @@ class FastLinears:
         own = self.together([module])
 
         def apart(x: Tensor) -> Tensor:
-            return own(x) + F.linear(F.linear(x, a_RD), b_FR)
+            found = own(x)
+            return found + F.linear(F.linear(x.to(a_RD.dtype), a_RD), b_FR).to(found.dtype)
 
         if not self._room_for_changed or not self.has_own(module):
             return apart

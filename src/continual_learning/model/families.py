@@ -293,6 +293,8 @@ def is_transposed(module: object) -> bool:
 
 def linear_sizes(linear: nn.Module) -> tuple[int, int]:
     """Inputs and outputs of an `nn.Linear` or a `Conv1D`, whose weight is transposed."""
+    if isinstance(linear, nn.Linear):
+        return linear.in_features, linear.out_features
     weight = linear.weight
     assert isinstance(weight, Tensor)
     first, second = weight.shape

@@ -53,6 +53,10 @@ class ModelSettings(_Section):
     precision: Literal["full", "int8", "int4"] = "full"
     """full, int8 or int4. int8 and int4 answer faster on a CPU, from weights rounded to 8 or 4 bits; the embedded model
     has 4-bit weights already. Learning is not affected."""
+    frozen_weights: Literal["full", "int8", "nf4"] = "full"
+    """full, int8 or nf4: what the base's own weights are held in, for learning and answering. int8 and nf4 take 8 and
+    4.25 bits a weight instead of 16 or 32, for a model that would not fit. What is learned stays in float32, in a
+    memory that belongs to the base with these weights."""
 
 
 class NestedSettings(_Section):

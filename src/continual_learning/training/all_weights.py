@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from continual_learning.errors import ConfigError
 from continual_learning.model.base_model import BaseModel
 
 # Changes are kept, not weights: half precision is finest near zero, where the changes are.
@@ -24,7 +25,11 @@ class AllWeights:
     def installed(
         self, base: BaseModel, kept: Mapping[str, Tensor], seed: str = ""
     ) -> Iterator[dict[str, nn.Parameter]]:
-        """The base with changed weights in place of its own. Nothing here is random: ``seed`` is not used."""
+        """The base with changed weights in place of its own. Nothing here is random: ``seed`` is not used.
+
+        Raises ConfigError for a base whose weights are held in 8 or 4 bits.
+        """
+        require_full(base)
         weights: dict[str, nn.Parameter] = {}
         for name, parameter in base.model.named_parameters():
             copy = parameter.detach().to(torch.float32, copy=True)
@@ -45,6 +50,16 @@ class AllWeights:
     def count(self, base: BaseModel) -> int:
         """Number of all parameters; tied ones count once."""
         return sum(parameter.numel() for parameter in base.model.parameters())
+
+
+def require_full(base: BaseModel) -> None:
+    """Raise ConfigError if the base's weights are held in 8 or 4 bits, and so cannot be trained themselves."""
+    if base.frozen_weights != "full":
+        raise ConfigError(
+            f"{base.name} was loaded with frozen_weights = {base.frozen_weights!r}, and all its weights were to be "
+            "trained; expected full: set model.frozen_weights to full, or choose a strategy that adds weights, such as "
+            "ttt or lora"
+        )
 
 
 @contextmanager

@@ -21,12 +21,15 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from continual_learning.errors import DivergedError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.training.examples import Item, mini_batches, padded_ids
 
 _IGNORED = -100
+# Tokens whose logits are kept at a time: those of 4,096 tokens over 49,152 take 0.8 GB, and their gradients as much.
+_HEAD_ROWS = 1024
 _BatchT = TypeVar("_BatchT")
 
 StepCallback = Callable[[int, int, float], None]
@@ -200,10 +203,7 @@ def padded_tokens(batch: Sequence[Item]) -> int:
 def item_loss(base: BaseModel, batch: Sequence[Item]) -> Tensor:
     """The `next_token_loss` of a mini-batch that is run through the whole model."""
     ids_BT = padded_ids(batch, base.device)
-    # Embeddings, not ids: given ids that include padding, some models warn about a missing mask.
-    embedded_BTD = base.model.get_input_embeddings()(ids_BT)
-    hidden_BTD = base.backbone(inputs_embeds=embedded_BTD, use_cache=False).last_hidden_state
-    return next_token_loss(base, batch, ids_BT, hidden_BTD)
+    return next_token_loss(base, batch, ids_BT, base.run(ids_BT))
 
 
 def next_token_loss(
@@ -220,9 +220,17 @@ def next_token_loss(
     targets_BT = labels_BT[:, 1:]
     counted_BT = targets_BT != _IGNORED
     targets_M = targets_BT[counted_BT]
-    logits_MV = base.logits(hidden_BTD[:, :-1][counted_BT], rivals_S).float()
     if rivals_S is not None:
         targets_M = torch.searchsorted(rivals_S, targets_M)
-    loss_M = F.cross_entropy(logits_MV, targets_M, reduction="none")
+
+    def losses(read_MD: Tensor, targets_M: Tensor) -> Tensor:
+        return F.cross_entropy(base.logits(read_MD, rivals_S).float(), targets_M, reduction="none")
+
+    read_MD = hidden_BTD[:, :-1][counted_BT]
+    if len(read_MD) <= _HEAD_ROWS:
+        loss_M = losses(read_MD, targets_M)
+    else:  # each piece's logits are made again in the backward pass
+        pieces = zip(read_MD.split(_HEAD_ROWS), targets_M.split(_HEAD_ROWS), strict=True)
+        loss_M = torch.cat([checkpoint(losses, *piece, use_reentrant=False) for piece in pieces])
     share_BT = counted_BT / counted_BT.sum(dim=1, keepdim=True).clamp_min(1)
     return (loss_M * share_BT[counted_BT]).sum() / len(batch)

@@ -32,7 +32,8 @@ class AdaptedLinear(nn.Module):
         if self._quick is not None:
             return self._quick(x_ND)
         found: Tensor = self.linear(x_ND)
-        return found + F.linear(F.linear(x_ND, self.a_RD), self.b_FR)
+        # in fp32, the type of what learns, whatever the base's is
+        return found + F.linear(F.linear(x_ND.float(), self.a_RD), self.b_FR).to(found.dtype)
 
 
 def adapted_layers(base: BaseModel, first_block: int) -> dict[str, nn.Module]:
@@ -65,7 +66,8 @@ def adapted(base: BaseModel, weights: Mapping[str, Tensor], quick: bool = False)
     for name in weights:
         if name.endswith(".A"):
             path = name.removesuffix(".A")
-            linear, a_RD, b_FR = base.model.get_submodule(path), weights[name], weights[f"{path}.B"]
+            linear = base.model.get_submodule(path)
+            a_RD, b_FR = (weights[f"{path}.{half}"].to(base.device) for half in "AB")
             product = base.linears.with_low_rank(linear, a_RD, b_FR) if quick else None
             layers[path] = AdaptedLinear(linear, a_RD, b_FR, product)
     return layers

@@ -20,6 +20,7 @@ from continual_learning.documents import Document
 from continual_learning.errors import MismatchError
 from continual_learning.memory.state import DocumentRecord, State
 from continual_learning.model.base_model import BaseModel, Message
+from continual_learning.model.quantised import parameter_count
 from continual_learning.options import StrategyConfig
 from continual_learning.reading.plain import fitted_prompt, generate_answers
 from continual_learning.strategies.base import Strategy
@@ -178,7 +179,7 @@ class FinetuningStrategy(Strategy[ConfigT]):
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Parameters, for `info`."""
         return {
-            "parameters": sum(p.numel() for p in base.model.parameters()),
+            "parameters": parameter_count(base.model),
             "trainable_parameters": self.trainable.count(base),
             "modified_blocks": list(range(base.block_count)),  # adapters and all weights alike reach every block
         }

@@ -120,7 +120,11 @@ class LoRA:
             torch.manual_seed(hash_63(seed))
             config = self.peft_config(list(names.values()), self.transposed(base), base.name)
             _peft().inject_adapter_in_model(config, holder, _ADAPTER)
-        return {path: holder[name] for path, name in names.items()}
+        layers: dict[str, Any] = {path: holder[name] for path, name in names.items()}
+        for layer in layers.values():  # PEFT makes them in the base's type, in which small steps are rounded away
+            layer.lora_A.float()
+            layer.lora_B.float()
+        return layers
 
 
 def adapter_paths(kept: Mapping[str, Tensor]) -> list[str]:

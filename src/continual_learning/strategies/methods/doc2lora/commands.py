@@ -72,7 +72,7 @@ def hypernetwork(
     from continual_learning.model.base_model import BaseModel
     from continual_learning.strategies.methods.doc2lora.training.run import train_hypernetwork
 
-    base = BaseModel.load(place.name, local_device(place.device), place.dtype)
+    base = BaseModel.load(place.name, local_device(place.device), place.dtype, frozen_weights=place.frozen_weights)
     with cli.progress_bar("hypernetwork") as progress:
         result = train_hypernetwork(base, run, folder, progress, stop_after)
     if process_rank():

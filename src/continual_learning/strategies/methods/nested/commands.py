@@ -101,7 +101,7 @@ def _open(cli: CommandContext, config: Any, memory: str, options: dict[str, Any]
     store = Store(Path(folder).expanduser()) if folder else Store.open(memory)
     if store.head is not None and (made_with := store.meta()["strategy"]) != "nested":
         raise ConfigError(f"memory {store.name!r} was made with strategy {made_with!r}; give --memory another name")
-    base = BaseModel.load(place.name, place.device, place.dtype, place.precision)
+    base = BaseModel.load(place.name, place.device, place.dtype, place.precision, place.frozen_weights)
     return cli.learning_chat(base, strategy, store, config)
 
 

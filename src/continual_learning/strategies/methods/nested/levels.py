@@ -22,7 +22,7 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import is_transposed
 from continual_learning.strategies.methods.nested.config import SEED, NestedConfig
 from continual_learning.strategies.methods.nested.low_rank import LowRankLevels, new_factors
-from continual_learning.training.all_weights import parameters_in_place
+from continual_learning.training.all_weights import parameters_in_place, require_full
 
 RANK = 8
 """Rank of a level's changes: three levels take 4 MB for the embedded model, and what a chat tells is little."""
@@ -48,7 +48,7 @@ def level_name(number: int) -> str:
 
 
 def new_levels(base: BaseModel, config: NestedConfig) -> list[Level]:
-    """Return levels that change nothing yet. Raises ConfigError for full weights of a model in half precision."""
+    """Return levels that change nothing yet. Raises ConfigError for full weights that are not in float32."""
     if config.weights == "full":
         return [{name: torch.zeros_like(p, device="cpu") for name, p in _own(base, config).items()}]
     levels = []
@@ -123,6 +123,7 @@ def _linears(base: BaseModel, config: NestedConfig) -> dict[str, nn.Module]:
 
 def _own(base: BaseModel, config: NestedConfig) -> dict[str, nn.Parameter]:
     """Return the base's own parameters that full weights change, by name."""
+    require_full(base)
     prefixes = tuple(f"{base.block_path(block)}." for block in fast_blocks(base, config.slow_ratio))
     embedding = base.model.get_input_embeddings().weight
     found = {

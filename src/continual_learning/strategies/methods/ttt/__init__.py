@@ -37,6 +37,7 @@ from continual_learning.io.paths import data_home
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.families import mlp_parts
+from continual_learning.model.quantised import parameter_count
 from continual_learning.reading.answering import chosen_reader
 from continual_learning.reading.pipeline import Opened, Pipeline
 from continual_learning.reading.wholes.library import Library
@@ -250,7 +251,7 @@ class TTT(ReadingStrategy[TTTConfig]):
             "dual_mlp_blocks": list(blocks),
             "modified_blocks": list(blocks),
             "neurons_per_block": neurons,
-            "parameters": sum(p.numel() for p in base.model.parameters()),
+            "parameters": parameter_count(base.model),
             "trainable_parameters": trainable,
             "trainable_parameters_per_passage": trainable,
             "start": self.config.start,

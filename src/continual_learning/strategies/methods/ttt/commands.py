@@ -95,7 +95,7 @@ def start(
     if overwrite and processes.main and (out_folder / CHECKPOINT).exists():
         shutil.rmtree(out_folder)
     processes.wait()
-    base = BaseModel.load(place.name, str(processes.device), place.dtype)
+    base = BaseModel.load(place.name, str(processes.device), place.dtype, frozen_weights=place.frozen_weights)
 
     def show_point(point: Point) -> None:
         if processes.main:
