@@ -40,7 +40,7 @@ _READ_TOKENS, _WARM_UP_TOKENS, _PASSES = 256, 32, 3  # of the measurement of spe
 
 # -- the reader ------------------------------------------------------------------------------------
 
-READER_STEPS = {True: 150, False: 800}
+READER_SETTINGS: dict[bool, dict[str, float]] = {True: {"steps": 150}, False: {"steps": 420, "falling": 0.6}}
 READER_HELD_OUT = {True: 40, False: 226}
 """Of a quick run, and of a full one; all else is as `train reader` has it."""
 # In tokens that the base reads in the same time: a step learns from up to 1,500, forwards through all blocks and
@@ -53,16 +53,16 @@ def _reader_ships(base: BaseModel) -> bool:
 
 
 def _reader_work(base: BaseModel, quick: bool) -> Work:
-    config = ReaderTraining()
+    config = ReaderTraining.model_validate(READER_SETTINGS[quick])
     layers = adapted_layers(base, first_block(base, config)).values()
     size = config.rank * sum(sum(linear_sizes(layer)) for layer in layers)
-    tokens = READER_STEPS[quick] * _STEP_TOKENS + READER_HELD_OUT[quick] * _HELD_OUT_TOKENS
+    tokens = config.steps * _STEP_TOKENS + READER_HELD_OUT[quick] * _HELD_OUT_TOKENS
     return Work(tokens, 2 * size)
 
 
 def _reader_command(quick: bool, folder: Path) -> Sequence[str]:
-    held_out, steps = READER_HELD_OUT[quick], READER_STEPS[quick]
-    return ("train", "reader", "--out", str(folder), "--held-out", str(held_out), "--set", f"steps={steps}")
+    settings = [word for key, value in READER_SETTINGS[quick].items() for word in ("--set", f"{key}={value}")]
+    return ("train", "reader", "--out", str(folder), "--held-out", str(READER_HELD_OUT[quick]), *settings)
 
 
 def _train_reader(base: BaseModel, quick: bool, folder: Path, progress: ProgressCallback | None) -> Path:
@@ -71,7 +71,8 @@ def _train_reader(base: BaseModel, quick: bool, folder: Path, progress: Progress
             progress(Progress(stage, done, total, message))
 
     learned, held_out = apart(read_lessons(LESSONS), READER_HELD_OUT[quick])
-    trained = train_reader(base, learned, held_out, ReaderTraining(steps=READER_STEPS[quick]), folder, on_progress=show)
+    config = ReaderTraining.model_validate(READER_SETTINGS[quick])
+    trained = train_reader(base, learned, held_out, config, folder, on_progress=show)
     assert trained is not None  # no limit of time was given
     return trained.path
 
