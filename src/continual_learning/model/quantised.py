@@ -78,7 +78,7 @@ class QuantisedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., D] to [..., F]."""
-        found: Tensor = _Product.apply(input, self)  # type: ignore[no-untyped-call]
+        found: Tensor = _Product.apply(input, self)
         bias: Tensor | None = self.bias
         return found if bias is None else found + bias.to(found.dtype)
 
@@ -92,7 +92,7 @@ class _Product(torch.autograd.Function):
         return F.linear(x_ND, layer.weight_in(x_ND.dtype))
 
     @staticmethod
-    def backward(ctx: Any, gradient_NF: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_NF: Tensor) -> tuple[Tensor, None]:
         return gradient_NF @ ctx.layer.weight_in(gradient_NF.dtype), None
 
 
