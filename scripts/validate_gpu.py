@@ -191,7 +191,8 @@ def reader_training(bench: Bench) -> str:
     asked = [[("What do they eat?", " plankton")], [("How many cats live there?", " seven")]]
     rows = [make_row(base, t.title, t.text, qa) for t, qa in zip(TEXTS, asked, strict=True)] * 8
     optimizer = torch.optim.AdamW(weights.values(), lr=2e-3)
-    losses, started, steps = [], 0.0, 8
+    losses: list[float] = []
+    started, steps = 0.0, 8
     for step in range(steps):
         if step == 2:  # the first steps load kernels
             losses, started = losses[:1], time.perf_counter()

@@ -54,7 +54,7 @@ def prepare(
 
     out = Output(as_json)
     place = load_config({"model.name": model}).settings.model
-    base = load_base(place.name, place.device, place.dtype, "full")
+    base = load_base(place.name, place.model_copy(update={"precision": "full"}))
     planned = plan(base, quick, only or (), overwrite)
     _show(out, base.name, planned)
     taken: dict[str, float] = {}
