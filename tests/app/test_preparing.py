@@ -50,7 +50,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lessons.write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.setattr(preparing, "LESSONS", lessons)
     monkeypatch.setattr(shipped, "LESSONS", lessons)
-    monkeypatch.setattr(preparing, "READER_STEPS", {True: 2, False: 3})
+    monkeypatch.setattr(preparing, "READER_SETTINGS", {True: {"steps": 2}, False: {"steps": 3}})
     monkeypatch.setattr(preparing, "READER_HELD_OUT", {True: 1, False: 2})
     few = {"facts_documents": 2, "facts_per_document": 2, "validation_documents": 2, "rank": 8, "blocks": "1,3"}
     few |= {"retrieval_steps": 1, "documents_per_step": 1, "teacher_weight": 0.0, "max_chunks": 1}
