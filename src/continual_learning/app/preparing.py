@@ -40,12 +40,16 @@ _READ_TOKENS, _WARM_UP_TOKENS, _PASSES = 256, 32, 3  # of the measurement of spe
 
 # -- the reader ------------------------------------------------------------------------------------
 
-READER_SETTINGS: dict[bool, dict[str, float]] = {True: {"steps": 150}, False: {"steps": 420, "falling": 0.6}}
+READER_SETTINGS: dict[bool, dict[str, Any]] = {True: {"steps": 150}, False: {"steps": 420, "falling": 0.6}}
 READER_HELD_OUT = {True: 40, False: 226}
-"""Of a quick run, and of a full one; all else is as `train reader` has it."""
+"""Of a quick run (True) and of a full one; all else is as `train reader` has it."""
 # In tokens that the base reads in the same time: a step learns from up to 1,500, forwards through all blocks and
 # backwards through four fifths of them; a text held out is read, and asked its questions and others.
 _STEP_TOKENS, _HELD_OUT_TOKENS = 3_300, 1_000
+
+
+def _reader_training(quick: bool) -> ReaderTraining:
+    return ReaderTraining.model_validate(READER_SETTINGS[quick])
 
 
 def _reader_ships(base: BaseModel) -> bool:
@@ -53,7 +57,7 @@ def _reader_ships(base: BaseModel) -> bool:
 
 
 def _reader_work(base: BaseModel, quick: bool) -> Work:
-    config = ReaderTraining.model_validate(READER_SETTINGS[quick])
+    config = _reader_training(quick)
     layers = adapted_layers(base, first_block(base, config)).values()
     size = config.rank * sum(sum(linear_sizes(layer)) for layer in layers)
     tokens = config.steps * _STEP_TOKENS + READER_HELD_OUT[quick] * _HELD_OUT_TOKENS
@@ -61,8 +65,8 @@ def _reader_work(base: BaseModel, quick: bool) -> Work:
 
 
 def _reader_command(quick: bool, folder: Path) -> Sequence[str]:
-    settings = [word for key, value in READER_SETTINGS[quick].items() for word in ("--set", f"{key}={value}")]
-    return ("train", "reader", "--out", str(folder), "--held-out", str(READER_HELD_OUT[quick]), *settings)
+    given = [part for name, value in READER_SETTINGS[quick].items() for part in ("--set", f"{name}={value}")]
+    return ("train", "reader", "--out", str(folder), "--held-out", str(READER_HELD_OUT[quick]), *given)
 
 
 def _train_reader(base: BaseModel, quick: bool, folder: Path, progress: ProgressCallback | None) -> Path:
@@ -71,8 +75,7 @@ def _train_reader(base: BaseModel, quick: bool, folder: Path, progress: Progress
             progress(Progress(stage, done, total, message))
 
     learned, held_out = apart(read_lessons(LESSONS), READER_HELD_OUT[quick])
-    config = ReaderTraining.model_validate(READER_SETTINGS[quick])
-    trained = train_reader(base, learned, held_out, config, folder, on_progress=show)
+    trained = train_reader(base, learned, held_out, _reader_training(quick), folder, on_progress=show)
     assert trained is not None  # no limit of time was given
     return trained.path
 
