@@ -137,7 +137,7 @@ def test_model_device_and_dtype_reach_the_model(
     Path("continual-learning.yaml").write_text("model: {name: other, device: cpu, dtype: float32}")
     cli("learn", document)
     cli("learn", document, "--memory", "new", "--model", "third")
-    assert seen == [("other", "cpu", "float32", "full"), ("third", "cpu", "float32", "full")]
+    assert seen == [("other", "cpu", "float32", "full", "full"), ("third", "cpu", "float32", "full", "full")]
 
 
 def test_questions_reach_the_learner(cli: Any, tiny: Any, document: Path, monkeypatch: pytest.MonkeyPatch) -> None:

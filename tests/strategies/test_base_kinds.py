@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from device_watch import DeviceWatch, MixedDevicesError, mark, on_device
 from test_conformance import QUESTIONS, QUICK, A, B
 from tiny_models import make_tiny
 
 from continual_learning.errors import ConfigError
 from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.cpu_linear import FastLinears
 from continual_learning.reading.reader.adapter import adapted, new_weights
 from continual_learning.strategies.base import make_strategy, strategy_names
 from continual_learning.training.examples import text_item
@@ -103,39 +101,3 @@ def test_a_readers_adapter_is_applied_and_trained_in_fp32(base: BaseModel) -> No
     assert all(w.grad is not None and w.grad.dtype == torch.float32 and w.grad.norm() > 0 for w in weights.values())
     with torch.no_grad(), base.patched(adapted(base, weights, quick=True)):
         assert float(item_loss(base, [item])) == pytest.approx(loss.item(), rel=2e-2)
-
-
-@pytest.fixture(scope="module")
-def watched(tiny_llama_dir: Path) -> BaseModel:
-    """A base whose weights are marked as on a GPU; nothing is kept of earlier tests, which would have no mark."""
-    base = BaseModel.load(str(tiny_llama_dir), device="cpu")
-    base.linears = FastLinears.none()  # a GPU has no copies for few rows
-    mark(base.model)
-    return base
-
-
-def test_mixed_devices_are_seen(watched: BaseModel) -> None:
-    with DeviceWatch():
-        weight = watched.model.get_input_embeddings().weight
-        host, index = torch.ones(watched.hidden_size), torch.tensor([1, 2])
-        with pytest.raises(MixedDevicesError, match="on the CPU"):
-            weight @ host
-        with pytest.raises(MixedDevicesError, match="numpy"):
-            (weight * 2).detach().numpy()
-        with pytest.raises(MixedDevicesError, match="__getitem__"):
-            host[torch.tensor([0], device=watched.device)]
-        assert ((weight[index] * 2).cpu() @ host).shape == (2,)
-        assert (weight @ host.to(watched.device)).ndim == 1
-
-
-@pytest.mark.conformance
-@pytest.mark.parametrize("name", strategy_names())
-def test_tensors_meet_on_one_device(name: str, watched: BaseModel) -> None:
-    strategy = make_strategy(name, QUICK.get(name))
-    with DeviceWatch():
-        state, _ = strategy.learn(watched, strategy.init(watched), A)
-        state, _ = strategy.learn(watched, state, B)
-        assert not any(map(on_device, state.tensors.values())), "a state is on the CPU"
-        strategy.answer(watched, state, QUESTIONS, max_new_tokens=5)
-        with strategy.adapted(watched, state, A.text):
-            watched.token_nll([A.text])

@@ -240,8 +240,7 @@ def test_a_base_that_never_saw_a_chat_learns_answers_saves_and_forgets(
     learner = Learner(untaught, strategy, Store.open("work", tmp_path))
     with untaught.steered(breaks_lines):
         own = learner.ask(QUESTIONS, 6)
-        report = learner.learn(A.text, A.title)
-        assert report.accepted == (strategy.name != "frozen")
+        learner.learn(A.text, A.title)
         answers = learner.ask(QUESTIONS, 6)
         kept = Learner(untaught, strategy, Store.open("work", tmp_path)).ask(QUESTIONS, 6)
         for document in learner.documents:
