@@ -215,7 +215,7 @@ def reader_training(bench: Bench) -> str:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss))
+        losses.append(loss.item())
     speed = (steps - 2) * sum(len(row.ids) for row in rows) / (time.perf_counter() - started)
     note = f"{speed:.0f} tokens/s; loss {losses[0]:.2f} to {losses[-1]:.2f} in {steps} steps"
     expect(losses[-1] < losses[0], note)

@@ -111,8 +111,8 @@ def quantise(model: nn.Module, kind: FrozenWeights, device: torch.device) -> Non
     ]
     if not places:
         raise UnsupportedModelError(
-            f"frozen_weights = {kind!r}: {type(model).__name__} has no torch.nn.Linear in its blocks; expected a model "
-            "of another family, such as llama or qwen2; leave frozen_weights at full"
+            f"frozen_weights = {kind!r}: {type(model).__name__} has no torch.nn.Linear in its blocks; expected "
+            "frozen_weights = 'full' for this model"
         )
     for parent, name, linear in places:
         setattr(parent, name, QuantisedLinear(linear.to(device), kind).requires_grad_(False))
