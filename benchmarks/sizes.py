@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ NEURONS, BATCH_TOKENS, CANDIDATES = 28, 160, 4096
 PASSAGE_TOKENS = 140
 # Neither what depends on how well a base takes to it, extra passes over parts that failed, nor the check of the result.
 PLAIN = {"guard": False, "repair_rounds": 0}
+WRITTEN = 32  # tokens written to time one
 # Effective operations and bytes a second. The CPU: two cores with AVX2, as matmul_gflops and a copy measure them.
 CPU_FLOPS, CPU_BYTES = 130e9, 20e9
 # The GPU: an A100 with 40 GB, by its data sheet; how much of its peak small batches reach is an assumption.
@@ -194,8 +196,8 @@ def measured_table(measured: dict[str, Any]) -> str:
         shape, memory = SHAPES[name], SHAPES[name].learning_bytes("fp32")
         flops = shape.learning_flops(Work(**one["work"])) / 1e9
         counted, token = counted_seconds(name, one), shape.bytes_in("fp32") / CPU_BYTES
-        taken = one["answer_seconds"] / max(1, one["answer_tokens"])
-        speed = f"processor seconds to learn {one['tokens']} tokens, at {one['matmul_gflops']:.0f} GFLOP/s"
+        taken = one["token_seconds"]
+        speed = f"seconds to learn {one['tokens']} tokens, at {one['matmul_gflops']:.0f} GFLOP/s"
         if "gflop" in one:
             rows.append(
                 [name, "GFLOP to learn them", f"{flops:,.0f}", f"{one['gflop']:,.0f}", ratio(one["gflop"], flops)]
@@ -243,12 +245,19 @@ def count(name: str) -> dict[str, Any]:
     return {"gflop": round(count_gflop(lambda: strategy.learn(base, strategy.init(base), text)), 1)}
 
 
+def timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 def measure(name: str) -> dict[str, Any]:
-    """Learn the passage with ttt and ask two questions, in this process."""
+    """Learn the passage with ttt, ask two questions, and write on, in this process. On a quiet machine."""
     import torch
 
     from continual_learning.evaluation.machine import PeakMemory, cpu_name, matmul_gflops
     from continual_learning.model.base_model import BaseModel
+    from continual_learning.model.generation import generate
     from continual_learning.strategies.base import make_strategy
     from continual_learning.strategies.methods.ttt import inner_loop, learning
 
@@ -271,21 +280,18 @@ def measure(name: str) -> dict[str, Any]:
     inner_loop.run_items, learning.prefix_activations = counted, begun
     speed = matmul_gflops(torch.device("cpu"))
     with PeakMemory(base.device) as peak:
-        # Processor seconds: whatever else the machine does then takes no part in them.
-        started, clock = time.process_time(), time.perf_counter()
+        started = time.perf_counter()
         state, report = strategy.learn(base, strategy.init(base), text)
-        learned, waited = time.process_time() - started, time.perf_counter() - clock
-        strategy.answer(base, state, questions[:1])
-        started = time.process_time()
-        answers = strategy.answer(base, state, questions[1:])
-        answered = time.process_time() - started
+        learned = time.perf_counter() - started
+        strategy.answer(base, state, questions)
+    prompt = base.encode(text.text)
+    generate(base, [prompt], 1)  # lays the weights out
+    read, written = timed(lambda: generate(base, [prompt], 1)), timed(lambda: generate(base, [prompt], 1 + WRITTEN))
     return {
         "tokens": report.tokens,
         "learn_seconds": round(learned, 2),
-        "learn_wall_seconds": round(waited, 2),
         "timings": {part: round(value, 2) for part, value in report.timings.items()},
-        "answer_seconds": round(answered, 3),
-        "answer_tokens": sum(len(base.encode(a.text)) for a in answers),
+        "token_seconds": round((written - read) / WRITTEN, 4),
         "peak_bytes": peak.bytes,
         "work": tokens,
         "matmul_gflops": round(speed, 1),
