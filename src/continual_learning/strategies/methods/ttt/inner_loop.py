@@ -43,11 +43,13 @@ class InnerLoop:
     """Share of the steps in which the learning rate rises to its peak."""
     final: float = 0.1
     """Share of the peak to which it falls in the remaining steps."""
+    scale: float = 1.0
+    """Factor on all rates, for the size of a base's weights."""
 
     @property
     def schedule(self) -> Schedule:
         """Learning-rate schedule and gradient clipping."""
-        return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final)
+        return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final, self.scale)
 
     def make_optimizer(self, branches: Mapping[int, NeuronBranch]) -> torch.optim.Optimizer:
         """Return the optimizer of what the branches learn: AdamW, or SGD, the published one (arXiv 2512.23675)."""

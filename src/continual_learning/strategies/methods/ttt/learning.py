@@ -142,8 +142,9 @@ def learn_passages(
 
 def inner_loop(base: BaseModel, config: TTTConfig, passes: int) -> InnerLoop:
     """Return the inner loop of these settings, with this many passes over the items."""
-    rate = config.learning_rate * (weight_share(base) if config.optimizer == "adamw" else 1.0)
-    return InnerLoop(config.optimizer, rate, config.mini_batch_tokens, config.gradient_steps, passes)
+    scale = weight_share(base) if config.optimizer == "adamw" else 1.0
+    rate, tokens, steps = config.learning_rate, config.mini_batch_tokens, config.gradient_steps
+    return InnerLoop(config.optimizer, rate, tokens, steps, passes, scale=scale)
 
 
 def _prepare(lesson: Lesson, passage: Passage, loop: InnerLoop) -> _Prepared:
