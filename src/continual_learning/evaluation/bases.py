@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from continual_learning.errors import ContinualLearningError, InputError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.embedded import EMBEDDED, is_available, obtain
-from continual_learning.model.folders import check_folder, download_from_hub
-from continual_learning.model.gguf_files import check_header, read_header
-from continual_learning.model.licences import require_acceptance
-from continual_learning.model.loading import gguf_file
+from continual_learning.model.loading import check_model
 from continual_learning.types import Progress, ProgressCallback
 
 Result = dict[str, Any]
@@ -60,22 +55,6 @@ def on_each_base(
     if first_error is not None and not results:
         raise first_error
     return _together(results, notes)
-
-
-def check_model(name: str) -> None:
-    """Find a model without loading it; one of the hub is downloaded.
-
-    Raises ModelNotFoundError if there is none, ModelError if it cannot be used or its terms were not accepted.
-    """
-    if name in EMBEDDED:
-        if not is_available(name):
-            obtain(name)
-        require_acceptance(name)
-    elif (gguf := gguf_file(name)) is not None:
-        check_header(read_header(gguf))
-    else:
-        folder = Path(name).expanduser()
-        check_folder(folder if folder.is_dir() else download_from_hub(name), name)
 
 
 def _part(progress: ProgressCallback | None, name: str, number: int, count: int) -> ProgressCallback | None:

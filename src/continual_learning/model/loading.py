@@ -13,11 +13,11 @@ from continual_learning.model.copies import USER_FILES
 from continual_learning.model.dequantised import load_gguf
 from continual_learning.model.embedded import EMBEDDED
 from continual_learning.model.folders import check_folder, download_from_hub, read_folder
-from continual_learning.model.gguf_files import check_is_gguf, split_parts
+from continual_learning.model.gguf_files import check_header, check_is_gguf, read_header, split_parts
 from continual_learning.model.licences import require_acceptance
 from continual_learning.model.pretrained import Pretrained, fingerprint
 
-__all__ = ["Pretrained", "fingerprint", "gguf_file", "load_pretrained", "pull"]
+__all__ = ["Pretrained", "check_model", "fingerprint", "gguf_file", "load_pretrained", "pull"]
 
 
 def load_pretrained(name: str, dtype: torch.dtype) -> Pretrained:
@@ -45,6 +45,22 @@ def load_pretrained(name: str, dtype: torch.dtype) -> Pretrained:
     check_folder(folder, name)
     model, tokenizer = read_folder(folder, name, dtype)
     return Pretrained(model, tokenizer, fingerprint(model))
+
+
+def check_model(name: str) -> None:
+    """Find a model without loading it; one of the hub is downloaded.
+
+    Raises ModelNotFoundError if there is none, ModelError if it cannot be used or its terms were not accepted.
+    """
+    if name in EMBEDDED:
+        if not embedded.is_available(name):
+            embedded.obtain(name)
+        require_acceptance(name)
+    elif (gguf := gguf_file(name)) is not None:
+        check_header(read_header(gguf))
+    else:
+        folder = Path(name).expanduser()
+        check_folder(folder if folder.is_dir() else download_from_hub(name), name)
 
 
 def pull(name: str) -> Path:
