@@ -10,11 +10,12 @@ import torch
 from tiny_models import FAMILIES, make_tiny
 from torch import nn
 
-from continual_learning.model import decoding
+from continual_learning.model import fast_decoder
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.cpu_linear import Precision
-from continual_learning.model.decoding import FastDecoder, TransformersDecoder, decodes_fast, make_decoder
+from continual_learning.model.decoding import TransformersDecoder, decodes_fast, make_decoder
 from continual_learning.model.families import mlp_parts
+from continual_learning.model.fast_decoder import FastDecoder
 from continual_learning.model.generation import generate
 from continual_learning.model.network import Network
 from continual_learning.model.tokenizer import Tokenizer
@@ -77,7 +78,7 @@ def test_a_long_prompt_is_read_piece_by_piece(
     each_base: BaseModel, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     assert decodes_fast(each_base)
-    monkeypatch.setattr(decoding, "_PIECE", piece)
+    monkeypatch.setattr(fast_decoder, "_PIECE", piece)
     for prompts in ([START], [START, START[:7]], [[*START, 1, 2, 3], [*START, 4]], [[*START, 1], [*START, 2]]):
         fast, slow = both(each_base, prompts)
         torch.testing.assert_close(fast, slow, rtol=1e-3, atol=1e-4)
@@ -140,7 +141,7 @@ def test_a_block_of_another_kind_is_called(tiny_base: BaseModel) -> None:
 def test_a_model_that_the_fast_decoder_gets_wrong_is_left_alone(
     tiny_llama_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "_norm", lambda *_: lambda x: x)
+    monkeypatch.setattr(fast_decoder, "_norm", lambda *_: lambda x: x)
     base = BaseModel.load(str(tiny_llama_dir), device="cpu")
     assert not decodes_fast(base) and isinstance(make_decoder(base, 1), TransformersDecoder)
 

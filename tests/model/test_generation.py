@@ -11,9 +11,9 @@ from tiny_models import FAMILIES, make_tiny
 from torch import Tensor, nn
 
 from continual_learning.errors import InputError, StoppedError
-from continual_learning.model import decoding, generation
+from continual_learning.model import fast_decoder, generation
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.decoding import FastDecoder
+from continual_learning.model.fast_decoder import FastDecoder
 from continual_learning.model.generation import GenerationControl, controlled, generate
 
 PROMPTS = ["The quick brown fox", "Comb", "What is the capital of France? The capital of", "Question: Who lives"]
@@ -218,7 +218,7 @@ def test_a_prompt_that_nobody_waits_for_is_read_no_further(
         control.give_up("the client left")
         return read(self, *args)
 
-    monkeypatch.setattr(decoding, "_PIECE", 3)
+    monkeypatch.setattr(fast_decoder, "_PIECE", 3)
     monkeypatch.setattr(FastDecoder, "_forward", forward)
     with controlled(control), pytest.raises(StoppedError, match="the client left"):
         generate(tiny_base, [prompt], 12)

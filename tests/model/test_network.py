@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from continual_learning.errors import ModelError
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.copies import USER_FILES, copies
-from continual_learning.model.decoding import FastDecoder, TransformersDecoder
+from continual_learning.model.decoding import TransformersDecoder
+from continual_learning.model.fast_decoder import FastDecoder
 from continual_learning.model.loading import load_pretrained
 from continual_learning.model.network import KeyValueCache, Network
 from continual_learning.model.pretrained import fingerprint

@@ -1,8 +1,8 @@
 """Which tokens compete: of a large vocabulary, those that a text, its questions and ordinary text are written with.
 
 A head over 262,144 tokens costs more than all blocks of a small model together. A reader writes what stands in the
-text; the tokens that stand nowhere in the text, in the questions or in ordinary text hardly ever take a share of its
-probability. Measured for Gemma 3 270M: benchmarks/LOG.md.
+text, so that other tokens seldom matter for which span is likeliest: for 1 of 80 questions on Gemma 3 270M
+(benchmarks/LOG.md). Probabilities are shares of those in play, and are what a reader is calibrated on.
 
 Shapes: N = any number of tokens, D = hidden size, S = tokens in play, V = vocabulary.
 """

@@ -16,7 +16,7 @@ from tiny_models import make_tiny
 from continual_learning.doc2lora import load_hypernetwork
 from continual_learning.errors import ConfigError, DivergedError, InputError, MismatchError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.decoding import shared_start
+from continual_learning.model.fast_decoder import shared_start
 from continual_learning.model.generation import generate
 from continual_learning.options import parse_config
 from continual_learning.reading.plain import plain_answers

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from continual_learning.errors import InputError
 from continual_learning.model.base_model import Attention, BaseModel
-from continual_learning.model.decoding import shared_start
+from continual_learning.model.fast_decoder import shared_start
 from continual_learning.strategies.methods.doc2lora.training.targets import Target, prompt_start
 
 _START, _FILLER = 0, -1  # segment numbers of the start and of padding

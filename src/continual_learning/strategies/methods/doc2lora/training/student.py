@@ -20,7 +20,7 @@ from torch import Tensor
 
 from continual_learning.io.tensor_cache import Kept
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.decoding import shared_start
+from continual_learning.model.fast_decoder import shared_start
 from continual_learning.strategies.methods.doc2lora.adapter import in_place, installed
 from continual_learning.strategies.methods.doc2lora.generated_lora import Adapter, Generated, LowRank
 from continual_learning.strategies.methods.doc2lora.network import DocumentHypernetwork

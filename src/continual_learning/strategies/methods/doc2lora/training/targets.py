@@ -17,7 +17,7 @@ from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.chat_template import user
-from continual_learning.model.decoding import shared_start
+from continual_learning.model.fast_decoder import shared_start
 from continual_learning.model.generation import generate
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, reading_prompt
 from continual_learning.reading.plain import fitted_prompt
