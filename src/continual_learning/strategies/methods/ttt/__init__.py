@@ -175,7 +175,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
         size = sum(t.numel() * t.element_size() for t in new.values())
         report = self._report(document, learned, cut.tokens, cut.left_out, size)
-        warnings = (*weak_settings(self.config, cut.alpha), *report.warnings)
+        warnings = (*weak_settings(self.config), *report.warnings)
         return candidate, replace(report, warnings=warnings)
 
     def answer_spans(
