@@ -315,7 +315,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         if left_out:
             warnings.append(
                 f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
-                f"(now {self.config.max_tokens}) to learn them"
+                f"(now {self.config.max_tokens}) or set it to null to learn them"
             )
         done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
         if done < planned:
