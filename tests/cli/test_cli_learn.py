@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import pytest
 from continual_learning.app.learner import Learner
 from continual_learning.app.learning_estimate import LearningEstimate
 from continual_learning.cli.learn import in_words
+from continual_learning.cli.output import progress_bar
 from continual_learning.errors import DivergedError, StorageError
 from continual_learning.memory.store import Store
-from continual_learning.types import LearnReport, QuestionAnswer
+from continual_learning.types import LearnReport, Progress, QuestionAnswer
 
 pytestmark = pytest.mark.slow
 
@@ -292,3 +295,18 @@ def test_an_interruption_in_a_long_document_says_how_to_resume(cli: Any, tiny: A
     assert (
         result.err == "interrupted; 1 of 3 documents were learned before that and are kept; 4 of 9 passages are kept\n"
     )
+
+
+def test_a_progress_bar_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with progress_bar("book") as show:
+        assert show is not None
+        show(Progress("learn", 10, 100))
+        assert " left" not in screen.getvalue(), "not known yet"
+        for done in (20, 30):
+            time.sleep(0.05)
+            show(Progress("learn", done, 100))
+    assert re.search(r"0:0[01] left", screen.getvalue())
