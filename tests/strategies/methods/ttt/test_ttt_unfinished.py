@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 BOOK = Document(" ".join(f"Dog number {n} lives in a house with {n + 2} cats and eats rice." for n in range(6)), "Dogs")
 OPTIONS: dict[str, Any] = {
-    "neurons": 4, "passes": 1, "repair_rounds": 0, "passage_tokens": 16, "passages_together": 2, "guard": False
+    "neurons": 4, "passes": 1, "passage_tokens": 16, "passages_together": 2, "guard": False
 }  # fmt: skip
 
 
