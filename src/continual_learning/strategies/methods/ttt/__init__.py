@@ -81,7 +81,7 @@ class TTT(ReadingStrategy[TTTConfig]):
 
     summary = "writes documents into trainable neurons alongside the frozen ones (TTT-E2E)"
     Config = TTTConfig
-    cost = Cost(learn_token=0.08, token_bytes=5_000)
+    cost = Cost(learn_token=0.08, token_bytes=360)
 
     def __init__(self, config: TTTConfig):
         super().__init__(config)
