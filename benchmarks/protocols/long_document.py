@@ -115,7 +115,7 @@ def rows_of(base: BaseModel, document: Document, asked: list[Asked], timeline: T
     found = {}
     for name in ("ttt", "quote"):
         ours = name == "ttt"
-        strategy = make_strategy(name, {"max_tokens": tokens + 1, "guard": False} if ours else {})
+        strategy = make_strategy(name, {"guard": False} if ours else {})
         state, report = strategy.learn(base, strategy.init(base), document, progress=timeline.note if ours else None)
         if not report.accepted:
             raise SystemExit(f"{name} refused the document: {report.reason}")

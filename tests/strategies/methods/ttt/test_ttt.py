@@ -12,7 +12,7 @@ import torch
 
 from continual_learning.documents import Document
 from continual_learning.errors import ConfigError, DivergedError
-from continual_learning.memory.state import State
+from continual_learning.memory.state import State, StateMeta
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
 from continual_learning.model.generation import generate
@@ -23,8 +23,10 @@ from continual_learning.strategies.base import make_strategy
 from continual_learning.strategies.methods.ttt import TTT, documents, learning
 from continual_learning.strategies.methods.ttt.calibration import calibrate
 from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.documents import Todo
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch
 from continual_learning.strategies.methods.ttt.inner_loop import Batch, Course, prefix_activations
+from continual_learning.strategies.methods.ttt.memory import passage_deltas
 from continual_learning.training.examples import Item
 from continual_learning.training.gradient_descent import item_loss
 from continual_learning.types import LearnReport, QuestionAnswer
@@ -137,6 +139,33 @@ def test_a_long_document_becomes_several_passages(tiny_base: BaseModel) -> None:
     keys = [n for n in state.tensors if n.endswith(".key")]
     assert len(keys) == state.meta.documents[0].details["passages"] > 1
     assert report.tokens == len(tiny_base.encode(TEXT))
+
+
+def test_documents_of_any_length_are_learned_whole(tiny_base: BaseModel) -> None:
+    long = Document(f"{TEXT}\n" * 250, "Fox")
+    strategy = ttt()
+    todo = Todo.of(tiny_base, strategy.init(tiny_base), [long], strategy.config)
+    [cut] = todo.texts.values()
+    assert cut.tokens == len(tiny_base.encode(long.text)) > 10_000 and cut.left_out == 0
+    assert " ".join(" ".join(cut.parts).split()) == " ".join(long.text.split())
+    limited = ttt(max_tokens=4096)  # the default of older memories
+    assert limited.workload(tiny_base, limited.init(tiny_base), [long]).tokens == 4096
+
+
+def test_the_weights_of_a_passage_are_indexed_once_a_state() -> None:
+    scans = []
+
+    class Counted(dict[str, torch.Tensor]):
+        def items(self) -> Any:
+            scans.append(1)
+            return super().items()
+
+    names = ["doc-a/0001.003.up", "doc-a/0001.002.down", "doc-a/0001.key", "doc-a/0001.parts", "doc-ab/0001.002.up"]
+    tensors = Counted({name: torch.tensor([number]) for number, name in enumerate(names)})
+    state = State(tensors, StateMeta("ttt", {}, "tiny", "0" * 64))
+    assert passage_deltas(state, "doc-a", 1) == {3: {"up": tensors[names[0]]}, 2: {"down": tensors[names[1]]}}
+    assert passage_deltas(state, "doc-ab", 1) == {2: {"up": tensors[names[4]]}}
+    assert passage_deltas(state, "doc-b", 1) == {} and scans == [1]
 
 
 def test_what_is_beyond_the_limit_is_said(tiny_base: BaseModel) -> None:

@@ -82,8 +82,8 @@ class TTTConfig(PassageConfig):
     """Lower bound of alpha."""
 
     # What is trained on.
-    max_tokens: int = Field(4096, ge=1)
-    """Documents longer than this are truncated, with a warning."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Documents longer than this are truncated, with a warning. None: no limit."""
 
     # The inner loop.
     learning_rate: float = Field(1.6, ge=0, lt=2)
