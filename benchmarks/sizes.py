@@ -255,9 +255,10 @@ def measure(name: str) -> dict[str, Any]:
     """Learn the passage with ttt, ask two questions, and write on, in this process. On a quiet machine."""
     import torch
 
-    from continual_learning.evaluation.machine import PeakMemory, cpu_name, matmul_gflops
+    from continual_learning.evaluation.machine import PeakMemory
     from continual_learning.model.base_model import BaseModel
     from continual_learning.model.generation import generate
+    from continual_learning.model.machine import cpu_name, matmul_gflops
     from continual_learning.strategies.base import make_strategy
     from continual_learning.strategies.methods.ttt import inner_loop, learning
 

@@ -33,8 +33,8 @@ from stream_memories import Lesson, Memory, Merged, OwnAdapters, OwnNeurons, Sch
 
 from continual_learning.datasets.base import Dataset, halves, load_dataset, sample
 from continual_learning.documents.shipped import general_questions, unrelated_texts
-from continual_learning.evaluation.machine import cpu_name
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.machine import cpu_name
 from continual_learning.reading.answering import answers_from, chosen_reader
 from continual_learning.reading.plain import plain_answers
 from continual_learning.retrieval.parts import part_index, part_keys, recite_all

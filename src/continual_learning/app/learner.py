@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from continual_learning.app.answering import Asked, answers_with_feedback
+from continual_learning.app.automatic import Automatic
 from continual_learning.app.current_state import CurrentState
 from continual_learning.app.feedback import Feedback, FeedbackMemory
 from continual_learning.app.sources import QA, Source, documents_and_questions, text_sha256
@@ -27,8 +28,9 @@ from continual_learning.memory.store.last_answer import (
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.cpu_linear import Precision
 from continual_learning.model.quantised import FrozenWeights
-from continual_learning.options import current_options
+from continual_learning.options import current_options, parse_config
 from continual_learning.strategies.base import Strategy, make_strategy, plain_report, strategy_class
+from continual_learning.strategies.choosing import AUTO, AutoConfig, Chosen
 from continual_learning.strategies.gate import perplexity
 from continual_learning.text.characters import normalised
 from continual_learning.text.checks import check_text
@@ -52,18 +54,17 @@ class Learner:
         self.store = store
         self.speaker = speaker
         """Words the answers in place of the base; see `app.speaking`."""
-        self._current = CurrentState(
-            strategy.init(base),
-            store,
-            lambda state: check_compatible(state, strategy.name, base.fingerprint, base.name),
-        )
+        self.chosen: Chosen | None = None
+        """With strategy `auto`: the choice, and what the other strategies would cost."""
+        self._automatic: Automatic | None = None
+        self._current = _nothing_learned(base, strategy, store)
         self._last_answer: LastAnswer | None = None
 
     @classmethod
     def open(
         cls,
         model: str | BaseModel | None = None,
-        strategy: str = "ttt",
+        strategy: str | Automatic = "ttt",
         memory: str | None = None,
         home: Path | None = None,
         device: str = "auto",
@@ -75,6 +76,8 @@ class Learner:
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
 
+        Strategy ``auto`` chooses one for a new memory by the first documents that it learns (`choose`); an existing
+        memory keeps its own. Its options are `choosing.AutoConfig`.
         Without ``model``, the strategy's option ``base_model`` is used if it is set, else smollm2-135m.
         ``options`` are fields of the strategy's Config; for an existing memory they override the ones that it was
         made with. ``speaker``, as ``ollama:NAME``, ``openai:URL#NAME`` or ``llamacpp:FILE.gguf``, is another model
@@ -83,11 +86,19 @@ class Learner:
         UnsafeNameError, MismatchError (also for a retired option: `options.current_options`), CorruptMemoryError, and
         what `Speaker.open` does.
         """
-        make_strategy(strategy, options)  # a wrong name or option is reported before seconds of loading
+        automatic = None
+        if isinstance(strategy, Automatic):
+            automatic, strategy = strategy, AUTO
+        elif strategy == AUTO:
+            automatic, options = Automatic(parse_config(AutoConfig, options, f"strategy {AUTO!r}")), {}
+        else:
+            make_strategy(strategy, options)  # a wrong name or option is reported before seconds of loading
         words = _speaker(speaker)
         store = Store.open(memory, home) if memory is not None else None
         if store is not None and store.head is not None:
             kept = store.meta()  # the tensors are read once, below
+            if automatic is not None:
+                automatic, strategy = None, str(kept["strategy"])
             if kept["strategy"] == strategy:
                 known = current_options(strategy_class(strategy).Config, kept["config"], f"memory {memory!r}")
                 options = {**known, **options}
@@ -96,7 +107,33 @@ class Learner:
         base = (
             model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision, frozen_weights)
         )
-        return cls(base, make_strategy(strategy, options), store, words)
+        if automatic is None:
+            return cls(base, make_strategy(strategy, options), store, words)
+        chosen = automatic.choose(base)  # until there are documents to choose by
+        learner = cls(base, automatic.make(chosen.strategy), store, words)
+        learner.chosen, learner._automatic = chosen, automatic
+        return learner
+
+    def choose(self, documents: Sequence[Document] = ()) -> Chosen | None:
+        """With strategy ``auto``, choose the strategy of a new memory for these documents; without any, a typical one.
+
+        `learn` does so by itself for the first documents. Returns the choice; None without ``auto``. Raises InputError
+        if no strategy fits.
+        """
+        with self._current.lock:
+            automatic, self._automatic = self._automatic, None
+            if automatic is not None and self._current.untouched:
+                tokens = [len(self.base.encode(document.text)) for document in documents]
+                try:
+                    self.chosen = automatic.choose(self.base, tokens)
+                except InputError:
+                    self._automatic = automatic  # other documents may fit
+                    raise
+                self.strategy = automatic.make(self.chosen.strategy)
+                self._current = _nothing_learned(self.base, self.strategy, self.store)
+                what = f"{several(len(tokens), 'document')} of {sum(tokens)} tokens" if tokens else "a typical document"
+                logger.info("strategy %s: %s for %s: %s", AUTO, self.chosen.strategy, what, self.chosen.reason)
+            return self.chosen
 
     # -- learning and answering --------------------------------------------------------------------
 
@@ -138,6 +175,7 @@ class Learner:
             raise InputError(
                 f"{given} with {several(len(documents), 'document')}; expected one document, learn them one by one"
             )
+        self.choose(documents)
         if not many:
             return self._learn(documents, asked, progress)[0]
         reports: list[LearnReport] = []
@@ -428,6 +466,12 @@ class Chat:
 
 
 _TEXT = "text_sha256"
+
+
+def _nothing_learned(base: BaseModel, strategy: Strategy[Any], store: Store | None) -> CurrentState:
+    return CurrentState(
+        strategy.init(base), store, lambda state: check_compatible(state, strategy.name, base.fingerprint, base.name)
+    )
 
 
 def _speaker(given: str | ChatModel | Speaker | None) -> Speaker | None:

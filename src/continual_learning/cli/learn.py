@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,6 +48,10 @@ QA = Annotated[
     ),
 ]
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Learn nothing: show what each strategy would cost, and what auto chooses.")
+]
+
 
 def learn(
     paths: Paths,
@@ -57,9 +62,11 @@ def learn(
     settings: options.Set = None,
     qa: QA = None,
     allow_private: options.AllowPrivate = False,
+    dry_run: DryRun = False,
     as_json: options.Json = False,
 ) -> None:
     """Learn documents. Exit code 1 if none was accepted."""
+    from continual_learning.cli import costs
     from continual_learning.cli.session import choose, open_learner
     from continual_learning.documents.qa_files import load_qa
 
@@ -72,9 +79,15 @@ def learn(
     questions = load_qa(qa) if qa is not None else None
     for item in skipped:
         out.note(f"skipped {item.source}: {item.reason}")
+    if dry_run:
+        costs.dry_run(out, choice, documents)
+        return
     learner = open_learner(choice)
+    chosen = learner.choose(documents)
+    choice = replace(choice, strategy=learner.strategy.name)
     reports = _learn_all(out, learner, documents, questions)
-    _show(out, choice, documents, reports, skipped, time.perf_counter() - started)
+    auto = {"auto": {"reason": chosen.reason, "strategies": costs.rows(chosen.considered)}} if chosen else {}
+    _show(out, choice, documents, reports, skipped, time.perf_counter() - started, auto)
     if not any(report.accepted for report in reports):
         raise typer.Exit(1)
 
@@ -183,6 +196,7 @@ def _show(
     reports: list[LearnReport],
     skipped: list[Skipped],
     seconds: float,
+    more: Mapping[str, Any],
 ) -> None:
     accepted = sum(r.accepted for r in reports)
     out.result(
@@ -193,6 +207,7 @@ def _show(
             "accepted": accepted,
             "refused": len(reports) - accepted,
             "seconds": seconds,
+            **more,
         }
     )
     if out.as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from continual_learning.evaluation.estimate import Estimate, duration
+from continual_learning.app.estimate import Estimate, duration
 
 
 def test_measured_speed_goes_before_the_reference() -> None:
