@@ -156,7 +156,7 @@ def _f1(considered: Considered) -> float:
 
 
 def _reason(chosen: Considered, best: Considered, near: Sequence[Considered], wanted: AutoConfig) -> str:
-    total = f"{chosen.total_seconds:.0f} s in all with {several(wanted.uses, 'question')} a document"
+    total = f"{chosen.total_seconds:,.0f} s in all with {several(wanted.uses, 'question')} a document"
     if chosen.candidate.f1 is None:
         return f"nothing else is left, though its F1 on this kind of base was not measured; {total}"
     f1 = f"F1 {_f1(chosen):.2f}"
