@@ -30,9 +30,9 @@ def test_the_first_document_decides_and_the_memory_keeps_its_strategy(
     tiny_base: BaseModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = replace(InContext.cost, f1_without_reader={tiny_base.name: 0.9})
-    monkeypatch.setattr(InContext, "cost", best)
+    monkeypatch.setattr(InContext, "cost", best)  # a typical document does not fit into the window, and this one does
     learner = Learner.open(tiny_base, "auto", "work")
-    assert learner.strategy.name == "jitrl_mvp", "a typical document does not fit into the window"
+    assert learner.ask("What do comb jellies eat?", 2).origin == "model" and learner.chosen is None
     with caplog.at_level(logging.INFO, "continual_learning"):
         assert learner.learn(TEXT).accepted
     assert learner.strategy.name == learner.state.meta.strategy == "in_context"
@@ -55,7 +55,7 @@ def test_what_is_wanted_changes_the_choice(tiny_base: BaseModel) -> None:
     chosen = learner.choose([Document(TEXT)])
     assert chosen is not None and chosen.strategy == learner.strategy.name and not learner.strategy.keeps_text
     with pytest.raises(InputError, match=r"auto\.keep_text = false rules out"):
-        Learner.open(tiny_base, "auto", keep_text=False, seconds=1e-9)
+        Learner.open(tiny_base, "auto", keep_text=False, seconds=1e-9).choose()
     with pytest.raises(ConfigError, match="did you mean 'keep_text'"):
         Learner.open("no such model", "auto", keep_txt=False)
 
@@ -82,3 +82,12 @@ def test_strategies_get_their_options_and_what_they_cannot_take_is_reported(tiny
     assert considered["rag"].candidate.bytes == round(5.4 * 456)
     with pytest.raises(ConfigError, match="reader = 3"):
         automatic.make("quote")
+
+
+def test_what_writes_to_a_memory_without_documents_decides_too(tiny_base: BaseModel) -> None:
+    learner = Learner.open(tiny_base, "auto", "work")
+    learner.save("empty")
+    assert learner.strategy.name == "jitrl_mvp" == Store.open("work").load().meta.strategy
+    learner.learn(TEXT)
+    learner.load("empty")
+    assert learner.documents == () and learner.chosen is not None

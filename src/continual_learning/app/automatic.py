@@ -8,11 +8,11 @@ from typing import Any
 from continual_learning.app.estimate import Estimate
 from continual_learning.errors import ConfigError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.base import Strategy, make_strategy, strategy_names
+from continual_learning.strategies.base import Strategy, make_strategy, strategy_class, strategy_names
 from continual_learning.strategies.choosing import AutoConfig, Candidate, Chosen, Considered, choose, consider
 
 TYPICAL_TOKENS = 1000
-"""Tokens of the document that a strategy is chosen for where none is given."""
+"""Tokens of the document that a strategy is chosen for if none is given."""
 _ROOM = 320  # tokens of the window for a question and its answer
 _MEASURED = {True: "smollm2-135m", False: "gemma3-270m"}
 """Bases that strategies were measured on, by whether they chat: whichever is like a base stands for it."""
@@ -38,6 +38,10 @@ class Automatic:
     def make(self, strategy: str) -> Strategy[Any]:
         """A strategy with its options. Raises ConfigError for an invalid one."""
         return make_strategy(strategy, self._options_of(strategy))
+
+    def undecided(self) -> Strategy[Any]:
+        """The strategy of a memory before there is anything to choose by: one that never learns."""
+        return self.make(next(name for name in strategy_names() if not strategy_class(name).learns))
 
     def choose(self, base: BaseModel, tokens: Sequence[int] = ()) -> Chosen:
         """The strategy for documents of this many ``tokens``. Raises InputError if every strategy is ruled out."""

@@ -52,11 +52,6 @@ class CurrentState:
         finally:
             self.lock.release()
 
-    @property
-    def untouched(self) -> bool:
-        """Whether nothing was ever kept in it."""
-        return self._version is None and not self._earlier and (self.store is None or self.store.head is None)
-
     @contextmanager
     def writing(self) -> Iterator[State]:
         """Hold the memory exclusively, among threads and processes; yields its newest state."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -76,8 +77,8 @@ class Learner:
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
 
-        Strategy ``auto`` chooses one for a new memory by the first documents that it learns (`choose`); an existing
-        memory keeps its own. Its options are `choosing.AutoConfig`.
+        Strategy ``auto`` chooses one for a new memory by the first documents that it learns (`choose`), and until then
+        only answers as the base does; an existing memory keeps its own. Its options are `choosing.AutoConfig`.
         Without ``model``, the strategy's option ``base_model`` is used if it is set, else smollm2-135m.
         ``options`` are fields of the strategy's Config; for an existing memory they override the ones that it was
         made with. ``speaker``, as ``ollama:NAME``, ``openai:URL#NAME`` or ``llamacpp:FILE.gguf``, is another model
@@ -109,31 +110,31 @@ class Learner:
         )
         if automatic is None:
             return cls(base, make_strategy(strategy, options), store, words)
-        chosen = automatic.choose(base)  # until there are documents to choose by
-        learner = cls(base, automatic.make(chosen.strategy), store, words)
-        learner.chosen, learner._automatic = chosen, automatic
+        learner = cls(base, automatic.undecided(), store, words)
+        learner._automatic = automatic
         return learner
 
     def choose(self, documents: Sequence[Document] = ()) -> Chosen | None:
         """With strategy ``auto``, choose the strategy of a new memory for these documents; without any, a typical one.
 
-        `learn` does so by itself for the first documents. Returns the choice; None without ``auto``. Raises InputError
-        if no strategy fits.
+        `learn` does so by itself for the first documents, and whatever else writes to the memory for a typical one.
+        Returns the choice; None without ``auto``. Raises InputError if no strategy fits; other documents may then.
         """
         with self._current.lock:
-            automatic, self._automatic = self._automatic, None
-            if automatic is not None and self._current.untouched:
+            if self._automatic is not None:
                 tokens = [len(self.base.encode(document.text)) for document in documents]
-                try:
-                    self.chosen = automatic.choose(self.base, tokens)
-                except InputError:
-                    self._automatic = automatic  # other documents may fit
-                    raise
-                self.strategy = automatic.make(self.chosen.strategy)
-                self._current = _nothing_learned(self.base, self.strategy, self.store)
+                chosen = self._automatic.choose(self.base, tokens)
+                strategy = self._automatic.make(chosen.strategy)
+                self._current = _nothing_learned(self.base, strategy, self.store)
+                self.strategy, self.chosen, self._automatic = strategy, chosen, None
                 what = f"{several(len(tokens), 'document')} of {sum(tokens)} tokens" if tokens else "a typical document"
-                logger.info("strategy %s: %s for %s: %s", AUTO, self.chosen.strategy, what, self.chosen.reason)
+                logger.info("strategy %s: %s for %s: %s", AUTO, chosen.strategy, what, chosen.reason)
             return self.chosen
+
+    def _writing(self) -> AbstractContextManager[State]:
+        """`CurrentState.writing`, of a memory whose strategy is chosen."""
+        self.choose()
+        return self._current.writing()
 
     # -- learning and answering --------------------------------------------------------------------
 
@@ -193,7 +194,7 @@ class Learner:
         self, documents: Sequence[Document], asked: Sequence[QuestionAnswer], progress: ProgressCallback | None
     ) -> list[LearnReport]:
         """Learn documents together, in one piece; a text that the memory holds under another title is refused."""
-        with self._current.writing() as before:
+        with self._writing() as before:
             held: dict[Any, Document | DocumentRecord] = {r.details.get(_TEXT): r for r in before.meta.documents}
             first = [held.setdefault(text_sha256(document.text), document) for document in documents]
             new = [document for document, one in zip(documents, first, strict=True) if one.id == document.id]
@@ -334,7 +335,7 @@ class Learner:
         self._revise_feedback(lambda memory: memory.fading(half_life_days), f"half-life {half_life_days} days")
 
     def _revise_feedback(self, change: Callable[[FeedbackMemory], FeedbackMemory], note: str) -> FeedbackMemory:
-        with self._current.writing() as state:
+        with self._writing() as state:
             memory = change(FeedbackMemory.of(state))
             self._current.keep(memory.in_state(state), "feedback", note or memory.items[-1].id)
             return memory
@@ -366,7 +367,7 @@ class Learner:
     def save(self, name: str, overwrite: bool = False) -> Version:
         """Name the current version as a checkpoint."""
         store = self._current.needs_store(f"save {name!r}")
-        with self._current.writing() as state:
+        with self._writing() as state:
             if store.head is None:
                 self._current.keep(state, "init", "nothing learned yet")
             return store.checkpoint(name, overwrite)
@@ -385,7 +386,7 @@ class Learner:
         Feedback on answers that came from it goes, too, or may have come from it where that is not known: it could
         repeat them. It is returned. Earlier versions stay in the history until `Store.cleanup`.
         """
-        with self._current.writing() as before:
+        with self._writing() as before:
             record = before.meta.document(document_id)
             state = self.strategy.forget(self.base, before, document_id)
             memory = FeedbackMemory.of(before)
@@ -399,14 +400,14 @@ class Learner:
 
         ``change`` has the memory to itself; if it returns the same state object that it received, nothing is written.
         """
-        with self._current.writing() as before:
+        with self._writing() as before:
             state = change(before)
             if state is not before:
                 self._current.keep(state, action, note)
 
     def clear(self) -> None:
         """Remove everything that was learned. Earlier versions stay in the history."""
-        with self._current.writing():
+        with self._writing():
             self._current.keep(self.strategy.init(self.base), "clear")
             self._forget_last_answer()
 
