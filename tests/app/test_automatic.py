@@ -65,7 +65,7 @@ def test_documents_that_nothing_fits_leave_the_choice_open(tiny_base: BaseModel)
     assert len(tiny_base.encode(long.text)) > TYPICAL_TOKENS
     enough = Estimate.here(tiny_base).learn("ttt", len(tiny_base.encode(long.text)) - 1)
     learner = Learner.open(tiny_base, "auto", "none", keep_text=False, seconds=enough)
-    with pytest.raises(InputError, match=r"no strategy is left; auto\.seconds"):
+    with pytest.raises(InputError, match="no strategy is left"):
         learner.learn([Document(TEXT), long])
     assert Store.open("none").head is None
     assert learner.choose([Document(TEXT)]) is not None
