@@ -1,15 +1,15 @@
 """TTT-E2E: a document is written into trainable MLP neurons by gradient descent at test time.
 
-The last quarter of the blocks get a Dual MLP (`dual_mlp`): the frozen MLP plus a branch that learns, after
-End-to-End Test-Time Training (arXiv 2512.23675). A branch holds the few neurons that TF-IDF ranks first for the
-passage (`neuron_gate`), after Sparse Memory Finetuning (arXiv 2510.15103). Each passage has its own branches, and a
+The last block gets a Dual MLP (`dual_mlp`): the frozen MLP plus a branch that learns, after End-to-End Test-Time
+Training (arXiv 2512.23675), where the last quarter of the blocks do: to recite, one is enough (benchmarks/LOG.md). A
+branch holds the few neurons that TF-IDF ranks first for the passage (`neuron_gate`), and their output weights learn,
+after Sparse Memory Finetuning (arXiv 2510.15103). Each passage has its own branches, and a
 question opens those of the passage that it is about (`routing`). So passages do not overwrite one another, anything
 else is answered by the untouched base, and forgetting a document means deleting its branches.
 
     config.py       the settings
     calibration.py  how often ordinary text uses each neuron
     inner_loop.py   gradient descent on the branches, with the frozen prefix computed once
-    repair.py       further training on what is not yet recited word for word
     learning.py     passages from text to weights
     documents.py    documents cut into passages, which are learned several at a time
     start.py        meta-learned initial branches, if there are any
@@ -47,8 +47,7 @@ from continual_learning.strategies.gate import Limits, check
 from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.documents import Cut, Todo, learn_all
-from continual_learning.strategies.methods.ttt.dual_mlp import branch_from_deltas
-from continual_learning.strategies.methods.ttt.inner_loop import dual_mlps
+from continual_learning.strategies.methods.ttt.dual_mlp import branch_from_deltas, dual_mlps
 from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Lesson, blocks_with_branches
 from continual_learning.strategies.methods.ttt.memory import (
     passage_deltas,
@@ -142,7 +141,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         unfinished = self._unfinished(base, len(todo.passages))
         with watch("calibrate"):
             calibration = self._calibration(base, progress) if todo.passages else None
-        lesson = Lesson(base, self.config, calibration, self._background, self._pipeline.router.rarity, watch)
+        lesson = Lesson(base, self.config, calibration, self._pipeline.router.rarity, watch)
         learned = learn_all(lesson, todo, unfinished, progress)
         seconds = time.perf_counter() - started
         results: list[tuple[State, LearnReport]] = []
@@ -179,7 +178,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         details = {
             "passages": len(learned),
             "alpha": cut.alpha,
-            "loss": learned[-1].descent.loss,
+            "loss": learned[-1].loss,
             "parts": sum(len(passage.parts) for passage in learned),
             "parts_recited": sum(passage.recited for passage in learned),
             LINES: line_lengths(document.text),
@@ -253,11 +252,9 @@ class TTT(ReadingStrategy[TTTConfig]):
         blocks = start.blocks if start else self._blocks(base)
         parts = mlp_parts(base.mlp(blocks.start))
         neurons = min(self.config.neurons or parts.intermediate_size, parts.intermediate_size)
-        matrices = 1 if self.config.train == "values" else (3 if parts.gate_w is not None else 2)
         if start:
-            first = start.deltas[blocks.start]
-            neurons, matrices = len(first["neurons"]), len(first) - 1
-        trainable = len(blocks) * neurons * parts.hidden_size * matrices
+            neurons = len(start.deltas[blocks.start]["neurons"])
+        trainable = len(blocks) * neurons * parts.hidden_size
         return {
             "blocks": base.block_count,
             "dual_mlp_blocks": list(blocks),
@@ -317,13 +314,12 @@ class TTT(ReadingStrategy[TTTConfig]):
                 f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
                 f"(now {self.config.max_tokens}) to learn them"
             )
-        done, planned = sum(p.descent.steps for p in learned), sum(p.descent.planned_steps for p in learned)
-        if done < planned:
-            warnings.append(f"max_seconds ended learning after {done} of {planned} steps")
+        if any(p.late for p in learned):
+            warnings.append(f"max_seconds ended learning after {sum(p.steps for p in learned)} steps")
         parts, recited = sum(len(p.parts) for p in learned), sum(p.recited for p in learned)
         if recited < parts:
             warnings.append(f"{parts - recited} of {parts} parts are not recited word for word; more passes may help")
-        losses = [p.descent.loss for p in learned]
+        losses = [p.loss for p in learned]
         return LearnReport(
             accepted=True,
             reason="learned; not checked, since guard is off",

@@ -3,7 +3,7 @@
 Counted once per base model and background text, and kept on disk under the base's fingerprint, so that another
 base is calibrated anew.
 
-Shapes: T = tokens, I = neurons.
+Shapes: N = tokens, D = hidden size, I = neurons.
 """
 
 from __future__ import annotations
@@ -36,21 +36,23 @@ class Calibration:
     sequences: int
 
 
-def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int]) -> dict[int, Tensor]:
-    """Count the accesses of each neuron by a token sequence in each block: int64 [I] by block.
+def block_accesses(base: BaseModel, block: int, input_ND: Tensor) -> Tensor:
+    """Count the accesses of each neuron of a block by what its MLP reads at some tokens: int64 [I].
 
     A token accesses the `ACCESS_SHARE` of neurons that contribute most to its block's output.
     """
-    counts: dict[int, Tensor] = {}
+    parts = mlp_parts(base.mlp(block))
+    top_k = max(1, round(ACCESS_SHARE * parts.intermediate_size))
+    return accesses(parts.neurons(input_ND), parts.down_w.norm(dim=0), top_k).cpu()
+
+
+def neuron_accesses(base: BaseModel, ids: Sequence[int], blocks: Sequence[int]) -> dict[int, Tensor]:
+    """Count the accesses of each neuron by a token sequence in each block: int64 [I] by block."""
     with torch.no_grad():
         with captured_inputs({block: base.mlp(block) for block in blocks}) as read:
             ids_BT = torch.tensor([list(ids)], device=base.device)
             base.model.base_model(input_ids=ids_BT, use_cache=False)
-        for block, input_BTD in read.items():
-            parts = mlp_parts(base.mlp(block))
-            top_k = max(1, round(ACCESS_SHARE * parts.intermediate_size))
-            counts[block] = accesses(parts.neurons(input_BTD.flatten(0, -2)), parts.down_w.norm(dim=0), top_k).cpu()
-    return counts
+        return {block: block_accesses(base, block, input_BTD.flatten(0, -2)) for block, input_BTD in read.items()}
 
 
 def calibrate(

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from continual_learning.options import ANY
 from continual_learning.reading.pipeline import PassageConfig
 
 
@@ -40,23 +41,24 @@ class TTTConfig(PassageConfig):
         "clip_norm": 1.0,
         "warmup": 0.1,
         "routing": True,
+        "optimizer": ANY,
+        "train": ANY,
+        "repair_rounds": ANY,
     }
     """Options of older memories, each with the value that means what the strategy does now."""
 
     # Which weights learn.
     first_block: int | None = Field(None, ge=0)
-    """First block with a Dual MLP. None: the last quarter of the blocks."""
+    """First block with a Dual MLP. None: the last block."""
     last_block: int | None = Field(None, ge=1)
     """Block after the last one with a Dual MLP. None: up to the last block."""
-    neurons: int | None = Field(28, ge=1)
-    """Neurons per block that learn a passage. None: all of them."""
+    neurons: int | None = Field(96, ge=1)
+    """Neurons per block that learn a passage: their output weights do. None: all of them."""
     selection: Literal["tfidf", "tf", "random"] = "tfidf"
     """How neurons are chosen: by TF-IDF of their accesses against background text, by accesses alone, or at random."""
-    train: Literal["values", "all"] = "all"
-    """Which of their weights learn: the output weights only, or the input weights as well."""
     start: str | None = None
-    """Where every branch begins: a file that `continual-learning train start` wrote, or `packaged`. Its blocks, neurons
-    and kind of weights override those above. None: a copy of the passage's neurons with zero output weights."""
+    """Where every branch begins: a file that `continual-learning train start` wrote, or `packaged`. Its blocks and
+    neurons override those above. None: the passage's neurons, with zero output weights."""
     calibration_samples: int | None = Field(None, ge=2)
     """Number of background texts used to calibrate the neuron gate. None: all."""
     gate_threshold: float = Field(0.0, ge=0, le=1)
@@ -75,25 +77,21 @@ class TTTConfig(PassageConfig):
     """Documents longer than this are truncated, with a warning."""
 
     # The inner loop.
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer of the inner loop; sgd is the published one."""
-    learning_rate: float = Field(2e-2, ge=0, le=10)
-    """Peak learning rate; it rises during warm-up and then decays to a tenth. AdamW's is for weights as large as
-    SmolLM2-135M's: where a base's are smaller, the rate is smaller in proportion."""
+    learning_rate: float = Field(1.6, ge=0, lt=2)
+    """How far a step goes, as a share of the step that would make a token sure if all were linear."""
     passages_together: int = Field(4, ge=1)
-    """Passages trained in one batch, of one document or of several given together: faster, but takes more memory."""
-    mini_batch_tokens: int = Field(160, ge=1)
-    """Tokens per mini-batch, including padding."""
+    """Passages that go through the frozen blocks together, of one document or of several given together: faster, but
+    takes more memory."""
+    mini_batch_tokens: int = Field(1024, ge=1)
+    """Tokens per mini-batch, including padding. What is in another mini-batch may be unlearned meanwhile."""
     gradient_steps: int = Field(1, ge=1)
     """Gradient steps per mini-batch."""
-    passes: int = Field(12, ge=1)
-    """Passes over the parts of a passage."""
-    repair_rounds: int = Field(8, ge=0)
-    """Maximum number of extra rounds, of two passes each, over the parts that are not yet recited word for word."""
+    passes: int = Field(60, ge=1)
+    """Maximum number of passes over the parts of a passage; they end as soon as all are recited word for word."""
     max_seconds: float | None = Field(None, gt=0)
     """Time limit per document in seconds; what is learned by then is checked and kept. None: no limit."""
     seed: int = 0
-    """Seeds the probe questions and the shuffling of mini-batches."""
+    """Seeds the probe questions and the composition of mini-batches."""
 
     # Answering.
     route_threshold: float = Field(0.25, ge=0, le=1)

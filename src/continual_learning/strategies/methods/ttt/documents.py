@@ -87,7 +87,7 @@ def _step_reporter(progress: ProgressCallback | None, first: int, done: int, tot
     which = f"passage {done}/{total}" if done == first + 1 else f"passages {first + 1} to {done} of {total}"
 
     def report(step: int, steps: int, loss: float) -> None:
-        at = first * steps + step * (done - first)
-        progress(Progress("learn", at, total * steps, f"{which}, loss {loss:.2f}"))
+        each = steps // (done - first)
+        progress(Progress("learn", first * each + step, total * each, f"{which}, loss {loss:.2f}"))
 
     return report

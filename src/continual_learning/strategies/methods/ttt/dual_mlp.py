@@ -15,56 +15,47 @@ Shapes: B = sequences, T = tokens, D = hidden size, I = neurons of the frozen ML
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import MLPParts
-
-Train = Literal["values", "all"]
 
 
 class NeuronBranch(nn.Module):
-    """Copies of K neurons of an MLP, their output weights zeroed.
+    """Copies of K neurons of an MLP, their output weights zeroed: these alone learn.
 
-    With ``train="values"`` only the output weights learn, as in Sparse Memory Finetuning
-    (arXiv 2510.15103), where only the values of a memory change; with ``"all"`` the neurons' input
-    weights learn too. Learned weights are fp32 whatever the base's type is.
+    As in Sparse Memory Finetuning (arXiv 2510.15103), where only the values of a memory change. They are fp32 whatever
+    the base's type is.
     """
 
     neurons_K: Tensor
 
-    def __init__(self, parts: MLPParts, neurons_K: Tensor, train: Train = "all"):
+    def __init__(self, parts: MLPParts, neurons_K: Tensor):
         super().__init__()
         pick = neurons_K.to(parts.down_w.device)
-        learn_inputs = train == "all"
         self.activation = parts.activation
         self.register_buffer("neurons_K", pick)
-        self.up_KD = nn.Parameter(parts.up_w[pick].detach().float().clone(), requires_grad=learn_inputs)
+        self.up_KD = parts.up_w[pick].detach().float()
+        self.gate_KD = None if parts.gate_w is None else parts.gate_w[pick].detach().float()
         self.down_KD = nn.Parameter(torch.zeros_like(self.up_KD))
-        self.gate_KD: nn.Parameter | None = None
-        if parts.gate_w is not None:
-            gate_KD = parts.gate_w[pick].detach().float().clone()
-            self.gate_KD = nn.Parameter(gate_KD, requires_grad=learn_inputs)
         self.up_bias_K = None if parts.up_b is None else parts.up_b[pick].detach().float()
         self.gate_bias_K = None if parts.gate_b is None else parts.gate_b[pick].detach().float()
 
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D], in the input's type."""
+    def activations(self, hidden_BTD: Tensor) -> Tensor:
+        """What the neurons' output weights are multiplied by: [B, T, K], fp32."""
         x_BTD = hidden_BTD.float()
         neurons_BTK = F.linear(x_BTD, self.up_KD, self.up_bias_K)
         if self.gate_KD is None:
-            neurons_BTK = self.activation(neurons_BTK)
-        else:
-            neurons_BTK = self.activation(F.linear(x_BTD, self.gate_KD, self.gate_bias_K)) * neurons_BTK
-        return (neurons_BTK @ self.down_KD).to(hidden_BTD.dtype)
+            return self.activation(neurons_BTK)
+        return self.activation(F.linear(x_BTD, self.gate_KD, self.gate_bias_K)) * neurons_BTK
 
-    def learned(self) -> dict[str, nn.Parameter]:
-        """The weights that learn, by name."""
-        return {n: p for n, p in self.named_parameters() if p.requires_grad}
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D], in the input's type."""
+        return (self.activations(hidden_BTD) @ self.down_KD).to(hidden_BTD.dtype)
 
 
 class DualMLP(nn.Module):
@@ -88,48 +79,43 @@ class DualMLP(nn.Module):
         return lambda hidden_BTD: frozen(hidden_BTD) + (1.0 - self.alpha) * self.branch(hidden_BTD)
 
 
-class JointDualMLP(nn.Module):
-    """A Dual MLP for several passages at once: each has its own rows of the batch, which go through its own branch.
-
-    ``rows`` holds the number of rows of each, in order; the caller sets it, in place, before every batch.
-    """
-
-    def __init__(self, frozen: nn.Module, branches: Sequence[NeuronBranch], alphas: Sequence[float], rows: list[int]):
-        super().__init__()
-        self.frozen = frozen
-        self.branches = nn.ModuleList(branches)
-        self.alphas = alphas
-        self.rows = rows
-
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D]."""
-        each = zip(hidden_BTD.split(self.rows), self.branches, self.alphas, strict=True)
-        added = [(1.0 - alpha) * branch(rows_BTD) for rows_BTD, branch, alpha in each if len(rows_BTD)]
-        return self.frozen(hidden_BTD) + torch.cat(added)
+def dual_mlps(base: BaseModel, branches: Mapping[int, nn.Module], alpha: float) -> dict[str, nn.Module]:
+    """Return the replacements for `BaseModel.patched`: a Dual MLP for each block that has a branch."""
+    return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in branches.items()}
 
 
-def branch_deltas(branch: NeuronBranch, parts: MLPParts, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What the branch learned, on the CPU in ``dtype``: the change of each learned weight, and the neurons' numbers."""
-    start = {"up_KD": parts.up_w, "gate_KD": parts.gate_w}
-    deltas = {"neurons": branch.neurons_K.to("cpu", torch.int32)}
-    for name, weight_KD in branch.learned().items():
-        base_ID = start.get(name)
-        delta_KD = weight_KD.detach() if base_ID is None else weight_KD.detach() - base_ID[branch.neurons_K].float()
-        deltas[name.removesuffix("_KD")] = delta_KD.to("cpu", dtype).contiguous()
-    return deltas
+def quantised(values_KD: Tensor) -> tuple[Tensor, Tensor]:
+    """Round each neuron's values to 8 bits: int8 [K, D], and the fp32 scale [K] that they are multiplied by."""
+    scale_K = values_KD.abs().amax(dim=1) / 127
+    rounded_KD = (values_KD / scale_K.clamp_min(1e-30)[:, None]).round()
+    return rounded_KD.to(torch.int8), scale_K
+
+
+def as_stored(values_KD: Tensor) -> Tensor:
+    """The values as they are after they were stored and read back; the rounding has the gradient of the identity."""
+    rounded_KD, scale_K = quantised(values_KD.detach())
+    return values_KD + (rounded_KD * scale_K[:, None] - values_KD).detach()
+
+
+def branch_deltas(branch: NeuronBranch) -> dict[str, Tensor]:
+    """What is kept of a branch, on the CPU: ``neurons`` int32 [K], ``down`` int8 [K, D], its ``scale`` fp32 [K]."""
+    rounded_KD, scale_K = quantised(branch.down_KD.detach())
+    kept = {"neurons": branch.neurons_K.to(torch.int32), "down": rounded_KD, "scale": scale_K}
+    return {name: tensor.to("cpu").contiguous() for name, tensor in kept.items()}
 
 
 def branch_from_deltas(parts: MLPParts, deltas: Mapping[str, Tensor]) -> NeuronBranch:
-    """Inverse of `branch_deltas`, up to its rounding. The branch is frozen."""
-    train: Train = "all" if "up" in deltas else "values"
-    branch = NeuronBranch(parts, deltas["neurons"].long(), train)
+    """Inverse of `branch_deltas`, up to its rounding. The branch is frozen.
+
+    Memories of earlier versions hold ``down`` in half precision, without a scale, and what was added to the neurons'
+    input weights, ``up`` and ``gate``.
+    """
+    branch = NeuronBranch(parts, deltas["neurons"].long())
     device = branch.down_KD.device
-    with torch.no_grad():
-        for name, weight_KD in branch.learned().items():
-            weight_KD.add_(deltas[name.removesuffix("_KD")].to(device, torch.float32))
+    down_KD = deltas["down"].to(device, torch.float32)
+    branch.down_KD.data = down_KD * deltas["scale"].to(device)[:, None] if "scale" in deltas else down_KD
+    if "up" in deltas:
+        branch.up_KD += deltas["up"].to(device, torch.float32)
+    if branch.gate_KD is not None and "gate" in deltas:
+        branch.gate_KD += deltas["gate"].to(device, torch.float32)
     return branch.requires_grad_(False)
-
-
-def rounded(branch: NeuronBranch, parts: MLPParts, dtype: torch.dtype) -> NeuronBranch:
-    """Return the branch, frozen, as it is after what it learned was stored in ``dtype`` and read back."""
-    return branch_from_deltas(parts, branch_deltas(branch, parts, dtype))

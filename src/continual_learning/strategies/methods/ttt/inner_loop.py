@@ -1,10 +1,24 @@
-"""The inner loop: gradient descent on training examples, at test time, in the branches alone.
+"""The inner loop: gradient descent on training examples, at test time, in the output weights of the branches alone.
 
-The blocks before the first branch are frozen, so their activations are the same at every step: they are computed
-once per item and kept. Each step then runs only the blocks from the first branch on, and the
-vocabulary head only at the tokens that count in the loss.
+A token is recited by greedy decoding as soon as its probability passes one half (Parametric Memory Law, arXiv
+2605.30260), so that steps are taken for those tokens alone that are below it, and none once there are none:
 
-Shapes: B = items of a mini-batch, T = tokens, D = hidden size, M = tokens in the loss, S = its candidate tokens.
+    gap_m = log (sum of the rivals' probabilities) - log p(token m)      below 0 if and only if p > 1/2
+    g_m   = d gap_m / d o_m                                             o_m = sum_k a_mk V_k: what a branch adds at m
+    d_m   = - (gap_m + margin) / |g_m|^2  g_m                           the step that closes the gap, were it linear
+    V     <- V + rate (A'A + ridge)^-1 A' d                             the values that make these steps, as well as any
+
+The length of a token's step is Polyak's (1987), as in passive-aggressive learning (Crammer et al. 2006, JMLR 7:551),
+so that no rate depends on how large a base's weights are. The last line shares them out among the neurons' values by
+ridge regression, in which tokens that are right already ask for no change: a gradient step on V preconditioned by the
+neurons' second moments. A dozen steps do what AdamW needs fifty to a hundred for.
+
+Weights are read as they will be stored (`dual_mlp.as_stored`). The blocks before the first branch are frozen, and so is
+the MLP beside it: what they compute is computed once. The vocabulary head runs over candidate tokens; what the whole
+vocabulary prefers instead is looked up when no candidate is left, and becomes a candidate.
+
+Shapes: B = items of a mini-batch, T = tokens, D = hidden size, K = neurons of a branch, M = learned tokens,
+S = candidate tokens, V = vocabulary.
 """
 
 from __future__ import annotations
@@ -17,56 +31,223 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from continual_learning.errors import DivergedError
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, JointDualMLP, NeuronBranch
-from continual_learning.training import gradient_descent
+from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, NeuronBranch, as_stored
 from continual_learning.training.examples import Item, mini_batches, padded_ids
-from continual_learning.training.gradient_descent import Descent, Schedule, StepCallback, adamw, next_token_loss
+from continual_learning.training.gradient_descent import StepCallback
 
 # Items whose prefix activations are computed together: enough tokens to fill the cores, few enough to stay small.
 _PREFIX_BATCH = 8
+# How far a step aims beyond a probability of one half, and how far a token has to be beyond it, in nats: the second
+# covers what decoding one token after another rounds differently.
+_AIM, _SURE = 2.0, 0.3
+# Weight of the ridge, as a share of the neurons' mean square.
+_RIDGE = 1e-3
+# Tokens that the base prefers to a learned one at its place: candidates from the start.
+_RIVALS = 16
+
+Values = dict[int, Tensor]
+"""By block, what the neurons of its branch write: [K, D]."""
 
 
 @dataclass(frozen=True)
 class InnerLoop:
     """Settings of the gradient descent."""
 
-    optimizer: str
     learning_rate: float
     batch_tokens: int
     """Tokens of a mini-batch, padding included; a longer item is a mini-batch by itself."""
     gradient_steps: int
     passes: int
-    clip_norm: float = 1.0
-    warmup: float = 0.1
-    """Share of the steps in which the learning rate rises to its peak."""
-    final: float = 0.1
-    """Share of the peak to which it falls in the remaining steps."""
-    scale: float = 1.0
-    """Factor on all rates, for the size of a base's weights."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """Learning-rate schedule and gradient clipping."""
-        return Schedule(self.learning_rate, self.clip_norm, self.warmup, self.final, self.scale)
-
-    def make_optimizer(self, branches: Mapping[int, NeuronBranch]) -> torch.optim.Optimizer:
-        """Return the optimizer of what the branches learn: AdamW, or SGD, the published one (arXiv 2512.23675)."""
-        weights = learned_weights(branches)
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(weights, lr=self.learning_rate)
-        return adamw(weights, self.learning_rate)
 
 
-def dual_mlps(base: BaseModel, branches: Mapping[int, NeuronBranch], alpha: float) -> dict[str, torch.nn.Module]:
-    """Return the replacements for `BaseModel.patched`: a Dual MLP for each block that has a branch."""
-    return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in branches.items()}
+@dataclass(frozen=True)
+class Batch:
+    """Items that go through the blocks together."""
+
+    ids_BT: Tensor
+    hidden_BTD: Tensor
+    """What the first block with a branch reads."""
+    reads_BT: Tensor
+    """Where a learned token comes next."""
+    targets_M: Tensor
+    """The learned tokens, row by row."""
+
+    @classmethod
+    def of(cls, base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor]) -> Batch:
+        """Pad the items and their prefix activations on the right."""
+        ids_BT = padded_ids(items, base.device)
+        hidden_BTD = prefix[0].new_zeros(*ids_BT.shape, prefix[0].shape[-1])
+        reads_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+        for row, (item, hidden_TD) in enumerate(zip(items, prefix, strict=True)):
+            hidden_BTD[row, : len(hidden_TD)] = hidden_TD
+            reads_BT[row, item.prompt_tokens - 1 : len(item.ids) - 1] = True
+        return cls(ids_BT, hidden_BTD, reads_BT, ids_BT[:, 1:][reads_BT[:, :-1]])
+
+    def run(self, base: BaseModel, first_block: int) -> Tensor:
+        """The final hidden states from which the learned tokens are predicted: [M, D]."""
+        return base.run_from(self.hidden_BTD, self.ids_BT, first_block)[self.reads_BT]
 
 
-def learned_weights(branches: Mapping[int, NeuronBranch]) -> list[nn.Parameter]:
-    """phi: the weights that learn, block by block."""
-    return [w for block in sorted(branches) for w in branches[block].learned().values()]
+@dataclass(frozen=True)
+class Job:
+    """One passage to learn: its own branches and items."""
+
+    branches: Mapping[int, NeuronBranch]
+    alpha: float
+    items: Sequence[Item]
+    prefix: Sequence[Tensor]
+    """`prefix_activations` of the items."""
+    stop_ids: frozenset[int]
+    """Tokens that end a text: rivals of every token."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The result of gradient descent."""
+
+    loss: float
+    """Of the learned tokens against the candidates after the last step, in nats per token."""
+    steps: int
+    tokens: int
+    """Tokens that passed through the branches over all steps, padding included."""
+    before: list[list[int]]
+    """By item, the tokens that greedy decoding took instead of learned ones before the first step."""
+    wrong: list[list[int]]
+    """The same at the end, with the values as they are stored: none of an item that is recited word for word."""
+    late: bool
+    """Whether the deadline ended it."""
+
+
+class _Values(nn.Module):
+    """A branch with other values, which remembers what it computed."""
+
+    activations_BTK: Tensor
+    written_BTD: Tensor
+
+    def __init__(self, branch: NeuronBranch):
+        super().__init__()
+        self._branch = branch
+        self.values_KD: Tensor = branch.down_KD.detach()
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D], in the input's type."""
+        activations_BTK = self._branch.activations(hidden_BTD)
+        self.activations_BTK = activations_BTK.detach()
+        self.written_BTD = activations_BTK @ as_stored(self.values_KD)
+        return self.written_BTD.to(hidden_BTD.dtype)
+
+
+class _Once(nn.Module):
+    """A frozen module whose input is always the same: it computes once."""
+
+    def __init__(self, frozen: nn.Module):
+        super().__init__()
+        self._frozen = frozen
+        self._known: Tensor | None = None
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D]."""
+        if self._known is None:
+            with torch.no_grad():
+                self._known = self._frozen(hidden_BTD)
+        return self._known
+
+
+class Course:
+    """One mini-batch with its candidates, through which steps are taken on values that the caller holds."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        branches: Mapping[int, NeuronBranch],
+        alpha: float,
+        batch: Batch,
+        stop_ids: frozenset[int],
+    ):
+        self.base, self.batch, self._first = base, batch, min(branches)
+        self._written = {block: _Values(branch) for block, branch in sorted(branches.items())}
+        frozen = {block: base.mlp(block) for block in branches}
+        frozen[self._first] = _Once(frozen[self._first])
+        self._modules = {base.mlp_path(b): DualMLP(frozen[b], self._written[b], alpha) for b in branches}
+        self._rivals_S = torch.tensor(sorted(stop_ids), device=base.device, dtype=torch.int64)
+        self._add_rivals(batch.targets_M)
+        self._looked_up = False
+
+    def step(self, values: Values, rate: float, through: bool = False) -> tuple[Values, Tensor]:
+        """Return the values after one step and the gaps before it, [M]; the same values if no token is open.
+
+        With ``through``, what is returned is differentiable with respect to ``values``.
+        """
+        reads_BT, blocks = self.batch.reads_BT, list(self._written)
+        with torch.enable_grad():
+            given = values if through else {b: v.detach().requires_grad_() for b, v in values.items()}
+            gaps_M = self.gaps(given)
+            open_M = open_tokens(gaps_M)
+            if not open_M.any():
+                return values, gaps_M.detach()
+            written = [self._written[b].written_BTD for b in blocks]
+            [slope_BTD] = torch.autograd.grad(
+                gaps_M[open_M].sum(), written[-1:], create_graph=through, retain_graph=len(blocks) > 1
+            )
+            slope_MD = slope_BTD[reads_BT]
+            square_M = slope_MD.pow(2).sum(dim=-1).clamp_min(1e-12) * len(blocks)
+            length_M = open_M * (gaps_M + _AIM) / square_M
+            slopes = [length_M[:, None] * slope_MD]
+            if len(blocks) > 1:  # what an earlier block writes at a token reaches later tokens, too
+                wide = torch.autograd.grad((length_M.detach() * gaps_M).sum(), written, create_graph=through)
+                slopes = [slope_BTD[reads_BT] for slope_BTD in wide]
+            found = {}
+            for block, slope_MD in zip(blocks, slopes, strict=True):
+                a_MK = self._written[block].activations_BTK[reads_BT]
+                found[block] = values[block] - rate * torch.linalg.solve(_moments(a_MK), a_MK.T @ slope_MD)
+        return found if through else {b: v.detach() for b, v in found.items()}, gaps_M.detach()
+
+    def gaps(self, values: Values) -> Tensor:
+        """For each learned token, log of its rivals' probability minus log of its own: [M]. Differentiable."""
+        logits_MS = self.base.logits(self._read(values), self._rivals_S).float()
+        place_M1 = torch.searchsorted(self._rivals_S, self.batch.targets_M)[:, None]
+        others_M = logits_MS.scatter(1, place_M1, -math.inf).logsumexp(dim=1)
+        return others_M - logits_MS.gather(1, place_M1)[:, 0]
+
+    def look_up(self, values: Values) -> list[list[int]]:
+        """For each item, what the whole vocabulary prefers to learned tokens at their places; it becomes a candidate.
+
+        The first time, so does what it prefers at all places.
+        """
+        with torch.no_grad():
+            best_MR = self.base.logits(self._read(values)).topk(_RIVALS, dim=-1).indices
+        wrong_M = best_MR[:, 0] != self.batch.targets_M
+        self._add_rivals(best_MR[wrong_M] if self._looked_up else best_MR)
+        self._looked_up = True
+        sizes = self.batch.reads_BT.sum(dim=1).tolist()
+        parts = zip(best_MR[:, 0].split(sizes), wrong_M.split(sizes), strict=True)
+        return [best[wrong].tolist() for best, wrong in parts]
+
+    def _read(self, values: Values) -> Tensor:
+        """Final hidden states with these values: [M, D]."""
+        for block, written in self._written.items():
+            written.values_KD = values[block]
+        with self.base.patched(self._modules):
+            return self.batch.run(self.base, self._first)
+
+    def _add_rivals(self, tokens: Tensor) -> None:
+        self._rivals_S = torch.cat([self._rivals_S, tokens.flatten()]).unique(sorted=True)
+
+
+def open_tokens(gaps_M: Tensor) -> Tensor:
+    """Which learned tokens are not yet surely recited: bool [M]."""
+    return gaps_M > -_SURE
+
+
+def _moments(a_MK: Tensor) -> Tensor:
+    """Second moments of the neurons, with the ridge: [K, K]."""
+    square_KK = a_MK.T @ a_MK
+    ridge = _RIDGE * square_KK.diagonal().mean() + 1e-12
+    return square_KK + ridge * torch.eye(len(square_KK), device=a_MK.device)
 
 
 def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
@@ -81,149 +262,61 @@ def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int)
     return [found[i] for i in range(len(items))]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One passage to learn: its own branches, items, order of the items and optimizer."""
-
-    branches: Mapping[int, NeuronBranch]
-    alpha: float
-    items: Sequence[Item]
-    prefix: Sequence[Tensor]
-    """`prefix_activations` of the items."""
-    optimizer: torch.optim.Optimizer
-    """Made by `InnerLoop.make_optimizer` for the branches; a second training run resumes with its moments."""
-    rng: random.Random
-    rivals_S: Tensor | None
-    """Candidate tokens to which the loss's softmax is restricted, including all learned ones, ascending; None: the
-    whole vocabulary. The head over 49,152 tokens is a quarter of a step's work, and all but a few thousand never
-    matter."""
-
-
 def descend(
-    base: BaseModel, job: Job, loop: InnerLoop, deadline: float = math.inf, on_step: StepCallback | None = None
-) -> Descent:
-    """Train the branches of one passage on its items, in place; the base does not change.
-
-    ``deadline`` is on the clock of `time.perf_counter`; past it the loop stops after the current step.
-    Raises DivergedError if a loss is NaN or infinite.
-    """
-    first_block = min(job.branches)
-
-    def loss_of(chosen: Sequence[int]) -> Tensor:
-        batch, before = [job.items[i] for i in chosen], [job.prefix[i] for i in chosen]
-        return mini_batch_loss(base, batch, before, first_block, job.rivals_S)
-
-    def tokens_of(chosen: Sequence[int]) -> int:
-        return len(chosen) * max(len(job.items[i].ids) for i in chosen)
-
-    batches = inner_batches([len(item.ids) for item in job.items], loop, job.rng)
-    course = gradient_descent.Course(learned_weights(job.branches), job.optimizer, loop.schedule, len(batches))
-    with base.patched(dual_mlps(base, job.branches, job.alpha)):
-        return gradient_descent.descend(course, batches, loss_of, tokens_of, deadline, on_step)
-
-
-def descend_together(
     base: BaseModel,
-    jobs: Sequence[Job],
+    job: Job,
     loop: InnerLoop,
+    rng: random.Random,
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
-) -> list[Descent]:
-    """Run `descend` for all jobs in step: their mini-batches go through the frozen weights as one batch.
+) -> Written:
+    """Train the branches of one passage, in place, until its items are recited; the base does not change.
 
-    Each learns what it would learn alone, except for rounding; a larger batch uses a processor better.
-    All branches must be in the same blocks. Raises DivergedError if any loss is NaN or infinite.
+    ``deadline`` is on the clock of `time.perf_counter`; past it no pass begins. ``on_step`` is called after each pass,
+    of which there may be fewer than planned. Raises DivergedError if a loss is NaN or infinite.
     """
-    blocks = sorted(jobs[0].branches)
-    batches = [inner_batches([len(item.ids) for item in job.items], loop, job.rng) for job in jobs]
-    courses = [
-        gradient_descent.Course(learned_weights(job.branches), job.optimizer, loop.schedule, len(own))
-        for job, own in zip(jobs, batches, strict=True)
-    ]
-    rows = [0] * len(jobs)
-    alphas = [job.alpha for job in jobs]
-    modules = {
-        base.mlp_path(b): JointDualMLP(base.mlp(b), [job.branches[b] for job in jobs], alphas, rows) for b in blocks
-    }
-    steps = max(len(own) for own in batches)
-    with base.patched(modules), torch.enable_grad():
-        for step in range(steps):
-            chosen = [own[step] if step < len(own) else [] for own in batches]
-            rows[:] = [len(own) for own in chosen]
-            batch = [job.items[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
-            before = [job.prefix[i] for job, own in zip(jobs, chosen, strict=True) for i in own]
-            ids_BT, hidden_BTD = run_items(base, batch, before, blocks[0])
-            losses = []
-            busy = [n for n in range(len(jobs)) if rows[n]]
-            for n in busy:
-                place = slice(sum(rows[:n]), sum(rows[: n + 1]))
-                loss = next_token_loss(base, batch[place], ids_BT[place], hidden_BTD[place], jobs[n].rivals_S)
-                courses[n].check(loss)
-                jobs[n].optimizer.zero_grad(set_to_none=True)
-                losses.append(loss)
-            torch.stack(losses).sum().backward()
-            for n in busy:
-                courses[n].step(rows[n] * ids_BT.shape[1])
-            if on_step:
-                on_step(step + 1, steps, sum(loss.item() for loss in losses) / len(losses))
-            if time.perf_counter() > deadline:
+    lengths = [len(item.ids) for item in job.items]
+    chosen = mini_batches(lengths, loop.batch_tokens, rng)
+    batches = [Batch.of(base, [job.items[i] for i in own], [job.prefix[i] for i in own]) for own in chosen]
+    courses = [Course(base, job.branches, job.alpha, batch, job.stop_ids) for batch in batches]
+    values = {block: branch.down_KD.detach() for block, branch in job.branches.items()}
+    before = found = [course.look_up(values) for course in courses]
+    loss, steps, tokens, late = math.nan, 0, 0, False
+    for number in range(loop.passes):
+        losses, moved = [], False
+        for course in courses:
+            for _ in range(loop.gradient_steps):
+                values, gaps_M = course.step(values, loop.learning_rate)
+                losses.append(F.softplus(gaps_M).mean().item())
+                if not math.isfinite(losses[-1]):
+                    raise DivergedError(
+                        f"the loss became {losses[-1]} at step {steps + 1}, so nothing was learned; try a "
+                        f"learning_rate below {loop.learning_rate:g}"
+                    )
+                if not open_tokens(gaps_M).any():
+                    break
+                moved, steps, tokens = True, steps + 1, tokens + course.batch.ids_BT.numel()
+        loss = sum(losses) / len(losses)
+        if on_step:
+            on_step(number + 1, loop.passes, loss)
+        late = time.perf_counter() > deadline
+        if late:
+            break
+        if not moved:
+            found = [course.look_up(values) for course in courses]
+            if not any(wrong for wrongs in found for wrong in wrongs):
                 break
-    return [course.descent for course in courses]
+    else:
+        late = False
+        found = []
+    if late or not found:
+        found = [course.look_up(values) for course in courses]
+    for block, branch in job.branches.items():
+        branch.down_KD.data.copy_(as_stored(values[block]))
+    return Written(loss, steps, tokens, _by_item(chosen, before), _by_item(chosen, found), late)
 
 
-def mini_batch_loss(
-    base: BaseModel,
-    batch: Sequence[Item],
-    prefix: Sequence[Tensor],
-    first_block: int,
-    rivals_S: Tensor | None = None,
-) -> Tensor:
-    """Return `next_token_loss` of a mini-batch whose prefix is already computed."""
-    ids_BT, hidden_BTD = run_items(base, batch, prefix, first_block)
-    return next_token_loss(base, batch, ids_BT, hidden_BTD, rivals_S)
-
-
-def run_items(
-    base: BaseModel, batch: Sequence[Item], prefix: Sequence[Tensor], first_block: int
-) -> tuple[Tensor, Tensor]:
-    """Return the ids [B, T] of a mini-batch and its final hidden states [B, T, D], computed from the prefix."""
-    ids_BT = padded_ids(batch, base.device)
-    hidden_BTD = torch.zeros(*ids_BT.shape, prefix[0].shape[-1], dtype=prefix[0].dtype, device=base.device)
-    for row, hidden_TD in enumerate(prefix):
-        hidden_BTD[row, : hidden_TD.shape[0]] = hidden_TD
-    return ids_BT, base.run_from(hidden_BTD, ids_BT, first_block)
-
-
-def tokens_right(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[int]:
-    """Return how many of each item's learned tokens are the model's first choice after those before them."""
-    return [
-        len(item.ids) - item.prompt_tokens - len(wrong)
-        for item, wrong in zip(items, wrong_tokens(base, items, prefix, first_block), strict=True)
-    ]
-
-
-def wrong_tokens(base: BaseModel, items: Sequence[Item], prefix: Sequence[Tensor], first_block: int) -> list[list[int]]:
-    """Return, for each item, what the model would choose from the whole vocabulary instead of the next learned token.
-
-    An empty list means that greedy decoding gives exactly the learned tokens. This costs one forward pass, no decoding.
-    """
-    found: list[list[int]] = []
-    with torch.no_grad():
-        for start in range(0, len(items), _PREFIX_BATCH):
-            batch = items[start : start + _PREFIX_BATCH]
-            ids_BT, out_BTD = run_items(base, batch, prefix[start : start + _PREFIX_BATCH], first_block)
-            # The head of all rows in one product: it may be larger than all blocks together.
-            ends = [(item.prompt_tokens, len(item.ids)) for item in batch]
-            out_MD = torch.cat([out_BTD[row, first - 1 : end - 1] for row, (first, end) in enumerate(ends)])
-            best_M = base.logits(out_MD).argmax(dim=-1)
-            learned_M = torch.cat([ids_BT[row, first:end] for row, (first, end) in enumerate(ends)])
-            sizes = [end - first for first, end in ends]
-            for best, learned in zip(best_M.split(sizes), learned_M.split(sizes), strict=True):
-                found.append(best[best != learned].tolist())
-    return found
-
-
-def inner_batches(lengths: Sequence[int], loop: InnerLoop, rng: random.Random) -> list[list[int]]:
-    """Return the mini-batches of all passes, each repeated once per gradient step."""
-    passes = (mini_batches(lengths, loop.batch_tokens, rng) for _ in range(loop.passes))
-    return [batch for one_pass in passes for batch in one_pass for _ in range(loop.gradient_steps)]
+def _by_item(chosen: Sequence[Sequence[int]], found: Sequence[Sequence[list[int]]]) -> list[list[int]]:
+    """What was found for each item of each mini-batch, in the order of the items."""
+    pairs = [pair for own, wrongs in zip(chosen, found, strict=True) for pair in zip(own, wrongs, strict=True)]
+    return [wrong for _, wrong in sorted(pairs)]

@@ -1,46 +1,45 @@
-"""Learning passages: choose their neurons, make their training examples, train, repair, round, probe.
+"""Learning passages: make their training examples, choose their neurons, train, probe.
 
-A passage's weights depend on the passage, its title, the settings and the base, and on nothing learned
-before: that is what makes forgetting exact. Passages that are trained in step share no weights; being trained
-together changes only how sums are rounded.
+A passage's weights depend on the passage, its title, the settings and the base, and on nothing learned before: that is
+what makes forgetting exact. Only the blocks before the branches are run for several passages at a time, which changes
+no more than how sums are rounded.
+
+Shapes: B = items, T = tokens, D = hidden size, M = learned tokens, I = neurons of an MLP.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.families import mlp_parts
+from continual_learning.model.families import captured_inputs, mlp_parts
 from continual_learning.retrieval.parts import Part, best_window, cut_parts, part_index, part_keys
 from continual_learning.retrieval.routing import Rarity
-from continual_learning.strategies.methods.ttt.calibration import Calibration, neuron_accesses
+from continual_learning.strategies.methods.ttt.calibration import Calibration, block_accesses
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.cues import cue_ids
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch, branch_deltas
 from continual_learning.strategies.methods.ttt.inner_loop import (
+    Batch,
     InnerLoop,
     Job,
+    Written,
     descend,
-    descend_together,
     prefix_activations,
-    tokens_right,
 )
 from continual_learning.strategies.methods.ttt.neuron_gate import tfidf, top_neurons
-from continual_learning.strategies.methods.ttt.repair import STORED_TYPE, repair
 from continual_learning.strategies.methods.ttt.start import load_start
 from continual_learning.text.chunking import sentences
 from continual_learning.training.examples import Item, answer_ids, make_item
-from continual_learning.training.gradient_descent import Descent, StepCallback
+from continual_learning.training.gradient_descent import StepCallback
 from continual_learning.training.questions import Fragment, ask
 from continual_learning.training.stopwatch import Stopwatch
-from continual_learning.training.weight_size import weight_share
 
 
 @dataclass(frozen=True)
@@ -51,23 +50,27 @@ class LearnedPassage:
     """`branch_deltas` by block."""
     parts: tuple[Part, ...]
     """The parts that can be recited."""
-    descent: Descent
+    loss: float
+    """Of the learned tokens at the end, in nats per token."""
+    steps: int
     recited: int
-    """How many of these the stored weights recite word for word."""
+    """How many of the parts the stored weights recite word for word."""
+    late: bool
+    """Whether a time limit ended learning."""
     probe_tokens: int
     """Number of tokens of the held-out cloze answers."""
     right_before: int
     right_after: int
-    """How many of these tokens are right: with the base alone, and with the passage's weights as they are stored."""
+    """How many of these tokens are right: before learning, and with the passage's weights as they are stored."""
 
 
 def blocks_with_branches(base: BaseModel, config: TTTConfig) -> range:
-    """Return the blocks that get a Dual MLP: the last quarter, at least one, unless the settings say otherwise.
+    """Return the blocks that get a Dual MLP: the last one, unless the settings say otherwise.
 
     Raises ValueError if the settings name blocks that the base does not have.
     """
     count = base.block_count
-    first = count - math.ceil(count / 4) if config.first_block is None else config.first_block
+    first = count - 1 if config.first_block is None else config.first_block
     last = count if config.last_block is None else config.last_block
     if not 0 <= first < last <= count:
         raise ValueError(
@@ -94,19 +97,18 @@ class Lesson:
     config: TTTConfig
     calibration: Calibration | None
     """None if the neurons are not chosen by their rarity."""
-    background: Sequence[str]
-    """Ordinary texts, whose tokens are candidates in the loss."""
     rarity: Rarity
     watch: Stopwatch
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A passage before gradient descent: its branches, their training examples, and the parts they are probed for."""
+    """A passage before gradient descent: its training examples, and the parts it is probed for."""
 
     passage: Passage
     parts: list[Part]
-    job: Job
+    items: list[Item]
+    rng: random.Random
     asked: list[int]
     """Parts that the probes ask for."""
     found: list[int]
@@ -118,82 +120,73 @@ def learn_passages(
 ) -> list[LearnedPassage]:
     """Write each passage into new branches. Neither the base nor anything else changes.
 
-    Several are trained in step, with their mini-batches as one. Past ``deadline`` (`time.perf_counter`) they stop.
+    Past ``deadline`` (`time.perf_counter`) each takes one more step.
     """
     base, config, watch = lesson.base, lesson.config, lesson.watch
-    loop = inner_loop(base, config, config.passes)
-    prepared = [_prepare(lesson, passage, loop) for passage in passages]
-    jobs = [one.job for one in prepared]
-    with watch("gradient descent"):
-        if len(jobs) > 1:
-            descents = descend_together(base, jobs, loop, deadline, on_step)
-        else:
-            descents = [descend(base, job, loop, deadline, on_step) for job in jobs]
+    with watch("parts"):
+        prepared = [_prepare(lesson, passage) for passage in passages]
+    first_block = first_branch(base, config)
+    with watch("prefix activations"):
+        prefix = prefix_activations(base, [item for one in prepared for item in one.items], first_block)
+    loop = inner_loop(config)
     learned = []
-    for one, descent in zip(prepared, descents, strict=True):
-        with watch("repair"):
-            last = None if on_step is None else partial(_repair_step, on_step, descent)
-            repaired = repair(base, one.job, loop, config.repair_rounds, deadline, last)
-        with watch("probes"):
-            descent = replace(descent, tokens=descent.tokens + repaired.tokens)
-            learned.append(_finished(base, one, descent, repaired.wrong))
+    for number, one in enumerate(prepared):
+        own, prefix = prefix[: len(one.items)], prefix[len(one.items) :]
+        with watch("choose neurons"):
+            branches = new_branches(base, one.items, own, config, lesson.calibration, one.rng)
+        job = Job(branches, one.passage.alpha, one.items, own, base.stop_ids)
+        with watch("gradient descent"):
+            report = None if on_step is None else _share(on_step, number, len(prepared))
+            written = descend(base, job, loop, one.rng, deadline, report)
+        learned.append(_finished(one, branches, written))
     return learned
 
 
-def inner_loop(base: BaseModel, config: TTTConfig, passes: int) -> InnerLoop:
-    """Return the inner loop of these settings, with this many passes over the items."""
-    scale = weight_share(base) if config.optimizer == "adamw" else 1.0
-    rate, tokens, steps = config.learning_rate, config.mini_batch_tokens, config.gradient_steps
-    return InnerLoop(config.optimizer, rate, tokens, steps, passes, scale=scale)
+def inner_loop(config: TTTConfig) -> InnerLoop:
+    """Return the inner loop of these settings."""
+    return InnerLoop(config.learning_rate, config.mini_batch_tokens, config.gradient_steps, config.passes)
 
 
-def _prepare(lesson: Lesson, passage: Passage, loop: InnerLoop) -> _Prepared:
-    base, config, watch = lesson.base, lesson.config, lesson.watch
+def first_branch(base: BaseModel, config: TTTConfig) -> int:
+    """The first block with a Dual MLP: that of the start, if there is one."""
+    if config.start is not None:
+        return load_start(config.start, base).blocks.start
+    return blocks_with_branches(base, config).start
+
+
+def _prepare(lesson: Lesson, passage: Passage) -> _Prepared:
     rng = random.Random(passage.seed)
-    text, title = passage.text, passage.title
-    whole = f"{title}\n{text}" if title else text
-    with watch("choose neurons"):
-        branches = new_branches(base, base.encode(whole), config, lesson.calibration, rng)
-    with watch("prefix activations"):
-        parts = parts_of(base, passage, config)
-        items = [part_item(base, title, number, part) for number, part in enumerate(parts)]
-        prefix = prefix_activations(base, items, min(branches))
-        asked, found = part_probes(passage, parts, lesson.rarity, config, rng)
-    rivals_S = rival_tokens(base, items, lesson.background)
-    job = Job(branches, passage.alpha, items, prefix, loop.make_optimizer(branches), rng, rivals_S)
-    return _Prepared(passage, parts, job, asked, found)
+    parts = parts_of(lesson.base, passage, lesson.config)
+    items = [part_item(lesson.base, passage.title, number, part) for number, part in enumerate(parts)]
+    asked, found = part_probes(passage, parts, lesson.rarity, lesson.config, rng)
+    return _Prepared(passage, parts, items, rng, asked, found)
 
 
-def _finished(base: BaseModel, one: _Prepared, descent: Descent, wrong: Sequence[Sequence[int]]) -> LearnedPassage:
-    """Return what is stored, in its storage type, and how it then does; ``wrong`` are the parts' wrong tokens."""
-    job = one.job
-    deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), STORED_TYPE) for b, branch in job.branches.items()}
-    probes, prefix = [job.items[n] for n in one.found], [job.prefix[n] for n in one.found]
-    before = sum(tokens_right(base, probes, prefix, min(job.branches)))
-    after = sum(map(_learned_tokens, probes)) - sum(len(wrong[n]) for n in one.found)
-    recited = sum(not chosen for chosen in wrong)
-    tokens = sum(_learned_tokens(job.items[n]) for n in one.asked)
-    return LearnedPassage(deltas, tuple(one.parts), descent, recited, tokens, before, after)
+def _share(on_step: StepCallback, number: int, count: int) -> StepCallback:
+    """Count the steps of one of several passages among the steps of all."""
+
+    def report(step: int, steps: int, loss: float) -> None:
+        on_step(number * steps + step, count * steps, loss)
+
+    return report
 
 
-def _learned_tokens(item: Item) -> int:
-    return len(item.ids) - item.prompt_tokens
-
-
-def _repair_step(on_step: StepCallback, descent: Descent, step: int, steps: int, loss: float) -> None:
-    """Keep progress at the end of the planned steps: how many repairing takes is not known beforehand."""
-    on_step(descent.planned_steps, descent.planned_steps, loss)
-
-
-def rival_tokens(base: BaseModel, items: Sequence[Item], background: Sequence[str]) -> Tensor:
-    """Return the tokens of the items and the background texts, and those that end an answer: int64 [S], ascending."""
-
-    def of_background() -> frozenset[int]:
-        return frozenset(token for text in background for token in base.encode(text))
-
-    ordinary = base.remember(("background tokens", tuple(background)), of_background)
-    learned = {token for item in items for token in item.ids}
-    return torch.tensor(sorted(ordinary | learned | base.stop_ids), device=base.device)
+def _finished(one: _Prepared, branches: Mapping[int, NeuronBranch], written: Written) -> LearnedPassage:
+    """Return what is stored, and how it then does."""
+    deltas = {block: branch_deltas(branch) for block, branch in branches.items()}
+    learned = [len(item.ids) - item.prompt_tokens for item in one.items]
+    found = sum(learned[n] for n in one.found)
+    return LearnedPassage(
+        deltas,
+        tuple(one.parts),
+        written.loss,
+        written.steps,
+        recited=sum(not wrong for wrong in written.wrong),
+        late=written.late,
+        probe_tokens=sum(learned[n] for n in one.asked),
+        right_before=found - sum(len(written.before[n]) for n in one.found),
+        right_after=found - sum(len(written.wrong[n]) for n in one.found),
+    )
 
 
 def parts_of(base: BaseModel, passage: Passage, config: TTTConfig) -> list[Part]:
@@ -223,13 +216,26 @@ def part_probes(
 
 
 def new_branches(
-    base: BaseModel, ids: Sequence[int], config: TTTConfig, calibration: Calibration | None, rng: random.Random
+    base: BaseModel,
+    items: Sequence[Item],
+    prefix: Sequence[Tensor],
+    config: TTTConfig,
+    calibration: Calibration | None,
+    rng: random.Random,
 ) -> dict[int, NeuronBranch]:
-    """Return the initial branches of a passage with these tokens: those of the start, if there is one."""
+    """Return the initial branches of a passage with these items: those of the start, if there is one.
+
+    The neurons are those that the learned tokens access.
+    """
     if config.start is not None:
         return load_start(config.start, base).branches(base)
     blocks = blocks_with_branches(base, config)
-    counts = neuron_accesses(base, ids, blocks) if calibration or config.selection == "tf" else {}
+    counts: dict[int, Tensor] = {}
+    if calibration or config.selection == "tf":
+        with torch.no_grad(), captured_inputs({block: base.mlp(block) for block in blocks}) as read:
+            batch = Batch.of(base, items, prefix)
+            batch.run(base, blocks.start)
+        counts = {block: block_accesses(base, block, read[block][batch.reads_BT]) for block in blocks}
     branches = {}
     for block in blocks:
         parts = mlp_parts(base.mlp(block))
@@ -243,5 +249,5 @@ def new_branches(
             chosen_K = top_neurons(counts[block].double(), wanted)
         else:
             chosen_K = torch.tensor(sorted(rng.sample(range(size), wanted)))
-        branches[block] = NeuronBranch(parts, chosen_K, config.train)
+        branches[block] = NeuronBranch(parts, chosen_K)
     return branches

@@ -15,7 +15,6 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from continual_learning.errors import ConfigError
@@ -48,18 +47,12 @@ class Start:
     def branches(self, base: BaseModel) -> dict[int, NeuronBranch]:
         """Return a new branch for each block, ready to learn. Raises MismatchError for a base other than its own."""
         check_base("start", self.fingerprint, base.fingerprint, base.name, _TRAIN)
-        found = {}
-        for block, deltas in sorted(self.deltas.items()):
-            branch = branch_from_deltas(mlp_parts(base.mlp(block)), deltas)
-            for name, weight in branch.named_parameters():
-                weight.requires_grad_(name.removesuffix("_KD") in deltas)
-            found[block] = branch
-        return found
+        return {b: branch_from_deltas(mlp_parts(base.mlp(b)), deltas) for b, deltas in sorted(self.deltas.items())}
 
     @classmethod
     def of(cls, base: BaseModel, branches: Mapping[int, NeuronBranch], facts: Mapping[str, Any]) -> Start:
-        """Return a start made of these branches, in half precision."""
-        deltas = {b: branch_deltas(branch, mlp_parts(base.mlp(b)), torch.float16) for b, branch in branches.items()}
+        """Return a start made of these branches."""
+        deltas = {block: branch_deltas(branch) for block, branch in branches.items()}
         return cls(base.fingerprint, deltas, facts)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
@@ -19,7 +19,6 @@ from continual_learning.model.base_model import BaseModel
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Passage, parts_of
 from continual_learning.strategies.methods.ttt.start import PACKAGED
-from continual_learning.training.gradient_descent import Descent
 
 _KEPT_SECONDS = 7 * 24 * 3600.0
 
@@ -43,21 +42,15 @@ class Unfinished:
         try:
             artifact = read_artifact(self._path(passage))
             facts = dict(artifact.header["facts"])
-            descent, parts = Descent(**facts.pop("descent")), tuple(parts_of(self._base, passage, self._config))
-            return LearnedPassage(artifact.by_block(), parts, descent, **facts)
+            parts = tuple(parts_of(self._base, passage, self._config))
+            return LearnedPassage(artifact.by_block(), parts, **facts)
         except DAMAGED:
             return None  # it is learned anew: the file held nothing that the document does not say
 
     def keep(self, passage: Passage, learned: LearnedPassage) -> None:
         """Save a learned passage. Raises StorageError if that fails."""
         tensors = {f"{b}.{name}": t for b, weights in learned.deltas.items() for name, t in weights.items()}
-        facts = {
-            "descent": asdict(learned.descent),
-            "recited": learned.recited,
-            "probe_tokens": learned.probe_tokens,
-            "right_before": learned.right_before,
-            "right_after": learned.right_after,
-        }
+        facts = {f.name: getattr(learned, f.name) for f in fields(learned) if f.name not in ("deltas", "parts")}
         write_artifact(self._path(passage), tensors, {"facts": facts}, sync=False)
 
     def drop(self, passages: Sequence[Passage]) -> None:
