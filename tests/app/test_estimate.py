@@ -7,12 +7,14 @@ import pytest
 from continual_learning.app.estimate import Estimate, Speed, duration, record_speeds, recorded_speeds
 from continual_learning.io.paths import data_home
 from continual_learning.model.base_model import BaseModel
+from continual_learning.strategies.base import strategy_class
 
 
 def test_measured_speed_goes_before_the_reference() -> None:
     estimate = Estimate(gflops=60.0, parameters=134_500_000)
-    assert estimate.learn("ttt", 100) == pytest.approx(8)
-    assert Estimate(gflops=120.0, parameters=134_500_000).learn("ttt", 100) == pytest.approx(4)
+    seconds = 100 * strategy_class("ttt").cost.learn_token
+    assert estimate.learn("ttt", 100) == pytest.approx(seconds)
+    assert Estimate(gflops=120.0, parameters=134_500_000).learn("ttt", 100) == pytest.approx(seconds / 2)
     assert estimate.learn("frozen", 100) == 0.0
     assert estimate.answer("in_context", 4) > estimate.answer("quote", 4) > estimate.answer("frozen", 4) > 0
     assert estimate.answer("quote", 1, tokens=10_000) == estimate.answer("quote", 1)

@@ -128,7 +128,7 @@ ELSEWHERE: dict[str, str] = {
         f"strategies.{name}.reader": "tests/reading/test_answering.py::test_a_strategy_answers_with_the_reader"
         for name in ("ttt", "quote", "rag", "in_context", "jitrl_mvp")
     },
-    "strategies.ttt.passages_together": "tests/strategies/test_ttt.py::test_so_many_passages_descend_together",
+    "strategies.ttt.passages_together": "tests/strategies/test_ttt.py::test_so_many_passages_run_together",
     "strategies.ttt.start": "tests/training/test_start.py::test_ttt_begins_at_the_start",
     "strategies.jitrl_full.search": "tests/strategies/test_jitrl_full.py::test_faiss_finds_what_exact_search_finds",
     "strategies.jitrl_mvp.encoder": "tests/retrieval/test_dense.py::test_an_encoder_is_asked_for_vectors",

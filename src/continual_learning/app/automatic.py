@@ -73,7 +73,7 @@ def _candidate(strategy: Strategy[Any], base: BaseModel, tokens: Sequence[int], 
     name, cost = strategy.name, strategy.cost
     total, longest = sum(tokens), max(tokens)
     window = max(base.window - _ROOM, base.window // 4)
-    most = getattr(strategy.config, "max_tokens", None)
+    most = strategy.token_limit
     too_long = ""
     if cost.prompt_tokens is None and total > window:
         too_long = f"{total} tokens in all, and {window} fit into the window"

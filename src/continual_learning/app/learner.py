@@ -13,6 +13,7 @@ from continual_learning.app.answering import Asked, answers_with_feedback
 from continual_learning.app.automatic import Automatic
 from continual_learning.app.current_state import CurrentState
 from continual_learning.app.feedback import Feedback, FeedbackMemory
+from continual_learning.app.learning_estimate import LearningEstimate, estimate_learning
 from continual_learning.app.sources import QA, Source, documents_and_questions, text_sha256
 from continual_learning.app.speaking import Speaker
 from continual_learning.chat_models import ChatModel
@@ -185,6 +186,14 @@ class Learner:
             reports += self._learn(documents[first : first + size], (), progress)
         return reports
 
+    def estimate(self, source: Source | Sequence[Source], title: str | None = None) -> LearningEstimate:
+        """What `learn` of the same would take: tokens, passages, seconds on this machine, bytes. Nothing is learned."""
+        documents, _, _ = documents_and_questions(source, title, None)
+        state = self.state
+        first = _first_of_each_text(documents, state)
+        new = [document for document, one in zip(documents, first, strict=True) if one.id == document.id]
+        return estimate_learning(self.base, self.strategy, state, new)
+
     @property
     def documents_together(self) -> int:
         """Number of documents of a list that are learned at a time; an interruption loses all of these."""
@@ -195,8 +204,7 @@ class Learner:
     ) -> list[LearnReport]:
         """Learn documents together, in one piece; a text that the memory holds under another title is refused."""
         with self._writing() as before:
-            held: dict[Any, Document | DocumentRecord] = {r.details.get(_TEXT): r for r in before.meta.documents}
-            first = [held.setdefault(text_sha256(document.text), document) for document in documents]
+            first = _first_of_each_text(documents, before)
             new = [document for document, one in zip(documents, first, strict=True) if one.id == document.id]
             if len(documents) == 1 and new:
                 results = [self.strategy.learn(self.base, before, new[0], asked, progress)]
@@ -479,6 +487,12 @@ def _speaker(given: str | ChatModel | Speaker | None) -> Speaker | None:
     if given is None or isinstance(given, Speaker):
         return given
     return Speaker.open(given) if isinstance(given, str) else Speaker(given)
+
+
+def _first_of_each_text(documents: Sequence[Document], state: State) -> list[Document | DocumentRecord]:
+    """For each document, the first one with its text: in the memory, or else among the documents."""
+    held: dict[Any, Document | DocumentRecord] = {r.details.get(_TEXT): r for r in state.meta.documents}
+    return [held.setdefault(text_sha256(document.text), document) for document in documents]
 
 
 def _with_figures(state: State, report: LearnReport, document: Document) -> State:

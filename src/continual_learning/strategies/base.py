@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -78,6 +79,20 @@ class Cost:
     """The same of a strategy that reads, where the base has no reader."""
     general_kept: float = 1.0
     """Share of the general questions that are still answered after a document."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What learning some documents comes to, without those that the memory holds already."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    """Estimated growth of the memory."""
+    passages: int | None = None
+    """Passages that are learned one by one; None if that is not how the strategy learns."""
+    passages_kept: int = 0
+    """Those of them that were learned before an interruption, and are not learned again."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +174,20 @@ class Strategy(ABC, Generic[ConfigT]):
             state, report = self.learn(base, state, document, progress=progress)
             results.append((state, report))
         return results
+
+    @property
+    def token_limit(self) -> int | None:
+        """Maximum tokens of a document that are learned; the rest is left out, with a warning. None: no limit."""
+        return None
+
+    def workload(self, base: BaseModel, state: State, documents: Sequence[Document]) -> Workload:
+        """What learning these documents comes to, by `cost`; nothing is learned."""
+        new = {document.id: document for document in documents if state.meta.document(document.id) is None}
+        limit = math.inf if self.token_limit is None else self.token_limit
+        tokens = int(sum(min(limit, len(base.encode(document.text))) for document in new.values()))
+        once = 0.0 if state.meta.documents else self.cost.memory_bytes
+        size = (once + len(new) * self.cost.document_bytes + tokens * self.cost.token_bytes) if new else 0
+        return Workload(len(new), tokens, round(size))
 
     @abstractmethod
     def answer(

@@ -87,6 +87,11 @@ class Nested(Strategy[NestedConfig]):
         super().__init__(config)
         self._router = Router(default_rarity())
 
+    @property
+    def token_limit(self) -> int | None:
+        """Maximum tokens of a document that are learned."""
+        return MAX_TOKENS
+
     def learn(
         self,
         base: BaseModel,
