@@ -225,6 +225,43 @@ def test_warnings_and_left_out_tokens_are_said(
     assert row == ["T[1m", "yes", "5", "-", "50%", "-", "-", "2.0", "kB", "1.5"]
 
 
+def test_strategy_auto_chooses_and_the_memory_keeps_it(cli: Any, tiny: Any, document: Path) -> None:
+    shown = cli("learn", document, "--strategy", "auto", "--dry-run")
+    assert (shown.code, Store.list()) == (0, [])
+    header, first, *_, last = shown.out.splitlines()
+    assert header.split()[:4] == ["strategy", "F1", "learn,", "s"] and first.startswith("jitrl_mvp  ")
+    assert last.startswith("strategy auto: jitrl_mvp for 1 document of ")
+
+    result = cli("learn", document, "--strategy", "auto", "--memory", "work", "--json", "--set", "uses=3")
+    assert result.err.startswith("strategy auto: jitrl_mvp for 1 document of ") and result.err.count("\n") == 1
+    found = result.json
+    assert (found["strategy"], found["accepted"]) == ("jitrl_mvp", 1)
+    costs = {row["strategy"]: row for row in found["auto"]["strategies"]}
+    assert "3 questions a document" in found["auto"]["reason"] and costs["jitrl_mvp"]["ruled_out"] == []
+    assert costs["ttt"]["keeps_text"] is False and costs["ttt"]["learn_seconds"] > 0
+    assert Store.open("work").load().meta.strategy == "jitrl_mvp"
+
+    other = document.with_name("Bees.txt")
+    other.write_text("They hum.")
+    again = cli("learn", other, "--strategy", "auto", "--memory", "work", "--json", "--set", "keep_text=false")
+    assert (again.json["strategy"], "auto" in again.json, again.err) == ("jitrl_mvp", False, "")
+    assert "keeps its strategy, jitrl_mvp" in cli("learn", other, "--memory", "work", "--dry-run").out
+
+
+def test_strategy_auto_refuses_in_one_line(cli: Any, tiny: Any, document: Path) -> None:
+    for wrong, word in (("keep_txt=no", "'keep_text'"), ("uses=0", "uses = 0"), ("uses", "KEY=VALUE")):
+        result = cli("learn", document, "--strategy", "auto", "--set", wrong)
+        assert result.code == 2 and word in result.err and result.err.count("\n") == 1
+    nothing = cli("learn", document, "--strategy", "auto", "--set", "keep_text=false", "--set", "seconds=1e-9")
+    assert nothing.code == 2 and "no strategy is left" in nothing.err and nothing.err.count("\n") == 1
+    assert Store.list() == []
+
+
+def test_an_empty_memory_of_strategy_auto(cli: Any, tiny: Any) -> None:
+    assert cli("memory", "new", "work", "--strategy", "auto", "--json").json["strategy"] == "jitrl_mvp"
+    assert Store.open("work").load().meta.strategy == "jitrl_mvp"
+
+
 LONG = LearningEstimate(1, 50_120, 265, 0, 1500.0, 52_100_000)
 IN_WORDS = "learning 50,120 tokens in 265 passages takes about 25 min and 52.1 MB"
 

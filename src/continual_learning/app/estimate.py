@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from continual_learning import __version__
 from continual_learning.io.files import make_folder, storage_errors, write_atomic
 from continual_learning.io.paths import data_home
 from continual_learning.model.base_model import BaseModel
@@ -65,12 +66,15 @@ class Estimate:
             return tokens * speed.learn_seconds / speed.learn_tokens
         return tokens * strategy_class(strategy).cost.learn_token * self._scale
 
-    def answer(self, strategy: str, questions: int) -> float:
-        """Estimated seconds to answer ``questions`` questions."""
+    def answer(self, strategy: str, questions: int, tokens: int = 0) -> float:
+        """Estimated seconds to answer ``questions`` questions in a memory of documents of this many ``tokens``.
+
+        They matter to a strategy that reads all documents for every question.
+        """
+        cost = strategy_class(strategy).cost
         speed = self.speeds.get(strategy, Speed())
-        if speed.answers:
-            return questions * speed.answer_seconds / speed.answers
-        return questions * strategy_class(strategy).cost.answer * self._scale
+        seconds = speed.answer_seconds / speed.answers if speed.answers else cost.answer * self._scale
+        return questions * (seconds + tokens * cost.answer_token * self._scale)
 
     def retention(self, strategy: str) -> float:
         """Estimated seconds to measure retention: an upper bound, as a memory that affects few questions asks few."""
@@ -104,7 +108,7 @@ def record_speeds(base: BaseModel, speeds: Mapping[str, Speed]) -> None:
 
 def _speeds_file(base: BaseModel) -> Path:
     """Its name holds everything that speeds depend on besides the strategy."""
-    key = [base.fingerprint, str(base.model.dtype), base.linears.precision, machine_key(base)]
+    key = [__version__, base.fingerprint, str(base.model.dtype), base.linears.precision, machine_key(base)]
     return data_home() / "speeds" / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}.json"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +52,10 @@ QA = Annotated[
     ),
 ]
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Learn nothing: show what each strategy would cost, and what auto chooses.")
+]
+
 
 def learn(
     paths: Paths,
@@ -61,6 +66,7 @@ def learn(
     settings: options.Set = None,
     qa: QA = None,
     allow_private: options.AllowPrivate = False,
+    dry_run: DryRun = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
@@ -68,6 +74,7 @@ def learn(
 
     Learning that is expected to take over a minute says first how long, and asks; --yes answers.
     """
+    from continual_learning.cli import costs
     from continual_learning.cli.session import choose, open_learner
     from continual_learning.documents.qa_files import load_qa
 
@@ -80,13 +87,19 @@ def learn(
     questions = load_qa(qa) if qa is not None else None
     for item in skipped:
         out.note(f"skipped {item.source}: {item.reason}")
+    if dry_run:
+        costs.dry_run(out, choice, documents)
+        return
     learner = open_learner(choice)
+    chosen = learner.choose(documents)
+    choice = replace(choice, strategy=learner.strategy.name)
     expected = learner.estimate(documents)
     if not _agreed(out, expected, yes):
         out.line("nothing was learned")
         raise typer.Exit(1)
     reports = _learn_all(out, learner, documents, questions)
-    _show(out, choice, documents, reports, skipped, expected, time.perf_counter() - started)
+    auto = {"auto": {"reason": chosen.reason, "strategies": costs.rows(chosen.considered)}} if chosen else {}
+    _show(out, choice, documents, reports, skipped, expected, time.perf_counter() - started, auto)
     if not any(report.accepted for report in reports):
         raise typer.Exit(1)
 
@@ -223,6 +236,7 @@ def _show(
     skipped: list[Skipped],
     expected: LearningEstimate,
     seconds: float,
+    more: Mapping[str, Any],
 ) -> None:
     accepted = sum(r.accepted for r in reports)
     out.result(
@@ -234,6 +248,7 @@ def _show(
             "refused": len(reports) - accepted,
             "seconds": seconds,
             "estimate": plain(expected),
+            **more,
         }
     )
     if out.as_json:
