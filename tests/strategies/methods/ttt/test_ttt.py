@@ -390,11 +390,11 @@ def parts_wrong(report: LearnReport) -> int:
 
 
 def test_passes_end_as_soon_as_all_is_recited(tiny_base: BaseModel) -> None:
-    options: dict[str, Any] = {"neurons": None, "part_tokens": 6}
+    options: dict[str, Any] = {"neurons": None, "part_tokens": 20}
     short, few = learn(tiny_base, SHORT, passes=1, learning_rate=0.3, **options)
-    known, enough = learn(tiny_base, SHORT, passes=40, **options)
+    known, enough = learn(tiny_base, SHORT, passes=60, **options)
     assert parts_wrong(few) > 0 == parts_wrong(enough)
-    assert learn(tiny_base, SHORT, passes=400, **options)[0].digest() == known.digest() != short.digest()
+    assert learn(tiny_base, SHORT, passes=600, **options)[0].digest() == known.digest() != short.digest()
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class TTTConfig(PassageConfig):
     """First block with a Dual MLP. None: the last block."""
     last_block: int | None = Field(None, ge=1)
     """Block after the last one with a Dual MLP. None: up to the last block."""
-    neurons: int | None = Field(96, ge=1)
+    neurons: int | None = Field(160, ge=1)
     """Neurons per block that learn a passage: their output weights do. None: all of them."""
     selection: Literal["tfidf", "tf", "random"] = "tfidf"
     """How neurons are chosen: by TF-IDF of their accesses against background text, by accesses alone, or at random."""

@@ -39,8 +39,9 @@ from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, NeuronBr
 from continual_learning.training.examples import Item, mini_batches, padded_ids
 from continual_learning.training.gradient_descent import StepCallback
 
-# Items whose prefix activations are computed together: enough tokens to fill the cores, few enough to stay small.
-_PREFIX_BATCH = 8
+# Tokens whose prefix activations are computed together, padding included: enough to fill the cores, few enough to stay
+# small. Items that are longer than this many times the shortest are not padded to.
+_PREFIX_TOKENS, _PADDED = 256, 1.3
 # How far a step aims beyond a probability of one half, and how far a token has to be beyond it, in nats: the second
 # covers what decoding one token after another rounds differently.
 _AIM, _SURE = 2.0, 0.3
@@ -87,6 +88,10 @@ class Batch:
             reads_BT[row, item.prompt_tokens - 1 : len(item.ids) - 1] = True
         return cls(ids_BT, hidden_BTD, reads_BT, ids_BT[:, 1:][reads_BT[:, :-1]])
 
+    def of_items(self, flags: Sequence[bool]) -> Tensor:
+        """A flag of each item, for its learned tokens: bool [M]."""
+        return torch.tensor(flags, device=self.ids_BT.device).repeat_interleave(self.reads_BT.sum(dim=1))
+
     def run(self, base: BaseModel, first_block: int) -> Tensor:
         """The final hidden states from which the learned tokens are predicted: [M, D]."""
         return base.run_from(self.hidden_BTD, self.ids_BT, first_block)[self.reads_BT]
@@ -101,6 +106,8 @@ class Job:
     items: Sequence[Item]
     prefix: Sequence[Tensor]
     """`prefix_activations` of the items."""
+    wanted: int
+    """So many items, the first ones, are to be recited; those behind them are learned along with these."""
     stop_ids: frozenset[int]
     """Tokens that end a text: rivals of every token."""
 
@@ -260,14 +267,23 @@ def _ridged(moments_KK: Tensor) -> Tensor:
 
 def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
     """The input of block ``first_block`` for each item: [T, D] each."""
-    order = sorted(range(len(items)), key=lambda i: len(items[i].ids))  # similar lengths together: little padding
     found: dict[int, Tensor] = {}
-    for start in range(0, len(order), _PREFIX_BATCH):
-        chosen = order[start : start + _PREFIX_BATCH]
+    for chosen in _alike([len(item.ids) for item in items]):
         hidden_BTD = base.hidden_before(padded_ids([items[i] for i in chosen], base.device), first_block)
         for row, i in enumerate(chosen):
             found[i] = hidden_BTD[row, : len(items[i].ids)].clone()
     return [found[i] for i in range(len(items))]
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of items, those of similar lengths together: little padding."""
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        first = lengths[groups[-1][0]] if groups else 0
+        if lengths[i] > _PADDED * first or (len(groups[-1]) + 1) * lengths[i] > _PREFIX_TOKENS:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
 
 
 def descend(
@@ -278,7 +294,7 @@ def descend(
     deadline: float = math.inf,
     on_step: StepCallback | None = None,
 ) -> Written:
-    """Train the branches of one passage, in place, until its items are recited; the base does not change.
+    """Train the branches of one passage, in place, until what is wanted is recited; the base does not change.
 
     ``deadline`` is on the clock of `time.perf_counter`; past it no pass begins. ``on_step`` is called after each pass,
     of which there may be fewer than planned. Raises DivergedError if a loss is NaN or infinite.
@@ -287,12 +303,13 @@ def descend(
     chosen = mini_batches(lengths, loop.batch_tokens, rng)
     batches = [Batch.of(base, [job.items[i] for i in own], [job.prefix[i] for i in own]) for own in chosen]
     courses = [Course(base, job.branches, job.alpha, batch, job.stop_ids) for batch in batches]
+    wanted = [batch.of_items([i < job.wanted for i in own]) for own, batch in zip(chosen, batches, strict=True)]
     values = {block: branch.down_KD.detach() for block, branch in job.branches.items()}
     before = found = [course.look_up(values) for course in courses]
     loss, steps, done, late = math.nan, 0, False, False
     for number in range(loop.passes):
         losses, moved = [], False
-        for course in courses:
+        for course, wanted_M in zip(courses, wanted, strict=True):
             others = [other for other in courses if other is not course]
             for _ in range(loop.gradient_steps):
                 values, gaps_M = course.step(values, loop.learning_rate, others=others)
@@ -302,15 +319,16 @@ def descend(
                         f"the loss became {losses[-1]} at step {steps + 1}, so nothing was learned; try a "
                         f"learning_rate below {loop.learning_rate:g}"
                     )
-                if not open_tokens(gaps_M).any():
+                open_M = open_tokens(gaps_M)
+                if not open_M.any():
                     break
-                moved, steps = True, steps + 1
+                moved, steps = moved or bool((open_M & wanted_M).any()), steps + 1
         loss = sum(losses) / len(losses)
         if on_step:
             on_step(number + 1, loop.passes, loss)
         if not moved:  # no candidate is left: what does the whole vocabulary say?
             found = [course.look_up(values) for course in courses]
-            done = not any(wrong for wrongs in found for wrong in wrongs)
+            done = not any(_by_item(chosen, found)[: job.wanted])
         late = time.perf_counter() > deadline
         if done or late:
             break

@@ -133,8 +133,8 @@ def learn_passages(
     for number, one in enumerate(prepared):
         own, prefix = prefix[: len(one.items)], prefix[len(one.items) :]
         with watch("choose neurons"):
-            branches = new_branches(base, one.items, own, config, lesson.calibration, one.rng)
-        job = Job(branches, one.passage.alpha, one.items, own, base.stop_ids)
+            branches = new_branches(base, one.items[: len(one.parts)], own, config, lesson.calibration, one.rng)
+        job = Job(branches, one.passage.alpha, one.items, own, len(one.parts), base.stop_ids)
         with watch("gradient descent"):
             report = None if on_step is None else _share(on_step, number, len(prepared))
             written = descend(base, job, loop, one.rng, deadline, report)
@@ -158,6 +158,7 @@ def _prepare(lesson: Lesson, passage: Passage) -> _Prepared:
     rng = random.Random(passage.seed)
     parts = parts_of(lesson.base, passage, lesson.config)
     items = [part_item(lesson.base, passage.title, number, part) for number, part in enumerate(parts)]
+    items += text_items(lesson.base, passage.text)
     asked, found = part_probes(passage, parts, lesson.rarity, lesson.config, rng)
     return _Prepared(passage, parts, items, rng, asked, found)
 
@@ -181,7 +182,7 @@ def _finished(one: _Prepared, branches: Mapping[int, NeuronBranch], written: Wri
         tuple(one.parts),
         written.loss,
         written.steps,
-        recited=sum(not wrong for wrong in written.wrong),
+        recited=sum(not wrong for wrong in written.wrong[: len(one.parts)]),
         late=written.late,
         probe_tokens=sum(learned[n] for n in one.asked),
         right_before=found - sum(len(written.before[n]) for n in one.found),
@@ -197,6 +198,15 @@ def parts_of(base: BaseModel, passage: Passage, config: TTTConfig) -> list[Part]
 def part_item(base: BaseModel, title: str, number: int, part: Part) -> Item:
     """Return an item with the cue of a part, and the part to be learned after it."""
     return make_item(cue_ids(base, title, number), answer_ids(base, part.text))
+
+
+def text_items(base: BaseModel, text: str) -> list[Item]:
+    """The text as it stands, to be learned from its second token on.
+
+    Without it, what is written for the states after the cues makes the text itself a hundred times less likely.
+    """
+    ids = base.encode(text, add_special_tokens=True)
+    return [Item(tuple(ids), 1)] if len(ids) > 1 else []
 
 
 def part_probes(
@@ -223,9 +233,9 @@ def new_branches(
     calibration: Calibration | None,
     rng: random.Random,
 ) -> dict[int, NeuronBranch]:
-    """Return the initial branches of a passage with these items: those of the start, if there is one.
+    """Return the initial branches of a passage with these parts: those of the start, if there is one.
 
-    The neurons are those that the learned tokens access.
+    The neurons are those that the parts' tokens access after their cues.
     """
     if config.start is not None:
         return load_start(config.start, base).branches(base)
@@ -233,7 +243,7 @@ def new_branches(
     counts: dict[int, Tensor] = {}
     if calibration or config.selection == "tf":
         with torch.no_grad(), captured_inputs({block: base.mlp(block) for block in blocks}) as read:
-            batch = Batch.of(base, items, prefix)
+            batch = Batch.of(base, items, prefix[: len(items)])
             batch.run(base, blocks.start)
         counts = {block: block_accesses(base, block, read[block][batch.reads_BT]) for block in blocks}
     branches = {}
