@@ -41,10 +41,11 @@ OUTER: dict[str, Any] = {"inner_steps": 2, "passages_per_step": 2, "validate_eve
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     documents = []
-    for number, place in enumerate(PLACES):
+    for number in range(2 * len(PLACES)):
+        place, article = PLACES[number % len(PLACES)], f"Dog {number // 2}"
         text = f"The lazy dog number {number} lives in {place} with {number + 2} cats and eats plankton."
         questions = (QuestionAnswer(f"Where does dog number {number} live?", (place,)),)
-        documents.append(QADocument(Document(text, f"Dog {number}"), questions, f"Dog {number}"))
+        documents.append(QADocument(Document(text, article), questions, article))
     return Dataset("dogs", "generated", tuple(documents))
 
 
@@ -109,7 +110,7 @@ def same(a: Start, b: Start) -> bool:
 @pytest.fixture(scope="module")
 def trained(tiny_base: BaseModel, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     folder = tmp_path_factory.mktemp("run")
-    return folder, train(tiny_base, dataset, folder, 12, learning_rate=3e-2)
+    return folder, train(tiny_base, dataset, folder, 12, learning_rate=0.3)
 
 
 def test_a_trained_start_lowers_the_loss_after_the_steps(trained: tuple[Path, Outcome]) -> None:
@@ -121,7 +122,7 @@ def test_a_trained_start_lowers_the_loss_after_the_steps(trained: tuple[Path, Ou
 def test_a_run_that_was_interrupted_ends_with_the_same_bits(
     tiny_base: BaseModel, dataset: Dataset, tmp_path: Path, trained: tuple[Path, Outcome]
 ) -> None:
-    config, ttt = StartConfig(**OUTER, learning_rate=3e-2), TTTConfig(**INNER)
+    config, ttt = StartConfig(**OUTER, learning_rate=0.3), TTTConfig(**INNER)
 
     def kill(done: int, total: int, loss: float) -> None:
         raise KeyboardInterrupt
@@ -135,14 +136,14 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(
     _, expected = trained
     assert whole.curve == expected.curve
     assert same(whole.start, expected.start)
-    assert same(load_start(str(tmp_path / "start.safetensors"), tiny_base), expected.start)
+    assert same(load_start(tmp_path / "start.safetensors", tiny_base), expected.start)
 
 
 def test_a_folder_with_another_run_is_refused(
     tiny_base: BaseModel, dataset: Dataset, trained: tuple[Path, Outcome]
 ) -> None:
     with pytest.raises(InputError, match="holds a run with seed = 0, not 1"):
-        train(tiny_base, dataset, trained[0], 12, learning_rate=3e-2, seed=1)
+        train(tiny_base, dataset, trained[0], 12, learning_rate=0.3, seed=1)
 
 
 def test_a_damaged_checkpoint_is_an_error(tiny_base: BaseModel, dataset: Dataset, tmp_path: Path) -> None:
@@ -165,15 +166,14 @@ KNOBS = {
 
 @pytest.mark.parametrize("knob", StartConfig.model_fields)
 def test_every_setting_is_read(knob: str, tiny_base: BaseModel, dataset: Dataset, tmp_path: Path) -> None:
-    data = Dataset("more dogs", "generated", dataset.documents * 2)  # of 12 documents two are held out
-    usual = train(tiny_base, data, tmp_path / "a", 2)
-    other = train(tiny_base, data, tmp_path / "b", 2, **{knob: KNOBS[knob]})
+    usual = train(tiny_base, dataset, tmp_path / "a", 2)
+    other = train(tiny_base, dataset, tmp_path / "b", 2, **{knob: KNOBS[knob]})
     assert usual.curve != other.curve
 
 
 def test_validation_articles_are_apart_from_training(tiny_base: BaseModel, dataset: Dataset) -> None:
     learn, held = split_passages(tiny_base, dataset, TTTConfig(**INNER), StartConfig())
-    assert len(learn) == 5 and len(held) == 1
+    assert len(learn) == 10 and len(held) == 2
     assert not {p.title for p in learn} & {p.title for p in held}
 
 
@@ -232,7 +232,7 @@ def test_ttt_begins_at_the_start(
     strategy = ttt(start=path, learning_rate=0.0, neurons=99)
     document = Document(passage.text, passage.title)
     state, report = strategy.learn(tiny_base, strategy.init(tiny_base), document)
-    start = load_start(path, tiny_base)
+    start = load_start(Path(path), tiny_base)
     for block, deltas in start.deltas.items():
         for name, tensor in deltas.items():
             torch.testing.assert_close(state.tensors[f"{document.id}/0000.{block:03d}.{name}"], tensor)
@@ -270,8 +270,6 @@ def test_a_start_that_does_not_fit_is_refused(
 
     with pytest.raises(MismatchError, match="trained for the base 000000000000"):
         learn(str(start_of_another_base))
-    with pytest.raises(ConfigError, match="none ships for"):
-        learn("packaged")
     with pytest.raises(ConfigError, match="no such file"):
         learn(str(tmp_path / "missing.safetensors"))
     (tmp_path / "text.safetensors").write_text("words")

@@ -62,7 +62,7 @@ def start(
     from continual_learning.datasets.base import halves, load_dataset
     from continual_learning.model.base_model import BaseModel
     from continual_learning.options import parse_config
-    from continual_learning.strategies.methods.ttt.config import TTTConfig
+    from continual_learning.strategies.methods.ttt.config import PACKAGED, TTTConfig
     from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
     from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
     from continual_learning.strategies.methods.ttt.outer_loop.run import train_start
@@ -74,7 +74,7 @@ def start(
     texts = cli.assignments(outer or [])
     given = {key: cli.from_text(StartConfig, key, text) for key, text in texts.items()}
     chosen = parse_config(StartConfig, given, "train start --outer")
-    if inner.start is not None:
+    if inner.start not in (None, PACKAGED):
         raise InputError(f"--set start={inner.start}: a start is what is trained here; leave it out")
     dataset = load_dataset(data)
     if half != "all":
