@@ -27,7 +27,7 @@ from continual_learning.strategies.methods.ttt.outer_loop.gradient import after_
 from continual_learning.strategies.methods.ttt.outer_loop.passages import split_passages, study_passage
 from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
 from continual_learning.strategies.methods.ttt.outer_loop.run import Outcome, first_branches, train_start
-from continual_learning.strategies.methods.ttt.start import Start, load_start, save_start
+from continual_learning.strategies.methods.ttt.start import Start, chosen_start, load_start, save_start
 from continual_learning.types import QuestionAnswer
 
 pytestmark = pytest.mark.slow
@@ -249,6 +249,17 @@ def test_a_start_changes_what_is_learned(tiny_base: BaseModel, passage: Passage,
         for strategy in (ttt(), ttt(start=str(trained[0] / "start.safetensors")))
     }
     assert len(digests) == 2
+
+
+@pytest.mark.model
+def test_the_start_that_ships_is_the_default_unless_neurons_are_chosen(
+    embedded_base: BaseModel, tiny_base: BaseModel
+) -> None:
+    shipped = chosen_start(TTTConfig(), embedded_base)
+    assert shipped and len(shipped.deltas[shipped.blocks.start]["neurons"]) == TTTConfig().neurons
+    assert chosen_start(TTTConfig(neurons=8), embedded_base) is None
+    assert chosen_start(TTTConfig(start=None), embedded_base) is None
+    assert chosen_start(TTTConfig(), tiny_base) is None
 
 
 @pytest.fixture
