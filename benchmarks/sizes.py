@@ -27,10 +27,12 @@ SAMPLE = ROOT / "src" / "continual_learning" / "data" / "squad_sample" / "squad_
 MARK = "<!-- tables -->"
 
 # What ttt does by default: strategies/methods/ttt/config.py.
-NEURONS, BATCH_TOKENS, CANDIDATES = 28, 160, 4096
+NEURONS = 96
 PASSAGE_TOKENS = 140
-# Neither what depends on how well a base takes to it, extra passes over parts that failed, nor the check of the result.
-PLAIN = {"guard": False, "repair_rounds": 0}
+# Candidate tokens of a passage: its own, and those that the base prefers at their places.
+CANDIDATES = 900
+# Without the check of the result.
+PLAIN = {"guard": False}
 WRITTEN = 32  # tokens written to time one
 # Effective operations and bytes a second. The CPU: two cores with AVX2, as matmul_gflops and a copy measure them.
 CPU_FLOPS, CPU_BYTES = 130e9, 20e9
@@ -75,21 +77,19 @@ class Shape:
         return self.blocks * self.block * {"int8": 1, "nf4": 4.25 / 8}[kind] + 2 * self.vocabulary_weights
 
     @property
-    def learning_blocks(self) -> int:
-        """The last quarter."""
-        return -(-self.blocks // 4)
+    def attention(self) -> int:
+        """Weights of a block's attention."""
+        return self.block - 3 * self.hidden * self.inner
 
     def learning_flops(self, work: Work) -> float:
-        """To learn a passage: neurons chosen, prefix, training steps, and what is recited compared with the text."""
-        below, above = self.blocks - self.learning_blocks, self.learning_blocks
-        head = self.hidden * self.vocabulary
-        choosing = 2 * PASSAGE_TOKENS * self.blocks * self.block
-        prefix = 2 * work.item_tokens * below * self.block
-        branch = 3 * self.hidden * NEURONS
-        # Forward and backward through frozen weights, which get no gradients; branches get them.
-        step = above * (4 * self.block + 6 * branch) + 4 * self.hidden * CANDIDATES * work.learned_share
-        checking = 2 * work.checked_tokens * (above * self.block + head * work.learned_share)
-        return choosing + prefix + work.trained_tokens * step + checking
+        """To learn a passage: the blocks before the last, choosing neurons, steps, looking up the whole vocabulary."""
+        prefix = 2 * work.item_tokens * (self.blocks - 1) * self.block
+        choosing = 2 * work.batch_tokens * self.block
+        # The MLP beside the branch computes once; candidates' logits go forward and backward.
+        branch = 2 * self.hidden * NEURONS * 4 + 2 * NEURONS**2
+        step = 2 * self.attention + branch + 4 * self.hidden * CANDIDATES * work.learned_share
+        looking_up = 2 * (self.attention + self.hidden * self.vocabulary * work.learned_share)
+        return prefix + choosing + work.batch_tokens * (work.steps * step + work.look_ups * looking_up)
 
     def learning_bytes(self, kind: str) -> float:
         """Memory while it learns a passage."""
@@ -97,10 +97,9 @@ class Shape:
         # as model/checkpointing.py counts what a block keeps of a token
         kept = 5 * self.hidden + 2 * across + 2 * shared + 3 * self.inner + self.hidden
         wide = 4 if kind == "fp32" else 2
-        activations = BATCH_TOKENS * self.learning_blocks * kept * wide
-        logits = 3 * 4 * BATCH_TOKENS * CANDIDATES
-        branches = self.learning_blocks * 3 * self.hidden * NEURONS * 4 * 4  # weights, gradients, two moments
-        return self.bytes_in(kind) + activations + logits + branches
+        activations = WORK.batch_tokens * kept * wide
+        logits = 4 * WORK.batch_tokens * WORK.learned_share * max(3 * CANDIDATES, self.vocabulary)
+        return self.bytes_in(kind) + activations + logits
 
 
 @dataclass(frozen=True)
@@ -109,17 +108,17 @@ class Work:
 
     item_tokens: int
     """Of the training examples, cues included."""
-    trained_tokens: int
-    """That passed through the training steps."""
-    checked_tokens: int
-    """That passed through the comparisons with the text."""
+    batch_tokens: int
+    """The same with padding: all of them are one mini-batch."""
     steps: int
-    learned_share: float = 0.8
-    """Share of tokens that are in the loss: cues are not."""
+    look_ups: int
+    """Of what the whole vocabulary prefers."""
+    learned_share: float = 0.6
+    """Share of the mini-batch's tokens that are learned: cues and padding are not."""
 
 
-# 140 tokens in 10 parts, each after a cue of some 8 tokens; 12 passes, in two mini-batches with a little padding.
-WORK = Work(item_tokens=220, trained_tokens=2900, checked_tokens=440, steps=24)
+# 140 tokens in 10 parts, each after a cue of some 8 tokens.
+WORK = Work(item_tokens=220, batch_tokens=240, steps=12, look_ups=4)
 
 SHAPES = {
     "smollm2-135m": Shape(576, 1536, 30, 9, 3, 64, 49152),
@@ -160,7 +159,7 @@ def time_table(slower: float) -> str:
     for name, shape in SHAPES.items():
         flops = shape.learning_flops(WORK)
         cpu = flops / CPU_FLOPS
-        reads = WORK.steps * 2 * shape.learning_blocks * shape.block * 2
+        reads = 2 * (shape.blocks * shape.block + WORK.look_ups * shape.vocabulary * shape.hidden)
         gpu = max(flops / (GPU_FLOPS * GPU_SHARE), reads / GPU_BYTES)
         token = shape.bytes_in("fp32") - (0 if shape.tied else 4 * shape.vocabulary * shape.hidden)
         of_cpu = [seconds(cpu), seconds(cpu * slower), seconds(token / CPU_BYTES)]
@@ -173,13 +172,13 @@ def earlier() -> tuple[str, float]:
     result = json.loads(LEARNING_TIME.read_text("utf-8"))
     alone = next(row for row in result["figures"]["rows"] if row["together"] == 1)
     passages = len(alone["seconds"])
-    taken = sum(value for part, value in alone["by_part"].items() if part not in ("retention", "repair")) / passages
+    taken = sum(value for part, value in alone["by_part"].items() if part != "retention") / passages
     flops = SHAPES[result["model"]].learning_flops(WORK)
     speed = result["machine"]["matmul_gflops"]
     threads, day = result["machine"]["threads"], result["date"][:10]
     text = (
         f"`{result['model']}`, {passages} passages of {alone['tokens'] / passages:.0f} tokens, {threads} threads at "
-        f"{speed:.0f} GFLOP/s, {day} (benchmarks/README.md, learning time): {taken:.1f} s a passage without repair and "
+        f"{speed:.0f} GFLOP/s, {day} (benchmarks/README.md, learning time): {taken:.1f} s a passage without "
         f"retention, counted {flops / 1e9 / speed:.1f} s."
     )
     return text, taken * speed * 1e9 / flops
@@ -255,29 +254,34 @@ def measure(name: str) -> dict[str, Any]:
     """Learn the passage with ttt, ask two questions, and write on, in this process. On a quiet machine."""
     import torch
 
-    from continual_learning.evaluation.machine import PeakMemory, cpu_name, matmul_gflops
+    from continual_learning.evaluation.machine import PeakMemory
     from continual_learning.model.base_model import BaseModel
     from continual_learning.model.generation import generate
+    from continual_learning.model.machine import cpu_name, matmul_gflops
     from continual_learning.strategies.base import make_strategy
-    from continual_learning.strategies.methods.ttt import inner_loop, learning
+    from continual_learning.strategies.methods.ttt import learning
+    from continual_learning.strategies.methods.ttt.inner_loop import Course
 
     base = BaseModel.load(name, "cpu")
     text, questions = passage(base)
     strategy = make_strategy("ttt", PLAIN)
-    tokens = {"item_tokens": 0, "trained_tokens": 0, "checked_tokens": 0, "steps": 0}
-    run_items, prefix = inner_loop.run_items, inner_loop.prefix_activations
+    work = {"item_tokens": 0, "batch_tokens": 0, "steps": 0, "look_ups": 0}
+    step, look_up, prefix = Course.step, Course.look_up, learning.prefix_activations
 
-    def counted(base: BaseModel, batch: Any, *rest: Any) -> Any:
-        size = len(batch) * max(len(item.ids) for item in batch)
-        tokens["trained_tokens" if torch.is_grad_enabled() else "checked_tokens"] += size
-        tokens["steps"] += torch.is_grad_enabled()
-        return run_items(base, batch, *rest)
+    def stepped(self: Course, *given: Any, **more: Any) -> Any:
+        work["steps"] += 1
+        return step(self, *given, **more)
+
+    def looked_up(self: Course, *given: Any) -> Any:
+        work["look_ups"] += 1
+        work["batch_tokens"] = self.batch.ids_BT.numel()
+        return look_up(self, *given)
 
     def begun(base: BaseModel, items: Any, block: int) -> Any:
-        tokens["item_tokens"] += sum(len(item.ids) for item in items)
+        work["item_tokens"] += sum(len(item.ids) for item in items)
         return prefix(base, items, block)
 
-    inner_loop.run_items, learning.prefix_activations = counted, begun
+    Course.step, Course.look_up, learning.prefix_activations = stepped, looked_up, begun  # type: ignore[method-assign]
     speed = matmul_gflops(torch.device("cpu"))
     with PeakMemory(base.device) as peak:
         started = time.perf_counter()
@@ -293,7 +297,7 @@ def measure(name: str) -> dict[str, Any]:
         "timings": {part: round(value, 2) for part, value in report.timings.items()},
         "token_seconds": round((written - read) / WRITTEN, 4),
         "peak_bytes": peak.bytes,
-        "work": tokens,
+        "work": work,
         "matmul_gflops": round(speed, 1),
         "threads": torch.get_num_threads(),
         "cpu": cpu_name(),

@@ -35,9 +35,9 @@ import torch.nn.functional as F
 from continual_learning import Document, Learner
 from continual_learning.documents.shipped import general_questions
 from continual_learning.model.base_model import BaseModel
-from continual_learning.model.families import mlp_parts
+from continual_learning.model.families import mlp_layout
 from continual_learning.reading.plain import plain_answers
-from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, NeuronBranch
+from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP
 from continual_learning.text.scoring import contains_answer, token_f1
 from continual_learning.types import Answer
 
@@ -152,12 +152,11 @@ def _perplexity(base: BaseModel, texts: list[str]) -> float:
 @contextmanager
 def _naive_dual(base: BaseModel) -> Iterator[list[torch.Tensor]]:
     blocks = range(base.block_count - -(-base.block_count // 4), base.block_count)
-    branches = {}
-    for block in blocks:
-        parts = mlp_parts(base.mlp(block))
-        branches[block] = NeuronBranch(parts, torch.arange(parts.intermediate_size), "all")
-    with base.patched({base.mlp_path(b): DualMLP(base.mlp(b), branch) for b, branch in branches.items()}):
-        yield [w for branch in branches.values() for w in branch.learned().values()]
+    copies = {block: copy.deepcopy(base.mlp(block)).requires_grad_(True) for block in blocks}
+    for block, mlp in copies.items():
+        getattr(mlp, mlp_layout(base.mlp(block)).down).weight.data.zero_()
+    with base.patched({base.mlp_path(b): DualMLP(base.mlp(b), mlp) for b, mlp in copies.items()}):
+        yield [weight for mlp in copies.values() for weight in mlp.parameters()]
 
 
 @contextmanager

@@ -42,6 +42,11 @@ class StrategyConfig(pydantic.BaseModel):
     option with this value is dropped when the memory is opened; another value is an error (`current_options`).
     """
 
+    @classmethod
+    def of_today(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a memory, without those whose values have another meaning now: their defaults hold."""
+        return dict(stored)
+
 
 ConfigT = TypeVar("ConfigT", bound=StrategyConfig)
 
@@ -69,6 +74,7 @@ def current_options(model: type[StrategyConfig], stored: Mapping[str, Any], what
 
     Raises MismatchError for a retired option whose value asks for something that this version no longer does.
     """
+    stored = model.of_today(stored)
     for key, expected in model.RETIRED.items():
         if key in stored and stored[key] != expected:
             raise MismatchError(

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from continual_learning import Document, Learner
+from continual_learning.app.estimate import Estimate
+from continual_learning.app.learning_estimate import LearningEstimate
 from continual_learning.errors import (
     ConfigError,
     DocumentError,
@@ -22,7 +24,7 @@ from continual_learning.errors import (
 from continual_learning.memory.state import State
 from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.base import strategy_class
+from continual_learning.strategies.base import Cost, strategy_class
 from continual_learning.types import Answer, LearnReport, Progress
 
 TEXT = "Comb jellies eat plankton near the harbour of Lund."
@@ -63,6 +65,21 @@ def test_paths_folders_and_texts_are_told_apart(tiny_base: BaseModel, tmp_path: 
     assert isinstance(reports, list) and [r.accepted for r in reports] == [True, False], "one is there already"
     with pytest.raises(DocumentError, match=r"missing\.txt"):
         learner.learn(str(tmp_path / "missing.txt"))
+
+
+def test_an_estimate_counts_what_would_be_learned_and_learns_nothing(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = open_(tiny_base, strategy="lora", max_tokens=12)
+    monkeypatch.setattr(Estimate, "here", lambda base: Estimate(60.0, 134_500_000))
+    monkeypatch.setattr(type(learner.strategy), "cost", Cost(learn_token=0.5, token_bytes=10, document_bytes=100))
+    expected = learner.estimate([TEXT, TEXT, "The fox."])
+    short = len(tiny_base.encode("The fox."))
+    assert expected == LearningEstimate(2, 12 + short, None, 0, 0.5 * (12 + short), 200 + 10 * (12 + short))
+    assert learner.documents == ()
+    quoted = open_(tiny_base, strategy="quote")
+    quoted.learn(TEXT, title="held")
+    assert quoted.estimate(TEXT).documents == 0 and quoted.estimate(TEXT).tokens == 0
 
 
 def test_rollback_clear_and_forget(tiny_base: BaseModel) -> None:

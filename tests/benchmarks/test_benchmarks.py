@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from continual_learning.strategies.base import make_strategy, strategy_names
+from continual_learning.strategies.base import make_strategy, strategy_class, strategy_names
+from continual_learning.strategies.choosing import F1_NOISE
 
 pytestmark = pytest.mark.slow
 
@@ -159,6 +160,18 @@ def test_reading_measures_texts_and_tables_show_them(records: ModuleType, data: 
         {row.name: {"strategy": "rag", "variant": "no-reader", "label": row.label, "figures": figures}}
     )
     assert "**SQuAD**" in lines and "| rag, plain | " in lines and "COVID" not in lines
+
+
+def test_what_strategy_auto_goes_by_is_what_was_measured(records: ModuleType) -> None:
+    variants = {"default": "f1", "no-reader": "f1_without_reader"}
+    for result in records.results("squad").values():
+        if result["variant"] in variants:
+            cost = strategy_class(result["strategy"]).cost
+            known = getattr(cost, variants[result["variant"]])[result["model"]]
+            assert known == pytest.approx(result["figures"]["f1"], abs=F1_NOISE), (result["strategy"], result["model"])
+            if result["variant"] == "default" and result["model"] == records.MODEL:
+                kept = result["figures"]["general_kept"]
+                assert cost.general_kept == pytest.approx(kept, abs=0.03), result["strategy"]
 
 
 def test_the_runner_writes_results_and_runs_what_is_stale(

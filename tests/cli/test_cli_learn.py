@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from continual_learning.app.learner import Learner
+from continual_learning.app.learning_estimate import LearningEstimate
+from continual_learning.cli.learn import in_words
+from continual_learning.cli.output import progress_bar
 from continual_learning.errors import DivergedError, StorageError
 from continual_learning.memory.store import Store
-from continual_learning.types import LearnReport, QuestionAnswer
+from continual_learning.types import LearnReport, Progress, QuestionAnswer
 
 pytestmark = pytest.mark.slow
 
@@ -217,3 +223,127 @@ def test_warnings_and_left_out_tokens_are_said(
     assert "careful" in result.err and "7 tokens were left out" in result.err
     row = result.out.splitlines()[1].split()
     assert row == ["T[1m", "yes", "5", "-", "50%", "-", "-", "2.0", "kB", "1.5"]
+
+
+def test_strategy_auto_chooses_and_the_memory_keeps_it(cli: Any, tiny: Any, document: Path) -> None:
+    shown = cli("learn", document, "--strategy", "auto", "--dry-run")
+    assert (shown.code, Store.list()) == (0, [])
+    header, first, *_, last = shown.out.splitlines()
+    assert header.split()[:4] == ["strategy", "F1", "learn,", "s"] and first.startswith("jitrl_mvp  ")
+    assert last.startswith("strategy auto: jitrl_mvp for 1 document of ")
+
+    result = cli("learn", document, "--strategy", "auto", "--memory", "work", "--json", "--set", "uses=3")
+    assert result.err.startswith("strategy auto: jitrl_mvp for 1 document of ") and result.err.count("\n") == 1
+    found = result.json
+    assert (found["strategy"], found["accepted"]) == ("jitrl_mvp", 1)
+    costs = {row["strategy"]: row for row in found["auto"]["strategies"]}
+    assert "3 questions a document" in found["auto"]["reason"] and costs["jitrl_mvp"]["ruled_out"] == []
+    assert costs["ttt"]["keeps_text"] is False and costs["ttt"]["learn_seconds"] > 0
+    assert Store.open("work").load().meta.strategy == "jitrl_mvp"
+
+    other = document.with_name("Bees.txt")
+    other.write_text("They hum.")
+    again = cli("learn", other, "--strategy", "auto", "--memory", "work", "--json", "--set", "keep_text=false")
+    assert (again.json["strategy"], "auto" in again.json, again.err) == ("jitrl_mvp", False, "")
+    assert "keeps its strategy, jitrl_mvp" in cli("learn", other, "--memory", "work", "--dry-run").out
+
+
+def test_strategy_auto_refuses_in_one_line(cli: Any, tiny: Any, document: Path) -> None:
+    for wrong, word in (("keep_txt=no", "'keep_text'"), ("uses=0", "uses = 0"), ("uses", "KEY=VALUE")):
+        result = cli("learn", document, "--strategy", "auto", "--set", wrong)
+        assert result.code == 2 and word in result.err and result.err.count("\n") == 1
+    nothing = cli("learn", document, "--strategy", "auto", "--set", "keep_text=false", "--set", "seconds=1e-9")
+    assert nothing.code == 2 and "no strategy is left" in nothing.err and nothing.err.count("\n") == 1
+    assert Store.list() == []
+
+
+def test_an_empty_memory_of_strategy_auto(cli: Any, tiny: Any) -> None:
+    assert cli("memory", "new", "work", "--strategy", "auto", "--json").json["strategy"] == "jitrl_mvp"
+    assert Store.open("work").load().meta.strategy == "jitrl_mvp"
+
+
+LONG = LearningEstimate(1, 50_120, 265, 0, 1500.0, 52_100_000)
+IN_WORDS = "learning 50,120 tokens in 265 passages takes about 25 min and 52.1 MB"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "estimate", lambda *_: LONG)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.usefixtures("tiny", "long")
+def test_long_learning_needs_yes_where_nobody_can_be_asked(
+    cli: Any, document: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, as_json: bool
+) -> None:
+    flags = ["--json"] if as_json else []
+    if terminal and not as_json:
+        monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+        result = cli("learn", document)
+        assert (result.code, result.out) == (1, "nothing was learned\n")
+        assert result.err == f"{IN_WORDS}; learn now? [y/N] "
+    else:
+        monkeypatch.setattr(sys, "stdin", Terminal("y\n") if terminal else io.StringIO("y\n"))
+        result = cli("learn", document, *flags)
+        assert result.code == 2 and result.err == f"error: {IN_WORDS}; add --yes to learn, or give less\n"
+    assert Store.list() == []
+    result = cli("learn", document, "--yes", *flags)
+    assert (result.code, result.err) == (0, f"{IN_WORDS}\n")
+    assert documents("default") == ["Comb jellies"]
+    if as_json:
+        assert result.json["estimate"] == {
+            "documents": 1, "tokens": 50_120, "passages": 265, "passages_kept": 0, "seconds": 1500.0,
+            "bytes": 52_100_000,
+        }  # fmt: skip
+
+
+@pytest.mark.usefixtures("tiny", "long")
+def test_yes_on_a_terminal_learns(cli: Any, document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert cli("learn", document).code == 0
+    assert documents("default") == ["Comb jellies"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        (LONG, IN_WORDS),
+        (
+            replace(LONG, passages_kept=40),
+            "in 265 passages, 40 of them done before an interruption, takes about 25 min",
+        ),
+        (replace(LONG, documents=12, passages=None), "learning 50,120 tokens of 12 documents takes about 25 min"),
+    ],
+)
+def test_an_estimate_in_words(expected: LearningEstimate, words: str) -> None:
+    assert words in in_words(expected)
+
+
+def test_an_interruption_in_a_long_document_says_how_to_resume(cli: Any, tiny: Any, failing: Any) -> None:
+    failing(KeyboardInterrupt("4 of 9 passages are kept"))
+    result = cli("learn", "three.jsonl")
+    assert (
+        result.err == "interrupted; 1 of 3 documents were learned before that and are kept; 4 of 9 passages are kept\n"
+    )
+
+
+def test_a_progress_bar_shows_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with progress_bar("book") as show:
+        assert show is not None
+        show(Progress("learn", 10, 100))
+        assert " left" not in screen.getvalue(), "not known yet"
+        for done in (20, 30):
+            time.sleep(0.05)
+            show(Progress("learn", done, 100))
+    assert re.search(r"0:0[01] left", screen.getvalue())

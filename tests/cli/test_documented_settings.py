@@ -23,6 +23,7 @@ from continual_learning.strategies.base import make_strategy, strategy_class
 from continual_learning.strategies.methods.ace import ACE
 from continual_learning.strategies.methods.doc2lora import Doc2LoRAConfig
 from continual_learning.strategies.methods.ttt import TTT
+from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.weak_settings import weak_settings
 
 FILE = Path(__file__).parent.parent / "fixtures" / "documented-settings.yaml"
@@ -94,8 +95,8 @@ def test_learning_with_the_documented_values_warns_with_values_that_work(
     assert isinstance(strategy, TTT)
     _, report = strategy.learn(tiny_base, strategy.init(tiny_base), TEXT)
     expected = (
-        "ttt.learning_rate 1e-05 and alpha 0.99 (alpha.initial 1) teach next to nothing; on the embedded model these "
-        "work: ttt.learning_rate 0.01 to 0.02, alpha.initial 0 to 0.9"
+        "ttt.learning_rate 1e-05 teaches next to nothing; on the embedded model these work: "
+        "ttt.learning_rate 0.3 to 1.9"
     )
     assert report.accepted and report.warnings.count(expected) == 1
     monkeypatch.setattr("continual_learning.model.base_model.BaseModel.load", lambda *_: tiny_base)
@@ -109,15 +110,15 @@ def test_learning_with_the_documented_values_warns_with_values_that_work(
     ("options", "warned"),
     [
         ({}, None),
-        ({"learning_rate": 0.005}, None),
-        ({"learning_rate": 0.003}, "ttt.learning_rate 0.003 teaches"),
-        ({"alpha_initial": 0.9}, None),
-        ({"alpha_initial": 0.97}, "alpha 0.97 teaches"),
+        ({"learning_rate": 0.2}, None),
+        ({"learning_rate": 0.1}, "ttt.learning_rate 0.1 teaches"),
+        ({"alpha_initial": 0.97}, None),
     ],
 )
 def test_only_values_that_teach_next_to_nothing_are_warned_of(options: dict[str, float], warned: str | None) -> None:
     ttt = make_strategy("ttt", options).config
-    found = weak_settings(ttt, ttt.alpha(1))
+    assert isinstance(ttt, TTTConfig)
+    found = weak_settings(ttt)
     assert len(found) == (warned is not None) and all(text.startswith(str(warned)) for text in found)
 
 

@@ -128,7 +128,7 @@ ELSEWHERE: dict[str, str] = {
         f"strategies.{name}.reader": "tests/reading/test_answering.py::test_a_strategy_answers_with_the_reader"
         for name in ("ttt", "quote", "rag", "in_context", "jitrl_mvp")
     },
-    "strategies.ttt.passages_together": "tests/strategies/test_ttt.py::test_so_many_passages_descend_together",
+    "strategies.ttt.passages_together": "tests/strategies/test_ttt.py::test_so_many_passages_run_together",
     "strategies.ttt.start": "tests/training/test_start.py::test_ttt_begins_at_the_start",
     "strategies.jitrl_full.search": "tests/strategies/test_jitrl_full.py::test_faiss_finds_what_exact_search_finds",
     "strategies.jitrl_mvp.encoder": "tests/retrieval/test_dense.py::test_an_encoder_is_asked_for_vectors",
@@ -304,7 +304,7 @@ class Desk:
     """A user in an empty folder with a settings file, the tiny model and a web site."""
 
     def __init__(self, cli: Any, base: BaseModel, site: Site, monkeypatch: pytest.MonkeyPatch):
-        self.cli, self.base, self.site = cli, base, site
+        self.cli, self.base, self.site, self.monkeypatch = cli, base, site, monkeypatch
         self.loaded: list[Any] = []
         self.slept: list[float] = []
         monkeypatch.setattr("continual_learning.model.base_model.BaseModel.load", self._load)
@@ -354,6 +354,15 @@ def reading(path: str) -> Callable[[Desk], Any]:
     return read
 
 
+def choosing(desk: Desk) -> Any:
+    """A strategy is chosen for two documents: which, what rules the others out, and what they take in all."""
+    Path("a.txt").write_text("Comb jellies eat plankton.")
+    Path("b.txt").write_text("They have eight rows of cilia.")
+    desk.monkeypatch.setattr("continual_learning.app.estimate.matmul_gflops", lambda _device: 60.0)
+    found = desk.cli("learn", "a.txt", "b.txt", "--dry-run", "--json").json
+    return [(s["strategy"], s["total_seconds"], s["ruled_out"]) for s in found["strategies"]]
+
+
 EFFECTS: dict[str, tuple[Any, Callable[[Desk], Any]]] = {
     "model.name": ("another", learning),
     "model.device": ("cpu", learning),
@@ -361,6 +370,9 @@ EFFECTS: dict[str, tuple[Any, Callable[[Desk], Any]]] = {
     "model.precision": ("int8", learning),
     "model.frozen_weights": ("int8", learning),
     "strategy": ("rag", learning),
+    "auto.uses": (100, choosing),
+    "auto.keep_text": (False, choosing),
+    "auto.seconds": (1e-9, choosing),
     "memory": ("another", learning),
     "max_new_tokens": (1, learning),
     "documents.max_bytes": (10, reading("/a.html")),

@@ -47,7 +47,7 @@ def test_every_setting_is_described() -> None:
 def test_settings_that_take_few_values_offer_them() -> None:
     assert choices("model.precision") == ["full", "int8", "int4"]
     assert choices("model.frozen_weights") == ["full", "int8", "nf4"]
-    assert choices("strategy") == strategy_names()
+    assert choices("strategy") == ["auto", *strategy_names()]
     assert choices("strategies.ttt.guard") == ["true", "false"]
     assert choices("max_new_tokens") == choices("strategies.ttt.max_seconds") == []
     assert "max_new_tokens" in Settings.model_fields

@@ -416,6 +416,19 @@ def switch_to_a_new_memory(menu: Terminal, here: Path, environment: dict[str, st
 
 
 @step
+def a_new_memory_whose_strategy_its_first_document_decides(
+    menu: Terminal, here: Path, environment: dict[str, str]
+) -> None:
+    menu.choose("Switch Memory")
+    menu.answer("Which memory?", "a new one")
+    menu.answer("Its name", "chosen")
+    menu.answer("How does it learn?", "auto")
+    assert "memory 'chosen' from here on" in settled(menu.done())
+    said = learn(menu, "Learn from Document", "Document, a file", "jellies.txt", "qa")
+    assert "--memory chosen --strategy auto" in said and "strategy auto: jitrl_mvp for 1 document of" in said
+
+
+@step
 def every_entry_was_chosen(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     titles = [entry.title for _, group in entries() for entry in group]
     assert [title for title in titles if not any(title.startswith(name) for name in menu.chosen)] == []

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_facts, matmul_gflops
+from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_facts
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.cpu_linear import FastLinears, Precision
+from continual_learning.model.machine import matmul_gflops
 
 pytestmark = pytest.mark.slow
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from store_states import ALL_DTYPES, document, make_state
 
-from continual_learning.memory.state import State, StateMeta
+from continual_learning.memory.state import State, StateMeta, once_per_state
 
 
 def test_metadata_survives_json_text():
@@ -95,3 +97,20 @@ def test_with_documents_leaves_the_original_alone():
     assert (other.tensors, other.meta.documents) == ({}, ())
     assert other.meta.strategy == state.meta.strategy
     assert state.digest() == before
+
+
+def test_what_is_derived_from_a_state_is_made_once_and_goes_with_it():
+    calls = []
+
+    @once_per_state
+    def names(state: State) -> frozenset[str]:
+        calls.append(id(state))
+        return frozenset(state.tensors)
+
+    one, same = make_state([1]), make_state([1])
+    assert names(one) is names(one) and names(one) == names(same)
+    assert calls == [id(one), id(same)], "by identity"
+    gone = weakref.ref(names(one))
+    del one
+    gc.collect()
+    assert gone() is None

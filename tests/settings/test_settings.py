@@ -34,6 +34,7 @@ from continual_learning.settings.schema import (
     user_file,
 )
 from continual_learning.strategies.base import strategy_class
+from continual_learning.strategies.choosing import AutoConfig
 
 DOCUMENTED_SECTIONS = ("model", "ttt", "alpha", "tfidf_gate", "ace", "doc2lora")
 DEFAULT_FILE = Path(__file__).parents[2] / "configs" / "default.yaml"
@@ -107,7 +108,7 @@ def values(config: Config) -> dict[str, tuple[Any, str]]:
 
 GROUPS = {
     f"{section}.{key}": (value, "default")
-    for section, kind in (("nested", NestedSettings), ("speaker", SpeakerSettings))
+    for section, kind in (("auto", AutoConfig), ("nested", NestedSettings), ("speaker", SpeakerSettings))
     for key, value in kind().model_dump().items()
 }
 

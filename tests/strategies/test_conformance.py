@@ -150,6 +150,12 @@ def test_an_accepted_document_is_recorded(strategy: Strategy[Any], tiny_base: Ba
     assert report.bytes > 0
 
 
+def test_it_says_whether_the_text_can_be_read_from_the_memory(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
+    state = learned(strategy, tiny_base, A)
+    if state.meta.documents:
+        assert ("seven" in json.dumps(state.meta.to_json())) == strategy.keeps_text
+
+
 def test_the_same_document_is_not_learned_twice(strategy: Strategy[Any], tiny_base: BaseModel) -> None:
     state = learned(strategy, tiny_base, A)
     again, report = strategy.learn(tiny_base, state, A)

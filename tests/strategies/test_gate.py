@@ -21,13 +21,16 @@ class Untouched:
     def affects(self, base: Any, state: Any, text: str) -> bool:
         return text.startswith("Question") and text != "Question 2?"
 
+    def answer_key(self, base: Any, state: Any, question: str) -> None:
+        return None
+
     def answer(self, base: Any, state: Any, questions: Sequence[str], tokens: int) -> list[Any]:
         said = {"Question 0?": "lost", "Question 1?": "gold1", "Question 3?": "gold3"}
         return [Answer(question, said[question]) for question in questions]
 
 
 def test_before_and_after_asks_what_the_base_got_wrong_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    base: Any = SimpleNamespace(remember=lambda key, make: make(), token_nll=lambda texts: (20.0, 10))
+    base: Any = SimpleNamespace(fingerprint="f", remember=lambda key, make: make(), token_nll=lambda texts: (20.0, 10))
     alone = [Answer("", text) for text in ("gold0", "gold1", "gold2", "nothing")]
     monkeypatch.setattr(gate, "plain_answers", lambda *_: alone)
     strategy: Any = Untouched()
@@ -36,3 +39,26 @@ def test_before_and_after_asks_what_the_base_got_wrong_too(monkeypatch: pytest.M
     assert found.perplexity_before == found.perplexity_after == pytest.approx(2.718281828**2)
     assert found.retention == retention(base, strategy, None, QUESTIONS, ["An unrelated text."])  # type: ignore[arg-type]
     assert found.retention.general_kept == pytest.approx(2 / 3)
+
+
+def test_only_what_a_document_changed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    class Keyed(Untouched):
+        """Question 0 depends on the number of documents, question 1 on nothing that changes, 3 on what is unknown."""
+
+        def answer_key(self, base: Any, state: int, question: str) -> Any:
+            return {"Question 0?": ("documents", state), "Question 1?": "fixed"}.get(question)
+
+        def answer(self, base: Any, state: int, questions: Sequence[str], tokens: int) -> list[Any]:
+            asked.append(list(questions))
+            said = {"Question 0?": "gold0" if state == 2 else "lost", "Question 1?": "gold1", "Question 3?": "gold3"}
+            return [Answer(question, said[question]) for question in questions]
+
+    base: Any = SimpleNamespace(fingerprint="f", remember=lambda key, make: make(), token_nll=lambda texts: (20.0, 10))
+    monkeypatch.setattr(gate, "plain_answers", lambda *_: [Answer("", f"gold{n}") for n in range(4)])
+    strategy: Any = Keyed()
+    states: list[Any] = [1, 1, 2]
+    kept = [retention(base, strategy, state, QUESTIONS, []).general_kept for state in states]
+    assert asked == [["Question 0?", "Question 1?", "Question 3?"], ["Question 3?"], ["Question 0?", "Question 3?"]]
+    assert kept == [0.75, 0.75, 1.0]

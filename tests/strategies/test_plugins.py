@@ -175,6 +175,17 @@ def test_the_conformance_suite_runs_on_it(packages: Path, home: Path) -> None:
     assert "passed" in said and "failed" not in said and "error" not in said
 
 
+def test_no_strategy_is_called_auto(
+    packages: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(packages, "automatic", "[continual_learning.strategies]\nauto = automatic\n", automatic=STRATEGY)
+    monkeypatch.syspath_prepend(str(packages))
+    with caplog.at_level(logging.WARNING, "continual_learning"):
+        assert "auto" not in strategy_names()
+    [message] = [record.getMessage() for record in caplog.records]
+    assert "'automatic'" in message and "other than auto" in message
+
+
 def test_a_name_that_is_taken_is_a_warning_that_names_the_package(
     packages: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

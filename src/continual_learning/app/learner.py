@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 from continual_learning.app.answering import Asked, answers_with_feedback
+from continual_learning.app.automatic import Automatic
 from continual_learning.app.current_state import CurrentState
 from continual_learning.app.feedback import Feedback, FeedbackMemory
+from continual_learning.app.learning_estimate import LearningEstimate, estimate_learning
 from continual_learning.app.sources import QA, Source, documents_and_questions, text_sha256
 from continual_learning.app.speaking import Speaker
 from continual_learning.chat_models import ChatModel
@@ -27,8 +30,9 @@ from continual_learning.memory.store.last_answer import (
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.model.cpu_linear import Precision
 from continual_learning.model.quantised import FrozenWeights
-from continual_learning.options import current_options
+from continual_learning.options import current_options, parse_config
 from continual_learning.strategies.base import Strategy, make_strategy, plain_report, strategy_class
+from continual_learning.strategies.choosing import AUTO, AutoConfig, Chosen
 from continual_learning.strategies.gate import perplexity
 from continual_learning.text.characters import normalised
 from continual_learning.text.checks import check_text
@@ -52,18 +56,17 @@ class Learner:
         self.store = store
         self.speaker = speaker
         """Words the answers in place of the base; see `app.speaking`."""
-        self._current = CurrentState(
-            strategy.init(base),
-            store,
-            lambda state: check_compatible(state, strategy.name, base.fingerprint, base.name),
-        )
+        self.chosen: Chosen | None = None
+        """With strategy `auto`: the choice, and what the other strategies would cost."""
+        self._automatic: Automatic | None = None
+        self._current = _nothing_learned(base, strategy, store)
         self._last_answer: LastAnswer | None = None
 
     @classmethod
     def open(
         cls,
         model: str | BaseModel | None = None,
-        strategy: str = "ttt",
+        strategy: str | Automatic = "ttt",
         memory: str | None = None,
         home: Path | None = None,
         device: str = "auto",
@@ -75,6 +78,8 @@ class Learner:
     ) -> Learner:
         """Open a model with a strategy, and a memory of this name on disk if one is given.
 
+        Strategy ``auto`` chooses one for a new memory by the first documents that it learns (`choose`), and until then
+        only answers as the base does; an existing memory keeps its own. Its options are `choosing.AutoConfig`.
         Without ``model``, the strategy's option ``base_model`` is used if it is set, else smollm2-135m.
         ``options`` are fields of the strategy's Config; for an existing memory they override the ones that it was
         made with. ``speaker``, as ``ollama:NAME``, ``openai:URL#NAME`` or ``llamacpp:FILE.gguf``, is another model
@@ -83,11 +88,19 @@ class Learner:
         UnsafeNameError, MismatchError (also for a retired option: `options.current_options`), CorruptMemoryError, and
         what `Speaker.open` does.
         """
-        make_strategy(strategy, options)  # a wrong name or option is reported before seconds of loading
+        automatic = None
+        if isinstance(strategy, Automatic):
+            automatic, strategy = strategy, AUTO
+        elif strategy == AUTO:
+            automatic, options = Automatic(parse_config(AutoConfig, options, f"strategy {AUTO!r}")), {}
+        else:
+            make_strategy(strategy, options)  # a wrong name or option is reported before seconds of loading
         words = _speaker(speaker)
         store = Store.open(memory, home) if memory is not None else None
         if store is not None and store.head is not None:
             kept = store.meta()  # the tensors are read once, below
+            if automatic is not None:
+                automatic, strategy = None, str(kept["strategy"])
             if kept["strategy"] == strategy:
                 known = current_options(strategy_class(strategy).Config, kept["config"], f"memory {memory!r}")
                 options = {**known, **options}
@@ -96,7 +109,33 @@ class Learner:
         base = (
             model if isinstance(model, BaseModel) else BaseModel.load(model, device, dtype, precision, frozen_weights)
         )
-        return cls(base, make_strategy(strategy, options), store, words)
+        if automatic is None:
+            return cls(base, make_strategy(strategy, options), store, words)
+        learner = cls(base, automatic.undecided(), store, words)
+        learner._automatic = automatic
+        return learner
+
+    def choose(self, documents: Sequence[Document] = ()) -> Chosen | None:
+        """With strategy ``auto``, choose the strategy of a new memory for these documents; without any, a typical one.
+
+        `learn` does so by itself for the first documents, and whatever else writes to the memory for a typical one.
+        Returns the choice; None without ``auto``. Raises InputError if no strategy fits; other documents may then.
+        """
+        with self._current.lock:
+            if self._automatic is not None:
+                tokens = [len(self.base.encode(document.text)) for document in documents]
+                chosen = self._automatic.choose(self.base, tokens)
+                strategy = self._automatic.make(chosen.strategy)
+                self._current = _nothing_learned(self.base, strategy, self.store)
+                self.strategy, self.chosen, self._automatic = strategy, chosen, None
+                what = f"{several(len(tokens), 'document')} of {sum(tokens)} tokens" if tokens else "a typical document"
+                logger.info("strategy %s: %s for %s: %s", AUTO, chosen.strategy, what, chosen.reason)
+            return self.chosen
+
+    def _writing(self) -> AbstractContextManager[State]:
+        """`CurrentState.writing`, of a memory whose strategy is chosen."""
+        self.choose()
+        return self._current.writing()
 
     # -- learning and answering --------------------------------------------------------------------
 
@@ -138,6 +177,7 @@ class Learner:
             raise InputError(
                 f"{given} with {several(len(documents), 'document')}; expected one document, learn them one by one"
             )
+        self.choose(documents)
         if not many:
             return self._learn(documents, asked, progress)[0]
         reports: list[LearnReport] = []
@@ -145,6 +185,14 @@ class Learner:
         for first in range(0, len(documents), size):
             reports += self._learn(documents[first : first + size], (), progress)
         return reports
+
+    def estimate(self, source: Source | Sequence[Source], title: str | None = None) -> LearningEstimate:
+        """What `learn` of the same would take: tokens, passages, seconds on this machine, bytes. Nothing is learned."""
+        documents, _, _ = documents_and_questions(source, title, None)
+        state = self.state
+        first = _first_of_each_text(documents, state)
+        new = [document for document, one in zip(documents, first, strict=True) if one.id == document.id]
+        return estimate_learning(self.base, self.strategy, state, new)
 
     @property
     def documents_together(self) -> int:
@@ -155,9 +203,8 @@ class Learner:
         self, documents: Sequence[Document], asked: Sequence[QuestionAnswer], progress: ProgressCallback | None
     ) -> list[LearnReport]:
         """Learn documents together, in one piece; a text that the memory holds under another title is refused."""
-        with self._current.writing() as before:
-            held: dict[Any, Document | DocumentRecord] = {r.details.get(_TEXT): r for r in before.meta.documents}
-            first = [held.setdefault(text_sha256(document.text), document) for document in documents]
+        with self._writing() as before:
+            first = _first_of_each_text(documents, before)
             new = [document for document, one in zip(documents, first, strict=True) if one.id == document.id]
             if len(documents) == 1 and new:
                 results = [self.strategy.learn(self.base, before, new[0], asked, progress)]
@@ -296,7 +343,7 @@ class Learner:
         self._revise_feedback(lambda memory: memory.fading(half_life_days), f"half-life {half_life_days} days")
 
     def _revise_feedback(self, change: Callable[[FeedbackMemory], FeedbackMemory], note: str) -> FeedbackMemory:
-        with self._current.writing() as state:
+        with self._writing() as state:
             memory = change(FeedbackMemory.of(state))
             self._current.keep(memory.in_state(state), "feedback", note or memory.items[-1].id)
             return memory
@@ -328,7 +375,7 @@ class Learner:
     def save(self, name: str, overwrite: bool = False) -> Version:
         """Name the current version as a checkpoint."""
         store = self._current.needs_store(f"save {name!r}")
-        with self._current.writing() as state:
+        with self._writing() as state:
             if store.head is None:
                 self._current.keep(state, "init", "nothing learned yet")
             return store.checkpoint(name, overwrite)
@@ -347,7 +394,7 @@ class Learner:
         Feedback on answers that came from it goes, too, or may have come from it where that is not known: it could
         repeat them. It is returned. Earlier versions stay in the history until `Store.cleanup`.
         """
-        with self._current.writing() as before:
+        with self._writing() as before:
             record = before.meta.document(document_id)
             state = self.strategy.forget(self.base, before, document_id)
             memory = FeedbackMemory.of(before)
@@ -361,14 +408,14 @@ class Learner:
 
         ``change`` has the memory to itself; if it returns the same state object that it received, nothing is written.
         """
-        with self._current.writing() as before:
+        with self._writing() as before:
             state = change(before)
             if state is not before:
                 self._current.keep(state, action, note)
 
     def clear(self) -> None:
         """Remove everything that was learned. Earlier versions stay in the history."""
-        with self._current.writing():
+        with self._writing():
             self._current.keep(self.strategy.init(self.base), "clear")
             self._forget_last_answer()
 
@@ -430,10 +477,22 @@ class Chat:
 _TEXT = "text_sha256"
 
 
+def _nothing_learned(base: BaseModel, strategy: Strategy[Any], store: Store | None) -> CurrentState:
+    return CurrentState(
+        strategy.init(base), store, lambda state: check_compatible(state, strategy.name, base.fingerprint, base.name)
+    )
+
+
 def _speaker(given: str | ChatModel | Speaker | None) -> Speaker | None:
     if given is None or isinstance(given, Speaker):
         return given
     return Speaker.open(given) if isinstance(given, str) else Speaker(given)
+
+
+def _first_of_each_text(documents: Sequence[Document], state: State) -> list[Document | DocumentRecord]:
+    """For each document, the first one with its text: in the memory, or else among the documents."""
+    held: dict[Any, Document | DocumentRecord] = {r.details.get(_TEXT): r for r in state.meta.documents}
+    return [held.setdefault(text_sha256(document.text), document) for document in documents]
 
 
 def _with_figures(state: State, report: LearnReport, document: Document) -> State:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from continual_learning.cli import options
-from continual_learning.cli.output import Output, percent, plain, progress_bar, size
+from continual_learning.cli.output import Output, confirmed, percent, plain, progress_bar, size
 from continual_learning.errors import (
     ContinualLearningError,
     DocumentError,
@@ -23,6 +25,7 @@ from continual_learning.text.words import several
 
 if TYPE_CHECKING:
     from continual_learning.app.learner import Learner
+    from continual_learning.app.learning_estimate import LearningEstimate
     from continual_learning.cli.session import Choice
     from continual_learning.documents import Document, Limits, Skipped
     from continual_learning.types import LearnReport, QuestionAnswer
@@ -32,6 +35,8 @@ KINDS = (
     ".txt, .md, .html, .pdf, .docx, .odt, .rtf, .epub, .eml, .csv, .tsv, .json, .jsonl, .ipynb "
     "or source code such as .py"
 )
+_QUICK_SECONDS = 60.0
+"""Learning that takes no longer begins without being announced."""
 Paths = Annotated[
     list[str],
     typer.Argument(
@@ -47,6 +52,10 @@ QA = Annotated[
     ),
 ]
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Learn nothing: show what each strategy would cost, and what auto chooses.")
+]
+
 
 def learn(
     paths: Paths,
@@ -57,9 +66,15 @@ def learn(
     settings: options.Set = None,
     qa: QA = None,
     allow_private: options.AllowPrivate = False,
+    dry_run: DryRun = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
 ) -> None:
-    """Learn documents. Exit code 1 if none was accepted."""
+    """Learn documents. Exit code 1 if none was accepted.
+
+    Learning that is expected to take over a minute says first how long, and asks; --yes answers.
+    """
+    from continual_learning.cli import costs
     from continual_learning.cli.session import choose, open_learner
     from continual_learning.documents.qa_files import load_qa
 
@@ -72,9 +87,19 @@ def learn(
     questions = load_qa(qa) if qa is not None else None
     for item in skipped:
         out.note(f"skipped {item.source}: {item.reason}")
+    if dry_run:
+        costs.dry_run(out, choice, documents)
+        return
     learner = open_learner(choice)
+    chosen = learner.choose(documents)
+    choice = replace(choice, strategy=learner.strategy.name)
+    expected = learner.estimate(documents)
+    if not _agreed(out, expected, yes):
+        out.line("nothing was learned")
+        raise typer.Exit(1)
     reports = _learn_all(out, learner, documents, questions)
-    _show(out, choice, documents, reports, skipped, time.perf_counter() - started)
+    auto = {"auto": {"reason": chosen.reason, "strategies": costs.rows(chosen.considered)}} if chosen else {}
+    _show(out, choice, documents, reports, skipped, expected, time.perf_counter() - started, auto)
     if not any(report.accepted for report in reports):
         raise typer.Exit(1)
 
@@ -122,6 +147,33 @@ def _read(paths: Sequence[str], title: str | None, limits: Limits) -> tuple[list
     return documents, skipped
 
 
+def _agreed(out: Output, expected: LearningEstimate, yes: bool) -> bool:
+    """Whether to learn: asked, unless it is quick or --yes was given. Raises InputError where nobody can be asked."""
+    if expected.seconds <= _QUICK_SECONDS:
+        return True
+    words = in_words(expected)
+    if yes:
+        out.note(words)
+        return True
+    if out.as_json or not sys.stdin.isatty():
+        raise InputError(f"{words}; add --yes to learn, or give less")
+    return confirmed(f"{words}; learn now?")
+
+
+def in_words(expected: LearningEstimate) -> str:
+    """Say what will be learned, how long it takes and how large it is."""
+    from continual_learning.app.estimate import duration
+
+    what = several(expected.tokens, "token")
+    if expected.documents > 1:
+        what += f" of {expected.documents} documents"
+    if expected.passages:
+        what += f" in {several(expected.passages, 'passage')}"
+    if expected.passages_kept:
+        what += f", {expected.passages_kept} of them done before an interruption,"
+    return f"learning {what} takes about {duration(expected.seconds)} and {size(expected.bytes)}"
+
+
 def _learn_all(
     out: Output, learner: Learner, documents: list[Document], questions: list[QuestionAnswer] | None
 ) -> list[LearnReport]:
@@ -138,7 +190,7 @@ def _learn_all(
                 raise
             known = f"{kept} of {len(documents)} documents were learned before that and are kept"
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(known) from None
+                raise KeyboardInterrupt(f"{known}; {error}" if str(error) else known) from None
             raise type(error)(f"{error}; {known}") from error
         reports += found
         for document, report in zip(group, found, strict=True):
@@ -182,7 +234,9 @@ def _show(
     documents: list[Document],
     reports: list[LearnReport],
     skipped: list[Skipped],
+    expected: LearningEstimate,
     seconds: float,
+    more: Mapping[str, Any],
 ) -> None:
     accepted = sum(r.accepted for r in reports)
     out.result(
@@ -193,6 +247,8 @@ def _show(
             "accepted": accepted,
             "refused": len(reports) - accepted,
             "seconds": seconds,
+            "estimate": plain(expected),
+            **more,
         }
     )
     if out.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -26,6 +27,8 @@ def new(
     if choice.exists:
         raise InputError(f"memory {memory!r} is there already (strategy {choice.strategy}); give another name")
     learner = open_learner(choice)
+    learner.choose()
+    choice = replace(choice, strategy=learner.strategy.name)
     assert learner.store is not None  # it was opened by name
     version = learner.store.save(learner.state, "init", "nothing learned yet")
     out.result({**choice.names, "version": plain(version)})

@@ -33,7 +33,10 @@ MemoryArgument = Annotated[
     str | None, typer.Argument(metavar="[MEMORY]", help="Name of the memory [default: the setting `memory`].")
 ]
 Strategy = Annotated[
-    str | None, typer.Option("--strategy", "-s", help="Strategy of a new memory; an existing memory keeps its own.")
+    str | None,
+    typer.Option(
+        "--strategy", "-s", help="Strategy of a new memory, or auto to choose one; an existing memory keeps its own."
+    ),
 ]
 Speaker = Annotated[
     str | None,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Titles and answers may hold anything: an escape sequence must not reach the terminal.
 _CONTROL = {code: None for code in (*range(9), *range(11, 32), *range(127, 160))}
 _WIDE = 10_000
+_PACE_SECONDS = 300.0
+"""Over which a bar takes the mean pace: the steps of one batch are far from even."""
 
 
 class Output:
@@ -162,8 +164,16 @@ def progress_bar(title: str) -> Iterator[ProgressCallback | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        """Minutes and seconds to the end at the recent pace; nothing while that is unknown."""
+
+        def render(self, task: Task) -> Text:
+            left = None if task.finished else task.time_remaining
+            return Text("" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left")
 
     columns = (
         TextColumn("{task.fields[title]}", markup=False),
@@ -171,8 +181,10 @@ def progress_bar(title: str) -> Iterator[ProgressCallback | None]:
         MofNCompleteColumn(),
         TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
+        TimeLeft(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, transient=True, speed_estimate_period=_PACE_SECONDS) as bar:
         task = bar.add_task("", total=None, title=clean(title)[:40])
 
         def show(step: Progress) -> None:

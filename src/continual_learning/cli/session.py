@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from continual_learning.errors import ConfigError, UnknownNameError
 from continual_learning.settings.schema import Config, ModelSettings, load_config, parse_assignments
+from continual_learning.strategies.choosing import AUTO, AutoConfig
 
 if TYPE_CHECKING:
+    from continual_learning.app.automatic import Automatic
     from continual_learning.app.learner import Learner
     from continual_learning.app.speaking import Speaker
     from continual_learning.memory.store import Store
@@ -105,7 +107,9 @@ def choose(
         base = config.model_for(settings.strategy, options)
         return Choice(settings.memory, settings.strategy, base, False, options, config)
     made_with, made_on = stored
-    if strategy is not None and strategy != made_with:
+    if settings.strategy == AUTO:  # its settings were for making the memory
+        texts = {key: text for key, text in texts.items() if key not in AutoConfig.model_fields}
+    if strategy not in (None, AUTO, made_with):
         found = f"--strategy {strategy}: memory {settings.memory!r} was made with strategy {made_with!r}"
         raise ConfigError(f"{found}; leave --strategy out, or give --memory another name")
     # A model is known by its weights, not by its name, so the Learner decides whether a flag that differs fits.
@@ -119,10 +123,23 @@ def open_learner(choice: Choice, speaks: bool = False) -> Learner:
     from continual_learning.app.learner import Learner
     from continual_learning.strategies.base import make_strategy
 
-    make_strategy(choice.strategy, choice.options)  # a wrong option is reported before seconds of loading
+    automatic = automatic_of(choice) if choice.strategy == AUTO else None
+    if automatic is None:
+        make_strategy(choice.strategy, choice.options)  # a wrong option is reported before seconds of loading
     speaker = open_speaker(choice.config) if speaks else None  # so is one that cannot be used
     base = load_base(choice.model, choice.config.settings.model)
+    if automatic is not None:
+        return Learner.open(base, automatic, choice.memory, speaker=speaker)
     return Learner.open(base, choice.strategy, choice.memory, speaker=speaker, **choice.options)
+
+
+def automatic_of(choice: Choice) -> Automatic:
+    """Strategy `auto` with its settings, and with those of the strategies that it chooses from."""
+    from continual_learning.app.automatic import Automatic
+    from continual_learning.options import parse_config
+
+    given = choice.options if choice.strategy == AUTO else choice.config.strategy_options(AUTO)
+    return Automatic(parse_config(AutoConfig, given, f"strategy {AUTO!r}"), choice.config.strategy_options)
 
 
 def open_speaker(config: Config) -> Speaker | None:

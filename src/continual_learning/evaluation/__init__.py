@@ -7,6 +7,6 @@ summary.py, metrics.py, bootstrap.py  from answers to figures
 protocols.py                       compare and the benchmarks
 bases.py                           any of them on several base models, in one result
 report/                            HTML, Markdown, CSV
-cache.py, estimate.py, machine.py  stored results, estimated time, the machine
+cache.py, machine.py               stored results, the machine
 code_digest.py, code_nodes.py      whether a stored result is stale
 """

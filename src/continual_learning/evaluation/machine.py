@@ -6,9 +6,7 @@ import math
 import os
 import platform
 import threading
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +14,7 @@ import torch
 
 from continual_learning import __version__
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.machine import cpu_name, matmul_gflops
 
 _SAMPLE_SECONDS = 0.02
 
@@ -36,34 +35,6 @@ def machine_facts(base: BaseModel) -> dict[str, Any]:
         "package": __version__,
         "matmul_gflops": round(matmul_gflops(base.device), 1),
     }
-
-
-def machine_key(base: BaseModel) -> dict[str, Any]:
-    """The facts of a machine that must agree for seconds to be comparable."""
-    return {"cpu": cpu_name(), "threads": torch.get_num_threads(), "device": str(base.device)}
-
-
-def cpu_name() -> str:
-    """The processor's name as reported by the system."""
-    table = Path("/proc/cpuinfo")
-    if table.is_file():
-        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def matmul_gflops(device: torch.device, size: int = 1536, seconds: float = 0.5) -> float:
-    """Speed of an fp32 product of two square matrices: the best of as many runs as fit into ``seconds``."""
-    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    best, started = 0.0, time.perf_counter()
-    while not best or time.perf_counter() - started < seconds:
-        before = time.perf_counter()
-        a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - before) / 1e9)
-    return best
 
 
 class PeakMemory:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
+from continual_learning.app.estimate import Estimate
 from continual_learning.datasets.base import Dataset
 from continual_learning.datasets.needle import needle_dataset
 from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.errors import InputError
 from continual_learning.evaluation.cache import ResultCache
 from continual_learning.evaluation.contender import Contender, contenders
-from continual_learning.evaluation.estimate import Estimate
 from continual_learning.evaluation.machine import machine_facts
 from continual_learning.evaluation.sequence import LearningSequence, SequenceRunner
 from continual_learning.evaluation.session import run_tasks

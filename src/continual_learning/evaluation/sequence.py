@@ -21,10 +21,11 @@ from continual_learning.errors import LearningError, MemoryStoreError
 from continual_learning.evaluation.cache import ResultCache, digest
 from continual_learning.evaluation.code_digest import code_digest
 from continual_learning.evaluation.contender import Contender, base_key
-from continual_learning.evaluation.machine import PeakMemory, count_gflop, machine_key
+from continual_learning.evaluation.machine import PeakMemory, count_gflop
 from continual_learning.memory.state import State
 from continual_learning.memory.store import Store
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.machine import machine_key
 from continual_learning.model.tokenizer import Tokenizer
 from continual_learning.reading.plain import plain_answers
 from continual_learning.strategies.base import Strategy, strategy_class

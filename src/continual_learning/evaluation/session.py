@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from continual_learning.app.estimate import Estimate, duration, record_speeds, recorded_speeds
 from continual_learning.errors import ContinualLearningError
-from continual_learning.evaluation.contender import Contender, base_key
-from continual_learning.evaluation.estimate import Estimate, Speed, duration
-from continual_learning.evaluation.machine import machine_key
+from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.sequence import LearningSequence, SequenceRunner
 from continual_learning.evaluation.summary import Done, Task
 from continual_learning.types import Progress, ProgressCallback
@@ -51,9 +49,7 @@ class _Clock:
         self, runner: SequenceRunner, tasks: Sequence[Task], estimate: Estimate, progress: ProgressCallback | None
     ):
         self._runner, self._tasks, self._estimate, self._progress = runner, tasks, estimate, progress
-        self._key = {"what": "speeds", "base": base_key(runner.base), "machine": machine_key(runner.base)}
-        for name, speed in (runner.cache.get(self._key) or {}).items():
-            estimate.speeds[name] = Speed(**speed)
+        estimate.speeds |= recorded_speeds(runner.base)
         self._open = {
             (number, step): self._expected(task.plan, step)
             for number, task in enumerate(tasks)
@@ -87,7 +83,7 @@ class _Clock:
             self._estimate.learned(name, learned["tokens"], learned["seconds"])
         if answers:
             self._estimate.answered(name, len(answers), sum(a["seconds"] for a in answers))
-        self._runner.cache.put(self._key, {n: dataclasses.asdict(s) for n, s in self._estimate.speeds.items()})
+        record_speeds(self._runner.base, self._estimate.speeds)
         self._finished += self._open.pop((self._task, step), 0.0)
         self._spent += seconds
         self._started = time.perf_counter()

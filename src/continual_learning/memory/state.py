@@ -10,12 +10,14 @@ was learned, never on when, so that learning A, B, C and forgetting B gives the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from continual_learning.documents import Document
 
 FORMAT_VERSION = 1
+
+_Derived = TypeVar("_Derived")
 
 
 @dataclass(frozen=True)
@@ -117,3 +121,17 @@ class State:
     def with_documents(self, documents: tuple[DocumentRecord, ...], tensors: Mapping[str, torch.Tensor]) -> State:
         """This state with other documents and tensors."""
         return State(dict(tensors), replace(self.meta, documents=documents))
+
+
+def once_per_state(derive: Callable[[State], _Derived]) -> Callable[[State], _Derived]:
+    """Wrap a function of a state so that it runs once per state: a state never changes. The result goes with it."""
+    known: dict[int, _Derived] = {}  # by identity: comparing two states would compare all tensors
+
+    @functools.wraps(derive)
+    def derived(state: State) -> _Derived:
+        if id(state) not in known:
+            known[id(state)] = derive(state)
+            weakref.finalize(state, known.pop, id(state), None)
+        return known[id(state)]
+
+    return derived

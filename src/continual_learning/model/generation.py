@@ -24,7 +24,7 @@ from continual_learning.model.sampling import Choose
 if TYPE_CHECKING:
     from continual_learning.model.base_model import BaseModel
 
-BATCH_ROWS = 16
+BATCH_ROWS = 32
 # Long prompts go in smaller batches: keys and values of 16,384 tokens of the embedded model take 0.75 GB.
 BATCH_TOKENS = 16_384
 

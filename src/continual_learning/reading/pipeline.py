@@ -52,7 +52,7 @@ class PassageConfig(ReaderConfig):
 
     passage_tokens: int = Field(200, ge=16)
     """Maximum tokens per passage; longer documents are cut into several."""
-    part_tokens: int = Field(20, ge=4)
+    part_tokens: int = Field(10, ge=4)
     """Maximum tokens per part of a passage."""
     quote_tokens: int = Field(24, ge=4)
     """With reader: null, an answer holds the parts that fit into this many tokens, starting with the best."""

@@ -15,7 +15,6 @@ word. The key finds the weights and is never shown to the model.
 from __future__ import annotations
 
 import math
-import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from continual_learning.documents.shipped import background_texts
-from continual_learning.memory.state import State
+from continual_learning.memory.state import State, once_per_state
 from continual_learning.text.words import content_stems, document_stems, hash_63, term_forms
 from continual_learning.types import Source
 
@@ -60,22 +59,13 @@ def key_tensors(document_id: str, title: str, texts: Sequence[str]) -> dict[str,
     return {f"{document_id}/{number:04d}{_KEY}": passage_key(title, text) for number, text in enumerate(texts)}
 
 
-# Both are keyed by identity: a state is immutable, and its successor shares the tensors of whatever it keeps.
+# Keyed by identity: a state is immutable, and its successor shares the tensors of whatever it keeps.
 _key_sets: WeakIdKeyDictionary = WeakIdKeyDictionary()
-_indexes: dict[int, Mapping[Passage, frozenset[int]]] = {}
 
 
+@once_per_state
 def passage_keys(state: State) -> Mapping[Passage, frozenset[int]]:
     """The word hashes of every passage: made once per state, and for a later state only for what is new in it."""
-    index = _indexes.get(id(state))
-    if index is None:
-        index = MappingProxyType(_index(state))
-        _indexes[id(state)] = index
-        weakref.finalize(state, _indexes.pop, id(state), None)
-    return index
-
-
-def _index(state: State) -> dict[Passage, frozenset[int]]:
     index: dict[Passage, frozenset[int]] = {}
     for name, tensor in state.tensors.items():
         document_id, _, rest = name.partition("/")
@@ -84,7 +74,7 @@ def _index(state: State) -> dict[Passage, frozenset[int]]:
             if keys is None:
                 keys = _key_sets[tensor] = frozenset(tensor.tolist())
             index[document_id, int(rest.removesuffix(_KEY))] = keys
-    return index
+    return MappingProxyType(index)
 
 
 def document_titles(state: State) -> dict[str, str]:

@@ -23,7 +23,9 @@ import yaml
 from continual_learning.documents.limits import Limits
 from continual_learning.errors import ConfigError
 from continual_learning.io.paths import ACCEPT_LICENCE_VARIABLE, HOME_VARIABLE, data_home
+from continual_learning.options import StrategyConfig
 from continual_learning.settings import aliases
+from continual_learning.strategies.choosing import AUTO, AutoConfig
 from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414 - exported
 
 PREFIX = "CONTINUAL_LEARNING_"
@@ -98,6 +100,7 @@ class SpeakerSettings(_Section):
 SECTIONS: dict[str, type[pydantic.BaseModel]] = {
     "model": ModelSettings,
     "documents": Limits,
+    "auto": AutoConfig,
     "nested": NestedSettings,
     "speaker": SpeakerSettings,
 }
@@ -109,13 +112,15 @@ class Settings(_Section):
 
     model: ModelSettings = ModelSettings()
     strategy: Annotated[str, pydantic.Field(min_length=1)] = "ttt"
-    """How a new memory learns. A memory that exists keeps its own."""
+    """How a new memory learns: a strategy, or auto, which chooses one by the first documents. An existing memory keeps
+    its own."""
     memory: Annotated[str, pydantic.Field(min_length=1)] = "default"
     """The memory that commands use if none is named."""
     max_new_tokens: Annotated[int, pydantic.Field(ge=1, le=8192)] = 64
     """Maximum tokens per answer."""
     documents: Limits = Limits()
     """Limits on files and pages that are read."""
+    auto: AutoConfig = AutoConfig()
     nested: NestedSettings = NestedSettings()
     speaker: SpeakerSettings = SpeakerSettings()
     strategies: dict[str, dict[str, Any]] = {}
@@ -168,13 +173,20 @@ class Config:
         from continual_learning.options import parse_config
         from continual_learning.strategies.base import strategy_class
 
-        model = strategy_class(name).Config
+        model: type[StrategyConfig]
         options: dict[str, Any] = {}
         origins: dict[str, str] = {}
-        for key, value in self.settings.strategies.get(name, {}).items():
-            full = f"strategies.{name}.{key}"
-            options[key] = from_text(model, key, value) if full in self.texts else value
-            origins[key] = self.origins[full]
+        if name == AUTO:
+            model = AutoConfig
+            for key, value in self.settings.auto.model_dump().items():
+                if self.explicit(f"{AUTO}.{key}"):
+                    options[key], origins[key] = value, self.origins[f"{AUTO}.{key}"]
+        else:
+            model = strategy_class(name).Config
+            for key, value in self.settings.strategies.get(name, {}).items():
+                full = f"strategies.{name}.{key}"
+                options[key] = from_text(model, key, value) if full in self.texts else value
+                origins[key] = self.origins[full]
         for key, text in (flags or {}).items():
             options[key] = from_text(model, key, text)
             origins[key] = f"--set {key}={text}"
@@ -312,8 +324,9 @@ def _validated(entries: Mapping[str, _Entry]) -> Config:
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{entries[key].origin}: {key} = {first['input']!r} is not valid: {first['msg']}") from None
     strategy = entries.get("strategy")
-    if strategy is not None and settings.strategy not in strategy_names():
-        raise _unknown(strategy.origin, "strategy", settings.strategy, strategy_names())
+    known = [AUTO, *strategy_names()]
+    if strategy is not None and settings.strategy not in known:
+        raise _unknown(strategy.origin, "strategy", settings.strategy, known)
     texts = frozenset(key for key, entry in entries.items() if entry.text)
     return Config(settings, {key: entry.origin for key, entry in entries.items()}, texts)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
@@ -52,13 +53,46 @@ class Cost:
     """Seconds that a strategy takes on the reference machine (60 GFLOP/s, one thread) with the embedded model.
 
     Used for strategies not yet run on this machine. Measured on passages of about 160 tokens and answers of at most
-    24 tokens.
+    24 tokens. The other figures are what `strategies.choosing` goes by, as benchmarks/results/squad has them.
     """
 
     learn_token: float = 0.0
     """Seconds per token learned."""
     answer: float = 0.6
     """Seconds per question answered."""
+    answer_token: float = 0.0
+    """Additional seconds per question for each token of the documents in the memory."""
+    token_bytes: float = 0.0
+    """Bytes that a memory grows by per token learned."""
+    document_bytes: float = 0.0
+    """Bytes that it grows by per document, however long."""
+    memory_bytes: float = 0.0
+    """Bytes that it takes once, however many documents it holds."""
+    keeps_text: bool = True
+    """Whether the text of a document can be read from the memory."""
+    prompt_tokens: int | None = 0
+    """Maximum tokens of the documents that are read for a question. None: all documents, which must fit into the
+    window."""
+    f1: Mapping[str, float] = field(default_factory=dict)
+    """Token F1 by the base it was measured on; empty if it was not."""
+    f1_without_reader: Mapping[str, float] = field(default_factory=dict)
+    """The same of a strategy that reads, where the base has no reader."""
+    general_kept: float = 1.0
+    """Share of the general questions that are still answered after a document."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What learning some documents comes to, without those that the memory holds already."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    """Estimated growth of the memory."""
+    passages: int | None = None
+    """Passages that are learned one by one; None if that is not how the strategy learns."""
+    passages_kept: int = 0
+    """Those of them that were learned before an interruption, and are not learned again."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +126,7 @@ class Strategy(ABC, Generic[ConfigT]):
     learns_what_is_said: ClassVar[bool] = False
     """Whether a chat with this memory learns every message before it answers it."""
     cost: ClassVar[Cost] = Cost()
-    """Used to estimate how long a benchmark takes until the strategy has been measured on this machine."""
+    """What it costs and gives: for estimates of time, and for strategy `auto` (`strategies.choosing`)."""
 
     def __init__(self, config: ConfigT):
         self.config = config
@@ -141,6 +175,20 @@ class Strategy(ABC, Generic[ConfigT]):
             results.append((state, report))
         return results
 
+    @property
+    def token_limit(self) -> int | None:
+        """Maximum tokens of a document that are learned; the rest is left out, with a warning. None: no limit."""
+        return None
+
+    def workload(self, base: BaseModel, state: State, documents: Sequence[Document]) -> Workload:
+        """What learning these documents comes to, by `cost`; nothing is learned."""
+        new = {document.id: document for document in documents if state.meta.document(document.id) is None}
+        limit = math.inf if self.token_limit is None else self.token_limit
+        tokens = int(sum(min(limit, len(base.encode(document.text))) for document in new.values()))
+        once = 0.0 if state.meta.documents else self.cost.memory_bytes
+        size = (once + len(new) * self.cost.document_bytes + tokens * self.cost.token_bytes) if new else 0
+        return Workload(len(new), tokens, round(size))
+
     @abstractmethod
     def answer(
         self,
@@ -159,6 +207,19 @@ class Strategy(ABC, Generic[ConfigT]):
         strategy that does not read, whose question `involves` the memory; one that sets another origin than ``model``
         itself is believed.
         """
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether the text of a document can be read from a memory with these settings."""
+        return self.cost.keeps_text
+
+    def measured_f1(self, base: BaseModel) -> Mapping[str, float]:
+        """Token F1 by the base it was measured on, for what the strategy does on ``base``; empty if not measured."""
+        return self.cost.f1
+
+    def lacks(self, base: BaseModel) -> str:
+        """What the strategy needs with these settings and ``base`` lacks, so that it refuses documents; else empty."""
+        return ""
 
     def involves(self, base: BaseModel, state: State, question: str, history: Sequence[Message] = ()) -> bool:
         """Whether the memory has a part in the answer to ``question``: it or the turn before it affects the output."""

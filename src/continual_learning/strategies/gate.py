@@ -8,7 +8,8 @@ computed again; every other probe is run.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,9 +137,25 @@ def _general_kept(
     if not any(right):
         return None
     asked = [q for q, r, t in zip(questions, right, touched, strict=True) if r and t]
-    answers = strategy.answer(base, state, [q.question for q in asked], ANSWER_TOKENS) if asked else []
-    lost = sum(not contains_answer(a.claim, q.answers) for q, a in zip(asked, answers, strict=True))
-    return 1.0 - lost / sum(right)
+    return 1.0 - _answered_right(base, strategy, state, asked).count(False) / sum(right)
+
+
+# What each strategy answered before, right or not, by all that the answers depend on. The check after every document
+# of a large memory then asks only what that document changed.
+_known: weakref.WeakKeyDictionary[Strategy[Any], dict[Hashable, bool]] = weakref.WeakKeyDictionary()
+
+
+def _answered_right(
+    base: BaseModel, strategy: Strategy[Any], state: State, questions: Sequence[QuestionAnswer]
+) -> list[bool]:
+    known = _known.setdefault(strategy, {})
+    keys = [strategy.answer_key(base, state, q.question) for q in questions]
+    places = [(base.fingerprint, key, q) for key, q in zip(keys, questions, strict=True)]
+    new = [n for n, place in enumerate(places) if keys[n] is None or place not in known]
+    answers = strategy.answer(base, state, [questions[n].question for n in new], ANSWER_TOKENS) if new else []
+    right = {n: contains_answer(a.claim, questions[n].answers) for n, a in zip(new, answers, strict=True)}
+    known |= {places[n]: found for n, found in right.items() if keys[n] is not None}
+    return [right[n] if n in right else known[place] for n, place in enumerate(places)]
 
 
 def _perplexity_change(base: BaseModel, strategy: Strategy[Any], state: State, texts: Sequence[str]) -> float:

@@ -7,12 +7,12 @@ any other                                                                      t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel, Message
-from continual_learning.reading.answering import ReaderConfig
+from continual_learning.reading.answering import ReaderConfig, chosen_reader
 from continual_learning.reading.wholes.answering import answers, splits, takes
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.relevance import FEW_DOCUMENTS
@@ -53,6 +53,10 @@ class ReadingStrategy(Strategy[ReaderConfigT]):
     def reads(self) -> bool:
         """Whether the settings name a reader."""
         return self.config.reader is not None
+
+    def measured_f1(self, base: BaseModel) -> Mapping[str, float]:
+        """The F1 with a reader if ``base`` has one, else that of reading in the prompt."""
+        return self.cost.f1 if chosen_reader(base, self.config) else self.cost.f1_without_reader
 
     def answer(
         self,

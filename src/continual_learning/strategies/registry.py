@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from continual_learning.errors import ConfigError
+from continual_learning.strategies.choosing import AUTO
 
 STRATEGIES_GROUP = "continual_learning.strategies"
 COMMANDS_GROUP = "continual_learning.commands"
@@ -128,10 +129,10 @@ def _places(path: tuple[str, ...]) -> dict[str, Place]:
                 "expected another name for its entry point",
                 place.name, place.package, whose,
             )  # fmt: skip
-        elif not place.name.isidentifier() or place.name.startswith("_"):
+        elif not place.name.isidentifier() or place.name.startswith("_") or place.name == AUTO:
             _log.warning(
                 "strategy %r of the package %r is left out: expected a name of letters, digits and underscores "
-                "for its entry point, such as my_strategy",
+                "other than auto for its entry point, such as my_strategy",
                 place.name, place.package,
             )  # fmt: skip
         else:

@@ -49,10 +49,10 @@ class StudyMaterial:
         return make_fragments(text, lambda t: len(base.encode(t)), self.fragment_tokens, self.answer_tokens)
 
 
-def cut_to_tokens(base: BaseModel, text: str, limit: int) -> tuple[str, int, int]:
-    """The text up to ``limit`` tokens, its token count, and how many tokens were left out."""
+def cut_to_tokens(base: BaseModel, text: str, limit: int | None) -> tuple[str, int, int]:
+    """The text up to ``limit`` tokens (None: all), its token count, and how many tokens were left out."""
     ids = base.encode(text)
-    if len(ids) <= limit:
+    if limit is None or len(ids) <= limit:
         return text, len(ids), 0
     return base.decode(ids[:limit]), limit, len(ids) - limit
 

@@ -86,8 +86,9 @@ def choices(key: str) -> list[str]:
     """The values of a setting that takes only these; empty for all others."""
     if key == "strategy":
         from continual_learning.settings.schema import strategy_names
+        from continual_learning.strategies.choosing import AUTO
 
-        return strategy_names()
+        return [AUTO, *strategy_names()]
     field = _field(key)
     return [] if field is None else _values(field.annotation)
 

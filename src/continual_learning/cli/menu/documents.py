@@ -20,6 +20,7 @@ def learn_directory(menu: Menu) -> None:
 
 def learn(menu: Menu, source: str, memory: str, *more: str, strategy: str | None = None, qa: str = "") -> int:
     """`learn` into a memory. ``strategy`` is for one that is not there yet."""
+    strategy = strategy or menu.strategies.get(memory)
     return menu.run("learn", source, *flags(memory=memory, strategy=strategy, qa=qa or None), *more)
 
 

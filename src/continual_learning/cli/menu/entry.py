@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from continual_learning.cli.outcome import PROGRAM
@@ -23,6 +23,9 @@ class Menu:
     """Runs a command line; its exit code."""
     chosen_memory: str | None = None
     """The memory that was switched to; None: the one of the settings."""
+
+    strategies: dict[str, str] = field(default_factory=dict)
+    """Strategies that were chosen for memories, by their names: one that is not there yet is made with it."""
 
     @property
     def memory(self) -> str:

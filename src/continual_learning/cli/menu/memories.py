@@ -48,6 +48,7 @@ def switch_memory(menu: Menu) -> None:
     """Another memory for the entries, until the menu is left."""
     from continual_learning.cli.session import memory_names
     from continual_learning.settings.schema import load_config, strategy_names
+    from continual_learning.strategies.choosing import AUTO
 
     names = memory_names()
     choices = {name: name for name in names} | {NEW: "a new one"}
@@ -55,11 +56,12 @@ def switch_memory(menu: Menu) -> None:
     if name == NEW:
         name = prompts.text("Its name")
         if name not in names:
-            known = {s: s for s in strategy_names()}
+            known = {AUTO: f"{AUTO} (chosen by the first documents it learns)"} | {s: s for s in strategy_names()}
             preset = load_config().settings.strategy
             strategy = prompts.select("How does it learn?", known, default=preset if preset in known else None)
-            if menu.run("memory", "new", name, "--strategy", strategy) != 0:
+            if strategy != AUTO and menu.run("memory", "new", name, "--strategy", strategy) != 0:
                 return
+            menu.strategies[name] = strategy
     menu.chosen_memory = name
     menu.say(f"memory {name!r} from here on; `continual-learning config set memory {name}` makes it the usual one")
 

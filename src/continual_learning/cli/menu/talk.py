@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from continual_learning.cli.menu import prompts
-from continual_learning.cli.menu.entry import Entry, Menu
+from continual_learning.cli.menu.entry import Entry, Menu, flags
 
 
 def chat(menu: Menu) -> None:
@@ -26,7 +26,7 @@ def there_is_a_memory(menu: Menu) -> bool:
         return True
     if not prompts.confirm(f"Memory {menu.memory} holds nothing yet. Talk to the base model alone?", default=True):
         return False
-    return menu.run("memory", "new", menu.memory) == 0
+    return menu.run("memory", "new", menu.memory, *flags(strategy=menu.strategies.get(menu.memory))) == 0
 
 
 ENTRIES = (

@@ -127,6 +127,11 @@ class FinetuningStrategy(Strategy[ConfigT]):
         """The training examples of one pass."""
         return document_items(base, text, title, PASSAGE_TOKENS, self.config.study_material, rng)
 
+    @property
+    def token_limit(self) -> int | None:
+        """Maximum tokens of a document that are learned."""
+        return self.config.max_tokens
+
     def learn(
         self,
         base: BaseModel,

@@ -44,7 +44,12 @@ class SequentialLoRA(SequentialFinetuning[LoRAConfig]):
     summary = "one LoRA adapter (PEFT), trained on one document after the other"
     Config = LoRAConfig
     role = "baseline"
-    cost = Cost(learn_token=0.35)
+    cost = Cost(
+        learn_token=0.35,
+        memory_bytes=9.8e6,
+        f1={"smollm2-135m": 0.056},
+        general_kept=0.12,
+    )
     fixed = ("rank", "alpha")
 
     @property

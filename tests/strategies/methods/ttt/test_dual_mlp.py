@@ -10,20 +10,20 @@ from tiny_models import FAMILIES, make_tiny
 
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
-from continual_learning.strategies.methods.ttt.dual_mlp import DualMLP, NeuronBranch, branch_deltas, branch_from_deltas
+from continual_learning.strategies.methods.ttt.dual_mlp import (
+    DualMLP,
+    NeuronBranch,
+    as_stored,
+    branch_deltas,
+    branch_from_deltas,
+    dual_mlps,
+)
 
 IDS_BT = torch.tensor([[5, 9, 17, 3, 8, 30, 12, 4]])
 
 
-def branches(base: BaseModel, neurons: list[int], train: str = "all") -> dict[int, NeuronBranch]:
-    return {
-        b: NeuronBranch(mlp_parts(base.mlp(b)), torch.tensor(neurons), train)  # type: ignore[arg-type]
-        for b in range(base.block_count)
-    }
-
-
-def dual(base: BaseModel, made: dict[int, NeuronBranch], alpha: float = 0.0) -> dict[str, torch.nn.Module]:
-    return {base.mlp_path(b): DualMLP(base.mlp(b), branch, alpha) for b, branch in made.items()}
+def branches(base: BaseModel, neurons: list[int]) -> dict[int, NeuronBranch]:
+    return {b: NeuronBranch(mlp_parts(base.mlp(b)), torch.tensor(neurons)) for b in range(base.block_count)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -33,13 +33,13 @@ def test_logits_are_bit_equal_with_a_new_branch_and_after_it(family: str, neuron
     with torch.no_grad():
         before = base.model(IDS_BT).logits
         made = branches(base, list(neurons))
-        with base.patched(dual(base, made)):
+        with base.patched(dual_mlps(base, made, 0.0)):
             assert torch.equal(base.model(IDS_BT).logits, before)
             for branch in made.values():
                 branch.down_KD.add_(0.1)
             assert not torch.equal(base.model(IDS_BT).logits, before)
         assert torch.equal(base.model(IDS_BT).logits, before)
-        with pytest.raises(RuntimeError), base.patched(dual(base, made)):
+        with pytest.raises(RuntimeError), base.patched(dual_mlps(base, made, 0.0)):
             raise RuntimeError
         assert torch.equal(base.model(IDS_BT).logits, before)
 
@@ -61,23 +61,33 @@ def test_alpha_of_one_is_refused(tiny_base: BaseModel) -> None:
         DualMLP(tiny_base.mlp(0), branch, 1.0)
 
 
-def test_values_only_trains_output_weights_alone(tiny_base: BaseModel) -> None:
-    parts = mlp_parts(tiny_base.mlp(0))
-    assert set(NeuronBranch(parts, torch.tensor([1, 2]), "values").learned()) == {"down_KD"}
-    assert set(NeuronBranch(parts, torch.tensor([1, 2]), "all").learned()) == {"down_KD", "up_KD", "gate_KD"}
-
-
-@pytest.mark.parametrize("train", ["values", "all"])
-def test_deltas_give_the_branch_back(tiny_base: BaseModel, train: str) -> None:
+def test_a_stored_branch_is_read_back_as_it_was_trained(tiny_base: BaseModel) -> None:
     parts = mlp_parts(tiny_base.mlp(1))
-    branch = NeuronBranch(parts, torch.tensor([2, 5, 9]), train)  # type: ignore[arg-type]
+    branch = NeuronBranch(parts, torch.tensor([2, 5, 9]))
     generator = torch.Generator().manual_seed(1)
+    values_KD = torch.randn(branch.down_KD.shape, generator=generator) * torch.tensor([[1e-4], [1.0], [0.0]])
     with torch.no_grad():
-        for weight in branch.learned().values():
-            weight.add_(torch.randn(weight.shape, generator=generator))
-    again = branch_from_deltas(parts, branch_deltas(branch, parts, torch.float32))
+        branch.down_KD.copy_(as_stored(values_KD))
+    kept = branch_deltas(branch)
+    assert {name: (t.dtype, len(t)) for name, t in kept.items()} == {
+        "neurons": (torch.int32, 3), "down": (torch.int8, 3), "scale": (torch.float32, 3)
+    }  # fmt: skip
+    assert kept["down"].abs().amax(dim=1).tolist() == [127, 127, 0]
+    again = branch_from_deltas(parts, kept)
+    torch.testing.assert_close(again.down_KD.data, branch.down_KD.data, rtol=1e-6, atol=0)
+    assert ((again.down_KD - values_KD).abs() <= kept["scale"][:, None] / 2 * 1.001).all()
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+def test_a_branch_of_an_earlier_version_computes_what_it_did(tiny_base: BaseModel) -> None:
+    parts = mlp_parts(tiny_base.mlp(1))
+    generator = torch.Generator().manual_seed(1)
+    up, gate, down = torch.randn(3, 2, parts.hidden_size, generator=generator).half()
+    branch = branch_from_deltas(
+        parts, {"neurons": torch.tensor([2, 5], dtype=torch.int32), "up": up, "gate": gate, "down": down}
+    )
     x = torch.randn(1, 4, parts.hidden_size, generator=generator)
-    torch.testing.assert_close(again(x), branch(x))
-    half = branch_deltas(branch, parts, torch.float16)
-    assert half["down"].dtype == torch.float16 and half["neurons"].tolist() == [2, 5, 9]
-    assert not any(p.requires_grad for p in branch_from_deltas(parts, half).parameters())
+    assert parts.gate_w is not None
+    gated = parts.activation(x @ (parts.gate_w[[2, 5]] + gate.float()).T)
+    expected = (gated * (x @ (parts.up_w[[2, 5]] + up.float()).T)) @ down.float()
+    torch.testing.assert_close(branch(x), expected)

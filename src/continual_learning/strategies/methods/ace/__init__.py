@@ -36,6 +36,7 @@ from continual_learning.retrieval import Relevance
 from continual_learning.retrieval.chunk_store import (
     CHUNK_TOKENS,
     OVERLAP_TOKENS,
+    TOP_K,
     ChunkFinder,
     RelevantChunk,
     chunk_count,
@@ -83,7 +84,12 @@ class ACE(Strategy[ACEConfig]):
 
     summary = "a playbook of strategies that improves with use; no weights change (ACE)"
     Config = ACEConfig
-    cost = Cost(learn_token=0.5, answer=1.25)
+    cost = Cost(
+        learn_token=0.5,
+        answer=1.25,
+        token_bytes=5.4,
+        prompt_tokens=TOP_K * CHUNK_TOKENS,
+    )
 
     def __init__(self, config: ACEConfig):
         super().__init__(config)

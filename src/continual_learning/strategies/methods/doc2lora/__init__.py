@@ -139,7 +139,13 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
 
     summary = "a hypernetwork writes documents into LoRA adapters in one pass (Doc-to-LoRA)"
     Config = Doc2LoRAConfig
-    cost = Cost(learn_token=0.02)
+    cost = Cost(
+        learn_token=0.02,
+        document_bytes=1.8e6,
+        memory_bytes=6.1e6,
+        keeps_text=False,
+        f1={"smollm2-135m": 0.146, "gemma3-270m": 0.082},
+    )
 
     def __init__(self, config: Doc2LoRAConfig):
         super().__init__(config)
@@ -195,6 +201,10 @@ class Doc2LoRA(Strategy[Doc2LoRAConfig]):
         if config.mode == "simulated":
             report = replace(report, reason=f"{SIMULATED}; {report.reason}")
         return (candidate if report.accepted else state), report
+
+    def lacks(self, base: BaseModel) -> str:
+        """A hypernetwork, unless the settings name one or there is one for ``base``."""
+        return missing(base.name, self.config.mode, self.config.hypernetwork, base.fingerprint) or ""
 
     def answer(
         self,

@@ -43,7 +43,11 @@ class JitRLFull(Strategy[JitRLFullConfig]):
 
     summary = "remembers what came next at every position and moves the logits towards it (JitRL)"
     Config = JitRLFullConfig
-    cost = Cost(learn_token=0.005)
+    cost = Cost(
+        learn_token=0.005,
+        token_bytes=1170,
+        f1={"smollm2-135m": 0.151, "gemma3-270m": 0.206},
+    )
 
     def __init__(self, config: JitRLFullConfig):
         super().__init__(config)

@@ -76,11 +76,21 @@ class Nested(Strategy[NestedConfig]):
         "ungated": Variant("several levels, no gate", {"gate": "always"}, takes_options=True),
         "several": Variant("several levels", {}, takes_options=True),
     }
-    cost = Cost(learn_token=0.1)
+    cost = Cost(
+        learn_token=0.1,
+        memory_bytes=8.5e6,
+        f1={"smollm2-135m": 0.052, "gemma3-270m": 0.077},
+        general_kept=0.98,
+    )
 
     def __init__(self, config: NestedConfig):
         super().__init__(config)
         self._router = Router(default_rarity())
+
+    @property
+    def token_limit(self) -> int | None:
+        """Maximum tokens of a document that are learned."""
+        return MAX_TOKENS
 
     def learn(
         self,

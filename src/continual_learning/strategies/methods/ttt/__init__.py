@@ -42,7 +42,7 @@ from continual_learning.reading.answering import chosen_reader
 from continual_learning.reading.pipeline import Opened, Pipeline
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
-from continual_learning.strategies.base import ALREADY_HELD, Cost, plain_report
+from continual_learning.strategies.base import ALREADY_HELD, Cost, Workload, plain_report
 from continual_learning.strategies.gate import Limits, check
 from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.methods.ttt.config import TTTConfig
@@ -81,7 +81,14 @@ class TTT(ReadingStrategy[TTTConfig]):
 
     summary = "writes documents into trainable neurons alongside the frozen ones (TTT-E2E)"
     Config = TTTConfig
-    cost = Cost(learn_token=0.08)
+    cost = Cost(
+        learn_token=0.012,
+        answer=1.1,
+        token_bytes=360,
+        keeps_text=False,
+        prompt_tokens=200,
+        f1={"smollm2-135m": 0.574, "gemma3-270m": 0.616},
+    )
 
     def __init__(self, config: TTTConfig):
         super().__init__(config)
@@ -90,9 +97,26 @@ class TTT(ReadingStrategy[TTTConfig]):
         self._pipeline = Pipeline(router, config, Recitation(_patched))
 
     @property
+    def keeps_text(self) -> bool:
+        """Whether forgetting needs the texts, to learn later documents again."""
+        return self.config.alpha_varies
+
+    @property
     def documents_together(self) -> int:
         """Number of documents that train in step; 1 if alpha depends on which documents were kept before."""
         return 1 if self.config.alpha_varies else self.config.passages_together
+
+    @property
+    def token_limit(self) -> int | None:
+        """Maximum tokens of a document that are learned."""
+        return self.config.max_tokens
+
+    def workload(self, base: BaseModel, state: State, documents: Sequence[Document]) -> Workload:
+        """Passages to learn, and which of them an interrupted call left."""
+        passages = Todo.of(base, state, documents, self.config).passages
+        unfinished = self._unfinished(base, len(passages))
+        kept = sum(map(unfinished.has, passages)) if unfinished else 0
+        return replace(super().workload(base, state, documents), passages=len(passages), passages_kept=kept)
 
     def learn(
         self,
@@ -175,7 +199,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         candidate = with_document(state, document, new, cut.tokens, details, keep_text=self.config.alpha_varies)
         size = sum(t.numel() * t.element_size() for t in new.values())
         report = self._report(document, learned, cut.tokens, cut.left_out, size)
-        warnings = (*weak_settings(self.config, cut.alpha), *report.warnings)
+        warnings = (*weak_settings(self.config), *report.warnings)
         return candidate, replace(report, warnings=warnings)
 
     def answer_spans(
@@ -302,7 +326,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         if left_out:
             warnings.append(
                 f"the last {left_out} of {tokens + left_out} tokens were left out; raise max_tokens "
-                f"(now {self.config.max_tokens}) to learn them"
+                f"(now {self.config.max_tokens}) or set it to null to learn them"
             )
         if any(p.late for p in learned):
             warnings.append(f"max_seconds ended learning after {sum(p.steps for p in learned)} steps")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from continual_learning.options import ANY
 from continual_learning.reading.pipeline import PassageConfig
 
 PACKAGED = "packaged"
+_OF_ANOTHER_RULE = ("learning_rate", "neurons", "passes", "mini_batch_tokens", "gradient_steps")
+"""Options whose values mean something else in memories that name an optimizer: those were learned by AdamW or SGD."""
 
 
 class TTTConfig(PassageConfig):
@@ -49,6 +51,12 @@ class TTTConfig(PassageConfig):
     }
     """Options of older memories, each with the value that means what the strategy does now."""
 
+    @classmethod
+    def of_today(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Without what an earlier inner rule was tuned to."""
+        earlier = _OF_ANOTHER_RULE if "optimizer" in stored else ()
+        return {name: value for name, value in stored.items() if name not in earlier}
+
     # Which weights learn.
     first_block: int | None = Field(None, ge=0)
     """First block with a Dual MLP. None: the last block."""
@@ -76,8 +84,8 @@ class TTTConfig(PassageConfig):
     """Lower bound of alpha."""
 
     # What is trained on.
-    max_tokens: int = Field(4096, ge=1)
-    """Documents longer than this are truncated, with a warning."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Documents longer than this are truncated, with a warning. None: no limit."""
 
     # The inner loop.
     learning_rate: float = Field(1.6, ge=0, lt=2)
@@ -86,7 +94,7 @@ class TTTConfig(PassageConfig):
     """Passages that go through the frozen blocks together, of one document or of several given together: faster, but
     takes more memory."""
     mini_batch_tokens: int = Field(1024, ge=1)
-    """Tokens per mini-batch, including padding. What is in another mini-batch may be unlearned meanwhile."""
+    """Tokens per mini-batch, including padding."""
     gradient_steps: int = Field(1, ge=1)
     """Gradient steps per mini-batch."""
     passes: int = Field(60, ge=1)

@@ -73,7 +73,13 @@ def learn_all(
         done = first + len(chosen)
         deadline = started + limit * done / total
         on_step = _step_reporter(progress, first, done, total)
-        learned += learn_passages(lesson, chosen, deadline, on_step)
+        try:
+            learned += learn_passages(lesson, chosen, deadline, on_step)
+        except KeyboardInterrupt:
+            if not unfinished or not first:
+                raise
+            kept = f"{first} of {total} passages are kept for a week; learn the same again to resume"
+            raise KeyboardInterrupt(f"the memory is as it was; {kept}") from None
         if unfinished:
             for passage, found in zip(chosen, learned[first:], strict=True):
                 unfinished.keep(passage, found)

@@ -112,8 +112,6 @@ class Written:
     loss: float
     """Of the learned tokens against the candidates after the last step, in nats per token."""
     steps: int
-    tokens: int
-    """Tokens that passed through the branches over all steps, padding included."""
     before: list[list[int]]
     """By item, the tokens that greedy decoding took instead of learned ones before the first step."""
     wrong: list[list[int]]
@@ -177,10 +175,13 @@ class Course:
         self._add_rivals(batch.targets_M)
         self._looked_up = False
 
-    def step(self, values: Values, rate: float, through: bool = False) -> tuple[Values, Tensor]:
+    def step(
+        self, values: Values, rate: float, through: bool = False, others: Sequence[Course] = ()
+    ) -> tuple[Values, Tensor]:
         """Return the values after one step and the gaps before it, [M]; the same values if no token is open.
 
-        With ``through``, what is returned is differentiable with respect to ``values``.
+        The tokens of ``others``, mini-batches of the same passage that were read before, ask for no change. With
+        ``through``, what is returned is differentiable with respect to ``values``.
         """
         reads_BT, blocks = self.batch.reads_BT, list(self._written)
         with torch.enable_grad():
@@ -202,8 +203,12 @@ class Course:
                 slopes = [slope_BTD[reads_BT] for slope_BTD in wide]
             found = {}
             for block, slope_MD in zip(blocks, slopes, strict=True):
-                a_MK = self._written[block].activations_BTK[reads_BT]
-                found[block] = values[block] - rate * torch.linalg.solve(_moments(a_MK), a_MK.T @ slope_MD)
+                a_MK = self._activations(block)
+                moments_KK = a_MK.T @ a_MK
+                for other in others:
+                    b_MK = other._activations(block)
+                    moments_KK = moments_KK + b_MK.T @ b_MK
+                found[block] = values[block] - rate * torch.linalg.solve(_ridged(moments_KK), a_MK.T @ slope_MD)
         return found if through else {b: v.detach() for b, v in found.items()}, gaps_M.detach()
 
     def gaps(self, values: Values) -> Tensor:
@@ -227,6 +232,10 @@ class Course:
         parts = zip(best_MR[:, 0].split(sizes), wrong_M.split(sizes), strict=True)
         return [best[wrong].tolist() for best, wrong in parts]
 
+    def _activations(self, block: int) -> Tensor:
+        """Of the neurons of a branch where a learned token comes next, as last read: [M, K]."""
+        return self._written[block].activations_BTK[self.batch.reads_BT]
+
     def _read(self, values: Values) -> Tensor:
         """Final hidden states with these values: [M, D]."""
         for block, written in self._written.items():
@@ -243,11 +252,10 @@ def open_tokens(gaps_M: Tensor) -> Tensor:
     return gaps_M > -_SURE
 
 
-def _moments(a_MK: Tensor) -> Tensor:
+def _ridged(moments_KK: Tensor) -> Tensor:
     """Second moments of the neurons, with the ridge: [K, K]."""
-    square_KK = a_MK.T @ a_MK
-    ridge = _RIDGE * square_KK.diagonal().mean() + 1e-12
-    return square_KK + ridge * torch.eye(len(square_KK), device=a_MK.device)
+    ridge = _RIDGE * moments_KK.diagonal().mean() + 1e-12
+    return moments_KK + ridge * torch.eye(len(moments_KK), device=moments_KK.device)
 
 
 def prefix_activations(base: BaseModel, items: Sequence[Item], first_block: int) -> list[Tensor]:
@@ -281,12 +289,13 @@ def descend(
     courses = [Course(base, job.branches, job.alpha, batch, job.stop_ids) for batch in batches]
     values = {block: branch.down_KD.detach() for block, branch in job.branches.items()}
     before = found = [course.look_up(values) for course in courses]
-    loss, steps, tokens, late = math.nan, 0, 0, False
+    loss, steps, done, late = math.nan, 0, False, False
     for number in range(loop.passes):
         losses, moved = [], False
         for course in courses:
+            others = [other for other in courses if other is not course]
             for _ in range(loop.gradient_steps):
-                values, gaps_M = course.step(values, loop.learning_rate)
+                values, gaps_M = course.step(values, loop.learning_rate, others=others)
                 losses.append(F.softplus(gaps_M).mean().item())
                 if not math.isfinite(losses[-1]):
                     raise DivergedError(
@@ -295,25 +304,21 @@ def descend(
                     )
                 if not open_tokens(gaps_M).any():
                     break
-                moved, steps, tokens = True, steps + 1, tokens + course.batch.ids_BT.numel()
+                moved, steps = True, steps + 1
         loss = sum(losses) / len(losses)
         if on_step:
             on_step(number + 1, loop.passes, loss)
-        late = time.perf_counter() > deadline
-        if late:
-            break
-        if not moved:
+        if not moved:  # no candidate is left: what does the whole vocabulary say?
             found = [course.look_up(values) for course in courses]
-            if not any(wrong for wrongs in found for wrong in wrongs):
-                break
-    else:
-        late = False
-        found = []
-    if late or not found:
+            done = not any(wrong for wrongs in found for wrong in wrongs)
+        late = time.perf_counter() > deadline
+        if done or late:
+            break
+    if not done:
         found = [course.look_up(values) for course in courses]
     for block, branch in job.branches.items():
         branch.down_KD.data.copy_(as_stored(values[block]))
-    return Written(loss, steps, tokens, _by_item(chosen, before), _by_item(chosen, found), late)
+    return Written(loss, steps, _by_item(chosen, before), _by_item(chosen, found), late and not done)
 
 
 def _by_item(chosen: Sequence[Sequence[int]], found: Sequence[Sequence[list[int]]]) -> list[list[int]]:

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from continual_learning.documents import Document
-from continual_learning.memory.state import DocumentRecord, State
+from continual_learning.memory.state import DocumentRecord, State, once_per_state
 from continual_learning.retrieval.parts import PartKey, index_name, part_index, part_keys, part_spaces
-from continual_learning.retrieval.routing import key_tensors
+from continual_learning.retrieval.routing import Passage, key_tensors
 from continual_learning.strategies.methods.ttt.learning import LearnedPassage
 from continual_learning.text.chunking import spaces_before
 
@@ -47,12 +47,18 @@ def passage_spaces(state: State, document_id: str, number: int, parts: int) -> l
 
 def passage_deltas(state: State, document_id: str, number: int) -> dict[int, dict[str, Tensor]]:
     """Return what the branches of one passage learned, by block."""
-    prefix = f"{document_id}/{number:04d}."
-    found: dict[int, dict[str, Tensor]] = {}
+    return _all_deltas(state).get((document_id, number), {})
+
+
+@once_per_state
+def _all_deltas(state: State) -> dict[Passage, dict[int, dict[str, Tensor]]]:
+    found: dict[Passage, dict[int, dict[str, Tensor]]] = {}
     for name, tensor in state.tensors.items():
-        block, _, part = name.removeprefix(prefix).partition(".")
-        if name.startswith(prefix) and part:  # a key has no block
-            found.setdefault(int(block), {})[part] = tensor
+        document_id, _, rest = name.partition("/")
+        number, _, weights = rest.partition(".")
+        block, _, part = weights.partition(".")
+        if part:  # a key has no block
+            found.setdefault((document_id, int(number)), {}).setdefault(int(block), {})[part] = tensor
     return found
 
 

@@ -36,6 +36,10 @@ class Unfinished:
         key = f"{self._given}\n{json.dumps(asdict(passage), sort_keys=True)}"
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
+    def has(self, passage: Passage) -> bool:
+        """Whether something was learned of a passage before an interruption."""
+        return self._path(passage).exists()
+
     def get(self, passage: Passage) -> LearnedPassage | None:
         """Return what was learned of a passage before an interruption; None if there is nothing, or it is damaged."""
         try:

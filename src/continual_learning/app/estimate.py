@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from continual_learning import __version__
+from continual_learning.io.files import make_folder, storage_errors, write_atomic
+from continual_learning.io.paths import data_home
+from continual_learning.model.base_model import BaseModel
+from continual_learning.model.machine import machine_key, matmul_gflops
+from continual_learning.model.quantised import parameter_count
 from continual_learning.strategies.base import strategy_class
 
 # The machine and the model for which `Strategy.cost` was measured.
@@ -31,6 +42,11 @@ class Estimate:
     speeds: dict[str, Speed] = field(default_factory=dict)
     """Measured speeds by strategy; filled by `learned` and `answered`."""
 
+    @classmethod
+    def here(cls, base: BaseModel) -> Estimate:
+        """For this machine, whose speed is measured now, with the speeds that were recorded on it."""
+        return cls(matmul_gflops(base.device), parameter_count(base.model), recorded_speeds(base))
+
     def learned(self, strategy: str, tokens: int, seconds: float) -> None:
         """Record a document that was learned."""
         speed = self.speeds.setdefault(strategy, Speed())
@@ -50,12 +66,15 @@ class Estimate:
             return tokens * speed.learn_seconds / speed.learn_tokens
         return tokens * strategy_class(strategy).cost.learn_token * self._scale
 
-    def answer(self, strategy: str, questions: int) -> float:
-        """Estimated seconds to answer ``questions`` questions."""
+    def answer(self, strategy: str, questions: int, tokens: int = 0) -> float:
+        """Estimated seconds to answer ``questions`` questions in a memory of documents of this many ``tokens``.
+
+        They matter to a strategy that reads all documents for every question.
+        """
+        cost = strategy_class(strategy).cost
         speed = self.speeds.get(strategy, Speed())
-        if speed.answers:
-            return questions * speed.answer_seconds / speed.answers
-        return questions * strategy_class(strategy).cost.answer * self._scale
+        seconds = speed.answer_seconds / speed.answers if speed.answers else cost.answer * self._scale
+        return questions * (seconds + tokens * cost.answer_token * self._scale)
 
     def retention(self, strategy: str) -> float:
         """Estimated seconds to measure retention: an upper bound, as a memory that affects few questions asks few."""
@@ -64,6 +83,33 @@ class Estimate:
     @property
     def _scale(self) -> float:
         return (_REFERENCE_GFLOPS / self.gflops) * (self.parameters / _REFERENCE_PARAMETERS)
+
+
+def recorded_speeds(base: BaseModel) -> dict[str, Speed]:
+    """What `record_speeds` kept of this base on this machine, by strategy; empty if nothing that can be read."""
+    with storage_errors("recorded speeds"):
+        try:
+            found = json.loads(_speeds_file(base).read_text(encoding="utf-8"))
+            return {name: Speed(**speed) for name, speed in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError):  # damaged: the next run overwrites it
+            return {}
+
+
+def record_speeds(base: BaseModel, speeds: Mapping[str, Speed]) -> None:
+    """Keep speeds measured on this machine, in place of what was recorded before."""
+    path = _speeds_file(base)
+    data = json.dumps({name: dataclasses.asdict(speed) for name, speed in speeds.items()}).encode()
+    with storage_errors("recorded speeds"):
+        make_folder(path.parent)
+        write_atomic(path, data, sync=False)
+
+
+def _speeds_file(base: BaseModel) -> Path:
+    """Its name holds everything that speeds depend on besides the strategy."""
+    key = [__version__, base.fingerprint, str(base.model.dtype), base.linears.precision, machine_key(base)]
+    return data_home() / "speeds" / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}.json"
 
 
 def duration(seconds: float) -> str:
