@@ -278,6 +278,11 @@ def test_the_guard_accepts_what_raised_recall_and_hurt_nothing(tiny_base: BaseMo
 def test_the_guard_refuses_when_unrelated_perplexity_rises(
     tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from continual_learning.strategies import gate
+
+    # A text that the random model expects: what it writes itself.
+    [own] = generate(tiny_base, [tiny_base.encode("Who?")], 40)
+    monkeypatch.setattr(gate, "unrelated_texts", lambda: [own.text])
     opened_by_everything(monkeypatch)
     report = memorised(tiny_base)
     assert not report.accepted and "perplexity of unrelated text rose by" in report.reason
@@ -300,11 +305,11 @@ def test_the_guard_refuses_when_general_questions_are_lost(
 
 
 def test_parts_learned_by_heart_are_recited_whole_or_as_far_as_asked_for(tiny_base: BaseModel) -> None:
-    strategy = ttt(guard=True, reader=None, neurons=None, passes=120)
+    strategy = ttt(guard=True, reader=None, neurons=None, passes=120, part_tokens=20)
     state, report = strategy.learn(tiny_base, strategy.init(tiny_base), SHORT)
     assert report.accepted and report.recall_after == 1.0 > (report.recall_before or 0.0), report.reason
     asked = "Where does Otto Brand live?"
-    [short] = ttt(quote_tokens=4, reader=None, neurons=None).answer(tiny_base, state, [asked], 60)
+    [short] = ttt(quote_tokens=4, reader=None, neurons=None, part_tokens=20).answer(tiny_base, state, [asked], 60)
     assert short.text == "Otto Brand lives in Lund."
     [long] = strategy.answer(tiny_base, state, [asked], 60)
     assert long.text.startswith(short.text) and long.tokens >= short.tokens
