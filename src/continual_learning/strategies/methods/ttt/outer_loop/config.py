@@ -20,7 +20,7 @@ class StartConfig(StrategyConfig):
     """Passages whose gradients are averaged in one step; several processes share them."""
     learning_rate: float = Field(3e-3, gt=0)
     """Step size of AdamW after a short warm-up; it is constant, so that a run can always be made longer."""
-    validate_every: int = Field(25, ge=1)
+    validate_every: int = Field(10, ge=1)
     """Steps between two validations; the first is at the beginning. Steps after the last one are not validated."""
     validation_passages: int = Field(12, ge=1)
     """Number of passages from held-out articles that are learned at each validation."""
