@@ -33,7 +33,6 @@ ORDER = (
     "decoding",
     "cold_start",
     "single_passage",
-    "start",
 )
 """The order of the tables. For their texts see `title` and `about` in experiments/<protocol>/_protocol.yaml."""
 
@@ -58,13 +57,6 @@ def protocol_table(protocol: str, every: Mapping[str, Json]) -> str:
         return "Not measured yet."
     if protocol == "single_passage":
         return naive(rows.values())
-    if protocol == "start":
-        columns = ("questions", "recall", "f1", "learn_seconds")
-        lines = ["| begins, learning | " + " | ".join(columns) + " |", "|---" * 5 + "|"]
-        lines += [
-            f"| {r['label']} | " + " | ".join(f"{r['figures'][c]:.3g}" for c in columns) + " |" for r in rows.values()
-        ]
-        return "\n".join(lines)
     if protocol == "nested":  # its targets include those of the conversation
         rows |= {name: result for name, result in every.items() if name == "conversation/nested--several"}
     own: str = protocol_module(protocol).table(rows)

@@ -1,134 +1,97 @@
-"""Does a start help? A two-by-two comparison: {start, plain} x {learning on, off}, closed book.
+"""Does a start help? Inner steps and seconds until a passage is recited, and what is right after a few of them.
 
     python benchmarks/lab/start.py --data squad_dev_open.jsonl --start FOLDER/start.safetensors
 
-For each passage, one per article, ttt begins at the start or without one, learns the passage or does not, and is asked
-the passage's questions without the passage. By default the articles are those of the second half of the file: train
-the start on the first (`continual-learning train start … --half first`).
-
-With learning off the passage's branch has its initial weights and is open for the same questions.
+The passages are held-out ones of the first half of the articles, as in `continual-learning train start --half first`
+with the same seed. Three beginnings: the passage's neurons by TF-IDF with values of zero (what ttt does), the start's
+neurons with values of zero, and the start.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from continual_learning import Learner
-from continual_learning.datasets.base import QADocument, halves, load_dataset, sample
+from continual_learning.datasets.base import halves, load_dataset
+from continual_learning.documents.shipped import background_texts
+from continual_learning.io.paths import data_home
 from continual_learning.model.base_model import BaseModel
 from continual_learning.settings.schema import from_text, parse_assignments
+from continual_learning.strategies.methods.ttt.calibration import calibrate
 from continual_learning.strategies.methods.ttt.config import TTTConfig
-from continual_learning.strategies.methods.ttt.start import load_start
-from continual_learning.text.scoring import contains_answer, token_f1
+from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch
+from continual_learning.strategies.methods.ttt.inner_loop import Course, descend
+from continual_learning.strategies.methods.ttt.learning import blocks_with_branches, inner_loop, new_branches
+from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
+from continual_learning.strategies.methods.ttt.outer_loop.gradient import after_steps
+from continual_learning.strategies.methods.ttt.outer_loop.passages import StudyPassage, split_passages, study_passage
+from continual_learning.strategies.methods.ttt.start import load_start, packaged_start
 
-ANSWER_TOKENS = 24
-# One step at a learning rate of zero: the branch is created and nothing is learned.
-OFF: Mapping[str, Any] = {"learning_rate": 0.0, "max_seconds": 1e-9, "questions_per_fragment": 1}
+STEPS = (0, 1, 2, 3, 5, 8)
 
 
-@dataclass
-class Cell:
-    """One of the four combinations."""
-
-    start: bool
-    learning: bool
-    recall: list[bool] = field(default_factory=list)
-    f1: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-
-    def measure(self, base: BaseModel, item: QADocument, options: Mapping[str, Any]) -> None:
-        """Learn a passage and ask its questions."""
-        learner = Learner.open(base, "ttt", guard=False, **{**options, **({} if self.learning else OFF)})
-        report = learner.learn(item.document)
-        self.seconds.append(report.seconds)
-        answers = learner.ask([q.question for q in item.questions], max_new_tokens=ANSWER_TOKENS)
-        for asked, answer in zip(item.questions, answers, strict=True):
-            self.recall.append(contains_answer(answer.claim, asked.answers))
-            self.f1.append(token_f1(answer.claim, asked.answers))
-            self.answers.append(
-                {
-                    "title": item.document.title,
-                    "question": asked.question,
-                    "answers": asked.answers,
-                    "said": answer.text,
-                    "right": self.recall[-1],
-                }
-            )
-
-    def summary(self) -> dict[str, Any]:
-        """Means over questions; seconds over passages."""
-        return {
-            "begins": "start" if self.start else "plain",
-            "learning": "on" if self.learning else "off",
-            "questions": len(self.recall),
-            "recall": statistics.fmean(self.recall),
-            "f1": statistics.fmean(self.f1),
-            "learn_seconds": statistics.fmean(self.seconds),
-        }
+def measured(base: BaseModel, study: StudyPassage, branches: dict[int, NeuronBranch], ttt: TTTConfig) -> list[float]:
+    """Tokens, parts; tokens right and parts recited after each of STEPS; parts, steps and seconds at the end."""
+    job = replace(study.job, branches=branches)
+    course = Course(base, branches, job.alpha, study.batch, job.stop_ids)
+    values = {block: branch.down_KD.detach() for block, branch in branches.items()}
+    tokens, parts = len(study.batch.targets_M), len(job.items)
+    row, at = [float(tokens), float(parts)], 0
+    for steps in STEPS:
+        values, at = after_steps(course, values, ttt.learning_rate, steps - at), steps
+        wrong = course.look_up(values)  # what the whole vocabulary prefers also becomes a candidate, as in `descend`
+        row += [tokens - sum(map(len, wrong)), sum(not own for own in wrong)]
+    began = time.perf_counter()
+    written = descend(base, job, inner_loop(ttt), random.Random(0))
+    return [*row, sum(not own for own in written.wrong), written.steps, time.perf_counter() - began]
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="SQuAD's JSON, or JSON lines: title, context, questions")
-    parser.add_argument("--start", required=True, help="a start's file, or `packaged`")
-    parser.add_argument("--half", choices=("first", "second", "all"), default="second", help="which articles")
-    parser.add_argument("--passages", type=int, default=12)
+    parser.add_argument("--start", type=Path, help="a start's file; default: the one that ships")
+    parser.add_argument("--passages", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of ttt")
-    parser.add_argument(
-        "--max-seconds", type=float, default=float("inf"), help="seconds after which no passage is started"
-    )
-    parser.add_argument("--out", type=Path, help="file for the results, JSON")
     arguments = parser.parse_args()
-    dataset = load_dataset(arguments.data)
-    if arguments.half != "all":
-        dataset = halves(dataset)[0 if arguments.half == "first" else 1]
-    items = sample(dataset, arguments.passages, arguments.seed).documents
+    given = {k: from_text(TTTConfig, k, v) for k, v in parse_assignments(arguments.set).items()}
+    ttt = TTTConfig(start=None, **given)
+    outer = StartConfig(validation_passages=arguments.passages, seed=arguments.seed)
     base = BaseModel.load(arguments.model)
-    options = {k: from_text(TTTConfig, k, v) for k, v in parse_assignments(arguments.set).items()}
-    facts = load_start(arguments.start, base).facts
-    cells = [Cell(start, learning) for start in (False, True) for learning in (False, True)]
-    began = time.perf_counter()
-    for number, item in enumerate(items, 1):
-        if time.perf_counter() - began > arguments.max_seconds:
-            break
-        for cell in cells:
-            cell.measure(base, item, {**options, **({"start": arguments.start} if cell.start else {})})
-        now = "  ".join(
-            f"{c.summary()['begins']}/{c.summary()['learning']} {statistics.fmean(c.recall):.2f}" for c in cells
-        )
-        print(f"{number}/{len(items)} {time.perf_counter() - began:.0f} s  {now}", file=sys.stderr, flush=True)
-        result = {
-            "command": f"python benchmarks/start.py --data {Path(arguments.data).name} --start {arguments.start} "
-            f"--half {arguments.half} --passages {arguments.passages} --seed {arguments.seed} "
-            + " ".join(f"--set {text}" for text in arguments.set),
-            "machine": f"{torch.get_num_threads()} threads, torch {torch.__version__}",
-            "start": facts,
-            "passages": number,
-            "rows": [cell.summary() for cell in cells],
-            "details": [asdict(cell) for cell in cells],
-        }
-        if arguments.out:  # after every passage, so that an interrupted run keeps what it measured
-            arguments.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    print("| begins | learning | questions | recall | token F1 | learn, s |\n|---|---|---|---|---|---|")
-    for row in (cell.summary() for cell in cells):
-        print(
-            f"| {row['begins']} | {row['learning']} | {row['questions']} | {row['recall']:.2f} | {row['f1']:.2f} | "
-            f"{row['learn_seconds']:.1f} |"
-        )
+    held = split_passages(base, halves(load_dataset(arguments.data))[0], ttt, outer)[1]
+    blocks = blocks_with_branches(base, ttt)
+    calibration = calibrate(base, background_texts(), blocks, data_home() / "calibration")
+    start = load_start(arguments.start, base) if arguments.start else packaged_start(base)
+    if start is None:
+        parser.error(f"no start ships for {arguments.model}; give --start FILE")
+    rows: dict[str, list[list[float]]] = {"zero, own neurons": [], "zero, the start's neurons": [], "start": []}
+    for passage in held:
+        study = study_passage(base, passage, ttt, blocks.start)
+        zero = start.branches(base)
+        for branch in zero.values():
+            branch.down_KD.data.zero_()
+        own = new_branches(base, study.job.items, study.job.prefix, ttt, calibration, random.Random(0))
+        for name, branches in zip(rows, (own, zero, start.branches(base)), strict=True):
+            rows[name].append(measured(base, study, branches, ttt))
+    print(f"{len(held)} passages, {torch.get_num_threads()} threads; tokens right, parts recited, after N inner steps")
+    print("| begins at | " + " | ".join(map(str, STEPS)) + " | recited | steps | s |")
+    print("|---" * (len(STEPS) + 4) + "|")
+    for name, found in rows.items():
+        tokens, parts, *counts = map(sum, zip(*found, strict=True))
+        shares = [f"{counts[2 * i] / tokens:.1%}, {counts[2 * i + 1] / parts:.0%}" for i in range(len(STEPS))]
+        steps, seconds = ([row[place] for row in found] for place in (-2, -1))
+        print(f"| {name} | " + " | ".join(shares) + f" | {counts[-3] / parts:.1%} | {statistics.fmean(steps):.1f} | "
+              f"{statistics.fmean(seconds):.2f} |")  # fmt: skip
+    print(json.dumps(dict(start.facts)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ sys.exit(main([]))
 """
 """The menu, with a document that can be interrupted, and without the library that reads PDF files."""
 UNEXPECTED = ("error: ", "Traceback", "Usage:")
-OUTER = "--outer inner_tokens=40 --outer passages_per_step=1 --outer validation_passages=1 --set neurons=4"
+OUTER = "--outer inner_steps=1 --outer passages_per_step=1 --outer validation_passages=1 --set neurons=4"
 """What makes an outer loop short."""
 
 

@@ -87,14 +87,14 @@ def test_forms_become_command_lines_and_ctrl_d_leaves(tmp_path: Path) -> None:
         fill(menu, "Nested Chat")
         expect(menu, "nested --memory nested")
         fill(menu, "Run Outer Loop", ("Documents with questions", "qa.jsonl"), ("Folder of the run", ""),
-             ("Steps in all", "\x155"), ("More options", "--mode 'rep"))  # fmt: skip
+             ("Steps in all", "\x155"), ("More options", "--half 'fir"))  # fmt: skip
         menu.wait_prompt("expected options as in a shell")
         menu.send("'" + ENTER)
         menu.answer("Let new ttt memories begin there?", "y")
         start = tmp_path / "outer-loop" / "start.safetensors"
         expect(
             menu,
-            "train start qa.jsonl --out outer-loop --steps 5 --mode rep",
+            "train start qa.jsonl --out outer-loop --steps 5 --half fir",
             f"config set strategies.ttt.start {start}",
         )
         fill(menu, "Run Benchmarks", ("Which benchmark?", "stream"), ("Data", "qa.jsonl"), ("Documents", "\x153"))

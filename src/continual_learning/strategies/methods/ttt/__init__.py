@@ -56,7 +56,7 @@ from continual_learning.strategies.methods.ttt.memory import (
     without_texts,
 )
 from continual_learning.strategies.methods.ttt.recite import Recitation
-from continual_learning.strategies.methods.ttt.start import load_start
+from continual_learning.strategies.methods.ttt.start import chosen_start
 from continual_learning.strategies.methods.ttt.unfinished import Unfinished
 from continual_learning.strategies.methods.ttt.weak_settings import weak_settings
 from continual_learning.strategies.reading import ReadingStrategy
@@ -260,7 +260,7 @@ class TTT(ReadingStrategy[TTTConfig]):
 
     def describe(self, base: BaseModel, state: State) -> dict[str, Any]:
         """Blocks, alpha and parameters, for `info`."""
-        start = load_start(self.config.start, base) if self.config.start is not None else None
+        start = chosen_start(self.config, base)
         blocks = start.blocks if start else self._blocks(base)
         parts = mlp_parts(base.mlp(blocks.start))
         neurons = min(self.config.neurons or parts.intermediate_size, parts.intermediate_size)
@@ -275,7 +275,7 @@ class TTT(ReadingStrategy[TTTConfig]):
             "parameters": parameter_count(base.model),
             "trainable_parameters": trainable,
             "trainable_parameters_per_passage": trainable,
-            "start": self.config.start,
+            "start": self.config.start if start else None,
             "reader": self.config.reader if chosen_reader(base, self.config) else None,
             "alpha": self.config.alpha(max(1, len(state.meta.documents))),
             "passages": len(passage_keys(state)),
@@ -291,11 +291,9 @@ class TTT(ReadingStrategy[TTTConfig]):
             raise ConfigError(f"strategy 'ttt': {error}") from None
 
     def _calibration(self, base: BaseModel, progress: ProgressCallback | None) -> Calibration | None:
-        if self.config.start is not None:
+        if not self._calibrates(base):
             return None
         blocks = self._blocks(base)
-        if self.config.selection != "tfidf" or self.config.neurons is None:
-            return None
 
         def report(done: int, total: int) -> None:
             if progress:
@@ -305,9 +303,13 @@ class TTT(ReadingStrategy[TTTConfig]):
         background = self._background[: self.config.calibration_samples]
         return calibrate(base, background, blocks, folder, report)
 
+    def _calibrates(self, base: BaseModel) -> bool:
+        by_rarity = self.config.selection == "tfidf" and self.config.neurons is not None
+        return by_rarity and chosen_start(self.config, base) is None
+
     def _calibrated(self, base: BaseModel) -> bool | None:
         """Whether the neuron gates' frequencies have been counted; None if the gates need none."""
-        if self.config.selection != "tfidf" or self.config.neurons is None or self.config.start:
+        if not self._calibrates(base):
             return None
         return calibration_file(base, self._background, self._blocks(base), data_home() / "calibration").exists()
 

@@ -25,16 +25,12 @@ if TYPE_CHECKING:
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Documents with questions: SQuAD JSON or JSON lines.")]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Run folder; an existing run is resumed.")]
-Mode = Annotated[
-    Literal["second_order", "first_order", "reptile", "instruction"],
-    typer.Option("--mode", help="How the outer loop learns; instruction is the control without an inner loop."),
-]
 Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Total steps, earlier sessions included.", min=0)]
 Half = Annotated[
     Literal["all", "first", "second"], typer.Option("--half", help="Which half of the articles, in the file's order.")
 ]
-MaxSeconds = Annotated[
-    float | None, typer.Option("--max-seconds", metavar="S", help="End this session after S seconds.", min=0)
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", metavar="N", help="Stop after this time; the next call continues.", min=0)
 ]
 Outer = Annotated[
     list[str] | None,
@@ -50,13 +46,12 @@ def start(
     cli: CommandContext,
     data: Data,
     out_folder: Out,
-    mode: Mode = "first_order",
     steps: Steps = 100,
     half: Half = "all",
     outer: Outer = None,
     settings: Inner = None,
     model: Model = None,
-    max_seconds: MaxSeconds = None,
+    minutes: Minutes = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +62,7 @@ def start(
     from continual_learning.datasets.base import halves, load_dataset
     from continual_learning.model.base_model import BaseModel
     from continual_learning.options import parse_config
-    from continual_learning.strategies.methods.ttt.config import TTTConfig
+    from continual_learning.strategies.methods.ttt.config import PACKAGED, TTTConfig
     from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
     from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
     from continual_learning.strategies.methods.ttt.outer_loop.run import train_start
@@ -77,15 +72,10 @@ def start(
     config = cli.config({"model.name": model})
     inner = parse_config(TTTConfig, config.strategy_options("ttt", cli.assignments(settings or [])), "strategy 'ttt'")
     texts = cli.assignments(outer or [])
-    given = {"mode": mode, **{key: cli.from_text(StartConfig, key, text) for key, text in texts.items()}}
+    given = {key: cli.from_text(StartConfig, key, text) for key, text in texts.items()}
     chosen = parse_config(StartConfig, given, "train start --outer")
-    if inner.start is not None:
+    if inner.start not in (None, PACKAGED):
         raise InputError(f"--set start={inner.start}: a start is what is trained here; leave it out")
-    if chosen.mode == "second_order" and inner.optimizer != "sgd":
-        raise InputError(
-            f"--mode second_order with the inner rule {inner.optimizer}: it differentiates the updates, which takes "
-            "sgd; add --set optimizer=sgd --set learning_rate=0.5"
-        )
     dataset = load_dataset(data)
     if half != "all":
         dataset = halves(dataset)[0 if half == "first" else 1]
@@ -100,17 +90,18 @@ def start(
     def show_point(point: Point) -> None:
         if processes.main:
             out.note(
-                f"step {point.step}: validation loss {point.loss_off:.3f} before learning, {point.loss_on:.3f} after; "
-                f"answer tokens right {point.right_off:.1%}, {point.right_on:.1%}"
+                f"step {point.step}: validation loss {point.loss_before:.3f}, {point.loss:.3f} after "
+                f"{chosen.inner_steps} inner steps, tokens right {point.right_before:.1%}, {point.right:.1%}; "
+                f"all recited after {point.steps_to_recite:.1f}"
             )
 
-    with cli.progress_bar(f"train start ({mode})") as bar:
+    with cli.progress_bar("train start") as bar:
 
         def show_step(done: int, total: int, loss: float) -> None:
             if bar and processes.main:
                 bar(Progress("step", done, total, f"loss {loss:.3f}"))
 
-        limit = float("inf") if max_seconds is None else max_seconds
+        limit = float("inf") if minutes is None else 60 * minutes
         found = train_start(base, dataset, chosen, inner, out_folder, steps, processes, limit, show_step, show_point)
     if not processes.main:
         return
@@ -118,7 +109,6 @@ def start(
     facts: dict[str, Any] = {
         "start": path,
         "bytes": path.stat().st_size,
-        "mode": mode,
         "steps": found.steps,
         "planned_steps": found.planned_steps,
         "complete": found.steps >= found.planned_steps,
@@ -131,13 +121,12 @@ def start(
         "data": {"name": dataset.name, "half": half, "sha256": dataset.sha256()},
     }
     out.result(facts)
-    out.table(
-        ("step", "loss before learning", "loss after", "tokens right before", "tokens right after"),
-        [
-            (p.step, f"{p.loss_off:.3f}", f"{p.loss_on:.3f}", f"{p.right_off:.1%}", f"{p.right_on:.1%}")
-            for p in found.curve
-        ],
-    )
+    rows = [
+        (p.step, f"{p.loss_before:.3f}", f"{p.loss:.3f}", f"{p.right_before:.1%}", f"{p.right:.1%}", p.steps_to_recite)
+        for p in found.curve
+    ]
+    after = f"after {chosen.inner_steps} steps"
+    out.table(("step", "loss before", after, "tokens right before", after, "steps to recite all"), rows)
     out.line(f"{found.steps} of {steps} steps in {found.seconds:.0f} s; {path} ({cli.size(facts['bytes'])})")
     if found.steps < steps:
         out.line("give the same command again to resume")
@@ -148,7 +137,7 @@ def _menu_start(menu: MenuContext) -> None:
     data = menu.prompts.path("Documents with questions (SQuAD's JSON, or JSON lines)")
     folder = menu.prompts.text("Folder of the run (an existing run is resumed)", "outer-loop")
     steps = menu.prompts.number("Steps in all", 100)
-    more = menu.prompts.text("More options, such as --mode reptile (empty: none)", required=False, check=_words)
+    more = menu.prompts.text("More options, such as --minutes 10 (empty: none)", required=False, check=_words)
     code = menu.run("train", "start", data, "--out", folder, "--steps", steps, *shlex.split(more))
     found = Path(folder).expanduser().resolve() / "start.safetensors"
     if code == 0 and found.exists() and menu.prompts.confirm("Let new ttt memories begin there?"):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from continual_learning.options import ANY
 from continual_learning.reading.pipeline import PassageConfig
 
+PACKAGED = "packaged"
 _OF_ANOTHER_RULE = ("learning_rate", "neurons", "passes", "mini_batch_tokens", "gradient_steps")
 """Options whose values mean something else in memories that name an optimizer: those were learned by AdamW or SGD."""
 
@@ -65,9 +66,10 @@ class TTTConfig(PassageConfig):
     """Neurons per block that learn a passage: their output weights do. None: all of them."""
     selection: Literal["tfidf", "tf", "random"] = "tfidf"
     """How neurons are chosen: by TF-IDF of their accesses against background text, by accesses alone, or at random."""
-    start: str | None = None
-    """Where every branch begins: a file that `continual-learning train start` wrote, or `packaged`. Its blocks and
-    neurons override those above. None: the passage's neurons, with zero output weights."""
+    start: str | None = PACKAGED
+    """Where every branch begins: a file that `continual-learning train start` wrote, whose blocks and neurons override
+    the settings of both; `packaged`: the one that ships for the base, if there is one and those settings are at their
+    defaults. None: the passage's neurons, with zero output weights."""
     calibration_samples: int | None = Field(None, ge=2)
     """Number of background texts used to calibrate the neuron gate. None: all."""
     gate_threshold: float = Field(0.0, ge=0, le=1)
@@ -134,6 +136,12 @@ class TTTConfig(PassageConfig):
     def alpha(self, position: int) -> float:
         """alpha of the document learned as the ``position``-th, counted from 1."""
         return max(self.alpha_min, self.alpha_initial - self.alpha_decay * position)
+
+    @property
+    def chooses_neurons(self) -> bool:
+        """Whether a setting that a start overrides differs from its default."""
+        overridden = ("first_block", "last_block", "neurons", "selection", "calibration_samples", "gate_threshold")
+        return any(getattr(self, name) != type(self).model_fields[name].default for name in overridden)
 
     @property
     def alpha_varies(self) -> bool:

@@ -199,7 +199,7 @@ class Course:
                 return values, gaps_M.detach()
             written = [self._written[b].written_BTD for b in blocks]
             [slope_BTD] = torch.autograd.grad(
-                gaps_M[open_M].sum(), written[-1:], create_graph=through, retain_graph=len(blocks) > 1
+                gaps_M[open_M].sum(), written[-1:], create_graph=through, retain_graph=through or len(blocks) > 1
             )
             slope_MD = slope_BTD[reads_BT]
             square_M = slope_MD.pow(2).sum(dim=-1).clamp_min(1e-12) * len(blocks)

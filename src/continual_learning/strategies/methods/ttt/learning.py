@@ -34,7 +34,7 @@ from continual_learning.strategies.methods.ttt.inner_loop import (
     prefix_activations,
 )
 from continual_learning.strategies.methods.ttt.neuron_gate import tfidf, top_neurons
-from continual_learning.strategies.methods.ttt.start import load_start
+from continual_learning.strategies.methods.ttt.start import chosen_start
 from continual_learning.text.chunking import sentences
 from continual_learning.training.examples import Item, answer_ids, make_item
 from continual_learning.training.gradient_descent import StepCallback
@@ -149,9 +149,8 @@ def inner_loop(config: TTTConfig) -> InnerLoop:
 
 def first_branch(base: BaseModel, config: TTTConfig) -> int:
     """The first block with a Dual MLP: that of the start, if there is one."""
-    if config.start is not None:
-        return load_start(config.start, base).blocks.start
-    return blocks_with_branches(base, config).start
+    start = chosen_start(config, base)
+    return (blocks_with_branches(base, config) if start is None else start.blocks).start
 
 
 def _prepare(lesson: Lesson, passage: Passage) -> _Prepared:
@@ -237,8 +236,9 @@ def new_branches(
 
     The neurons are those that the parts' tokens access after their cues.
     """
-    if config.start is not None:
-        return load_start(config.start, base).branches(base)
+    start = chosen_start(config, base)
+    if start is not None:
+        return start.branches(base)
     blocks = blocks_with_branches(base, config)
     counts: dict[int, Tensor] = {}
     if calibration or config.selection == "tf":

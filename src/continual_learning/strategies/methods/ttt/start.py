@@ -1,10 +1,10 @@
 """A start: meta-learned initial branches for every passage, trained once per base model (`outer_loop`).
 
 Without one, a branch begins as a copy of neurons chosen for the passage, with zero output weights. A start fixes
-the neurons and gives each of their weights another initial value. Its file is safetensors: ``<block>.neurons`` and
+the neurons and the initial values of their output weights. Its file is safetensors: ``<block>.neurons`` and
 ``<block>.<weight>`` hold what `dual_mlp.branch_deltas` gives, and the metadata say which base it belongs to and
-how it was made. Weights learned from a start are kept as differences from the base, so that a memory can be
-answered from, exported and forgotten without the start.
+how it was made. What is learned from a start is kept whole, so that a memory can be answered from, exported and
+forgotten without the start.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from continual_learning.errors import ConfigError
 from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
+from continual_learning.strategies.methods.ttt.config import PACKAGED, TTTConfig
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
 
-PACKAGED = "packaged"
 FORMAT = "continual-learning start 1"
 _TRAIN = "continual-learning train start"
 
@@ -62,14 +62,22 @@ def save_start(start: Start, path: Path) -> None:
     write_artifact(path, tensors, {"format": FORMAT, "base": start.fingerprint, "facts": dict(start.facts)})
 
 
-def load_start(name: str, base: BaseModel) -> Start:
-    """Load the start in a file, or with ``packaged`` the one that ships for this base.
+def chosen_start(config: TTTConfig, base: BaseModel) -> Start | None:
+    """Return the start of these settings; None if branches begin in the passage's own neurons.
 
-    Raises ConfigError if there is none, CorruptMemoryError if the file cannot be read, MismatchError
-    if it belongs to another base.
+    ``packaged`` is None if none ships for the base, or if a setting that a start overrides is not at its default.
+    Raises ConfigError if there is no such file, CorruptMemoryError if it cannot be read, MismatchError if it belongs to
+    another base.
     """
-    start = _packaged(base) if name == PACKAGED else read_start(Path(name).expanduser())
-    check_base(f"start {name}", start.fingerprint, base.fingerprint, base.name, _TRAIN)
+    if config.start == PACKAGED:
+        return None if config.chooses_neurons else packaged_start(base)
+    return None if config.start is None else load_start(Path(config.start).expanduser(), base)
+
+
+def load_start(path: Path, base: BaseModel) -> Start:
+    """Load the start in a file. Raises as `chosen_start` does."""
+    start = read_start(path)
+    check_base(f"start {path}", start.fingerprint, base.fingerprint, base.name, _TRAIN)
     return start
 
 
@@ -84,7 +92,8 @@ def read_start(path: Path) -> Start:
         return Start(artifact.header["base"], artifact.by_block(), artifact.header["facts"])
 
 
-def _packaged(base: BaseModel) -> Start:
+def packaged_start(base: BaseModel) -> Start | None:
+    """Return the start that ships for this base, if there is one."""
     folder = files("continual_learning") / "data" / "starts"
     for entry in sorted(folder.iterdir(), key=lambda e: e.name) if folder.is_dir() else []:
         if entry.name.endswith(".safetensors"):
@@ -92,7 +101,4 @@ def _packaged(base: BaseModel) -> Start:
                 start = read_start(path)
             if start.fingerprint == base.fingerprint:
                 return start
-    raise ConfigError(
-        f"start = {PACKAGED!r}: none ships for {base.name} ({base.fingerprint[:12]}); train one with "
-        "`continual-learning train start` and give its file"
-    )
+    return None

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.config import PACKAGED, TTTConfig
 from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Passage, parts_of
-from continual_learning.strategies.methods.ttt.start import PACKAGED
 
 _KEPT_SECONDS = 7 * 24 * 3600.0
 

@@ -1,14 +1,15 @@
 """A run on disk: ``checkpoint.safetensors`` to resume from, and ``start.safetensors``, the best start so far.
 
-A checkpoint holds everything that the next step depends on, bit for bit: phi_0, the optimizer's moments, the number of
-the step, the best start so far and the validation curve. What is drawn in a step depends on the seed and the step's
-number alone. It is written to another file and renamed, so that a killed process leaves a complete one.
+A checkpoint holds everything that the next step depends on, bit for bit: the values, the optimizer's moments, the
+step's number, the best start so far and the validation curve. Which passages are drawn depends on the seed and the
+step's number alone. It is written to another file and renamed, so that a killed process leaves a complete one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,19 @@ CHECKPOINT, START = "checkpoint.safetensors", "start.safetensors"
 
 @dataclass(frozen=True)
 class Point:
-    """One validation: passages of held-out articles, each learned from the start by the inner loop."""
+    """One validation: passages of held-out articles, each learned from the initial values by the inner loop."""
 
     step: int
-    loss_off: float
-    """Loss of the questions before the inner loop, in nats per token; mean over passages."""
-    loss_on: float
-    """Loss of the questions after it."""
-    right_off: float
-    """Share of the answers' tokens that are the first choice, before the inner loop."""
-    right_on: float
+    loss_before: float
+    """Loss of the learned tokens before the inner steps, in nats per token; mean over passages."""
+    loss: float
+    """The same after them."""
+    right_before: float
+    """Share of the learned tokens that are the first choice before the inner steps."""
+    right: float
+    """The same after them."""
+    steps_to_recite: float
+    """Inner steps until all of a passage is recited; mean over passages."""
 
 
 @dataclass
@@ -51,17 +55,13 @@ class Checkpoint:
     """Duration of all sessions."""
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(folder: Path, run: Checkpoint) -> None:
     """Write the checkpoint of a run."""
-    tensors = _numbered("weights", checkpoint.weights) | _numbered("best", checkpoint.best)
-    for number, moments in enumerate(checkpoint.moments):
+    tensors = {f"{kind}.{n:03d}": t for kind in ("weights", "best") for n, t in enumerate(getattr(run, kind))}
+    for number, moments in enumerate(run.moments):
         tensors |= {f"moments.{number:03d}.{name}": tensor for name, tensor in moments.items()}
-    header = {
-        "identity": checkpoint.identity,
-        "step": checkpoint.step,
-        "seconds": checkpoint.seconds,
-        "curve": [asdict(point) for point in checkpoint.curve],
-    }
+    curve = [asdict(point) for point in run.curve]
+    header = {"identity": run.identity, "step": run.step, "seconds": run.seconds, "curve": curve}
     write_artifact(folder / CHECKPOINT, tensors, header)
 
 
@@ -76,35 +76,24 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | N
         return None
     with damage_reported(str(path), "delete it to start over"):
         artifact = read_artifact(path)
-        tensors, header = artifact.tensors, artifact.header
-        found: dict[str, Any] = header["identity"]
-        moments: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in sorted(tensors.items()):
+        header, kinds = artifact.header, defaultdict[str, list[Tensor]](list)
+        moments = defaultdict[str, dict[str, Tensor]](dict)
+        for name, tensor in sorted(artifact.tensors.items()):
             kind, number, *rest = name.split(".")
-            if kind == "moments":
-                moments.setdefault(number, {})[rest[0]] = tensor
-        checkpoint = Checkpoint(
-            found,
-            int(header["step"]),
-            _of_kind("weights", tensors),
-            list(moments.values()),
-            _of_kind("best", tensors),
-            [Point(**point) for point in header["curve"]],
-            float(header["seconds"]),
-        )
+            if rest:
+                moments[number][rest[0]] = tensor
+            else:
+                kinds[kind].append(tensor)
+        curve = [Point(**point) for point in header["curve"]]
+        run = Checkpoint(
+            header["identity"], header["step"], kinds["weights"], list(moments.values()), kinds["best"], curve,
+            header["seconds"],
+        )  # fmt: skip
     wanted = json.loads(json.dumps(identity))
-    for key in sorted(wanted.keys() | found.keys()):
-        if wanted.get(key) != found.get(key):
+    for key in sorted(wanted.keys() | run.identity.keys()):
+        if wanted.get(key) != run.identity.get(key):
             raise InputError(
-                f"{folder}: holds a run with {key} = {found.get(key)!r}, not {wanted.get(key)!r}; give the same "
+                f"{folder}: holds a run with {key} = {run.identity.get(key)!r}, not {wanted.get(key)!r}; give the same "
                 "settings to resume it, another --out, or --overwrite"
             )
-    return checkpoint
-
-
-def _numbered(kind: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-    return {f"{kind}.{number:03d}": tensor for number, tensor in enumerate(tensors)}
-
-
-def _of_kind(kind: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    return [tensors[name] for name in sorted(tensors) if name.startswith(f"{kind}.")]
+    return run
