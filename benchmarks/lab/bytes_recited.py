@@ -29,8 +29,8 @@ from continual_learning.strategies.base import make_strategy
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND, PICTURE = ROOT / "benchmarks" / "lab" / "bytes_recited.json", ROOT / "docs" / "bytes-recited.svg"
-PASSAGES, TOKENS = 16, range(100, 200)
-NEURONS = (8, 16, 32, 48, 64, 80, 96, 128, 192)
+PASSAGES, TOKENS = 6, range(100, 200)
+NEURONS = (16, 32, 64, 96, 128, 160, 192)
 SELECTIONS = {"tfidf": "TF-IDF", "tf": "most active", "random": "by chance"}
 
 

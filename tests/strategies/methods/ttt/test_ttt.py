@@ -390,11 +390,11 @@ def parts_wrong(report: LearnReport) -> int:
 
 
 def test_passes_end_as_soon_as_all_is_recited(tiny_base: BaseModel) -> None:
-    options: dict[str, Any] = {"neurons": None, "part_tokens": 20}
-    short, few = learn(tiny_base, SHORT, passes=1, learning_rate=0.3, **options)
-    known, enough = learn(tiny_base, SHORT, passes=60, **options)
+    document = Document("Otto Brand lives in Lund.", "Otto")
+    short, few = learn(tiny_base, document, neurons=None, passes=1, learning_rate=0.3)
+    known, enough = learn(tiny_base, document, neurons=None, passes=60)
     assert parts_wrong(few) > 0 == parts_wrong(enough)
-    assert learn(tiny_base, SHORT, passes=600, **options)[0].digest() == known.digest() != short.digest()
+    assert learn(tiny_base, document, neurons=None, passes=600)[0].digest() == known.digest() != short.digest()
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ class TTT(ReadingStrategy[TTTConfig]):
     summary = "writes documents into trainable neurons alongside the frozen ones (TTT-E2E)"
     Config = TTTConfig
     cost = Cost(
-        learn_token=0.012,
+        learn_token=0.025,
         answer=1.1,
-        token_bytes=360,
+        token_bytes=400,
         keeps_text=False,
         prompt_tokens=200,
         f1={"smollm2-135m": 0.574, "gemma3-270m": 0.616},
