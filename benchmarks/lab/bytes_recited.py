@@ -87,7 +87,7 @@ def main() -> None:
         for neurons in NEURONS:
             name = f"{selection} {neurons}"
             if name not in rows:
-                rows[name] = measured(base, data, {"selection": selection, "neurons": neurons})
+                rows[name] = measured(base, data, {"selection": selection, "neurons": neurons, "start": None})
                 keep_rows(FOUND, data.sha256(), machine_facts(base), rows)
                 print(name, json.dumps(rows[name]), flush=True)
     tokens = next(iter(rows.values()))["tokens"]
