@@ -90,7 +90,7 @@ def test_model_info_of_a_memory_that_adds_weights(
     found = cli("model", "info", "--memory", "sparse", "--json").json
     assert (found["layers_total"], found["layers_modified"], found["layers_frozen"]) == (4, 1, 3)
     assert found["modified_blocks"] == [3]
-    assert found["trainable_parameters"] == 1 * 8 * 32 * 3
+    assert found["trainable_parameters"] == 1 * 8 * 32
     assert (found["alpha"], found["gates_calibrated"]) == (0.0, False)
     path = Path("a.txt")
     path.write_text("Comb jellies eat plankton. They swim with rows of cilia.")
