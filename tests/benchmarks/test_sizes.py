@@ -41,9 +41,11 @@ def test_bytes_and_operations_follow_from_the_shape(sizes: ModuleType) -> None:
     assert shape.block == 10 * (2 * 10 + 2 * 5 + 3 * 20) and shape.weights == 4 * 900 + 1000
     assert [shape.bytes_in(kind) for kind in ("fp32", "bf16", "int8")] == [18400, 9200, 3600 + 2000]
     assert shape.bytes_in("nf4") == 3600 * 4.25 / 8 + 2000
-    work = sizes.Work(item_tokens=0, trained_tokens=100, checked_tokens=0, steps=1, learned_share=0.0)
-    branch = 3 * 10 * sizes.NEURONS
-    assert shape.learning_flops(work) == 2 * sizes.PASSAGE_TOKENS * 3600 + 100 * (4 * 900 + 6 * branch)
+    assert shape.attention == 10 * (2 * 10 + 2 * 5)
+    work = sizes.Work(item_tokens=70, batch_tokens=100, steps=2, look_ups=1, learned_share=0.0)
+    branch = 2 * 10 * sizes.NEURONS * 4 + 2 * sizes.NEURONS**2
+    expected = 2 * 70 * 3 * 900 + 100 * (2 * 900 + 2 * (2 * 300 + branch) + 2 * 300)
+    assert shape.learning_flops(work) == expected
 
 
 def test_the_document_is_what_the_count_gives(sizes: ModuleType) -> None:

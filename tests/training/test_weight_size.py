@@ -31,7 +31,6 @@ def test_smaller_weights_have_a_smaller_share_and_larger_ones_no_larger(family: 
     [
         ("lora", QUICK, "learning_rate", 2.5e-3),
         ("full_finetune", QUICK, "learning_rate", 5e-5),
-        ("ttt", {"neurons": 6, "passes": 2, "guard": False}, "learning_rate", 1e-2),
         ("nested", {**ONE_LEVEL, "learning_rates": (2e-3,)}, "learning_rates", (1e-3,)),
     ],
 )

@@ -32,8 +32,9 @@ from continual_learning.model.cpu_linear import Precision
 from continual_learning.model.quantised import FrozenWeights
 from continual_learning.options import current_options, parse_config
 from continual_learning.strategies.base import Strategy, make_strategy, plain_report, strategy_class
-from continual_learning.strategies.choosing import AUTO, AutoConfig, Chosen
+from continual_learning.strategies.choosing import AutoConfig, Chosen
 from continual_learning.strategies.gate import perplexity
+from continual_learning.strategies.registry import AUTO
 from continual_learning.text.characters import normalised
 from continual_learning.text.checks import check_text
 from continual_learning.text.words import several

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from continual_learning.errors import ConfigError, UnknownNameError
 from continual_learning.settings.schema import Config, ModelSettings, load_config, parse_assignments
-from continual_learning.strategies.choosing import AUTO, AutoConfig
+from continual_learning.strategies.choosing import AutoConfig
+from continual_learning.strategies.registry import AUTO
 
 if TYPE_CHECKING:
     from continual_learning.app.automatic import Automatic

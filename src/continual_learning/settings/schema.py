@@ -25,7 +25,8 @@ from continual_learning.errors import ConfigError
 from continual_learning.io.paths import ACCEPT_LICENCE_VARIABLE, HOME_VARIABLE, data_home
 from continual_learning.options import StrategyConfig
 from continual_learning.settings import aliases
-from continual_learning.strategies.choosing import AUTO, AutoConfig
+from continual_learning.strategies.choosing import AutoConfig
+from continual_learning.strategies.registry import AUTO
 from continual_learning.strategies.registry import strategy_names as strategy_names  # noqa: PLC0414 - exported
 
 PREFIX = "CONTINUAL_LEARNING_"

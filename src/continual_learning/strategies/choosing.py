@@ -17,8 +17,6 @@ from continual_learning.errors import InputError
 from continual_learning.options import StrategyConfig
 from continual_learning.text.words import several
 
-AUTO = "auto"
-"""Takes the place of a strategy's name where a memory is made."""
 F1_NOISE = 0.03
 """Differences in token F1 up to this are noise: the 95% intervals in benchmarks/README.md are wider."""
 LEAST_KEPT = 0.9

@@ -23,10 +23,11 @@ from pathlib import Path
 from types import ModuleType
 
 from continual_learning.errors import ConfigError
-from continual_learning.strategies.choosing import AUTO
 
 STRATEGIES_GROUP = "continual_learning.strategies"
 COMMANDS_GROUP = "continual_learning.commands"
+AUTO = "auto"
+"""Takes the place of a strategy's name where a memory is made: `choosing` names the strategy."""
 ROOMS = ("baselines", "methods")
 """Folders of ``strategies/`` in which each file's name is the name of a strategy."""
 

@@ -86,7 +86,7 @@ def choices(key: str) -> list[str]:
     """The values of a setting that takes only these; empty for all others."""
     if key == "strategy":
         from continual_learning.settings.schema import strategy_names
-        from continual_learning.strategies.choosing import AUTO
+        from continual_learning.strategies.registry import AUTO
 
         return [AUTO, *strategy_names()]
     field = _field(key)

@@ -48,7 +48,7 @@ def switch_memory(menu: Menu) -> None:
     """Another memory for the entries, until the menu is left."""
     from continual_learning.cli.session import memory_names
     from continual_learning.settings.schema import load_config, strategy_names
-    from continual_learning.strategies.choosing import AUTO
+    from continual_learning.strategies.registry import AUTO
 
     names = memory_names()
     choices = {name: name for name in names} | {NEW: "a new one"}

@@ -98,7 +98,7 @@ class TTTConfig(PassageConfig):
     gradient_steps: int = Field(1, ge=1)
     """Gradient steps per mini-batch."""
     passes: int = Field(60, ge=1)
-    """Maximum number of passes over the parts of a passage; they end as soon as all are recited word for word."""
+    """Passes over the parts of a passage, at most: they end as soon as all are recited word for word."""
     max_seconds: float | None = Field(None, gt=0)
     """Time limit per document in seconds; what is learned by then is checked and kept. None: no limit."""
     seed: int = 0

@@ -18,7 +18,7 @@ the MLP beside it: what they compute is computed once. The vocabulary head runs 
 vocabulary prefers instead is looked up when no candidate is left, and becomes a candidate.
 
 Shapes: B = items of a mini-batch, T = tokens, D = hidden size, K = neurons of a branch, M = learned tokens,
-S = candidate tokens, V = vocabulary.
+R = preferred tokens, S = candidate tokens.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _PREFIX_TOKENS, _PADDED = 256, 1.3
 _AIM, _SURE = 2.0, 0.3
 # Weight of the ridge, as a share of the neurons' mean square.
 _RIDGE = 1e-3
+# Passes in which more than what is to be recited is learned: later, it would be in the way.
+_ALONG = 12
 # Tokens that the base prefers to a learned one at its place: candidates from the start.
 _RIVALS = 16
 
@@ -183,18 +185,26 @@ class Course:
         self._looked_up = False
 
     def step(
-        self, values: Values, rate: float, through: bool = False, others: Sequence[Course] = ()
+        self,
+        values: Values,
+        rate: float,
+        through: bool = False,
+        others: Sequence[Course] = (),
+        among_M: Tensor | None = None,
     ) -> tuple[Values, Tensor]:
         """Return the values after one step and the gaps before it, [M]; the same values if no token is open.
 
-        The tokens of ``others``, mini-batches of the same passage that were read before, ask for no change. With
-        ``through``, what is returned is differentiable with respect to ``values``.
+        ``among_M``: the tokens that are learned; the default: all. The tokens of ``others``, mini-batches of the same
+        passage that were read before, ask for no change. With ``through``, what is returned is differentiable with
+        respect to ``values``.
         """
         reads_BT, blocks = self.batch.reads_BT, list(self._written)
         with torch.enable_grad():
             given = values if through else {b: v.detach().requires_grad_() for b, v in values.items()}
             gaps_M = self.gaps(given)
             open_M = open_tokens(gaps_M)
+            if among_M is not None:
+                open_M = open_M & among_M
             if not open_M.any():
                 return values, gaps_M.detach()
             written = [self._written[b].written_BTD for b in blocks]
@@ -309,10 +319,12 @@ def descend(
     loss, steps, done, late = math.nan, 0, False, False
     for number in range(loop.passes):
         losses, moved = [], False
-        for course, wanted_M in zip(courses, wanted, strict=True):
-            others = [other for other in courses if other is not course]
+        playing = [(c, w) for c, w in zip(courses, wanted, strict=True) if number < _ALONG or w.any()]
+        for course, wanted_M in playing:
+            others = [other for other, _ in playing if other is not course]
+            among_M = None if number < _ALONG else wanted_M
             for _ in range(loop.gradient_steps):
-                values, gaps_M = course.step(values, loop.learning_rate, others=others)
+                values, gaps_M = course.step(values, loop.learning_rate, others=others, among_M=among_M)
                 losses.append(F.softplus(gaps_M).mean().item())
                 if not math.isfinite(losses[-1]):
                     raise DivergedError(
@@ -320,7 +332,7 @@ def descend(
                         f"learning_rate below {loop.learning_rate:g}"
                     )
                 open_M = open_tokens(gaps_M)
-                if not open_M.any():
+                if not (open_M if among_M is None else open_M & among_M).any():
                     break
                 moved, steps = moved or bool((open_M & wanted_M).any()), steps + 1
         loss = sum(losses) / len(losses)

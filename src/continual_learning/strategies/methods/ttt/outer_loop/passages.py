@@ -52,4 +52,4 @@ def study_passage(base: BaseModel, passage: Passage, ttt: TTTConfig, first_block
     parts = parts_of(base, passage, ttt)
     items = [part_item(base, passage.title, number, part) for number, part in enumerate(parts)]
     prefix = prefix_activations(base, items, first_block)
-    return StudyPassage(Job({}, passage.alpha, items, prefix, base.stop_ids), Batch.of(base, items, prefix))
+    return StudyPassage(Job({}, passage.alpha, items, prefix, len(items), base.stop_ids), Batch.of(base, items, prefix))
