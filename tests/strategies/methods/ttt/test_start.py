@@ -256,7 +256,7 @@ def test_the_start_that_ships_is_the_default_unless_neurons_are_chosen(
     embedded_base: BaseModel, tiny_base: BaseModel
 ) -> None:
     shipped = chosen_start(TTTConfig(), embedded_base)
-    assert shipped and len(shipped.deltas[shipped.blocks.start]["neurons"]) == TTTConfig().neurons
+    assert shipped and len(shipped.deltas[shipped.blocks.start]["neurons"]) == 96
     assert chosen_start(TTTConfig(neurons=8), embedded_base) is None
     assert chosen_start(TTTConfig(start=None), embedded_base) is None
     assert chosen_start(TTTConfig(), tiny_base) is None
