@@ -75,7 +75,9 @@ def test_an_estimate_counts_what_would_be_learned_and_learns_nothing(
     monkeypatch.setattr(type(learner.strategy), "cost", Cost(learn_token=0.5, token_bytes=10, document_bytes=100))
     expected = learner.estimate([TEXT, TEXT, "The fox."])
     short = len(tiny_base.encode("The fox."))
-    assert expected == LearningEstimate(2, 12 + short, None, 0, 0.5 * (12 + short), 200 + 10 * (12 + short))
+    assert expected == LearningEstimate(
+        documents=2, tokens=12 + short, bytes=200 + 10 * (12 + short), seconds=0.5 * (12 + short)
+    )
     assert learner.documents == ()
     quoted = open_(tiny_base, strategy="quote")
     quoted.learn(TEXT, title="held")
@@ -206,7 +208,7 @@ def test_perplexity_is_of_the_model_with_its_memory(tiny_base: BaseModel) -> Non
     before = learner.perplexity([TEXT])
     elsewhere = learner.perplexity(["Numbers 0 1 2 3 4."])
     learner.learn(TEXT)
-    assert learner.perplexity([TEXT]) != before
+    assert learner.perplexity([TEXT]) < 0.8 * before
     assert learner.perplexity(["Numbers 0 1 2 3 4."]) == elsewhere
 
 

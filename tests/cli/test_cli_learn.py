@@ -262,7 +262,7 @@ def test_an_empty_memory_of_strategy_auto(cli: Any, tiny: Any) -> None:
     assert Store.open("work").load().meta.strategy == "jitrl_mvp"
 
 
-LONG = LearningEstimate(1, 50_120, 265, 0, 1500.0, 52_100_000)
+LONG = LearningEstimate(documents=1, tokens=50_120, bytes=52_100_000, passages=265, seconds=1500.0)
 IN_WORDS = "learning 50,120 tokens in 265 passages takes about 25 min and 52.1 MB"
 
 

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from continual_learning.app.estimate import Estimate
 from continual_learning.documents import Document
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
-from continual_learning.strategies.base import Strategy
+from continual_learning.strategies.base import Strategy, Workload
 
 
-@dataclass(frozen=True)
-class LearningEstimate:
-    """What learning some documents takes, without those that the memory holds already."""
+@dataclass(frozen=True, kw_only=True)
+class LearningEstimate(Workload):
+    """What learning some documents takes."""
 
-    documents: int
-    tokens: int
-    passages: int | None
-    """Passages that are learned one by one; None if the strategy does not cut documents into passages."""
-    passages_kept: int
-    """Those of them that were learned before an interruption, and are not learned again."""
     seconds: float
     """Estimated from the strategy's cost and this machine's speed."""
-    bytes: int
-    """Estimated growth of the memory."""
 
 
 def estimate_learning(
@@ -39,4 +31,4 @@ def estimate_learning(
         seconds = Estimate.here(base).learn(strategy.name, work.tokens)
     if work.passages:
         seconds *= 1 - work.passages_kept / work.passages
-    return LearningEstimate(work.documents, work.tokens, work.passages, work.passages_kept, seconds, work.bytes)
+    return LearningEstimate(**asdict(work), seconds=seconds)

@@ -83,7 +83,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Workload:
-    """What learning some documents comes to, without those that the memory holds already."""
+    """What there is to learn of some documents, without those that the memory holds already."""
 
     documents: int
     tokens: int
@@ -181,7 +181,7 @@ class Strategy(ABC, Generic[ConfigT]):
         return None
 
     def workload(self, base: BaseModel, state: State, documents: Sequence[Document]) -> Workload:
-        """What learning these documents comes to, by `cost`; nothing is learned."""
+        """What there is to learn of these documents, with its size by `cost`; nothing is learned."""
         new = {document.id: document for document in documents if state.meta.document(document.id) is None}
         limit = math.inf if self.token_limit is None else self.token_limit
         tokens = int(sum(min(limit, len(base.encode(document.text))) for document in new.values()))

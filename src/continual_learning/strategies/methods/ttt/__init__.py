@@ -1,11 +1,12 @@
 """TTT-E2E: a document is written into trainable MLP neurons by gradient descent at test time.
 
 The last block gets a Dual MLP (`dual_mlp`): the frozen MLP plus a branch that learns, after End-to-End Test-Time
-Training (arXiv 2512.23675), where the last quarter of the blocks do: to recite, one is enough (benchmarks/LOG.md). A
-branch holds the few neurons that TF-IDF ranks first for the passage (`neuron_gate`), and their output weights learn,
-after Sparse Memory Finetuning (arXiv 2510.15103). Each passage has its own branches, and a
-question opens those of the passage that it is about (`routing`). So passages do not overwrite one another, anything
-else is answered by the untouched base, and forgetting a document means deleting its branches.
+Training (arXiv 2512.23675), where the last quarter of the blocks get one: to recite, one is enough (benchmarks/LOG.md).
+A branch holds a few neurons, of which the output weights learn, after Sparse Memory Finetuning (arXiv 2510.15103):
+those that TF-IDF ranks first for the passage (`neuron_gate`) or, where a start was meta-learned for the base, the
+start's. Each passage has its own branches, and a question opens those of the passage that it is about (`routing`). So
+passages do not overwrite one another, anything else is answered by the untouched base, and forgetting a document means
+deleting its branches.
 
     config.py       the settings
     calibration.py  how often ordinary text uses each neuron
@@ -87,7 +88,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         token_bytes=400,
         keeps_text=False,
         prompt_tokens=200,
-        f1={"smollm2-135m": 0.574, "gemma3-270m": 0.616},
+        f1={"smollm2-135m": 0.587, "gemma3-270m": 0.616},
     )
 
     def __init__(self, config: TTTConfig):
@@ -103,7 +104,7 @@ class TTT(ReadingStrategy[TTTConfig]):
 
     @property
     def documents_together(self) -> int:
-        """Number of documents that train in step; 1 if alpha depends on which documents were kept before."""
+        """Number of documents that are learned together; 1 if alpha depends on which documents were kept before."""
         return 1 if self.config.alpha_varies else self.config.passages_together
 
     @property
@@ -136,7 +137,10 @@ class TTT(ReadingStrategy[TTTConfig]):
     def learn_together(
         self, base: BaseModel, state: State, documents: Sequence[Document], progress: ProgressCallback | None = None
     ) -> list[tuple[State, LearnReport]]:
-        """As `learn`, for several: their passages train in step, then each document is checked and kept on its own."""
+        """As `learn`, for several: their passages go through the frozen blocks together.
+
+        Then each document is checked and kept on its own.
+        """
         return self._learn(base, state, documents, (), progress)
 
     def _learn(

@@ -70,7 +70,7 @@ def chosen_start(config: TTTConfig, base: BaseModel) -> Start | None:
     another base.
     """
     if config.start == PACKAGED:
-        return None if config.chooses_neurons else packaged_start(base)
+        return None if config.chooses_neurons else base.remember(("packaged start",), lambda: packaged_start(base))
     return None if config.start is None else load_start(Path(config.start).expanduser(), base)
 
 

@@ -20,7 +20,7 @@ _HELD_SHARE = 0.2
 
 @dataclass(frozen=True)
 class StudyPassage:
-    """A passage as ttt learns it, without branches, all parts in one mini-batch."""
+    """The parts of a passage as ttt learns them, without branches, all in one mini-batch."""
 
     job: Job
     batch: Batch
