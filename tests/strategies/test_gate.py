@@ -32,7 +32,7 @@ class Untouched:
 def test_before_and_after_asks_what_the_base_got_wrong_too(monkeypatch: pytest.MonkeyPatch) -> None:
     base: Any = SimpleNamespace(fingerprint="f", remember=lambda key, make: make(), token_nll=lambda texts: (20.0, 10))
     alone = [Answer("", text) for text in ("gold0", "gold1", "gold2", "nothing")]
-    monkeypatch.setattr(gate, "plain_answers", lambda *_: alone)
+    monkeypatch.setattr(gate, "known_answers", lambda *_: alone)
     strategy: Any = Untouched()
     found = before_and_after(base, strategy, None, QUESTIONS, ["An unrelated text."])  # type: ignore[arg-type]
     assert found.right_before == (True, True, True, False) and found.right_after == (False, True, True, True)
@@ -56,7 +56,7 @@ def test_only_what_a_document_changed_is_asked_again(monkeypatch: pytest.MonkeyP
             return [Answer(question, said[question]) for question in questions]
 
     base: Any = SimpleNamespace(fingerprint="f", remember=lambda key, make: make(), token_nll=lambda texts: (20.0, 10))
-    monkeypatch.setattr(gate, "plain_answers", lambda *_: [Answer("", f"gold{n}") for n in range(4)])
+    monkeypatch.setattr(gate, "known_answers", lambda *_: [Answer("", f"gold{n}") for n in range(4)])
     strategy: Any = Keyed()
     states: list[Any] = [1, 1, 2]
     kept = [retention(base, strategy, state, QUESTIONS, []).general_kept for state in states]

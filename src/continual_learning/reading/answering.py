@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.options import ANY, StrategyConfig
-from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.own_answers import own_answers
 from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader, prepared_reader
 from continual_learning.reading.spans import FoundSpan, Reading, Turn
 from continual_learning.reading.turns import earlier_turn
@@ -178,7 +178,7 @@ def answers_from_each(
         first, *others = (replace(s, score=scores[s.document_id, s.chunk]) for s in answer.sources)
         found.append(replace(answer, sources=(first, *sorted(others, key=lambda s: -s.score))))
     if left:
-        own = plain_answers(base, [questions[number] for number in left], max_new_tokens, on_token, history)
+        own = own_answers(base, [questions[number] for number in left], max_new_tokens, on_token, history)
         for number, answer in zip(left, own, strict=True):
             found[number] = replace(answer, seconds=answer.seconds + found[number].seconds)
     elif on_token:

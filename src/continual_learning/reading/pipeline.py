@@ -26,7 +26,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, answers_from, answers_from_each, chosen_reader
 from continual_learning.reading.generated import generated_confidence
 from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_answers
-from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.own_answers import own_answers
 from continual_learning.reading.reader.reader import Reader
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.parts import best_window, index_name, part_keys, part_spaces
@@ -177,7 +177,7 @@ class Pipeline:
 
         def answered(route: tuple[Passage, bool] | None, asked: list[str]) -> list[Answer]:
             if route is None:
-                return plain_answers(base, asked, max_new_tokens, on_token, history)
+                return own_answers(base, asked, max_new_tokens, on_token, history)
             passage, doubtful = route
             # What may be bettered is not streamed before.
             alone = reader is None or doubtful or not self._others(state, passage, asked[0])

@@ -16,7 +16,7 @@ from typing import Any
 from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
-from continual_learning.reading.plain import plain_answers
+from continual_learning.reading.own_answers import known_answers
 from continual_learning.strategies.base import Strategy
 from continual_learning.text.scoring import contains_answer
 from continual_learning.types import LearnReport, Progress, ProgressCallback, QuestionAnswer
@@ -118,13 +118,8 @@ def before_and_after(
 
 
 def _base_right(base: BaseModel, questions: Sequence[QuestionAnswer]) -> tuple[bool, ...]:
-    return base.remember(
-        ("general answers", tuple(questions)),
-        lambda: tuple(
-            contains_answer(a.claim, q.answers)
-            for q, a in zip(questions, plain_answers(base, [q.question for q in questions], ANSWER_TOKENS), strict=True)
-        ),
-    )
+    answers = known_answers(base, [q.question for q in questions], ANSWER_TOKENS)
+    return tuple(contains_answer(a.claim, q.answers) for a, q in zip(answers, questions, strict=True))
 
 
 def _general_kept(
