@@ -10,7 +10,7 @@ import pytest
 
 from continual_learning.strategies import gate
 from continual_learning.strategies.gate import before_and_after, retention
-from continual_learning.types import Answer, QuestionAnswer
+from continual_learning.types import Answer, LearnReport, QuestionAnswer
 
 QUESTIONS = [QuestionAnswer(f"Question {n}?", (f"gold{n}",)) for n in range(4)]
 
@@ -62,3 +62,26 @@ def test_only_what_a_document_changed_is_asked_again(monkeypatch: pytest.MonkeyP
     kept = [retention(base, strategy, state, QUESTIONS, []).general_kept for state in states]
     assert asked == [["Question 0?", "Question 1?", "Question 3?"], ["Question 3?"], ["Question 0?", "Question 3?"]]
     assert kept == [0.75, 0.75, 1.0]
+
+
+@pytest.mark.parametrize(("harmful", "looks"), [(None, 1), (1, 1 + 3)])
+def test_documents_are_checked_together_and_one_by_one_if_that_finds_harm(
+    harmful: int | None, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[tuple[int, ...]] = []
+
+    def kept(base: Any, strategy: Any, state: tuple[int, ...], questions: Any, texts: Any) -> gate.Retention:
+        looked.append(state)
+        return gate.Retention(0.5 if harmful in state else 1.0, 0.0)
+
+    def adding(number: int) -> Any:
+        return lambda state: ((*state, number), LearnReport(True, "", f"doc{number}", "", 1, 1.0, 1))
+
+    monkeypatch.setattr(gate, "retention", kept)
+    nothing: Any = None
+    state: Any = ()
+    found = gate.check_all(nothing, nothing, state, [adding(n) for n in range(3)], (), gate.LIMITS)
+    accepted = [n for n in range(3) if n != harmful]
+    assert [report.accepted for _, report in found] == [n in accepted for n in range(3)]
+    assert list(found[-1][0]) == accepted and len(looked) == looks
+    assert all(report.seconds >= 1.0 and "retention" in report.timings for _, report in found)

@@ -8,8 +8,9 @@ computed again; every other probe is run.
 from __future__ import annotations
 
 import math
+import time
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,9 @@ class Limits:
     min_general_kept: float = 0.95
     """Share of the general questions the base answered right that must still be right."""
 
+
+Addition = Callable[[State], tuple[State, LearnReport]]
+"""Gives the state with one more document, and the report so far."""
 
 LIMITS = Limits()
 """The limits of every strategy with a guard."""
@@ -194,7 +198,52 @@ def check(
             recall_before=_recall(strategy, base, before, questions, qa),
             recall_after=_recall(strategy, base, after, questions, qa),
         )
-    kept = retention(base, strategy, after, general_questions(), unrelated_texts())
+    return _verdict(report, _shipped_retention(base, strategy, after), limits)
+
+
+def check_all(
+    base: BaseModel,
+    strategy: Strategy[Any],
+    state: State,
+    additions: Sequence[Addition],
+    qa: Sequence[QuestionAnswer],
+    limits: Limits,
+) -> list[tuple[State, LearnReport]]:
+    """Add documents to a state: after each, the state with all that were accepted, and its report.
+
+    One look at the state that has them all is enough if none is refused by it; else each is checked by itself, as by
+    `check`. The seconds of the check are added to the reports'.
+    """
+    if len(additions) > 1 and not qa:
+        began = time.perf_counter()
+        added, last = [], state
+        for add in additions:
+            last, report = add(last)
+            added.append((last, report))
+        kept = _shipped_retention(base, strategy, last)
+        verdicts = [_verdict(report, kept, limits) for _, report in added]
+        if all(report.accepted for report in verdicts):
+            share = (time.perf_counter() - began) / len(added)
+            return [(held, _timed(report, share)) for (held, _), report in zip(added, verdicts, strict=True)]
+    results = []
+    for add in additions:
+        began = time.perf_counter()
+        candidate, report = add(state)
+        report = _timed(check(base, strategy, state, candidate, report, qa, limits), time.perf_counter() - began)
+        state = candidate if report.accepted else state
+        results.append((state, report))
+    return results
+
+
+def _timed(report: LearnReport, seconds: float) -> LearnReport:
+    return replace(report, seconds=report.seconds + seconds, timings={**report.timings, "retention": seconds})
+
+
+def _shipped_retention(base: BaseModel, strategy: Strategy[Any], state: State) -> Retention:
+    return retention(base, strategy, state, general_questions(), unrelated_texts())
+
+
+def _verdict(report: LearnReport, kept: Retention, limits: Limits) -> LearnReport:
     report = replace(report, general_kept=kept.general_kept, perplexity_change=kept.perplexity_change)
     problems = []
     gain = (report.recall_after or 0.0) - (report.recall_before or 0.0)

@@ -26,9 +26,10 @@ The training examples are the passage's parts (`retrieval.parts`); the loop is t
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from continual_learning.documents import Document
@@ -44,7 +45,7 @@ from continual_learning.reading.pipeline import Opened, Pipeline
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.routing import Router, default_rarity, passage_keys
 from continual_learning.strategies.base import ALREADY_HELD, Cost, Workload, plain_report
-from continual_learning.strategies.gate import Limits, check
+from continual_learning.strategies.gate import Limits, check_all
 from continual_learning.strategies.methods.ttt.calibration import Calibration, calibrate, calibration_file
 from continual_learning.strategies.methods.ttt.config import TTTConfig
 from continual_learning.strategies.methods.ttt.documents import Cut, Todo, learn_all
@@ -160,25 +161,45 @@ class TTT(ReadingStrategy[TTTConfig]):
         lesson = Lesson(base, self.config, calibration, self._pipeline.router.rarity, watch)
         learned = learn_all(lesson, todo, unfinished, progress)
         seconds = time.perf_counter() - started
+        new: list[_New] = []
+        for document in documents:
+            if (cut := todo.texts.pop(document.id, None)) is not None:
+                own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
+                share = len(own) / len(todo.passages)
+                timings = {name: share * s for name, s in watch.seconds.items()}
+                new.append(_New(document, cut, own, share * seconds, timings))
+        accepted = self._accepted(base, state, new, qa, progress)
         results: list[tuple[State, LearnReport]] = []
         for document in documents:
-            cut = todo.texts.pop(document.id, None)
-            if cut is None:
-                results.append((state, plain_report(document, False, ALREADY_HELD)))
-                continue
-            own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
-            candidate, report = self._candidate(state, document, cut, own)
-            checks = Stopwatch()
-            if self.config.guard:
-                with checks("retention"):
-                    report = self._guarded(base, state, candidate, report, qa, progress)
-            share = len(own) / len(todo.passages)
-            timings = {**{name: share * s for name, s in watch.seconds.items()}, **checks.seconds}
-            report = replace(report, seconds=share * seconds + sum(checks.seconds.values()), timings=timings)
-            state = candidate if report.accepted else state
+            if new and new[0].document is document:
+                new.pop(0)
+                state, report = accepted.pop(0)
+            else:
+                report = plain_report(document, False, ALREADY_HELD)
             results.append((state, report))
         if unfinished:
             unfinished.drop(todo.passages)
+        return results
+
+    def _accepted(
+        self,
+        base: BaseModel,
+        state: State,
+        new: Sequence[_New],
+        qa: Sequence[QuestionAnswer],
+        progress: ProgressCallback | None,
+    ) -> list[tuple[State, LearnReport]]:
+        """For each new document the state after it, and its report."""
+        additions = [partial(self._candidate, one=one) for one in new]
+        if self.config.guard and new:
+            if progress:
+                progress(Progress("check", 0, 1, "what the model knew before"))
+            limits = Limits(self.config.min_recall_gain, self.config.max_perplexity_rise, self.config.min_general_kept)
+            return check_all(base, self, state, additions, qa, limits)
+        results = []
+        for add in additions:
+            state, report = add(state)
+            results.append((state, report))
         return results
 
     def _unfinished(self, base: BaseModel, passages: int) -> Unfinished | None:
@@ -187,10 +208,9 @@ class TTT(ReadingStrategy[TTTConfig]):
             return None
         return Unfinished(data_home() / "unfinished", base, self.config, self._background)
 
-    def _candidate(
-        self, state: State, document: Document, cut: Cut, learned: Sequence[LearnedPassage]
-    ) -> tuple[State, LearnReport]:
-        """Return the state with the document, before it is checked, and the report without seconds."""
+    def _candidate(self, state: State, one: _New) -> tuple[State, LearnReport]:
+        """Return the state with the document, before it is checked, and the report."""
+        document, cut, learned = one.document, one.cut, one.learned
         details = {
             "passages": len(learned),
             "alpha": cut.alpha,
@@ -204,7 +224,7 @@ class TTT(ReadingStrategy[TTTConfig]):
         size = sum(t.numel() * t.element_size() for t in new.values())
         report = self._report(document, learned, cut.tokens, cut.left_out, size)
         warnings = (*weak_settings(self.config), *report.warnings)
-        return candidate, replace(report, warnings=warnings)
+        return candidate, replace(report, seconds=one.seconds, warnings=warnings, timings=one.timings)
 
     def answer_spans(
         self,
@@ -353,20 +373,16 @@ class TTT(ReadingStrategy[TTTConfig]):
             warnings=tuple(warnings),
         )
 
-    def _guarded(
-        self,
-        base: BaseModel,
-        before: State,
-        after: State,
-        report: LearnReport,
-        qa: Sequence[QuestionAnswer],
-        progress: ProgressCallback | None,
-    ) -> LearnReport:
-        """Return the report with the check's findings and its verdict."""
-        if progress:
-            progress(Progress("check", 0, 1, "what the model knew before"))
-        limits = Limits(self.config.min_recall_gain, self.config.max_perplexity_rise, self.config.min_general_kept)
-        return check(base, self, before, after, report, qa, limits)
+
+@dataclass(frozen=True)
+class _New:
+    """A document that was learned, and not yet checked."""
+
+    document: Document
+    cut: Cut
+    learned: Sequence[LearnedPassage]
+    seconds: float
+    timings: Mapping[str, float]
 
 
 @contextmanager

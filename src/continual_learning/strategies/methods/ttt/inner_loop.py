@@ -48,7 +48,7 @@ _AIM, _SURE = 2.0, 0.3
 # Weight of the ridge, as a share of the neurons' mean square.
 _RIDGE = 1e-3
 # Passes in which more than what is to be recited is learned: later, it would be in the way.
-_ALONG = 12
+_ALONG = 6
 # Tokens that the base prefers to a learned one at its place: candidates from the start.
 _RIVALS = 16
 
