@@ -181,7 +181,7 @@ def _tables(found: dict[str, Any]) -> str:
         f"{tokens:,} tokens in {minutes:.0f} min ({60 * 140 * minutes / tokens:.1f} s for 140), "
         f"{ttt['bytes_kept'] / 1e6:.0f} MB kept; {ttt['answer_seconds']:.1f} s a question "
         f"(quote {quote['answer_seconds']:.1f}); F1 {ttt['f1']:.3f} (quote {quote['f1']:.3f}); "
-        f"{parts['parts_recited']:,} of {parts['parts']:,} parts recited word for word. {machine['threads']} thread(s), "
-        f"{machine['matmul_gflops']:.0f} GFLOP/s.",
+        f"{parts['parts_recited']:,} of {parts['parts']:,} parts recited word for word. "
+        f"{machine['threads']} thread(s), {machine['matmul_gflops']:.0f} GFLOP/s.",
     ]
     return "\n".join(lines)
