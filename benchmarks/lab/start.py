@@ -32,7 +32,7 @@ from continual_learning.strategies.methods.ttt.learning import blocks_with_branc
 from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
 from continual_learning.strategies.methods.ttt.outer_loop.gradient import after_steps
 from continual_learning.strategies.methods.ttt.outer_loop.passages import StudyPassage, split_passages, study_passage
-from continual_learning.strategies.methods.ttt.start import load_start, packaged_start
+from continual_learning.strategies.methods.ttt.start import load_start, packaged_start, prepared_start
 
 STEPS = (0, 1, 2, 3, 5, 8)
 
@@ -57,7 +57,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="SQuAD's JSON, or JSON lines: title, context, questions")
-    parser.add_argument("--start", type=Path, help="a start's file; default: the one that ships")
+    parser.add_argument("--start", type=Path, help="a start's file; default: the one that ships or was prepared")
     parser.add_argument("--passages", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="smollm2-135m")
@@ -70,7 +70,7 @@ def main() -> None:
     held = split_passages(base, halves(load_dataset(arguments.data))[0], ttt, outer)[1]
     blocks = blocks_with_branches(base, ttt)
     calibration = calibrate(base, background_texts(), blocks, data_home() / "calibration")
-    start = load_start(arguments.start, base) if arguments.start else packaged_start(base)
+    start = load_start(arguments.start, base) if arguments.start else packaged_start(base) or prepared_start(base)
     if start is None:
         parser.error(f"no start ships for {arguments.model}; give --start FILE")
     rows: dict[str, list[list[float]]] = {"zero, own neurons": [], "zero, the start's neurons": [], "start": []}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from continual_learning.errors import ConfigError
 from continual_learning.io.artifacts import check_base, damage_reported, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
 from continual_learning.model.families import mlp_parts
+from continual_learning.model.prepared import find_prepared
 from continual_learning.strategies.methods.ttt.config import PACKAGED, TTTConfig
 from continual_learning.strategies.methods.ttt.dual_mlp import NeuronBranch, branch_deltas, branch_from_deltas
 
 FORMAT = "continual-learning start 1"
+START_FILE = "start.safetensors"
 _TRAIN = "continual-learning train start"
 
 
@@ -65,12 +68,13 @@ def save_start(start: Start, path: Path) -> None:
 def chosen_start(config: TTTConfig, base: BaseModel) -> Start | None:
     """Return the start of these settings; None if branches begin in the passage's own neurons.
 
-    ``packaged`` is None if none ships for the base, or if a setting that a start overrides is not at its default.
+    ``packaged`` is the one that ships for the base, or else the one that `model prepare` made; without either, or if a
+    setting that a start overrides is not at its default, it is None.
     Raises ConfigError if there is no such file, CorruptMemoryError if it cannot be read, MismatchError if it belongs to
     another base.
     """
     if config.start == PACKAGED:
-        return None if config.chooses_neurons else base.remember(("packaged start",), lambda: packaged_start(base))
+        return None if config.chooses_neurons else packaged_start(base) or prepared_start(base)
     return None if config.start is None else load_start(Path(config.start).expanduser(), base)
 
 
@@ -94,11 +98,23 @@ def read_start(path: Path) -> Start:
 
 def packaged_start(base: BaseModel) -> Start | None:
     """Return the start that ships for this base, if there is one."""
+    return _packaged().get(base.fingerprint)
+
+
+def prepared_start(base: BaseModel) -> Start | None:
+    """Return the start that `model prepare` made for this base, if there is one. Raises as `chosen_start` does."""
+    path = find_prepared(base.fingerprint, START_FILE)
+    if path is None:
+        return None
+    return base.remember(("start", str(path), path.stat().st_mtime_ns), lambda: load_start(path, base))
+
+
+@cache
+def _packaged() -> dict[str, Start]:
     folder = files("continual_learning") / "data" / "starts"
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name) if folder.is_dir() else []:
+    found = []
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".safetensors"):
             with as_file(entry) as path:
-                start = read_start(path)
-            if start.fingerprint == base.fingerprint:
-                return start
-    return None
+                found.append(read_start(path))
+    return {start.fingerprint: start for start in found}
