@@ -16,6 +16,7 @@ from continual_learning.app import preparing
 from continual_learning.app.learner import Learner
 from continual_learning.app.preparing import Item, make, plan, states
 from continual_learning.cli.main import main
+from continual_learning.datasets import base as datasets
 from continual_learning.documents import shipped
 from continual_learning.errors import MismatchError, UnknownNameError
 from continual_learning.evaluation.contender import base_key
@@ -28,6 +29,9 @@ from continual_learning.reading.reader.calibration import Calibration
 from continual_learning.reading.reader.lessons import apart, read_lessons, sha256
 from continual_learning.reading.reader.reader import Reader, load_reader, save_reader
 from continual_learning.strategies.methods.doc2lora import commands as doc2lora
+from continual_learning.strategies.methods.ttt import commands as ttt
+from continual_learning.strategies.methods.ttt.config import TTTConfig
+from continual_learning.strategies.methods.ttt.start import chosen_start, read_start
 from continual_learning.types import Progress, ProgressCallback
 
 PLACES = ("Lund", "Vienna", "Oslo", "Turin", "Ghent")
@@ -50,11 +54,15 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lessons.write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.setattr(preparing, "LESSONS", lessons)
     monkeypatch.setattr(shipped, "LESSONS", lessons)
+    monkeypatch.setattr(datasets, "LESSONS", lessons)
     monkeypatch.setattr(preparing, "READER_SETTINGS", {True: {"steps": 2}, False: {"steps": 3}})
     monkeypatch.setattr(preparing, "READER_HELD_OUT", {True: 1, False: 2})
     few = {"facts_documents": 2, "facts_per_document": 2, "validation_documents": 2, "rank": 8, "blocks": "1,3"}
     few |= {"retrieval_steps": 1, "documents_per_step": 1, "teacher_weight": 0.0, "max_chunks": 1}
     monkeypatch.setattr(doc2lora, "SETTINGS", {True: {**few, "steps": 1}, False: {**few, "steps": 2}})
+    monkeypatch.setattr(ttt, "STEPS", {True: 1, False: 2})
+    monkeypatch.setattr(ttt, "OUTER", {quick: {"validate_every": 1} for quick in (True, False)})
+    monkeypatch.setattr(ttt, "INNER", {"neurons": 8})
 
 
 @pytest.fixture
@@ -96,15 +104,16 @@ def test_everything_is_made_once_and_used_from_then_on(
     assert [(i.name, i.state, i.wanted) for i in quick.items] == [
         ("reader", "missing", True),
         ("hypernetwork", "missing", True),
+        ("start", "missing", True),
     ]
     assert quick.speed > 0 and all(i.seconds > 0 and i.bytes > 0 for i in quick.items)
-    assert set(make(base, quick)) == {"reader", "hypernetwork"}
-    assert states(base) == {"reader": "quick", "hypernetwork": "quick"}
+    assert set(make(base, quick)) == {"reader", "hypernetwork", "start"}
+    assert states(base) == {"reader": "quick", "hypernetwork": "quick", "start": "quick"}
     for item in quick.items:
         size = sum(f.stat().st_size for f in [item.path, *item.path.glob("*.safetensors")] if f.is_file())
         assert 0.8 * item.bytes < size < 1.5 * item.bytes + 10_000, item.name
     noted = prepared(base.fingerprint)
-    assert noted is not None and noted.things == ["reader (quick)", "hypernetwork (quick)"]
+    assert noted is not None and noted.things == ["reader (quick)", "hypernetwork (quick)", "start (quick)"]
     assert not list(prepared_folder(base.fingerprint).rglob(CHECKPOINT_FILE))
     assert base_key(base) != before  # results that were measured without it count no more
     assert steps_of_the_reader(base) == 2
@@ -112,15 +121,20 @@ def test_everything_is_made_once_and_used_from_then_on(
     assert said_by_it in TEXT or "does not say" in said_by_it
     made = Learner.open(base, "doc2lora", guard=False)
     assert made.learn(TEXT, "Malmo").accepted and made.ask(QUESTION).sources
+    begun, alone = (chosen_start(TTTConfig.model_validate(given), base) for given in ({}, {"start": None}))
+    assert begun is not None and len(begun.deltas[max(begun.deltas)]["neurons"]) == 8 and alone is None
 
     assert plan(base, quick=True).wanted == ()
     full = plan(base, only=["reader"])
     assert [i.name for i in full.wanted] == ["reader"] and make(base, full).keys() == {"reader"}
-    assert states(base) == {"reader": "ready", "hypernetwork": "quick"} and steps_of_the_reader(base) == 3
-    assert [i.name for i in plan(base).wanted] == ["hypernetwork"] and plan(base, quick=True).wanted == ()
-    assert [i.name for i in plan(base, overwrite=True).wanted] == ["reader", "hypernetwork"]
-    with pytest.raises(UnknownNameError, match="expected reader, hypernetwork"):
-        plan(base, only=["start"])
+    assert (
+        states(base) == {"reader": "ready", "hypernetwork": "quick", "start": "quick"}
+        and steps_of_the_reader(base) == 3
+    )
+    assert [i.name for i in plan(base).wanted] == ["hypernetwork", "start"] and plan(base, quick=True).wanted == ()
+    assert [i.name for i in plan(base, overwrite=True).wanted] == ["reader", "hypernetwork", "start"]
+    with pytest.raises(UnknownNameError, match="expected reader, hypernetwork, start"):
+        plan(base, only=["route"])
 
 
 @pytest.mark.slow
@@ -142,15 +156,22 @@ def test_an_interrupted_run_ends_as_the_train_commands_end(
     with pytest.raises(KeyboardInterrupt):
         make(base, plan(base), progress=interrupted_in("reader"))
     planned = plan(base)
-    assert [(i.name, i.state) for i in planned.items] == [("reader", "begun"), ("hypernetwork", "missing")]
+    assert [(i.name, i.state) for i in planned.items] == [
+        ("reader", "begun"),
+        ("hypernetwork", "missing"),
+        ("start", "missing"),
+    ]
     with pytest.raises(KeyboardInterrupt):
         make(base, planned, progress=interrupted_in("hypernetwork"))
-    assert states(base) == {"reader": "ready", "hypernetwork": "begun"}
+    assert states(base) == {"reader": "ready", "hypernetwork": "begun", "start": "missing"}
     noted = prepared(base.fingerprint)
     assert noted is not None and noted.things == ["reader", "hypernetwork (unfinished)"]
+    with pytest.raises(KeyboardInterrupt):
+        make(base, plan(base), progress=interrupted_in("start"))
     make(base, plan(base), progress=interrupted_in("nothing"))
-    # a reader is kept from time to time, a hypernetwork also when it is interrupted
-    assert steps == [("reader", n) for n in (1, 2, 2, 3)] + [("hypernetwork", n) for n in (1, 2, 3)]
+    # a reader and a start are kept from time to time, a hypernetwork also when it is interrupted
+    kept = [("reader", n) for n in (1, 2, 2, 3)] + [("hypernetwork", n) for n in (1, 2, 3)]
+    assert steps == [*kept, *(("start", n) for n in (1, 2, 2))]
 
     monkeypatch.setattr(BaseModel, "load", lambda *_, **__: base)
     for item in planned.items:
@@ -162,6 +183,10 @@ def test_an_interrupted_run_ends_as_the_train_commands_end(
     assert all(torch.equal(weight, other.weights[name]) for name, weight in made.weights.items())
     pair = (planned.items[1].path, tmp_path / "hypernetwork")
     assert len({(path / "hypernetwork.safetensors").read_bytes() for path in pair}) == 1
+    starts = [read_start(path) for path in (planned.items[2].path, tmp_path / "start" / "start.safetensors")]
+    assert starts[0].facts == starts[1].facts
+    for (block, given), (other, same) in zip(*(sorted(start.deltas.items()) for start in starts), strict=True):
+        assert block == other and all(torch.equal(tensor, same[name]) for name, tensor in given.items())
 
 
 def test_a_reader_of_another_base_is_refused(base: BaseModel, tiny_base: BaseModel) -> None:

@@ -20,7 +20,7 @@ Name = Annotated[
 Quick = Annotated[bool, typer.Option("--quick", help="In minutes instead of hours; answers are less good.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="NAME", help="Make this alone, such as reader or hypernetwork; may be repeated."),
+    typer.Option("--only", metavar="NAME", help="Make this alone: reader, hypernetwork or start; may be repeated."),
 ]
 Anew = Annotated[
     bool, typer.Option("--overwrite", help="Also make anew what was made before, and begin unfinished runs anew.")

@@ -61,6 +61,6 @@ ENTRIES = (
     Entry("List Models", "what is on this machine, its size and licence, what was prepared for it", list_models),
     Entry("Inspect a Model", "architecture, sizes, whether it chats, what was prepared for it", inspect_model),
     Entry("Pull a Model", "fetch it into the data folder", pull_model),
-    Entry("Prepare a Model", "train what it needs once: a reader, a hypernetwork", prepare_model),
+    Entry("Prepare a Model", "train what it needs once: a reader, a hypernetwork, a start", prepare_model),
     Entry("Remove a Model", "delete our copies, never your folder or file", remove_model),
 )
