@@ -157,6 +157,16 @@ def test_benchmark_stream(cli: Any, tiny: Any, squad: Path) -> None:
     assert "bwt" in cli(*quick, *QUICK).out
 
 
+def test_benchmark_scale(cli: Any, tiny: Any, squad: Path) -> None:
+    command = ("benchmark", "scale", "--data", squad, "--split", "all", "-s", "in_context", "--max-new-tokens", "4")
+    done = cli(*command, "--sizes", "1,2", "--json")
+    [result] = done.json["results"]
+    assert [size["documents"] for size in result["sizes"]] == [1, 2] and 0 <= result["opened"] <= 1
+    shown = cli(*command, "--sizes", "1,2").out
+    assert "in_context: memories of 2: F1" in shown and "other questions left to the base" in shown
+    assert cli(*command, "--sizes", "2,3").code == 2 and cli(*command, "--sizes", "few").code == 2
+
+
 def test_benchmark_forgetting_and_needle(cli: Any, tiny: Any, squad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = cli("benchmark", "forgetting", "--data", squad, "--documents", "2", "-s", "frozen", *QUICK, "--json")
     assert done.json["results"][0]["holdout_before"] == done.json["results"][0]["holdout_after"]

@@ -130,6 +130,56 @@ def stream(
     )
 
 
+@app.command("scale")
+def scale(
+    data: Data = SAMPLE,
+    sizes: Annotated[
+        str,
+        typer.Option(
+            "--sizes",
+            metavar="N,N,…",
+            help="Documents in a memory; each size divides the next. The largest is learned.",
+        ),
+    ] = "1,10,50",
+    questions: Annotated[
+        int, typer.Option("--questions", metavar="N", min=1, help="Questions about each document, at most.")
+    ] = 1,
+    others: Annotated[
+        int,
+        typer.Option("--others", metavar="N", min=0, help="Questions about other articles, to be left to the base."),
+    ] = 40,
+    split: Half = "all",
+    data_seed: DataSeed = 0,
+    strategies: evaluation.Strategies = None,
+    settings: evaluation.Options = None,
+    seeds: evaluation.Seeds = "0",
+    max_new_tokens: evaluation.MaxNewTokens = 24,
+    model: options.Model = None,
+    models: evaluation.Models = None,
+    report: evaluation.Report = None,
+    fresh: evaluation.Fresh = False,
+    as_json: options.Json = False,
+) -> None:
+    """The same questions in memories of one, ten, a hundred documents: what does finding the right one cost?"""
+    from continual_learning.datasets.base import first_questions
+    from continual_learning.evaluation.scale import benchmark_scale
+
+    out = Output(as_json)
+    counts = evaluation.whole_numbers("--sizes", sizes, "1,10,50")
+    chosen, rest = _documents(out, data, max(counts), split, data_seed)
+    few = replace(chosen, documents=tuple(replace(d, questions=d.questions[:questions]) for d in chosen.documents))
+    foreign = first_questions(rest, others)
+    entrants = evaluation.contenders_from(strategies, settings or ())
+    how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
+    evaluation.run(
+        out,
+        report or (),
+        model,
+        models,
+        lambda base, progress: benchmark_scale(few, entrants, base, counts, foreign, how, progress),
+    )
+
+
 @app.command("forgetting")
 def forgetting(
     data: Data = SAMPLE,
@@ -223,10 +273,7 @@ def needle(
     """A made-up fact hidden in texts of several lengths."""
     from continual_learning.evaluation.protocols import benchmark_needle
 
-    try:
-        lengths = tuple(int(part) for part in tokens.split(","))
-    except ValueError:
-        raise InputError(f"--tokens {tokens!r}; expected whole numbers with commas, such as 250,500") from None
+    lengths = evaluation.whole_numbers("--tokens", tokens, "250,500")
     if rows is not None and strategies is not None:
         raise InputError(f"--rows {rows!r} with --strategies {strategies!r}; expected one of the two")
     out = Output(as_json)

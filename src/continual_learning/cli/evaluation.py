@@ -91,11 +91,16 @@ def settings_from(seeds: str, max_new_tokens: int, retention_documents: int, no_
     """The settings of a run. Raises InputError."""
     from continual_learning.evaluation.protocols import Settings
 
-    try:
-        numbers = tuple(int(part) for part in seeds.split(","))
-    except ValueError:
-        raise InputError(f"--seeds {seeds!r}; expected whole numbers with commas, such as 0,1,2") from None
+    numbers = whole_numbers("--seeds", seeds, "0,1,2")
     return Settings(max_new_tokens, numbers, retention_documents, not no_flops, not fresh)
+
+
+def whole_numbers(flag: str, text: str, example: str) -> tuple[int, ...]:
+    """The numbers of a flag, with commas between them. Raises InputError."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{flag} {text!r}; expected whole numbers with commas, such as {example}") from None
 
 
 def load_base(model: str | None) -> BaseModel:
@@ -183,6 +188,12 @@ def _show(out: Output, result: dict[str, Any]) -> None:
         if r.get("matrix"):
             parts = [f"{k} {_number(r[k], '.2f') or '-'}" for k in ("final_recall", "bwt", "fwt", "forgetting")]
             out.line(f"{_who(result, r)}: {', '.join(parts)}")
+        for row in r.get("sizes", ()):
+            change = f" ({row['f1_change']:+.2f})" if row is not r["sizes"][0] else ""
+            out.line(f"{_who(result, r)}: memories of {row['documents']}: F1 {row['f1']:.2f}{change}, right document "
+                     f"{row['opened']:.0%}")  # fmt: skip
+        if r.get("left_alone") is not None:
+            out.line(f"{_who(result, r)}: {r['left_alone']:.0%} of {r['others']} other questions left to the base")
         for row in r.get("by_distance", ()):
             out.line(f"{_who(result, r)}: told {row['from']} to {row['to']} turns before: recall {row['recall']:.2f} "
                      f"of {row['questions']}")  # fmt: skip

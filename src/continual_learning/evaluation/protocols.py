@@ -75,7 +75,9 @@ def compare(
     All documents go into one memory, which is then asked all questions; with ``each``, every document has a
     memory of its own. Raises InputError for a data set without questions, UnknownNameError and ConfigError.
     """
-    return _run("compare", dataset, strategies, model, settings, progress, _each if each else _together, summarise)
+    return benchmark_tasks(
+        "compare", dataset, strategies, model, settings, progress, _each if each else _together, summarise
+    )
 
 
 def benchmark_squad(
@@ -92,9 +94,9 @@ def benchmark_squad(
     """
 
     def tasks(contender: Contender, seed: int, given: Settings) -> list[Task]:
-        return _each(dataset, contender, seed, given, _asked(holdout) if holdout else ())
+        return _each(dataset, contender, seed, given, asked_of(holdout) if holdout else ())
 
-    return _run("squad", dataset, strategies, model, settings, progress, _ignoring(tasks), summarise)
+    return benchmark_tasks("squad", dataset, strategies, model, settings, progress, _ignoring(tasks), summarise)
 
 
 def benchmark_stream(
@@ -111,7 +113,7 @@ def benchmark_stream(
     lonely = [d.document.title or d.document.source for d in dataset.documents if not d.questions]
     if lonely:
         raise InputError(f"{lonely[0]!r} has no question of its own; expected at least one for each document")
-    return _run("stream", dataset, strategies, model, settings, progress, _stream, summarise_stream)
+    return benchmark_tasks("stream", dataset, strategies, model, settings, progress, _stream, summarise_stream)
 
 
 def benchmark_forgetting(
@@ -137,9 +139,11 @@ def benchmark_forgetting(
         return {**summary, "perplexity_before": before, "perplexity_after": after}
 
     def tasks(contender: Contender, seed: int, given: Settings) -> list[Task]:
-        return [_sequence(dataset, contender, seed, given, holdout=known)]
+        return [one_memory(dataset, contender, seed, given, holdout=known)]
 
-    return _run("forgetting", dataset, strategies, base, settings, progress, _ignoring(tasks), with_perplexities)
+    return benchmark_tasks(
+        "forgetting", dataset, strategies, base, settings, progress, _ignoring(tasks), with_perplexities
+    )
 
 
 def benchmark_together(
@@ -152,7 +156,7 @@ def benchmark_together(
     summary_of: Callable[[Sequence[Done]], dict[str, Any]] = summarise,
 ) -> dict[str, Any]:
     """Learn all documents in order into one memory, then ask all questions, under the name ``protocol``."""
-    return _run(protocol, dataset, strategies, model, settings, progress, _together, summary_of)
+    return benchmark_tasks(protocol, dataset, strategies, model, settings, progress, _together, summary_of)
 
 
 def benchmark_each(
@@ -165,7 +169,7 @@ def benchmark_each(
     summary_of: Callable[[Sequence[Done]], dict[str, Any]] = summarise,
 ) -> dict[str, Any]:
     """Learn every document in a memory of its own, then ask its questions, under the name ``protocol``."""
-    return _run(protocol, dataset, strategies, model, settings, progress, _each, summary_of)
+    return benchmark_tasks(protocol, dataset, strategies, model, settings, progress, _each, summary_of)
 
 
 def benchmark_needle(
@@ -199,7 +203,7 @@ def benchmark_needle(
         ]
         return summary
 
-    return _run("needle", dataset, strategies, base, settings, progress, _each, with_places)
+    return benchmark_tasks("needle", dataset, strategies, base, settings, progress, _each, with_places)
 
 
 # -- who learns what -----------------------------------------------------------------------------------
@@ -211,7 +215,8 @@ def _ignoring(tasks: Callable[[Contender, int, Settings], list[Task]]) -> Tasks:
     return lambda _dataset, contender, seed, settings: tasks(contender, seed, settings)
 
 
-def _asked(dataset: Dataset) -> tuple[Asked, ...]:
+def asked_of(dataset: Dataset) -> tuple[Asked, ...]:
+    """All questions of a data set, with the documents that they are about."""
     own = [Asked(q, d.document.id, d.document.title) for d in dataset.documents for q in d.questions]
     return (*own, *(Asked(q) for q in dataset.shared_questions))
 
@@ -242,14 +247,14 @@ def _each(
 
 
 def _together(dataset: Dataset, contender: Contender, seed: int, settings: Settings) -> list[Task]:
-    return [_sequence(dataset, contender, seed, settings)]
+    return [one_memory(dataset, contender, seed, settings)]
 
 
 def _stream(dataset: Dataset, contender: Contender, seed: int, settings: Settings) -> list[Task]:
-    return [_sequence(dataset, contender, seed, settings, after_each=settings.matrix)]
+    return [one_memory(dataset, contender, seed, settings, after_each=settings.matrix)]
 
 
-def _sequence(
+def one_memory(
     dataset: Dataset,
     contender: Contender,
     seed: int,
@@ -264,7 +269,7 @@ def _sequence(
     documents = list(dataset.documents)
     if seed:
         random.Random(seed).shuffle(documents)
-    asked = _asked(Dataset(dataset.name, dataset.source, tuple(documents), shared_questions=dataset.shared_questions))
+    asked = asked_of(Dataset(dataset.name, dataset.source, tuple(documents), shared_questions=dataset.shared_questions))
     last = len(documents)
     rows = {None: {last}, "ends": {0, last}, "whole": set(range(last + 1))}[after_each]
     own = [tuple(i for i, a in enumerate(asked) if a.document == d.document.id) for d in documents]
@@ -286,7 +291,7 @@ def _sequence(
 # -- running -------------------------------------------------------------------------------------------
 
 
-def _run(
+def benchmark_tasks(
     protocol: str,
     dataset: Dataset,
     strategies: Sequence[str | Contender],
@@ -296,6 +301,7 @@ def _run(
     tasks_of: Tasks,
     summary_of: Callable[[Sequence[Done]], dict[str, Any]],
 ) -> dict[str, Any]:
+    """Run the tasks of each strategy and seed, and sum up those of each strategy, under the name ``protocol``."""
     settings = settings or Settings()
     entrants = contenders(strategies)
     if not dataset.questions:

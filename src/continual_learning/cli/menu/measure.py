@@ -9,6 +9,7 @@ BENCHMARKS = {
     "needle": "needle: a made-up fact in texts of several lengths",
     "squad": "squad: each document learned alone, then asked about",
     "stream": "stream: documents one after another in one memory",
+    "scale": "scale: the same questions in memories of one, ten and fifty documents",
     "forgetting": "forgetting: general questions and unrelated text",
 }
 DATA = "empty: the SQuAD sample that ships; or a SQuAD file, .jsonl with title, context and questions, squad of the hub"
@@ -21,6 +22,10 @@ def run_benchmark(menu: Menu) -> None:
     if which == "needle":
         lengths = prompts.text("Lengths in tokens", "250,500,1000")
         arguments += ["--tokens", lengths, "--documents", str(prompts.number("Documents of each length", 5))]
+    elif which == "scale":
+        data = prompts.text(f"Data ({DATA})", required=False)
+        sizes = prompts.text("Documents in a memory, each size dividing the next", "1,10,50")
+        arguments += [*flags(data=data or None), "--sizes", sizes]
     else:
         data = prompts.text(f"Data ({DATA})", required=False)
         arguments += [*flags(data=data or None), "--documents", str(prompts.number("Documents", 8))]

@@ -150,6 +150,18 @@ COLUMNS = (
         "Share of the questions that the document answers whose answer is not that it does not say.",
     ),
     Column(
+        "f1_alone", "F1 alone", formats.ratio, "high",
+        "Token F1 of the same questions where each document is in the smallest memory.",
+    ),
+    Column(
+        "opened", "right document", formats.percent, "high",
+        "Share of the questions for which a passage of the right document was read, in the largest memory.",
+    ),
+    Column(
+        "left_alone", "left alone", formats.percent, "high",
+        "Share of questions about other things that the base answered by itself, beside the largest memory.",
+    ),
+    Column(
         "final_recall", "final recall", formats.ratio, "high",
         "Mean recall of all documents after the last one was learned (ACC).",
     ),

@@ -54,6 +54,7 @@ def title(result: Mapping[str, Any]) -> str:
         "compare": f"{strategies}{on}",
         "squad": f"SQuAD, closed book: {strategies}{on}",
         "stream": f"A stream of {several(documents, 'document')}: {strategies}" if documents else "A stream",
+        "scale": f"One memory of {several(documents, 'document')}: {strategies}" if documents else "Scale",
         "everyday": f"Everyday documents: {strategies}{on}",
         "needle": f"Needle in a haystack: {strategies}",
         "forgetting": f"What is forgotten: {strategies}{on}",
