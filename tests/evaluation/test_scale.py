@@ -58,7 +58,7 @@ def test_what_more_documents_cost_is_counted_question_by_question(
     assert [size["opened"] for size in row["sizes"]] == [1.0, 1.0, 0.75]
     assert row["sizes"][2]["f1_change"] == -0.125 and row["sizes"][1]["f1_change_interval"] == [0.0, 0.0]
     assert (row["f1_alone"], row["opened"], row["left_alone"], row["others"]) == (1.0, 0.75, 0.5, 2)
-    assert row["documents"] == row["questions"] == 4 and row["general_kept"] is not None
+    assert row["documents"] == row["questions"] == 4 and row["perplexity_change"] is not None
     assert {"f1_alone", "opened", "left_alone"} <= {column.name for column in visible(entries(result))}
 
 
