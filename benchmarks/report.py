@@ -19,6 +19,7 @@ ORDER = (
     "reading",
     "squad",
     "stream",
+    "scale",
     "everyday",
     "conversation",
     "needle",

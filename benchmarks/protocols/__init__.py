@@ -19,7 +19,7 @@ from continual_learning.types import Progress
 SEQUENCES = ("squad", "stream", "conversation", "needle", "repository", "transfer")
 OWN = (
     "ace", "cold_start", "decoding", "doc2lora", "everyday", "jitrl", "learning_time", "long_document", "nested",
-    "reading",
+    "reading", "scale",
 )  # fmt: skip
 
 
