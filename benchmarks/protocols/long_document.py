@@ -86,7 +86,10 @@ class Timeline:
         print(f"{step.done / step.total:.0%} {step.message}", file=sys.stderr, flush=True)
 
     def add(self, share: float) -> None:
-        """Add a sample of the present moment."""
+        """Add a sample of the present moment. What an earlier session learned may not have been kept: then it is gone."""
+        if self.samples and share < self.samples[-1].share:
+            self.samples.clear()
+            self._before = 0.0
         self.samples.append(Sample(share, self.seconds, psutil.Process().memory_info().rss))
         self._path.write_text(json.dumps([asdict(s) for s in self.samples]), encoding="utf-8")
 
