@@ -86,7 +86,7 @@ class Timeline:
         print(f"{step.done / step.total:.0%} {step.message}", file=sys.stderr, flush=True)
 
     def add(self, share: float) -> None:
-        """Add a sample of the present moment. What an earlier session learned may not have been kept: then it is gone."""
+        """Add a sample of the present moment. An earlier session whose passages were not kept does not count."""
         if self.samples and share < self.samples[-1].share:
             self.samples.clear()
             self._before = 0.0
