@@ -36,8 +36,9 @@ from continual_learning.text.chunking import joined
 from continual_learning.text.lines import LINES, with_lines
 from continual_learning.types import Answer, Source, TokenCallback
 
-_SHORT = 1_000
-"""Tokens of a document that is recited whole for a question about a few words."""
+_SHORT, _LISTED = 1_000, 5_000
+"""Tokens of a document that is recited whole for a question about a few words; for one about a list, a count or a table
+or for yes and no. The whole of 50,000 tokens takes minutes to recite."""
 # Of 150 passages of SQuAD and 60 beginnings of plots these find 98% and 91% of their questions, where 96% and 78% open
 # them; of questions of searches they find 2.8%, of which the reader believes one in twenty to be answered.
 _MAYBE_COVERAGE, _MAYBE_EVIDENCE = 0.25, 3.0
@@ -155,8 +156,11 @@ class Pipeline:
             return found[0][0] if found else None
 
         recited = not self.recall.verbatim
-        long = [record.id for record in state.meta.documents if recited and record.tokens > _SHORT]
-        return Library(document_titles(state), text, keys, route, recited, frozenset(long))
+
+        def longer_than(tokens: int) -> frozenset[str]:
+            return frozenset(record.id for record in state.meta.documents if recited and record.tokens > tokens)
+
+        return Library(document_titles(state), text, keys, route, recited, longer_than(_SHORT), longer_than(_LISTED))
 
     def answer(
         self,

@@ -10,10 +10,13 @@ import pytest
 from continual_learning.app.learner import Learner
 from continual_learning.documents import Document
 from continual_learning.model.base_model import BaseModel
-from continual_learning.reading import answering
+from continual_learning.reading import answering, pipeline
+from continual_learning.reading.pipeline import Opened, Pipeline
 from continual_learning.reading.spans import FoundSpan, Reading
+from continual_learning.reading.wholes.answering import takes
 from continual_learning.retrieval.chunk_store import whole_text
 from continual_learning.strategies.base import make_strategy
+from continual_learning.strategies.baselines.quote import KeptText, Quote
 from continual_learning.types import UNAFFECTED
 
 NOTES = """# Larkspur handover
@@ -150,3 +153,33 @@ def test_chunks_join_to_the_text(tiny_base: BaseModel, reader: None) -> None:
     text = " ".join(f"Sentence number {n} says that {n} is followed by {n + 1}." for n in range(60))
     memory = learner(tiny_base, "rag", (text, "Numbers"), chunk_tokens=64, overlap_tokens=24)
     assert whole_text(memory.state, memory.documents[0].id) == text
+
+
+class Recites(KeptText):
+    """Text that is recited, at a cost: which passages were."""
+
+    verbatim = False
+
+    def __init__(self) -> None:
+        self.recited: list[tuple[str, int]] = []
+
+    def whole(self, opened: Opened) -> str:
+        self.recited.append(opened.passage)
+        return super().whole(opened)
+
+
+@pytest.mark.parametrize("listed", [5, 5_000])
+def test_a_long_document_is_recited_whole_for_a_question_about_the_whole_alone(
+    tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch, listed: int
+) -> None:
+    monkeypatch.setattr(pipeline, "_SHORT", 5)
+    monkeypatch.setattr(pipeline, "_LISTED", listed)
+    quote = make_strategy("quote", {})
+    assert isinstance(quote, Quote)
+    state, _ = quote.learn(tiny_base, quote.init(tiny_base), Document(NOTES, "Larkspur handover"))
+    for question in ("List all open tasks of Larkspur.", "Is the certificate of Larkspur renewed?"):
+        recall = Recites()
+        library = Pipeline(quote._pipeline.router, quote.config, recall).library(tiny_base, state)
+        assert library is not None
+        assert takes(library, question) == bool(recall.recited) == (listed == 5_000), question
+    assert takes(library, "Summarise the Larkspur handover.")

@@ -170,6 +170,8 @@ def _whole(
         return None
     if kind == "span" and chosen.document_id in library.long and not may_ask_for_list(question):
         return None
+    if chosen.document_id in library.longest and not _needs_a_document(question):
+        return None
     title, text = library.titles[chosen.document_id], library.whole(chosen.document_id)
     blocks = blocks_of(title, text)
 

@@ -76,6 +76,8 @@ class Library:
     """Whether texts are recited from weights, and not kept."""
     long: frozenset[str] = frozenset()
     """Documents that are too long to be recited for a question about a few words."""
+    longest: frozenset[str] = frozenset()
+    """Those of them that are too long to be recited for anything but a question about the whole of them."""
     read: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def whole(self, document_id: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from torch import Tensor
 
-_MOST = 64
+_MOST = 512
 
 
 class Recitations:
