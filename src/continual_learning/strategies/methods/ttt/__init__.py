@@ -140,7 +140,7 @@ class TTT(ReadingStrategy[TTTConfig]):
     ) -> list[tuple[State, LearnReport]]:
         """As `learn`, for several: their passages go through the frozen blocks together.
 
-        Then each document is checked and kept on its own.
+        Then they are checked together, or each on its own if that finds harm, and kept or not one by one.
         """
         return self._learn(base, state, documents, (), progress)
 
