@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from continual_learning.datasets.base import choose_documents, first_questions, load_dataset
+from continual_learning.datasets.base import load_dataset
 from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.protocols import Settings
-from continual_learning.evaluation.scale import benchmark_scale
+from continual_learning.evaluation.scale import benchmark_scale, scale_data
 from protocols import Bench, progress_notes
 from protocols.sequences import show
 
@@ -21,12 +20,9 @@ def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
     given = experiment.setting
     how = Settings(given["max_new_tokens"], tuple(given["seeds"]), retention_documents=0)
     row = [Contender(experiment.strategy, experiment.options, experiment.label)]
-    data = load_dataset(bench.data)
-    chosen, rest = choose_documents(data, max(given["sizes"]), given["split"], given["data_seed"])
-    few = tuple(replace(d, questions=d.questions[: given["questions"]]) for d in chosen.documents)
-    others = first_questions(rest, given["others"])
-    asked = replace(chosen, documents=few)
-    result = benchmark_scale(asked, row, bench.base, given["sizes"], others, how, progress_notes())
+    how_many = (given["sizes"], given["questions"], given["others"])
+    chosen, others = scale_data(load_dataset(bench.data), *how_many, given["split"], given["data_seed"])
+    result = benchmark_scale(chosen, row, bench.base, given["sizes"], others, how, progress_notes())
     if not result["results"]:
         raise SystemExit(f"{experiment.name}: {'; '.join(result['notes'])}")
     found = result["results"][0]
@@ -42,7 +38,7 @@ def table(results: Mapping[str, Json]) -> str:
     columns: dict[str, Callable[[Json], str]] = {"strategy": lambda r: r["label"]}
     for number, size in enumerate(sizes):
         columns[f"F1 in {size}"] = lambda r, n=number: _f1(r["figures"]["sizes"][n])
-    columns["share"] = lambda r: show(r["figures"]["f1"] / r["figures"]["f1_alone"], ".2f")
+    columns["share"] = lambda r: show(r["figures"]["f1"] / max(r["figures"]["f1_alone"], 1e-9), ".2f")
     for number, size in enumerate(sizes):
         columns[f"right document in {size}"] = lambda r, n=number: show(r["figures"]["sizes"][n]["opened"], ".0%")
     columns |= {

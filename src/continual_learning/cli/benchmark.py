@@ -138,9 +138,9 @@ def scale(
         typer.Option(
             "--sizes",
             metavar="N,N,…",
-            help="Documents in a memory; each size divides the next. The largest is learned.",
+            help="Documents in a memory, each size a multiple of the one before.",
         ),
-    ] = "1,10,50",
+    ] = "1,4,20",
     questions: Annotated[
         int, typer.Option("--questions", metavar="N", min=1, help="Questions about each document, at most.")
     ] = 1,
@@ -148,7 +148,7 @@ def scale(
         int,
         typer.Option("--others", metavar="N", min=0, help="Questions about other articles, to be left to the base."),
     ] = 40,
-    split: Half = "all",
+    split: Half = "first",
     data_seed: DataSeed = 0,
     strategies: evaluation.Strategies = None,
     settings: evaluation.Options = None,
@@ -160,15 +160,14 @@ def scale(
     fresh: evaluation.Fresh = False,
     as_json: options.Json = False,
 ) -> None:
-    """The same questions in memories of one, ten, a hundred documents: what does finding the right one cost?"""
-    from continual_learning.datasets.base import first_questions
-    from continual_learning.evaluation.scale import benchmark_scale
+    """The same questions in memories of several sizes: what does finding the right document among more cost?"""
+    from continual_learning.evaluation.scale import benchmark_scale, scale_data
 
     out = Output(as_json)
-    counts = evaluation.whole_numbers("--sizes", sizes, "1,10,50")
-    chosen, rest = _documents(out, data, max(counts), split, data_seed)
-    few = replace(chosen, documents=tuple(replace(d, questions=d.questions[:questions]) for d in chosen.documents))
-    foreign = first_questions(rest, others)
+    counts = evaluation.whole_numbers("--sizes", sizes, "1,4,20")
+    chosen, foreign = scale_data(_loaded(out, data), counts, questions, others, split, data_seed)
+    if foreign is None and others:
+        out.note(f"--others {others}: the data have no other articles to ask about")
     entrants = evaluation.contenders_from(strategies, settings or ())
     how = evaluation.settings_from(seeds, max_new_tokens, 0, True, fresh)
     evaluation.run(
@@ -176,7 +175,7 @@ def scale(
         report or (),
         model,
         models,
-        lambda base, progress: benchmark_scale(few, entrants, base, counts, foreign, how, progress),
+        lambda base, progress: benchmark_scale(chosen, entrants, base, counts, foreign, how, progress),
     )
 
 
@@ -293,9 +292,15 @@ def needle(
 
 def _documents(out: Output, data: str, count: int, split: str, seed: int) -> tuple[Dataset, Dataset]:
     """The documents to learn, one per article, and the articles that none of them comes from."""
-    from continual_learning.datasets.base import choose_documents, load_dataset
+    from continual_learning.datasets.base import choose_documents
+
+    return choose_documents(_loaded(out, data), count, split, seed)
+
+
+def _loaded(out: Output, data: str) -> Dataset:
+    from continual_learning.datasets.base import load_dataset
 
     dataset = load_dataset(data)
     for text in dataset.notes:
         out.note(text)
-    return choose_documents(dataset, count, split, seed)
+    return dataset

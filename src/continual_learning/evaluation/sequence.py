@@ -274,7 +274,9 @@ def _answer_record(answer: Answer, seconds: float) -> dict[str, Any]:
         "text": answer.text,
         "tokens": answer.tokens,
         "seconds": seconds,
-        "sources": [{"title": s.title, "score": s.score, "quote": s.quote} for s in answer.sources],
+        "sources": [
+            {"document": s.document_id, "title": s.title, "score": s.score, "quote": s.quote} for s in answer.sources
+        ],
         "notes": list(answer.notes),
         "origin": answer.origin,
         "confidence": answer.confidence,

@@ -3,7 +3,8 @@
     <data folder>/prepared/<the fingerprint's first 16 digits>/
         base.json                            the base's name and fingerprint, and how each thing was made
         NOTICE.md                            if the licence of the base asks for one
-        reader.safetensors, hypernetwork/    what was made, complete: found by name, with or without base.json
+        reader.safetensors, start.safetensors, hypernetwork/
+                                             what was made, complete: found by name, with or without base.json
         runs/                                training runs that have not ended
 
 Nothing here imports PyTorch.

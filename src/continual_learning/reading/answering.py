@@ -26,7 +26,7 @@ from continual_learning.reading.own_answers import own_answers
 from continual_learning.reading.reader.reader import Reader, load_reader, packaged_reader, prepared_reader
 from continual_learning.reading.spans import FoundSpan, Reading, Turn
 from continual_learning.reading.turns import earlier_turn
-from continual_learning.retrieval.relevance import FEW_DOCUMENTS, surely_about, text_key
+from continual_learning.retrieval.relevance import surely_about, text_key
 from continual_learning.retrieval.routing import answer_by_route, default_rarity, look_ups, term_hash
 from continual_learning.text.chunking import sentence_chunks, sentences
 from continual_learning.text.words import document_stems
@@ -151,13 +151,13 @@ def answers_from_each(
     max_new_tokens: int,
     on_token: TokenCallback | None = None,
     history: Sequence[Message] = (),
-    documents: int = 1,
+    much: bool = False,
     doubtful: bool = False,
 ) -> list[Answer]:
     """As `answers_from`, where each question has its own passages; questions about the same are read together.
 
-    ``documents``: how many the memory has. Of more than `FEW_DOCUMENTS`, what is read for a question that is not surely
-    about it counts only if the reader is sure that it answers; else the answer is the base's own, after ``history``.
+    ``much``: whether the memory `holds_much`. Then what is read for a question that is not surely about it counts only
+    if the reader is sure that it answers; else the answer is the base's own, after ``history``.
     The same holds for all that is ``doubtful``.
     ``on_token`` needs a single question.
     """
@@ -169,7 +169,7 @@ def answers_from_each(
         each = passages[number]
         believed = reading.said and reading.unknown < _BELIEVED
         if not believed and not doubtful:
-            believed = documents <= FEW_DOCUMENTS or _surely_about(questions[number], history, each)
+            believed = not much or _surely_about(questions[number], history, each)
         if not believed:
             left.append(number)
             found.append(answer)

@@ -30,7 +30,7 @@ from continual_learning.reading.own_answers import own_answers
 from continual_learning.reading.reader.reader import Reader
 from continual_learning.reading.wholes.library import Library
 from continual_learning.retrieval.parts import best_window, index_name, part_keys, part_spaces
-from continual_learning.retrieval.relevance import FEW_DOCUMENTS
+from continual_learning.retrieval.relevance import holds_much
 from continual_learning.retrieval.routing import Passage, Router, answer_by_route, document_titles, passage_keys
 from continual_learning.text.chunking import joined
 from continual_learning.text.lines import LINES, with_lines
@@ -126,7 +126,7 @@ class Pipeline:
         """The passage that ``text`` opens, or, for a reader and in a memory of few documents, may be about."""
         if route := self.route(state, text, history):
             return Found(*route)
-        if len(state.meta.documents) > FEW_DOCUMENTS or chosen_reader(base, self.config) is None:
+        if holds_much(state) or chosen_reader(base, self.config) is None:
             return None
         threshold = min(_MAYBE_COVERAGE, self.router.threshold)
         lenient = replace(self.router, threshold=threshold, evidence=min(_MAYBE_EVIDENCE, self.router.evidence))
@@ -160,7 +160,16 @@ class Pipeline:
         def longer_than(tokens: int) -> frozenset[str]:
             return frozenset(record.id for record in state.meta.documents if recited and record.tokens > tokens)
 
-        return Library(document_titles(state), text, keys, route, recited, longer_than(_SHORT), longer_than(_LISTED))
+        return Library(
+            document_titles(state),
+            text,
+            keys,
+            route,
+            recited,
+            long=longer_than(_SHORT),
+            longest=longer_than(_LISTED),
+            much=holds_much(state),
+        )
 
     def answer(
         self,
@@ -277,9 +286,9 @@ class Pipeline:
             )
         else:
             passages = [[source]] * len(questions)
-            documents = len(opened.state.meta.documents)
+            much = holds_much(opened.state)
             answers = answers_from_each(
-                opened.base, reader, passages, questions, max_new_tokens, on_token, history, documents, doubtful
+                opened.base, reader, passages, questions, max_new_tokens, on_token, history, much, doubtful
             )
         return [replace(answer, seconds=answer.seconds + share) for answer in answers]
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from functools import cache
 
+from continual_learning.memory.state import State
 from continual_learning.retrieval.routing import Rarity, default_rarity, rare_terms, term_hash
 from continual_learning.text.words import document_stems
 
@@ -31,9 +32,18 @@ FEW_DOCUMENTS = 3
 """Up to this many documents, routing alone leaves 98% of questions about other things to the base. Measured with 600
 questions of searches (Natural Questions), which share enough words with 1.3% of memories of 2 passages of SQuAD, with
 2.0% for 3, 2.9% for 5, 5% for 10, 13% for 30 and 31% for 150."""
+FEW_TOKENS = 5_000
+"""What few documents hold at most: a long one has as many passages that share words as many short ones. Of 60 general
+questions beside a document of 50,000 tokens, 26% of those that the base answers were kept without this limit."""
 # Of questions that found one of 150 passages of SQuAD, these reach both or name the title (those that name it): 62 (39)
 # of 75 that it answers, 13 (12) of 16 on its article that no passage answers, 8 (6) of 113 on other things.
 _SURE_COVERAGE, _SURE_EVIDENCE = 0.7, 10.0
+
+
+def holds_much(state: State) -> bool:
+    """Whether a memory shares words with many questions about other things: it has many documents, or long ones."""
+    documents = state.meta.documents
+    return len(documents) > FEW_DOCUMENTS or sum(document.tokens for document in documents) > FEW_TOKENS
 
 
 def text_key(title: str, text: str) -> frozenset[int]:

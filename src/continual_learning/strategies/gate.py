@@ -17,7 +17,7 @@ from typing import Any
 from continual_learning.documents.shipped import general_questions, unrelated_texts
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import BaseModel
-from continual_learning.reading.own_answers import known_answers
+from continual_learning.reading.own_answers import kept_answers
 from continual_learning.strategies.base import Strategy
 from continual_learning.text.scoring import contains_answer
 from continual_learning.types import LearnReport, Progress, ProgressCallback, QuestionAnswer
@@ -122,7 +122,7 @@ def before_and_after(
 
 
 def _base_right(base: BaseModel, questions: Sequence[QuestionAnswer]) -> tuple[bool, ...]:
-    answers = known_answers(base, [q.question for q in questions], ANSWER_TOKENS)
+    answers = kept_answers(base, [q.question for q in questions], ANSWER_TOKENS)
     return tuple(contains_answer(a.claim, q.answers) for a, q in zip(answers, questions, strict=True))
 
 
@@ -211,25 +211,29 @@ def check_all(
 ) -> list[tuple[State, LearnReport]]:
     """Add documents to a state: after each, the state with all that were accepted, and its report.
 
-    One look at the state that has them all is enough if none is refused by it; else each is checked by itself, as by
-    `check`. The seconds of the check are added to the reports'.
+    The state that has them all is checked, and none of those between; if that refuses any, each is checked by itself,
+    as by `check`. With ``qa`` there is one document. The seconds of the checks are added to the reports'.
     """
-    if len(additions) > 1 and not qa:
+    spent = 0.0
+    if len(additions) > 1:
         began = time.perf_counter()
         added, last = [], state
         for add in additions:
             last, report = add(last)
             added.append((last, report))
-        kept = _shipped_retention(base, strategy, last)
-        verdicts = [_verdict(report, kept, limits) for _, report in added]
-        if all(report.accepted for report in verdicts):
+        if all(_gained(report, limits) for _, report in added):
+            kept = _shipped_retention(base, strategy, last)
+            verdicts = [_verdict(report, kept, limits) for _, report in added]
             share = (time.perf_counter() - began) / len(added)
-            return [(held, _timed(report, share)) for (held, _), report in zip(added, verdicts, strict=True)]
+            if all(report.accepted for report in verdicts):
+                return [(held, _timed(report, share)) for (held, _), report in zip(added, verdicts, strict=True)]
+            spent = share
     results = []
     for add in additions:
         began = time.perf_counter()
         candidate, report = add(state)
-        report = _timed(check(base, strategy, state, candidate, report, qa, limits), time.perf_counter() - began)
+        report = check(base, strategy, state, candidate, report, qa, limits)
+        report = _timed(report, spent + time.perf_counter() - began)
         state = candidate if report.accepted else state
         results.append((state, report))
     return results
@@ -243,11 +247,16 @@ def _shipped_retention(base: BaseModel, strategy: Strategy[Any], state: State) -
     return retention(base, strategy, state, general_questions(), unrelated_texts())
 
 
+def _gained(report: LearnReport, limits: Limits) -> bool:
+    """Whether recall rose by more than the limit, as far as it was measured."""
+    gain = (report.recall_after or 0.0) - (report.recall_before or 0.0)
+    return report.recall_after is None or gain > limits.min_recall_gain
+
+
 def _verdict(report: LearnReport, kept: Retention, limits: Limits) -> LearnReport:
     report = replace(report, general_kept=kept.general_kept, perplexity_change=kept.perplexity_change)
     problems = []
-    gain = (report.recall_after or 0.0) - (report.recall_before or 0.0)
-    if report.recall_after is not None and not gain > limits.min_recall_gain:
+    if not _gained(report, limits):
         problems.append(
             f"recall of the document went from {report.recall_before:.2f} to {report.recall_after:.2f}, expected a rise"
             + (f" of more than {limits.min_recall_gain:.2f}" if limits.min_recall_gain else "")

@@ -15,7 +15,7 @@ from continual_learning.model.base_model import BaseModel, Message
 from continual_learning.reading.answering import ReaderConfig, chosen_reader
 from continual_learning.reading.wholes.answering import answers, splits, takes
 from continual_learning.reading.wholes.library import Library
-from continual_learning.retrieval.relevance import FEW_DOCUMENTS
+from continual_learning.retrieval.relevance import holds_much
 from continual_learning.strategies.base import Strategy
 from continual_learning.types import UNAFFECTED, Answer, TokenCallback
 
@@ -91,5 +91,5 @@ class ReadingStrategy(Strategy[ReaderConfigT]):
             return None
         found = self.span_key(base, state, question)
         # among many documents what is read may be left alone (`reading.answering`)
-        many = self.reads and len(state.meta.documents) > FEW_DOCUMENTS
+        many = self.reads and holds_much(state)
         return ("among many", found) if many and found is not None and found != UNAFFECTED else found

@@ -9,7 +9,7 @@ BENCHMARKS = {
     "needle": "needle: a made-up fact in texts of several lengths",
     "squad": "squad: each document learned alone, then asked about",
     "stream": "stream: documents one after another in one memory",
-    "scale": "scale: the same questions in memories of one, ten and fifty documents",
+    "scale": "scale: the same questions in memories of several sizes",
     "forgetting": "forgetting: general questions and unrelated text",
 }
 DATA = "empty: the SQuAD sample that ships; or a SQuAD file, .jsonl with title, context and questions, squad of the hub"
@@ -24,7 +24,7 @@ def run_benchmark(menu: Menu) -> None:
         arguments += ["--tokens", lengths, "--documents", str(prompts.number("Documents of each length", 5))]
     elif which == "scale":
         data = prompts.text(f"Data ({DATA})", required=False)
-        sizes = prompts.text("Documents in a memory, each size dividing the next", "1,10,50")
+        sizes = prompts.text("Documents in a memory, each size a multiple of the one before", "1,4,20")
         arguments += [*flags(data=data or None), "--sizes", sizes]
     else:
         data = prompts.text(f"Data ({DATA})", required=False)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from continual_learning.memory.state import State
 from continual_learning.model.base_model import Message
 from continual_learning.reading.wholes.questions import TEXT_NOUNS, question_kind
-from continual_learning.retrieval.relevance import FEW_DOCUMENTS, surely_about, text_key
+from continual_learning.retrieval.relevance import holds_much, surely_about, text_key
 from continual_learning.retrieval.routing import default_rarity, look_ups, term_hash
 from continual_learning.text.lines import LINES, with_lines
 from continual_learning.text.words import content_stems, stem
@@ -76,6 +76,8 @@ class Library:
     """Whether texts are recited from weights, and not kept."""
     long: frozenset[str] = frozenset()
     """Documents that are too long to be recited for a question about a few words."""
+    much: bool = False
+    """Whether the memory `holds_much`: that a document has a question's words then says little."""
     longest: frozenset[str] = frozenset()
     """Those of them that are too long to be recited for anything but a question about the whole of them."""
     read: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -100,6 +102,8 @@ class Library:
         left = _content(question)
         if question_kind(question) in ("summary", "about") and not left:
             return Chosen(only, True)
+        if self.much:
+            return None
         weights = {term: default_rarity().idf(term_hash(term)) for term in left}
         held = self.keys().get(only, frozenset())
         shared = sum(weight for term, weight in weights.items() if term_hash(term) in held)
@@ -111,7 +115,7 @@ class Library:
 
     def _surely(self, document_id: str, question: str, history: Sequence[Message]) -> bool:
         """Whether the words of a question that a document has are not shared by accident, as among many documents."""
-        if len(self.titles) <= FEW_DOCUMENTS:
+        if not self.much:
             return True
         key = self.keys().get(document_id, frozenset())
         return any(surely_about(asked, self.titles[document_id], key) for asked in look_ups(question, history))
@@ -119,7 +123,7 @@ class Library:
     @property
     def only(self) -> Chosen | None:
         """The only document of a memory, as what a question may be about if it fits."""
-        return Chosen(next(iter(self.titles)), False, True) if len(self.titles) == 1 else None
+        return Chosen(next(iter(self.titles)), False, True) if len(self.titles) == 1 and not self.much else None
 
     def missing(self, chosen: Chosen, question: str) -> set[str]:
         """The rare words of a question that a document has not: the question can hardly be about it.
@@ -166,7 +170,7 @@ def library_of(
         record = state.meta.document(document_id)
         return with_lines(texts(document_id), record.details.get(LINES) if record else None)
 
-    return Library(titles, text, keys, route)
+    return Library(titles, text, keys, route, much=holds_much(state))
 
 
 _key = lru_cache(maxsize=512)(text_key)

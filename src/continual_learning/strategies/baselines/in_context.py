@@ -19,7 +19,7 @@ from continual_learning.reading.in_prompt import Excerpt, ReadingConfig, read_an
 from continual_learning.reading.plain import plain_answers
 from continual_learning.reading.wholes.library import Library, library_of
 from continual_learning.retrieval.chunk_store import MIN_SCORE
-from continual_learning.retrieval.relevance import Relevance
+from continual_learning.retrieval.relevance import Relevance, holds_much
 from continual_learning.retrieval.routing import answer_by_route, look_ups
 from continual_learning.strategies.base import Cost, plain_report
 from continual_learning.strategies.reading import ReadingStrategy
@@ -96,7 +96,7 @@ class InContext(ReadingStrategy[InContextConfig]):
             if not relevant:
                 return plain_answers(base, asked, max_new_tokens, on_token, history)
             made = answers_from_each(
-                base, reader, [read] * len(asked), asked, max_new_tokens, on_token, history, len(state.meta.documents)
+                base, reader, [read] * len(asked), asked, max_new_tokens, on_token, history, holds_much(state)
             )
             return [replace(a, notes=(*a.notes, *notes)) if a.sources else a for a in made]
 

@@ -42,6 +42,7 @@ from continual_learning.retrieval.chunk_store import (
 )
 from continual_learning.retrieval.passages import Found, QuestionFinder
 from continual_learning.retrieval.quoting import Quotations
+from continual_learning.retrieval.relevance import holds_much
 from continual_learning.strategies.base import Cost, plain_report
 from continual_learning.strategies.reading import ReadingStrategy
 from continual_learning.types import UNAFFECTED, Answer, LearnReport, ProgressCallback, QuestionAnswer, TokenCallback
@@ -128,7 +129,7 @@ class JitRLMVP(ReadingStrategy[JitRLMVPConfig]):
             if reader is not None:
                 read = [source[::-1] for source in sources]  # the best last, as in a prompt
                 made = answers_from_each(
-                    base, reader, read, asked, max_new_tokens, on_token, history, len(state.meta.documents)
+                    base, reader, read, asked, max_new_tokens, on_token, history, holds_much(state)
                 )
             else:
                 how = (max_new_tokens, on_token, history, sources)

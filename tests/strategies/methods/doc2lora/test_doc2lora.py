@@ -286,7 +286,7 @@ def test_the_check_asks_only_what_a_document_touches(
     tiny_base: BaseModel, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strategy = doc2lora(hypernetwork=folder, guard=True)
-    monkeypatch.setattr("continual_learning.strategies.gate.known_answers", lambda *_: pytest.fail("nothing to ask"))
+    monkeypatch.setattr("continual_learning.strategies.gate.kept_answers", lambda *_: pytest.fail("nothing to ask"))
     _, report = strategy.learn(tiny_base, strategy.init(tiny_base), A)
     assert report.accepted and report.general_kept == 1.0 and report.perplexity_change == 0.0
 

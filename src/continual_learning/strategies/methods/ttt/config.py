@@ -68,8 +68,8 @@ class TTTConfig(PassageConfig):
     """How neurons are chosen: by TF-IDF of their accesses against background text, by accesses alone, or at random."""
     start: str | None = PACKAGED
     """Where every branch begins: a file that `continual-learning train start` wrote, whose blocks and neurons override
-    the settings of both; `packaged`: the one that ships for the base or that `model prepare` made, if those settings are
-    at their defaults. None: the passage's neurons, with zero output weights."""
+    the settings of both; `packaged`: the one that ships for the base, else the one that `model prepare` made, if those
+    settings are at their defaults. None: the passage's neurons, with zero output weights."""
     calibration_samples: int | None = Field(None, ge=2)
     """Number of background texts used to calibrate the neuron gate. None: all."""
     gate_threshold: float = Field(0.0, ge=0, le=1)

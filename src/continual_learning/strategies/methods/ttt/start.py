@@ -113,7 +113,7 @@ def prepared_start(base: BaseModel) -> Start | None:
 def _packaged() -> dict[str, Start]:
     folder = files("continual_learning") / "data" / "starts"
     found = []
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name) if folder.is_dir() else ():
         if entry.name.endswith(".safetensors"):
             with as_file(entry) as path:
                 found.append(read_start(path))

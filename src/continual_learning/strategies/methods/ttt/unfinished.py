@@ -16,8 +16,10 @@ from pathlib import Path
 
 from continual_learning.io.artifacts import DAMAGED, read_artifact, write_artifact
 from continual_learning.model.base_model import BaseModel
+from continual_learning.model.prepared import find_prepared
 from continual_learning.strategies.methods.ttt.config import PACKAGED, TTTConfig
 from continual_learning.strategies.methods.ttt.learning import LearnedPassage, Passage, parts_of
+from continual_learning.strategies.methods.ttt.start import START_FILE
 
 _KEPT_SECONDS = 7 * 24 * 3600.0
 
@@ -28,7 +30,8 @@ class Unfinished:
     def __init__(self, folder: Path, base: BaseModel, config: TTTConfig, background: Sequence[str]):
         self._folder, self._base, self._config = folder, base, config
         settings = config.model_dump(mode="json")
-        start = None if config.start in (None, PACKAGED) else Path(str(config.start)).expanduser()
+        made = find_prepared(base.fingerprint, START_FILE)  # one that ships is known by its base
+        start = made if config.start == PACKAGED else Path(config.start).expanduser() if config.start else None
         contents = [hashlib.sha256(start.read_bytes()).hexdigest()] if start and start.is_file() else []
         self._given = json.dumps([base.fingerprint, settings, contents, list(background)], sort_keys=True)
 
