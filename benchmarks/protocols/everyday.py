@@ -11,7 +11,7 @@ from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.everyday import benchmark_everyday
 from continual_learning.evaluation.protocols import Settings
 from protocols import Bench, progress_notes
-from protocols.sequences import show
+from protocols.sequences import only_row, show
 
 Json = dict[str, Any]
 
@@ -22,11 +22,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
     how = Settings(given["max_new_tokens"], tuple(given["seeds"]), retention_documents=0, count_flops=False)
     row = [Contender(experiment.strategy, experiment.options, experiment.label)]
     result = benchmark_everyday(row, bench.base, given["half"], how, progress_notes())
-    if not result["results"]:
-        raise SystemExit(f"{experiment.name}: {'; '.join(result['notes'])}")
-    found = result["results"][0]
-    answers = found.pop("answers")
-    setting = {"dataset": result["dataset"], "config": found.pop("config")}
+    found, setting, answers = only_row(experiment, result)
     return {k: v for k, v in found.items() if k not in ("strategy", "seeds")}, setting, answers
 
 

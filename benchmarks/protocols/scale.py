@@ -10,7 +10,7 @@ from continual_learning.evaluation.contender import Contender
 from continual_learning.evaluation.protocols import Settings
 from continual_learning.evaluation.scale import benchmark_scale, scale_data
 from protocols import Bench, progress_notes
-from protocols.sequences import show
+from protocols.sequences import only_row, show
 
 Json = dict[str, Any]
 
@@ -23,11 +23,7 @@ def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
     how_many = (given["sizes"], given["questions"], given["others"])
     chosen, others = scale_data(load_dataset(bench.data), *how_many, given["split"], given["data_seed"])
     result = benchmark_scale(chosen, row, bench.base, given["sizes"], others, how, progress_notes())
-    if not result["results"]:
-        raise SystemExit(f"{experiment.name}: {'; '.join(result['notes'])}")
-    found = result["results"][0]
-    answers = found.pop("answers")
-    setting = {"dataset": result["dataset"], "config": found.pop("config")}
+    found, setting, answers = only_row(experiment, result)
     return {k: v for k, v in found.items() if k not in ("strategy", "seeds")}, setting, answers
 
 

@@ -50,11 +50,20 @@ def measure(experiment: Any, bench: Bench) -> tuple[Json, Json, Any]:
         else:
             data = transfer_dataset()
         result = protocols.benchmark_together(name, data, row, base, how, show, summary)
+    found, setting, answers = only_row(experiment, result)
+    return figures(found, answers), setting, answers
+
+
+def only_row(experiment: Any, result: Json) -> tuple[Json, Json, Any]:
+    """Split the result of one contender: its row, data and configuration, and answers.
+
+    Raises SystemExit if the contender could not run.
+    """
     if not result["results"]:
         raise SystemExit(f"{experiment.name}: {'; '.join(result['notes'])}")
     found = result["results"][0]
     answers = found.pop("answers")
-    return figures(found, answers), {"dataset": result["dataset"], "config": found.pop("config")}, answers
+    return found, {"dataset": result["dataset"], "config": found.pop("config")}, answers
 
 
 def figures(found: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Json:

@@ -269,3 +269,15 @@ def test_results_from_before_digests_are_unknown(records: ModuleType) -> None:
     known = records.results()
     experiment = records.experiments()["squad/quote--default"]
     assert run.state_of(experiment, {experiment.name: {**known[experiment.name], "digest": None}}) == "unknown"
+
+
+def test_an_earlier_session_whose_passages_were_not_kept_does_not_count(tmp_path: Path) -> None:
+    from protocols.long_document import Timeline  # type: ignore[import-not-found]
+
+    path = tmp_path / "timeline"
+    path.write_text('[{"share": 0.5, "seconds": 500.0, "resident_bytes": 1}]')
+    resumed, anew = Timeline(path), Timeline(path)
+    resumed.add(0.6)
+    assert [s.share for s in resumed.samples] == [0.5, 0.6] and resumed.samples[-1].seconds > 500
+    anew.add(0.1)
+    assert [s.share for s in anew.samples] == [0.1] and anew.samples[-1].seconds < 100

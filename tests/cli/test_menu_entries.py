@@ -265,6 +265,18 @@ def benchmark(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
 
 
 @step
+def benchmark_of_several_sizes(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
+    menu.choose("Run Benchmarks")
+    menu.answer("Which benchmark?", "scale")
+    menu.answer("Data", "")
+    menu.answer("Documents in a memory", "\x15" + "1,2")
+    mark(menu, "frozen", 4)
+    menu.answer("Write a report to", "")
+    shown = settled(menu.done())
+    assert "benchmark scale --sizes 1,2 --strategies frozen" in shown and "memories of 2: F1" in shown
+
+
+@step
 def compare_with_questions_by_hand(menu: Terminal, here: Path, environment: dict[str, str]) -> None:
     menu.choose("Compare All Engines")
     menu.answer("Document", "jellies.txt")

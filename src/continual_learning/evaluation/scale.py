@@ -32,7 +32,7 @@ def scale_data(
     ``split`` and ``seed`` as in `choose_documents`. Raises InputError as `benchmark_scale` does.
     """
     _check(sizes)
-    chosen, rest = choose_documents(dataset, max(sizes), split, seed)
+    chosen, rest = choose_documents(dataset, sizes[-1], split, seed)
     documents = tuple(replace(d, questions=d.questions[:questions]) for d in chosen.documents)
     return replace(chosen, documents=documents), first_questions(rest, others)
 

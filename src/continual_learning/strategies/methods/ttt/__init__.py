@@ -161,35 +161,32 @@ class TTT(ReadingStrategy[TTTConfig]):
         lesson = Lesson(base, self.config, calibration, self._pipeline.router.rarity, watch)
         learned = learn_all(lesson, todo, unfinished, progress)
         seconds = time.perf_counter() - started
-        new: list[_New] = []
+        new: list[_Learned] = []
         for document in documents:
             if (cut := todo.texts.pop(document.id, None)) is not None:
                 own, learned = learned[: len(cut.parts)], learned[len(cut.parts) :]
                 share = len(own) / len(todo.passages)
                 timings = {name: share * s for name, s in watch.seconds.items()}
-                new.append(_New(document, cut, own, share * seconds, timings))
-        accepted = self._accepted(base, state, new, qa, progress)
+                new.append(_Learned(document, cut, own, share * seconds, timings))
+        checked = self._checked(base, state, new, qa, progress)
+        by_id = {one.document.id: result for one, result in zip(new, checked, strict=True)}
         results: list[tuple[State, LearnReport]] = []
         for document in documents:
-            if new and new[0].document is document:
-                new.pop(0)
-                state, report = accepted.pop(0)
-            else:
-                report = plain_report(document, False, ALREADY_HELD)
+            state, report = by_id.pop(document.id, (state, plain_report(document, False, ALREADY_HELD)))
             results.append((state, report))
         if unfinished:
             unfinished.drop(todo.passages)
         return results
 
-    def _accepted(
+    def _checked(
         self,
         base: BaseModel,
         state: State,
-        new: Sequence[_New],
+        new: Sequence[_Learned],
         qa: Sequence[QuestionAnswer],
         progress: ProgressCallback | None,
     ) -> list[tuple[State, LearnReport]]:
-        """For each new document the state after it, and its report."""
+        """For each document that was learned the state after it, and its report with a verdict."""
         additions = [partial(self._candidate, one=one) for one in new]
         if self.config.guard and new:
             if progress:
@@ -208,7 +205,7 @@ class TTT(ReadingStrategy[TTTConfig]):
             return None
         return Unfinished(data_home() / "unfinished", base, self.config, self._background)
 
-    def _candidate(self, state: State, one: _New) -> tuple[State, LearnReport]:
+    def _candidate(self, state: State, one: _Learned) -> tuple[State, LearnReport]:
         """Return the state with the document, before it is checked, and the report."""
         document, cut, learned = one.document, one.cut, one.learned
         details = {
@@ -375,7 +372,7 @@ class TTT(ReadingStrategy[TTTConfig]):
 
 
 @dataclass(frozen=True)
-class _New:
+class _Learned:
     """A document that was learned, and not yet checked."""
 
     document: Document

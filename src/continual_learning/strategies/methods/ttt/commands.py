@@ -73,7 +73,8 @@ def start(
     from continual_learning.strategies.methods.ttt.outer_loop.config import StartConfig
     from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
     from continual_learning.strategies.methods.ttt.outer_loop.run import train_start
-    from continual_learning.strategies.methods.ttt.outer_loop.run_folder import CHECKPOINT, START
+    from continual_learning.strategies.methods.ttt.outer_loop.run_folder import CHECKPOINT
+    from continual_learning.strategies.methods.ttt.start import START_FILE
     from continual_learning.types import Progress
 
     config = cli.config({"model.name": model})
@@ -112,7 +113,7 @@ def start(
         found = train_start(base, dataset, chosen, inner, out_folder, steps, processes, limit, show_step, show_point)
     if not processes.main:
         return
-    path = out_folder / START
+    path = out_folder / START_FILE
     facts: dict[str, Any] = {
         "start": path,
         "bytes": path.stat().st_size,
@@ -187,7 +188,7 @@ def _train(base: BaseModel, quick: bool, folder: Path, progress: ProgressCallbac
     from continual_learning.datasets.base import LESSONS_NAME, load_dataset
     from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
     from continual_learning.strategies.methods.ttt.outer_loop.run import train_start
-    from continual_learning.strategies.methods.ttt.outer_loop.run_folder import START
+    from continual_learning.strategies.methods.ttt.start import START_FILE
     from continual_learning.types import Progress
 
     def show(done: int, total: int, loss: float) -> None:
@@ -197,7 +198,7 @@ def _train(base: BaseModel, quick: bool, folder: Path, progress: ProgressCallbac
     outer, inner = _settings(quick)
     alone = Processes(0, 1, base.device)
     train_start(base, load_dataset(LESSONS_NAME), outer, inner, folder, STEPS[quick], alone, on_step=show)
-    return folder / START
+    return folder / START_FILE
 
 
 def _menu_start(menu: MenuContext) -> None:

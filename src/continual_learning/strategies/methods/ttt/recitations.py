@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 from torch import Tensor
 
-# Passages: a document of 50,000 tokens has 370. An entry is a text of 700 bytes, and keeps its weights, 60 kB, alive.
+# Passages: a document of 50,000 tokens has about 300. An entry is a text of 700 bytes and
+# keeps its weights, 60 kB, alive.
 _MOST = 512
 
 

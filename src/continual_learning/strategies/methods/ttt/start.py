@@ -70,6 +70,7 @@ def chosen_start(config: TTTConfig, base: BaseModel) -> Start | None:
 
     ``packaged`` is the one that ships for the base, or else the one that `model prepare` made; without either, or if a
     setting that a start overrides is not at its default, it is None.
+
     Raises ConfigError if there is no such file, CorruptMemoryError if it cannot be read, MismatchError if it belongs to
     another base.
     """

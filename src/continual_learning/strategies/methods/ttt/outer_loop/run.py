@@ -28,13 +28,12 @@ from continual_learning.strategies.methods.ttt.outer_loop.gradient import after_
 from continual_learning.strategies.methods.ttt.outer_loop.passages import StudyPassage, split_passages, study_passage
 from continual_learning.strategies.methods.ttt.outer_loop.processes import Processes
 from continual_learning.strategies.methods.ttt.outer_loop.run_folder import (
-    START,
     Checkpoint,
     Point,
     load_checkpoint,
     save_checkpoint,
 )
-from continual_learning.strategies.methods.ttt.start import Start, save_start
+from continual_learning.strategies.methods.ttt.start import START_FILE, Start, save_start
 from continual_learning.training.gradient_descent import adamw
 
 # Texts on which the neurons of a start are chosen: those that they access most.
@@ -122,7 +121,7 @@ class _Run:
             run.weights, run.moments = self._copy(), [dict(self.optimizer.state[w]) for w in self.values.values()]
             run.seconds = before + time.perf_counter() - started
             if self.processes.main:
-                save_start(self._start(run), self.folder / START)
+                save_start(self._start(run), self.folder / START_FILE)
                 save_checkpoint(self.folder, run)
 
         while True:

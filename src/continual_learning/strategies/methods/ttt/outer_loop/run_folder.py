@@ -19,7 +19,7 @@ from torch import Tensor
 from continual_learning.errors import InputError
 from continual_learning.io.artifacts import damage_reported, read_artifact, write_artifact
 
-CHECKPOINT, START = "checkpoint.safetensors", "start.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
