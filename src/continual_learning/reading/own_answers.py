@@ -7,13 +7,13 @@ on disk, and taken wherever a strategy leaves one of them to the base.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from continual_learning import __version__
 from continual_learning.io.files import make_folder, write_atomic
 from continual_learning.io.paths import data_home
 from continual_learning.model.base_model import BaseModel, Message
@@ -70,7 +70,8 @@ def _known(base: BaseModel) -> dict[tuple[str, int], Answer]:
 
 def _file(base: BaseModel, questions: Sequence[str], max_new_tokens: int) -> Path:
     prompts = [fitted_prompt(base, (), question, max_new_tokens)[0] for question in questions]
-    how = [__version__, base.fingerprint, str(base.model.dtype), base.linears.precision, max_new_tokens]
+    version = importlib.metadata.version("continual-learning-slm")  # what decodes may change with it
+    how = [version, base.fingerprint, str(base.model.dtype), base.linears.precision, max_new_tokens]
     key = json.dumps([*how, prompts])
     return data_home() / "own_answers" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
